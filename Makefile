@@ -1,0 +1,73 @@
+# Everything that happens here happens inside this folder: .venv, .dagster_home, data.
+
+# Read when .venv is made: make clean first to change it.
+PYTHON ?= python3
+UV ?= uv
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test lint format lock clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+
+# The stamp is written last and says what was installed where, so that an installation that was cut short, a new
+# lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
+install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
+	@want="$$(cat pyproject.toml requirements.lock | cksum) $$($(BIN)/python -V 2>&1) $$PWD"; \
+	if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
+	set -e; \
+	fail() { echo "make install: $$1" >&2; exit 1; }; \
+	command -v "$(PYTHON)" >/dev/null || fail "no $(PYTHON) here: sudo apt install python3 python3-venv, or name one: make install PYTHON=/path/to/python3"; \
+	"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
+		fail "Python 3.11 to 3.14 is needed and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): name another with make install PYTHON=/path/to/python3"; \
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || fail "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv"; \
+	echo "Making .venv with $$("$(PYTHON)" -V)"; \
+	"$(PYTHON)" -m venv --clear .venv; \
+	echo "Installing the pinned packages (a minute or two)"; \
+	pip="$(BIN)/python -I -m pip --disable-pip-version-check"; \
+	$$pip install -qq --require-hashes --no-deps -r requirements.lock; \
+	$$pip install -qq --no-build-isolation --no-deps -e .; \
+	$$pip check > .venv/check.txt 2>&1 || fail "requirements.lock does not fit pyproject.toml (make lock): $$(cat .venv/check.txt)"; \
+	echo "$$(cat pyproject.toml requirements.lock | cksum) $$($(BIN)/python -V 2>&1) $$PWD" > $(STAMP); \
+	echo "Installed in .venv"
+
+demo: install ## ten days of the simulated account, from events to rates, in a minute
+	@$(BIN)/np6-assets demo
+
+# Dagster itself reads .env; it is looked at here only to tell whether there is an account to use.
+dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or NP6_BASE_URL is set
+	@if [ -z "$$DAGSTER_HOME" ]; then \
+		mkdir -p .dagster_home; ln -sf ../dagster.yaml .dagster_home/dagster.yaml; \
+		export DAGSTER_HOME="$$PWD/.dagster_home"; \
+	fi; \
+	if [ -z "$$NP6_API_KEY$$NP6_BASE_URL" ] && ! grep -Eqs '^(export )? *NP6_(API_KEY|BASE_URL) *=' .env; then \
+		echo "No NP6_API_KEY: the simulated account it is (sandbox://)"; \
+		export NP6_BASE_URL=sandbox://; \
+	fi; \
+	exec $(BIN)/dagster dev -w workspace.yaml
+
+test: install ## the whole test suite; needs no network
+	@$(BIN)/python -m pytest
+
+lint: install ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict np6_assets
+
+format: install ## let ruff put the code in shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# Pins that still fit are kept; remove requirements.lock first to take the newest of everything.
+lock: ## write requirements.lock from pyproject.toml (needs uv)
+	@command -v "$(UV)" >/dev/null || { echo "make lock: no uv here: install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
+	@"$(UV)" pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--quiet --output-file requirements.lock
+
+clean: ## remove .venv and caches (data and .dagster_home stay)
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find np6_assets np6_assets_tests -name __pycache__ -type d -prune -exec rm -rf {} +

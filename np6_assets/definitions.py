@@ -1,0 +1,40 @@
+"""Wiring: settings become Definitions. The only module that reads the environment; nothing else happens here."""
+
+from __future__ import annotations
+
+import os
+
+import dagster as dg
+
+from np6_assets.events.assets import event_asset, notifications_asset
+from np6_assets.events.kinds import KINDS
+from np6_assets.np6.resource import NP6Resource
+from np6_assets.rates.assets import rates_asset
+from np6_assets.settings import Settings
+from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """The definitions of one deployment."""
+    store = ParquetStore(data_dir=settings.data_dir)
+    return dg.Definitions(
+        assets=[
+            *(event_asset(kind, settings) for kind in KINDS),
+            notifications_asset(),
+            rates_asset(settings),
+        ],
+        resources={
+            "np6": NP6Resource(
+                base_url=settings.base_url,
+                api_key=dg.EnvVar("NP6_API_KEY") if settings.has_api_key else "",
+                max_concurrent_requests=settings.max_concurrent_requests,
+            ),
+            "store": store,
+            "io_manager": ParquetIOManager(store=store),
+        },
+        # One process a run: the work is threaded, and a process for each step costs seconds and memory.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(Settings.from_environment(os.environ))

@@ -1,0 +1,60 @@
+"""What becomes of contact data: the setting NP6_CONTACT_DATA, applied to columns and to quarantined events alike."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ContactMode = Literal["drop", "pseudonymize", "keep"]
+
+_CONTACT_FIELDS = ("unicity", "hash")
+_CONTACT_OBJECTS = ("receiver", "value")
+
+
+@dataclass(frozen=True)
+class ContactPolicy:
+    """`drop`: contact data is null; `pseudonymize`: HMAC-SHA-256 (hex) under `key`; `keep`: as received."""
+
+    mode: ContactMode = "drop"
+    key: str = field(default="", repr=False)
+
+    def pseudonym(self, value: str) -> str:
+        """The pseudonym of one value: 64 hexadecimal digits. Same value and key, same pseudonym."""
+        return hmac.digest(self.key.encode(), value.encode(), "sha256").hex()
+
+    def pseudonyms(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The pseudonyms of a column of strings, null for null."""
+        encoded = pc.dictionary_encode(values.combine_chunks())
+        names = [self.pseudonym(value) for value in encoded.dictionary.to_pylist()]
+        return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)], pa.string())
+
+    def redact(self, event: Any) -> str:
+        """The JSON text of an event of any shape, its contact data treated as the policy says."""
+        treated = event if self.mode == "keep" else self._treat_bare(event)
+        text = json.dumps(treated, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="backslashreplace").decode()
+
+    def _treat(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._treat_field(name, inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._treat(inner) for inner in value]
+        return value
+
+    def _treat_bare(self, value: Any) -> Any:
+        """An element that is no event at all: nobody knows what its strings are."""
+        if isinstance(value, list):
+            return [self._treat_bare(inner) for inner in value]
+        return self._treat(value) if not isinstance(value, str) else None
+
+    def _treat_field(self, name: str, value: Any) -> Any:
+        # where the shape is not the documented one, the address may stand in the object's own place
+        if name in _CONTACT_FIELDS or (name in _CONTACT_OBJECTS and not isinstance(value, dict)):
+            hidden = value if isinstance(value, str) else json.dumps(value)
+            return self.pseudonym(hidden) if self.mode == "pseudonymize" and value is not None else None
+        return self._treat(value)

@@ -1,0 +1,291 @@
+"""Ordering: rows that arrive in any order leave sorted and unique, in bounded memory.
+
+An external merge sort. Rows are kept in memory while they are few; past that they go, as sorted runs, into anonymous
+files. Feeds that the API sorted make a single run, which is read back as it was written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ROWS_IN_MEMORY = 2**15
+_ROWS_PER_BATCH = 2**13
+_FAN_IN = 8
+_ROWS_PER_PASS = 2**20
+
+Times = npt.NDArray[np.int64]
+
+
+class Ordering:
+    """Takes tables of one schema, gives them back sorted by (`event_time`, `identity`) and unique on `identity`.
+
+    Where the same identity comes with several times, the earliest stays. `hash_column` is a 64-bit hash of the
+    identity that the tables carry beside it, and is not given back; without one, only rows that are alike in both
+    time and identity count as the same.
+    """
+
+    def __init__(self, identity: str, hash_column: str | None = None, rows_in_memory: int = ROWS_IN_MEMORY) -> None:
+        self._rows_in_memory = rows_in_memory
+        self._identity = identity
+        self._hash_column = hash_column
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self._runs: list[_Run] = []
+        self._ledger = _Ledger()
+        self.rows = 0
+        """Rows taken so far, repeated ones included."""
+
+    def add(self, table: pa.Table) -> None:
+        """Take rows, in any order."""
+        if not table.num_rows:
+            return
+        self.rows += table.num_rows
+        if self._hash_column is not None:
+            self._ledger.add(table.column(self._hash_column).to_numpy(), _times(table))
+        self._hold(table)
+
+    def absorb(self, other: Ordering) -> None:
+        """Take over all that another ordering of the same schema holds."""
+        self.rows += other.rows
+        self._ledger.absorb(other._ledger)
+        self._runs += other._runs
+        other._runs = []
+        self._compact()
+        for table in other._pending:
+            self._hold(table)
+        other._pending = []
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows, sorted and unique, in tables of some thousands. Can be read once."""
+        ambiguous = self._ledger.ambiguous()
+        self._ledger.close()
+        seen: set[str] = set()
+        for table in self._merged():
+            unique = self._without_repeats(table)
+            if ambiguous.size and self._hash_column is not None:
+                unique = self._first_of_each(unique, ambiguous, seen)
+            yield unique.drop_columns([self._hash_column]) if self._hash_column is not None else unique
+
+    def close(self) -> None:
+        """Give memory and disk back."""
+        self._ledger.close()
+        for run in self._runs:
+            run.close()
+        self._pending, self._runs = [], []
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    def _hold(self, table: pa.Table) -> None:
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        if self._pending_rows >= self._rows_in_memory:
+            self._flush()
+
+    def _flush(self) -> None:
+        table = _by_time(pa.concat_tables(self._pending))
+        self._pending, self._pending_rows = [], 0
+        first, last = _span(table)
+        fitting = [run for run in self._runs if run.last <= first]
+        if fitting:
+            run = max(fitting, key=lambda run: run.last)
+        else:
+            run = _Run(table.schema)
+            self._runs.append(run)
+        run.write(table, last)
+        self._compact()
+
+    def _compact(self) -> None:
+        """Merge runs while they are too many to be merged at once."""
+        while len(self._runs) >= _FAN_IN:
+            merged = _Run(self._runs[0].schema)
+            for table in self._merge([run.tables() for run in self._runs[:_FAN_IN]]):
+                merged.write(table, _span(table)[1])
+            for run in self._runs[:_FAN_IN]:
+                run.close()
+            self._runs = [*self._runs[_FAN_IN:], merged]
+
+    def _merged(self) -> Iterator[pa.Table]:
+        """All rows, sorted by (time, identity); rows of one time are never in two tables."""
+        sources = [run.tables() for run in self._runs]
+        if self._pending:
+            sources.append(iter([_by_time(pa.concat_tables(self._pending))]))
+        return self._merge(sources)
+
+    def _merge(self, sources: list[Iterator[pa.Table]]) -> Iterator[pa.Table]:
+        """Merge sources that are each sorted by time; what comes out is sorted by (time, identity)."""
+        heads = [_Head(source) for source in sources]
+        while heads := [head for head in heads if head.fill()]:
+            # all rows before this time are in the heads by now
+            horizon = min((head.last for head in heads if not head.exhausted), default=None)
+            ready = [rows for head in heads if (rows := head.take_before(horizon)).num_rows]
+            if ready:
+                yield self._sorted(pa.concat_tables(ready).combine_chunks())
+            else:
+                for head in heads:
+                    head.lengthen()
+
+    def _sorted(self, table: pa.Table) -> pa.Table:
+        order = pc.sort_indices(table, [("event_time", "ascending"), (self._identity, "ascending")])
+        indices = order.to_numpy()
+        if np.array_equal(indices, np.arange(len(indices), dtype=indices.dtype)):
+            return table
+        return table.take(order)
+
+    # --- repeats --------------------------------------------------------------------------------------------------
+
+    def _without_repeats(self, table: pa.Table) -> pa.Table:
+        """Of the rows that are alike in time and identity, only the one that is least in all its columns."""
+        times = _times(table)
+        places = np.flatnonzero(times[1:] == times[:-1]) + 1
+        if not places.size or not (repeated := self._repeated(table, places)).size:
+            return table
+        rest = [(name, "ascending") for name in table.column_names if name not in ("event_time", self._identity)]
+        table = table.sort_by([("event_time", "ascending"), (self._identity, "ascending"), *rest])
+        keep = np.ones(table.num_rows, bool)
+        keep[repeated] = False
+        return table.filter(pa.array(keep))
+
+    def _repeated(self, table: pa.Table, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those of `places` whose identity is also that of the row before."""
+        identities = table.column(self._identity)
+        alike = pc.equal(identities.take(pa.array(places)), identities.take(pa.array(places - 1)))
+        repeated: npt.NDArray[np.int64] = places[alike.to_numpy()]
+        return repeated
+
+    def _first_of_each(self, table: pa.Table, ambiguous: npt.NDArray[np.uint64], seen: set[str]) -> pa.Table:
+        assert self._hash_column is not None
+        suspects = np.flatnonzero(np.isin(table.column(self._hash_column).to_numpy(), ambiguous))
+        keep = np.ones(table.num_rows, bool)
+        identities = table.column(self._identity)
+        for place in suspects:
+            identity = identities[int(place)].as_py()
+            keep[place] = identity not in seen
+            seen.add(identity)
+        return table.filter(pa.array(keep)) if suspects.size else table
+
+
+class _Run:
+    """Rows sorted by time in an anonymous file, as an Arrow stream."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.last = np.iinfo(np.int64).min
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="np6-")  # noqa: SIM115
+        self._writer = pa.ipc.new_stream(self._file, schema)
+
+    def write(self, table: pa.Table, last: int) -> None:
+        self._writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
+        self.last = last
+
+    def tables(self) -> Iterator[pa.Table]:
+        self._writer.close()
+        self._file.seek(0)
+        with pa.ipc.open_stream(self._file) as reader:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Head:
+    """The rows of a source that are next in line."""
+
+    def __init__(self, source: Iterator[pa.Table]) -> None:
+        self._source = source
+        self._rows: pa.Table | None = None
+        self.exhausted = False
+
+    @property
+    def last(self) -> int:
+        assert self._rows is not None
+        return _span(self._rows)[1]
+
+    def fill(self) -> bool:
+        """Have rows in line; False where the source has none left."""
+        if self._rows is None:
+            self.lengthen()
+        return self._rows is not None
+
+    def lengthen(self) -> None:
+        """Put the source's next rows behind those in line."""
+        rows = next(self._source, None)
+        if rows is None:
+            self.exhausted = True
+        elif rows.num_rows:
+            self._rows = rows if self._rows is None else pa.concat_tables([self._rows, rows])
+
+    def take_before(self, horizon: int | None) -> pa.Table:
+        """Take the rows in line before a time; all of them without one."""
+        assert self._rows is not None
+        count = self._rows.num_rows
+        if horizon is not None:
+            count = int(np.searchsorted(_times(self._rows), horizon, side="left"))
+        taken, rest = self._rows.slice(0, count), self._rows.slice(count)
+        self._rows = rest if rest.num_rows else None
+        return taken
+
+
+class _Ledger:
+    """The hash of every identity with its time, to find identities that come with several times."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=2**20, prefix="np6-")  # noqa: SIM115
+
+    def add(self, hashes: npt.NDArray[np.uint64], times: Times) -> None:
+        self._file.write(np.column_stack([hashes.view(np.int64), times]).tobytes())
+
+    def absorb(self, other: _Ledger) -> None:
+        for pairs in other._blocks():
+            self._file.write(pairs.tobytes())
+        other.close()
+
+    def ambiguous(self) -> npt.NDArray[np.uint64]:
+        """The hashes that stand with more than one time."""
+        rows = self._file.seek(0, 2) // 16
+        passes = -(-rows // _ROWS_PER_PASS)
+        found = [self._ambiguous_of(share, passes) for share in range(passes)]
+        return np.concatenate(found) if found else np.empty(0, np.uint64)
+
+    def _ambiguous_of(self, share: int, shares: int) -> npt.NDArray[np.uint64]:
+        chosen = [pairs[pairs[:, 0].view(np.uint64) % shares == share] for pairs in self._blocks()]
+        pairs = np.concatenate(chosen)
+        hashes = np.sort(pairs[:, 0])
+        repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+        if not repeated.size:
+            return np.empty(0, np.uint64)
+        distinct = np.unique(pairs[np.isin(pairs[:, 0], repeated)], axis=0)[:, 0]
+        return np.unique(distinct[1:][distinct[1:] == distinct[:-1]]).view(np.uint64)
+
+    def _blocks(self) -> Iterator[npt.NDArray[np.int64]]:
+        self._file.seek(0)
+        while block := self._file.read(16 * _ROWS_PER_PASS):
+            yield np.frombuffer(block, np.int64).reshape(-1, 2)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _times(table: pa.Table) -> Times:
+    times: Times = table.column("event_time").cast(pa.int64()).to_numpy()
+    return times
+
+
+def _span(table: pa.Table) -> tuple[int, int]:
+    """The first and the last time of a table that is sorted by time."""
+    ends = _times(table.take([0, table.num_rows - 1]))
+    return int(ends[0]), int(ends[1])
+
+
+def _by_time(table: pa.Table) -> pa.Table:
+    times = _times(table)
+    if (times[1:] >= times[:-1]).all():
+        return table
+    return table.take(pa.array(np.argsort(times, kind="stable")))

@@ -1,0 +1,349 @@
+"""The API client: asks for windows of events, several at once, and sees each answer through to its end.
+
+What belongs here: requests, retries, waiting, and going on where a download was cut. What the events mean, and where
+they go, is for the `Sink` that the caller hands in.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar
+
+import httpx
+
+from np6_assets.np6.errors import (
+    BadResponseError,
+    CancelledError,
+    CutResponseError,
+    PermanentError,
+    RetriesUsedUpError,
+    TransientError,
+)
+from np6_assets.np6.spool import Part, Spool
+
+CHUNK_BYTES = 2**18
+"""How much of a body is handled at once."""
+
+_ADVICE = {
+    400: "the API does not accept the request; check NP6_START_DATE and the version of the API",
+    401: "the API does not know the key; set NP6_API_KEY to a valid key",
+    403: "the key lacks the right; ask for the right to read notifications and their reactivities",
+    404: "there is nothing at this address; check NP6_BASE_URL",
+}
+_RETRIED = {408, 425, 429}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A feed over a half-open window, `start` <= timestamp < `end` in ms since the epoch.
+
+    `start_parameter` and `end_parameter` are the names that the endpoint has for them.
+    """
+
+    path: str
+    start_parameter: str
+    end_parameter: str
+    start: int
+    end: int
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The query: half-open and oldest first, which is what lets a cut download go on."""
+        return {self.start_parameter: str(self.start), self.end_parameter: str(self.end), "sort": "asc"}
+
+
+class Sink(Protocol):
+    """Where the parts of one request's answer go, in order.
+
+    `add` and `finish` may raise BadResponseError: then the request is made again from its start, into a new sink.
+    """
+
+    def add(self, part: Part) -> None:
+        """Take a part, and close it once it is done with."""
+
+    def finish(self, *, resumed: bool) -> None:
+        """The answer is whole. `resumed`: it was put together from several, which is right for sorted feeds only."""
+
+    def abandon(self) -> None:
+        """Nothing more will come: give back what is held."""
+
+
+S = TypeVar("S", bound=Sink)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how patiently a failed request is made again.
+
+    `retries`: failures in a row, without any progress, that are put up with. The n-th wait is random up to
+    `backoff` * 2**n seconds, and at least what the API asked for; no wait is longer than `longest_wait` seconds.
+    """
+
+    retries: int = 8
+    backoff: float = 0.5
+    longest_wait: float = 120.0
+
+    def wait(self, failures: int, asked: float | None, chance: float) -> float:
+        """Seconds to wait after so many failures in a row; `chance` is a random number from 0 to 1.
+
+        Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        """
+        backoff = self.backoff * 2.0 ** min(failures - 1, 16) * chance
+        return min(max(backoff, asked or 0.0), self.longest_wait)
+
+
+@dataclass
+class Traffic:
+    """What a client has asked for and received so far."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+
+
+class NP6Client:
+    """The API of one account. Safe to share between threads; close it after use."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        timeout: httpx.Timeout | float = 60.0,
+        retry: Retry = Retry(),
+        concurrency: int = 4,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._retry = retry
+        self._concurrency = concurrency
+        self._now = now
+        self._log = log
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.traffic = Traffic()
+        headers = {"X-Key": api_key, "Accept": "application/json", "User-Agent": "np6-assets"}
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        try:
+            self._http = httpx.Client(
+                base_url=base_url, headers=headers, timeout=timeout, limits=limits, follow_redirects=False
+            )
+        except (UnicodeEncodeError, httpx.InvalidURL, ValueError):
+            raise PermanentError("NP6_API_KEY or NP6_BASE_URL holds characters that a request cannot carry") from None
+
+    def close(self) -> None:
+        """Give up what is under way and close the connections."""
+        self._stop.set()
+        self._http.close()
+
+    def get_list(self, path: str) -> list[Any]:
+        """A short JSON array, whole. Raises PermanentError or RetriesUsedUpError."""
+        failures = 0
+        while True:
+            try:
+                body = bytearray()
+                with self._answer(path, {}) as chunks:
+                    for chunk in chunks:
+                        body += chunk
+                return _array(bytes(body))
+            except TransientError as error:
+                failures += 1
+                self._pause(path, error, failures)
+
+    def fetch(self, request: Request, open_sink: Callable[[], S]) -> S:
+        """Download one request's answer, whole, into a sink from `open_sink`, and return that sink, finished.
+
+        Raises PermanentError or RetriesUsedUpError.
+        """
+        failures = 0
+        while True:
+            sink = open_sink()
+            try:
+                self._fill(request, sink)
+                return sink
+            except TransientError as error:
+                sink.abandon()
+                failures += 1
+                self._pause(request.path, error, failures)
+            except BaseException:
+                sink.abandon()
+                raise
+
+    def fetch_all(self, requests: Iterable[Request], open_sink: Callable[[Request], S]) -> Generator[S]:
+        """Each request's finished sink, in the order of the requests, `concurrency` of them being fetched ahead."""
+        ahead: deque[Future[S]] = deque()
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="np6") as pool:
+            try:
+                for request in requests:
+                    if len(ahead) > self._concurrency:
+                        yield ahead.popleft().result()
+                    ahead.append(pool.submit(self.fetch, request, partial(open_sink, request)))
+                while ahead:
+                    yield ahead.popleft().result()
+            except BaseException:
+                self._stop.set()
+                for future in ahead:
+                    future.cancel()
+                    future.add_done_callback(_abandon)
+                raise
+
+    def _fill(self, request: Request, sink: Sink) -> None:
+        """Fill the sink, going on from the last whole event after each failure that leaves what came before good."""
+        remaining, failures = request, 0
+        while True:
+            spool = Spool(sink.add)
+            try:
+                with self._answer(request.path, remaining.parameters) as chunks:
+                    for chunk in chunks:
+                        spool.feed(chunk)
+                spool.finish()
+                sink.finish(resumed=remaining is not request)
+                return
+            except TransientError as error:
+                if spool.parts and not isinstance(error, CutResponseError):
+                    raise  # what the sink already took is not to be trusted
+                last = spool.salvage(_timestamp) if isinstance(error, CutResponseError) else None
+                failures += 1
+                if last is not None and remaining.start < last:
+                    remaining, failures = replace(remaining, start=last), 1
+                elif spool.parts:
+                    remaining = replace(remaining)  # the same again: the sink has to know of the seam
+                self._pause(request.path, error, failures)
+            finally:
+                spool.close()
+
+    @contextmanager
+    def _answer(self, path: str, parameters: dict[str, str]) -> Iterator[Iterator[bytes]]:
+        """The decoded body of a 200 answer, in chunks; anything else as one of this package's errors."""
+        with self._lock:
+            self.traffic.requests += 1
+        try:
+            with self._http.stream("GET", path, params=parameters) as response:
+                self._refuse(path, response)
+                yield self._chunks(response)
+        except httpx.UnsupportedProtocol:
+            raise PermanentError(f"GET {path}: NP6_BASE_URL is not an http address") from None
+        except httpx.TransportError as error:
+            raise CutResponseError(f"GET {path}: {_reason(error)}") from None
+        except httpx.DecodingError:
+            raise CutResponseError(f"GET {path}: the compressed body is broken") from None
+
+    def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
+        pending: list[bytes] = []
+        size = 0
+        broken: httpx.HTTPError | None = None
+        try:
+            for piece in response.iter_bytes():
+                pending.append(piece)
+                size += len(piece)
+                if size >= CHUNK_BYTES:
+                    if self._stop.is_set():
+                        raise CancelledError("the download was given up")
+                    yield b"".join(pending)
+                    pending.clear()
+                    size = 0
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            broken = error
+        with self._lock:
+            self.traffic.bytes += response.num_bytes_downloaded
+        yield b"".join(pending)
+        if broken is not None:
+            raise broken
+
+    def _refuse(self, path: str, response: httpx.Response) -> None:
+        status = response.status_code
+        if status == HTTPStatus.OK:
+            return
+        line = f"GET {path} answered {status} {response.reason_phrase}".rstrip()
+        if request_id := response.headers.get("x-request-id"):
+            line += f" (x-request-id {_printable(request_id)})"
+        if response.is_redirect:
+            line += f", a redirect to {_host(response)}, which is not followed; set NP6_BASE_URL to the API itself"
+            raise PermanentError(line)
+        if status >= 500 or status in _RETRIED or response.is_success:
+            raise TransientError(line, wait=asked_wait(response.headers, self._now()))
+        raise PermanentError(f"{line}: {_ADVICE.get(status, 'the API refuses the request')}")
+
+    def _pause(self, path: str, error: TransientError, failures: int) -> None:
+        """Wait before the next try; raise the error instead where there is none."""
+        if failures > self._retry.retries:
+            raise RetriesUsedUpError(f"{error}; given up after {failures} tries in a row without progress") from None
+        seconds = self._retry.wait(failures, error.wait, random.random())
+        with self._lock:
+            self.traffic.retries += 1
+        self._log(f"{error}; trying GET {path} again in {seconds:.1f} s ({failures} of {self._retry.retries})")
+        if self._stop.wait(seconds):
+            raise CancelledError("the download was given up") from None
+
+
+def asked_wait(headers: httpx.Headers, now: datetime) -> float | None:
+    """How many seconds the API asks to wait, from `Retry-After` or `X-RateLimit-Reset`; None where it says nothing.
+
+    `Retry-After` is seconds or an HTTP date (RFC 9110, 10.2.3). What `X-RateLimit-Reset` counts is not documented:
+    a number is taken for epoch milliseconds, epoch seconds or seconds to wait by its size.
+    """
+    if asked := headers.get("retry-after"):
+        if (seconds := _number(asked)) is not None:
+            return max(seconds, 0.0)
+        try:
+            return max((email.utils.parsedate_to_datetime(asked) - now).total_seconds(), 0.0)
+        except (ValueError, TypeError):
+            return None
+    reset = _number(headers.get("x-ratelimit-reset", ""))
+    if reset is None:
+        return None
+    if reset > 1e11:
+        reset /= 1000
+    return max(reset - now.timestamp() if reset > 1e9 else reset, 0.0)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\s*\d{1,18}(\.\d{1,9})?\s*", text) else None
+
+
+def _timestamp(event: Any) -> int | None:
+    value = event.get("timestamp") if isinstance(event, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _array(body: bytes) -> list[Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        raise BadResponseError("the body is not JSON") from None
+    if not isinstance(value, list):
+        raise BadResponseError("the body is not a JSON array")
+    return value
+
+
+def _abandon(future: Future[S]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result().abandon()
+
+
+def _reason(error: httpx.TransportError) -> str:
+    name = re.sub(r"(?<!^)([A-Z])", lambda found: " " + found[0].lower(), type(error).__name__).lower()
+    return f"{name} ({error})" if str(error) else name
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:80])
+
+
+def _host(response: httpx.Response) -> str:
+    try:
+        return httpx.URL(response.headers["location"]).host or "another path"
+    except (httpx.InvalidURL, KeyError):
+        return "nowhere"

@@ -1,0 +1,82 @@
+"""The Dagster resource of the API: every knob of the client, visible and described in the UI."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import dagster as dg
+import httpx
+from pydantic import Field
+
+from np6_assets.np6.client import NP6Client, Retry
+from np6_assets.np6.errors import NP6Error, PermanentError
+from np6_assets.settings import NO_KEY, SANDBOX
+
+
+class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
+    """Access to one NP6 account."""
+
+    base_url: str = Field(
+        description=f"Address of the API. {SANDBOX} is a simulated account, in process, and needs no key."
+    )
+    api_key: str = Field(
+        default="",
+        repr=False,
+        description="The X-Key of the account, from the environment variable NP6_API_KEY; never shown.",
+    )
+    connect_timeout: float = Field(default=10.0, gt=0, description="Seconds to wait for a connection.")
+    read_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for the next bytes of an answer.")
+    max_retries: int = Field(
+        default=Retry.retries,
+        ge=0,
+        description="Failures in a row, without any progress, before a request fails.",
+    )
+    backoff: float = Field(
+        default=Retry.backoff,
+        ge=0,
+        description="Seconds: the n-th wait is random up to this times 2 to the power of n.",
+    )
+    longest_wait: float = Field(
+        default=Retry.longest_wait,
+        ge=0,
+        description="Seconds: no wait is longer, whatever Retry-After or X-RateLimit-Reset ask for.",
+    )
+    max_concurrent_requests: int = Field(default=4, ge=1, description="Requests under way at once, in a run.")
+
+    @contextmanager
+    def client(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
+        """A client for the length of a run. `log` takes one line for each retry.
+
+        Errors of the client leave this block as what Dagster acts on: permanent ones as a Failure that nobody
+        retries, others as a Failure that the retry policy may retry.
+        """
+        try:
+            with self._address() as address:
+                client = NP6Client(
+                    address,
+                    self.api_key.strip(),
+                    timeout=httpx.Timeout(self.read_timeout, connect=self.connect_timeout),
+                    retry=Retry(self.max_retries, self.backoff, self.longest_wait),
+                    concurrency=self.max_concurrent_requests,
+                    log=log,
+                )
+                try:
+                    yield client
+                finally:
+                    client.close()
+        except NP6Error as error:
+            raise dg.Failure(str(error), allow_retries=not isinstance(error, PermanentError)) from None
+
+    @contextmanager
+    def _address(self) -> Iterator[str]:
+        if self.base_url != SANDBOX:
+            if not self.api_key.strip():
+                raise PermanentError(NO_KEY)
+            yield self.base_url
+            return
+        from np6_assets.sandbox.app import create_app
+        from np6_assets.sandbox.population import Account
+        from np6_assets.sandbox.server import running
+
+        with running(create_app(Account(), api_key=None, now=lambda: datetime.now(UTC))) as address:
+            yield address

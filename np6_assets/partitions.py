@@ -1,0 +1,59 @@
+"""Event days and cohort windows: what a partition is, and which ones a cohort needs.
+
+All arithmetic is done on instants: a day in Europe/Paris has 23, 24 or 25 hours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+EVENT_DATE = "event_date"
+ACTIVATION_DATE = "activation_date"
+
+
+@dataclass(frozen=True)
+class Day:
+    """A calendar day in a time zone: `key` is YYYY-MM-DD, `start` and `end` are instants in UTC, half open."""
+
+    key: str
+    start: datetime
+    end: datetime
+
+    @property
+    def start_ms(self) -> int:
+        """`start` in ms since the epoch."""
+        return round(self.start.timestamp() * 1000)
+
+    @property
+    def end_ms(self) -> int:
+        """`end` in ms since the epoch."""
+        return round(self.end.timestamp() * 1000)
+
+    @property
+    def date(self) -> date:
+        """The calendar date."""
+        return date.fromisoformat(self.key)
+
+
+def day_of(key: str, timezone: str) -> Day:
+    """The day that a partition key names."""
+    first = date.fromisoformat(key)
+    return Day(key, _midnight(first, timezone), _midnight(first + timedelta(days=1), timezone))
+
+
+def _midnight(day: date, timezone: str) -> datetime:
+    return datetime.combine(day, time.min, ZoneInfo(timezone)).astimezone(UTC)
+
+
+def daily(start_date: date, timezone: str) -> dg.DailyPartitionsDefinition:
+    """One partition a day from `start_date` to today, today included."""
+    return dg.DailyPartitionsDefinition(start_date.isoformat(), timezone=timezone, end_offset=1)
+
+
+def days_ahead(days: int) -> dg.TimeWindowPartitionMapping:
+    """Maps day D to the days D to D + `days`; that the last of them have not come yet is normal."""
+    return dg.TimeWindowPartitionMapping(start_offset=0, end_offset=days, allow_nonexistent_upstream_partitions=True)

@@ -1,0 +1,138 @@
+"""Every setting, typed: its environment variable, its default, and what is wrong with a wrong one.
+
+The environment is read in `definitions.py` alone and handed in here as a mapping.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TypeVar, get_args
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from np6_assets.events.contact import ContactMode, ContactPolicy
+
+SANDBOX = "sandbox://"
+"""The base URL of the simulated account."""
+
+NO_KEY = f"NP6_API_KEY is not set: set it to the account's API key, or set NP6_BASE_URL={SANDBOX} to try without one"
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the text is one line that names the variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one deployment, checked. The key itself is not among them: the resource reads it."""
+
+    base_url: str
+    has_api_key: bool
+    data_dir: str
+    start_date: date
+    timezone: str
+    window_days: int
+    contact: ContactPolicy
+    max_concurrent_requests: int
+    refresh_overlap: timedelta
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings. Raises SettingsError for the first that is wrong; empty counts as not set."""
+
+        def read(name: str, default: str, parse: Callable[[str], T]) -> T:
+            text = environment.get(name, "").strip() or default
+            try:
+                return parse(text)
+            except ValueError as error:
+                raise SettingsError(f"{name}={text!r} {error}") from None
+
+        _check_key(environment.get("NP6_API_KEY", ""))
+        return cls(
+            base_url=read("NP6_BASE_URL", "https://api-cm.np6.com", _base_url),
+            has_api_key=bool(environment.get("NP6_API_KEY", "").strip()),
+            data_dir=read("NP6_DATA_DIR", "data", str),
+            start_date=read("NP6_START_DATE", "2026-01-01", _date),
+            timezone=read("NP6_TIMEZONE", "UTC", _timezone),
+            window_days=read("NP6_WINDOW_DAYS", "7", _whole_number(0, 365)),
+            contact=_contact(read("NP6_CONTACT_DATA", "drop", _contact_mode), environment.get("NP6_PSEUDONYM_KEY", "")),
+            max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
+            refresh_overlap=timedelta(minutes=read("NP6_REFRESH_OVERLAP_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
+        )
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether this is the simulated account."""
+        return self.base_url == SANDBOX
+
+    @property
+    def missing(self) -> str | None:
+        """What a run cannot do without, in one line; None where nothing is missing."""
+        return None if self.is_sandbox or self.has_api_key else NO_KEY
+
+
+def _check_key(key: str) -> None:
+    if not (key.strip().isascii() and key.strip().isprintable()):
+        raise SettingsError("NP6_API_KEY holds characters that an HTTP header cannot carry; copy the key again")
+
+
+def _base_url(text: str) -> str:
+    if text.rstrip("/") == SANDBOX.rstrip("/"):
+        return SANDBOX
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is not an address such as https://api-cm.np6.com")
+    if parts.username or parts.password:
+        raise ValueError("holds a user name or a password; the key belongs in NP6_API_KEY")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("would send the key unencrypted; use https (http is for loopback addresses alone)")
+    return text.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is not a date such as 2026-01-01") from None
+
+
+def _timezone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is not an IANA time zone such as Europe/Paris") from None
+    return text
+
+
+def _whole_number(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise ValueError(f"is not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _contact_mode(text: str) -> ContactMode:
+    for mode in get_args(ContactMode):
+        if text == mode:
+            return mode  # type: ignore[no-any-return]
+    raise ValueError(f"is none of {', '.join(get_args(ContactMode))}")
+
+
+def _contact(mode: ContactMode, key: str) -> ContactPolicy:
+    if mode == "pseudonymize" and not key:
+        raise SettingsError("NP6_PSEUDONYM_KEY is not set: NP6_CONTACT_DATA=pseudonymize needs a secret key")
+    return ContactPolicy(mode, key if mode == "pseudonymize" else "")

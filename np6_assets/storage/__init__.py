@@ -1,0 +1,1 @@
+"""Where Parquet goes: files that are swapped in whole, and the IO manager that gives them to assets."""

@@ -1,0 +1,133 @@
+"""Files that appear whole or not at all, in a local folder or under any fsspec URL.
+
+A local file has no name while it is written (Linux; elsewhere a hidden one): a process killed at any moment leaves the
+old file or the new one. A remote one is uploaded under a hidden name and then moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+_STALE_SECONDS = 24 * 3600
+
+
+class Folder:
+    """A root folder, local or remote. Paths below it are relative, with forward slashes."""
+
+    def __init__(self, url: str) -> None:
+        self.filesystem, self.root = fsspec.core.url_to_fs(url)
+        self._local = isinstance(self.filesystem, LocalFileSystem)
+
+    def path(self, relative: str) -> str:
+        """The path of a file as the file system and a reader's error message know it."""
+        return posixpath.join(self.root, relative)
+
+    def exists(self, relative: str) -> bool:
+        """Whether a file is there."""
+        return bool(self.filesystem.exists(self.path(relative)))
+
+    def size(self, relative: str) -> int:
+        """Size of a file in bytes."""
+        return int(self.filesystem.size(self.path(relative)))
+
+    def remove(self, relative: str) -> None:
+        """Remove a file, and its folder if that is empty then; nothing happens where there is none."""
+        if self.exists(relative):
+            self.filesystem.rm_file(self.path(relative))
+        if self._local:
+            with contextlib.suppress(OSError):
+                Path(self.path(relative)).parent.rmdir()
+
+    @contextmanager
+    def replacing(self, relative: str) -> Iterator[IO[bytes]]:
+        """A file to write to, which takes the place of `relative` when the block ends without an error."""
+        target = self.path(relative)
+        replacing = _replacing_local(Path(self.root), Path(target)) if self._local else self._replacing_remote(target)
+        with replacing as file:
+            yield file
+
+    @contextmanager
+    def _replacing_remote(self, target: str) -> Iterator[IO[bytes]]:
+        with tempfile.TemporaryFile(prefix="np6-") as file:
+            yield file
+            file.flush()
+            hidden = _hidden(target)
+            self.filesystem.makedirs(posixpath.dirname(target), exist_ok=True)
+            try:
+                self.filesystem.put_file(f"/dev/fd/{file.fileno()}", hidden)
+                self.filesystem.mv(hidden, target)
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    self.filesystem.rm_file(hidden)
+                raise
+
+
+@contextmanager
+def _replacing_local(root: Path, target: Path) -> Iterator[IO[bytes]]:
+    root.mkdir(parents=True, exist_ok=True)
+    hidden = Path(_hidden(str(target)))
+    nameless = _nameless(root)
+    if nameless is not None:
+        with nameless as file:
+            yield file
+            _to_disk(file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # naming a directory makes Python follow the link to the file that has no name (linkat)
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.link(f"/proc/self/fd/{file.fileno()}", hidden.name, dst_dir_fd=folder, follow_symlinks=True)
+            finally:
+                os.close(folder)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with hidden.open("xb") as file:
+                yield file
+                _to_disk(file)
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            raise
+    hidden.replace(target)
+    _sweep(target)
+
+
+def _nameless(folder: Path) -> IO[bytes] | None:
+    """A file without a name on the folder's file system; None where that is not to be had."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except OSError:
+        return None
+    return os.fdopen(descriptor, "w+b")
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _hidden(target: str) -> str:
+    """A name beside the target that readers pass over."""
+    folder, name = posixpath.split(target)
+    return posixpath.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a process killed long ago left beside the target."""
+    for left in target.parent.glob(f".{target.name}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if left.stat().st_mtime < time.time() - _STALE_SECONDS:
+                left.unlink()

@@ -1,0 +1,141 @@
+"""The Parquet IO manager: what an asset returns becomes files, and files become what an asset asks for."""
+
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pydantic import Field
+
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+from np6_assets.storage.schemas import COLUMN_SCHEMA, PARTITION_COLUMN, arrow_schema
+
+ALLOW_MISSING = "allow_missing_partitions"
+"""Metadata key of an input that takes missing partitions for normal."""
+
+
+class MissingPartitionsError(Exception):
+    """An input needs partitions that were never materialized."""
+
+
+class UnexpectedOutputError(Exception):
+    """An asset returned something that does not fit its declaration."""
+
+
+class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
+    """The data folder."""
+
+    data_dir: str = Field(description="Where Parquet goes: a local folder or an fsspec URL such as s3://bucket/prefix.")
+
+    def folder(self) -> Folder:
+        """The folder, ready for use."""
+        return Folder(self.data_dir)
+
+
+class ParquetIOManager(dg.ConfigurableIOManager):
+    """Writes each partition as one Parquet file, whole or not at all, and reads any number of them back.
+
+    Takes `pyarrow.RecordBatchReader`, `pyarrow.Table` and `pandas.DataFrame`, one or a mapping from partition to one.
+    Gives what the input's annotation asks for: `pyarrow.dataset.Dataset` (lazy), `pyarrow.Table` or
+    `pandas.DataFrame`, the partition column included. Missing partitions raise MissingPartitionsError unless the
+    input's metadata has `allow_missing_partitions`.
+    """
+
+    store: dg.ResourceDependency[ParquetStore]
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Write what an asset returned, partition by partition."""
+        asset = "/".join(context.asset_key.path)
+        declared = context.definition_metadata
+        schema = arrow_schema(declared)
+        column = declared.get(PARTITION_COLUMN)
+        folder = self.store.folder()
+        if not context.has_asset_partitions:
+            written = parquet.write(folder, parquet.file_of(asset), _rows(obj, schema))
+            context.add_output_metadata(_metadata(written, declared))
+            return
+        expected = list(context.asset_partition_keys)
+        with closing(_partitions(obj, expected)) as partitions:
+            for partition, rows in partitions:
+                if partition not in expected:
+                    raise UnexpectedOutputError(f"{asset} returned partition {partition}, which this run is not for")
+                expected.remove(partition)
+                written = parquet.write(folder, parquet.file_of(asset, column, partition), _rows(rows, schema))
+                # the output context itself has no metadata for one partition of a range
+                context.step_context.add_asset_metadata(
+                    _metadata(written, declared), asset_key=context.asset_key, partition_key=partition
+                )
+        if expected:
+            raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read what an asset needs, as the type that it asks for."""
+        data = self._dataset(context)
+        wanted = context.dagster_type.typing_type
+        if wanted is pa.Table:
+            return data.to_table()
+        if wanted is pd.DataFrame:
+            return data.to_table().to_pandas()
+        if wanted in (ds.Dataset, ds.FileSystemDataset):
+            return data
+        raise UnexpectedOutputError(
+            f"an input is annotated with {wanted}; use pyarrow.dataset.Dataset, pyarrow.Table or pandas.DataFrame"
+        )
+
+    def _dataset(self, context: dg.InputContext) -> ds.FileSystemDataset:
+        assert context.upstream_output is not None
+        asset = "/".join(context.asset_key.path)
+        declared = context.upstream_output.definition_metadata
+        schema = arrow_schema(declared)
+        folder = self.store.folder()
+        if not context.has_asset_partitions:
+            if not folder.exists(parquet.file_of(asset)):
+                raise MissingPartitionsError(f"{asset} was never materialized; materialize it first")
+            return parquet.dataset(folder, asset, schema)
+        column = declared[PARTITION_COLUMN]
+        keys = list(context.asset_partition_keys)
+        data = parquet.partitioned_dataset(folder, asset, schema, column, keys)
+        if not context.definition_metadata.get(ALLOW_MISSING):
+            there = parquet.partitions_of(data, column)
+            if missing := [key for key in keys if key not in there]:
+                raise MissingPartitionsError(
+                    f"{asset} was never materialized for {', '.join(missing)}; materialize these partitions first"
+                )
+        return data
+
+
+def _partitions(obj: Any, expected: list[str]) -> Generator[tuple[str, Any]]:
+    if isinstance(obj, Mapping | parquet.PartitionStream):
+        yield from obj.items()
+    elif len(expected) == 1:
+        yield expected[0], obj
+    else:
+        raise UnexpectedOutputError(f"a run for {len(expected)} partitions has to return a mapping of partitions")
+
+
+def _rows(value: Any, schema: pa.Schema) -> parquet.Tables:
+    """The rows in the declared schema. Metadata that a reader or a table brings in its schema goes into the file."""
+    if isinstance(value, pd.DataFrame):
+        return pa.Table.from_pandas(value, schema=schema, preserve_index=False).replace_schema_metadata()
+    if isinstance(value, pa.RecordBatchReader | pa.Table):
+        if not value.schema.equals(schema):
+            raise UnexpectedOutputError(f"the columns are not those declared: {value.schema.names}")
+        return value
+    raise UnexpectedOutputError(f"cannot write {type(value).__name__} as Parquet")
+
+
+def _metadata(written: parquet.Written, declared: Mapping[str, Any]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": written.rows,
+        "bytes": written.bytes,
+        "path": dg.MetadataValue.path(written.path),
+        COLUMN_SCHEMA: declared[COLUMN_SCHEMA],
+    }
+    if written.first_event is not None and written.last_event is not None:
+        metadata["first_event"] = dg.MetadataValue.timestamp(written.first_event)
+        metadata["last_event"] = dg.MetadataValue.timestamp(written.last_event)
+    return metadata

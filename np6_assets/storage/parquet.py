@@ -1,0 +1,127 @@
+"""Parquet files and datasets: one file a partition, the partition column in the path alone."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TypeAlias
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from np6_assets.storage.files import Folder
+
+FILE_NAME = "part-0.parquet"
+ROW_GROUP_ROWS = 2**16
+
+Tables: TypeAlias = pa.RecordBatchReader | pa.Table
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file holds: `rows`, its size in `bytes`, and the first and last `event_time` where it has that column."""
+
+    path: str
+    rows: int
+    bytes: int
+    first_event: datetime | None
+    last_event: datetime | None
+
+
+class PartitionStream:
+    """Partitions that are made one after the other, as they are written: a mapping that can be read once.
+
+    `make` gives pairs of a partition key and its rows; the rows of one are used up before the next is asked for.
+    """
+
+    def __init__(self, make: Callable[[], Generator[tuple[str, pa.RecordBatchReader]]]) -> None:
+        self._make = make
+
+    def items(self) -> Generator[tuple[str, pa.RecordBatchReader]]:
+        """The pairs. Closing the iterator stops the making."""
+        return self._make()
+
+
+def file_of(asset: str, partition_column: str | None = None, partition: str | None = None) -> str:
+    """Where an asset's file, or that of one of its partitions, stands below the data folder (Hive style)."""
+    folder = asset if partition is None else posixpath.join(asset, f"{partition_column}={partition}")
+    return posixpath.join(folder, FILE_NAME)
+
+
+def write(folder: Folder, relative: str, rows: Tables) -> Written:
+    """Write a file whole, in place of the one that is there. The same rows give the same bytes, however batched."""
+    count = 0
+    first = last = None
+    with (
+        folder.replacing(relative) as file,
+        pq.ParquetWriter(file, rows.schema, compression="zstd") as writer,
+    ):
+        for group in _row_groups(rows):
+            if "event_time" in group.column_names:
+                times = group.column("event_time")
+                first, last = first or times[0].as_py(), times[-1].as_py()
+            count += group.num_rows
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+    return Written(folder.path(relative), count, folder.size(relative), first, last)
+
+
+def _row_groups(rows: Tables) -> Iterator[pa.Table]:
+    """Tables of exactly ROW_GROUP_ROWS rows, the last one smaller: pages depend on how rows are batched."""
+    batches: Iterable[pa.RecordBatch] = rows.to_batches() if isinstance(rows, pa.Table) else rows
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        while count >= ROW_GROUP_ROWS:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            held = table.slice(ROW_GROUP_ROWS).to_batches()
+            count -= ROW_GROUP_ROWS
+    if count:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def dataset(folder: Folder, asset: str, schema: pa.Schema) -> ds.FileSystemDataset:
+    """An asset without partitions, lazily. Raises FileNotFoundError where it is not there."""
+    return _dataset(folder, {file_of(asset): None}, schema)
+
+
+def partitioned_dataset(
+    folder: Folder, asset: str, schema: pa.Schema, partition_column: str, partitions: Iterable[str]
+) -> ds.FileSystemDataset:
+    """Those of the partitions that are there, lazily; the partition column comes last, as a date."""
+    files = {file_of(asset, partition_column, partition): partition for partition in partitions}
+    there = {
+        file: ds.field(partition_column) == date.fromisoformat(partition)
+        for file, partition in files.items()
+        if folder.exists(file)
+    }
+    return _dataset(folder, there, schema.append(pa.field(partition_column, pa.date32())))
+
+
+def _dataset(folder: Folder, files: Mapping[str, ds.Expression | None], schema: pa.Schema) -> ds.FileSystemDataset:
+    filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(folder.filesystem))
+    parquet = ds.ParquetFileFormat()
+    fragments = [
+        parquet.make_fragment(folder.path(file), filesystem, partition_expression=expression)
+        for file, expression in files.items()
+    ]
+    return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
+
+
+def partitions_of(data: ds.FileSystemDataset, partition_column: str) -> dict[str, ds.ParquetFileFragment]:
+    """The partitions of a dataset that are there, by key."""
+    return {
+        ds.get_partition_keys(fragment.partition_expression)[partition_column].isoformat(): fragment
+        for fragment in data.get_fragments()
+    }
+
+
+def subset(data: ds.FileSystemDataset, fragments: Iterable[ds.ParquetFileFragment]) -> ds.FileSystemDataset:
+    """Some of a dataset's partitions, as a dataset of the same schema."""
+    return ds.FileSystemDataset(list(fragments), data.schema, data.format, data.filesystem)

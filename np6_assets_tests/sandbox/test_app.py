@@ -1,0 +1,445 @@
+"""The simulated account as a client sees it: over HTTP, on a loopback port."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import md5, sha256
+from typing import Any
+
+import httpx
+import pytest
+
+from np6_assets.sandbox.app import create_app
+from np6_assets.sandbox.population import Account
+from np6_assets.sandbox.server import running
+
+KEY = "an-invented-key"
+NOON = datetime(2026, 3, 18, 12, tzinfo=UTC)
+DAY_MS = 86_400_000
+KINDS = {"hits": "hit", "optouts": "optout", "bounces": "bounce", "impressions": "impression"}
+
+# The samples of the API's reference.
+ENVELOPE = (
+    '{"type":"%s","id":"14d3d192-bd40-4c0b-9048-4469ab3a981c","timestamp":1614089593000,"identity":{"type":'
+    '"customer","agency":"DEMO","customer":"028"},"source":{"type":"notification","detail":{"activation":{"id":156,'
+    '"version":"ecce4585-1627-4495-90fc-7bbc27d2ae26","kind":"application","receiver":{"type":"contact","value":'
+    '{"type":"footprint","id":"000R4M0T","unicity":"example@np6.com","hash":"0441619ab4631d18548aa8835dd2c28b"}},'
+    '"application":"076db4f8-4304-4b8e-b232-4820f2639a8a","subscription":"65b51edb-0cc2-4fed-a6d0-2aa5a722d39a",'
+    '"stamp":{"time":1614089576625,"id":"d52055cd-e854-4177-8ef5-b10fd8d568a7","thread":'
+    '"a3078b19-b379-4bc2-b29a-e8229a9c9332"},"channel":"notification_channel","urgent":true,"expiration":'
+    '"0001-01-01T00:00:00Z"}%s}}}'
+)
+BESIDE = {
+    "activation": "",
+    "impression": "",
+    "hit": ',"link":{"type":"redirection","label":null,"uri":"deeplink://product?id=594"}',
+    "optout": ',"optout":{"type":"channel","channel":"channel"}',
+    "bounce": ',"bounce":{"status":null,"analysis":{"verdict":"hard","subject":{"type":"token","detail":'
+    '{"type":"unregistered"}}}}',
+}
+
+Event = dict[str, Any]
+
+
+def ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def stamp(event: Event) -> Event:
+    found: Event = event["source"]["detail"]["activation"]["stamp"]
+    return found
+
+
+def ids(events: list[Event]) -> list[str]:
+    return [event["id"] for event in events]
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[httpx.Client]:
+    app = create_app(Account(), api_key=KEY, now=lambda: NOON)
+    with running(app) as url, httpx.Client(base_url=url, headers={"X-Key": KEY}) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def get(api: httpx.Client) -> Callable[..., Any]:
+    def get(path: str, **query: str | int) -> Any:
+        return api.get(path, params=query).raise_for_status().json()
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def notifications(get: Callable[..., Any]) -> dict[int, str]:
+    return {one["id"]: one["name"] for one in get("/notifications")}
+
+
+@pytest.fixture(scope="module")
+def activations(get: Callable[..., Any], notifications: dict[int, str]) -> list[Event]:
+    """The activations of 2026-03-02 to 2026-03-10."""
+    window = {"start": "2026-03-02", "end": "2026-03-11"}
+    return [one for id in notifications for one in get(f"/notifications/{id}/events/activations", **window)]
+
+
+@pytest.fixture(scope="module")
+def hits(get: Callable[..., Any]) -> list[Event]:
+    """The hits of the sends of 2026-03-02 to 2026-03-06, all of whose hits are over at `NOON`."""
+    found: list[Event] = get(
+        "/notifications/reactivities/hits", activationStart="2026-03-02", activationEnd="2026-03-07"
+    )
+    return found
+
+
+def test_notifications_have_an_id_a_name_and_a_type(get):
+    listed = get("/notifications")
+    assert len(listed) == 6
+    assert all(list(one) == ["id", "name", "type"] for one in listed)
+    assert {"id": 118, "name": "Cart reminder", "type": "application"} in listed
+
+
+def layout(value: Any) -> Any:
+    """The keys of an event, in their order, with the types of the values."""
+    if isinstance(value, dict):
+        return [(key, layout(inner)) for key, inner in value.items()]
+    return type(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [(f"/notifications/reactivities/{feed}", kind) for feed, kind in KINDS.items()]
+    + [("/notifications/127/events/activations", "activation")],
+)
+def test_every_event_has_the_shape_of_the_reference(api, path, kind):
+    day = {"start": "2026-03-17", "end": "2026-03-18", "reactivityStart": "2026-03-17"}
+    text = api.get(path, params=day).raise_for_status().text
+    events = json.loads(text)
+    assert len(events) > 100
+    assert json.dumps(events, separators=(",", ":")) == text
+    expected = dict(layout(json.loads(ENVELOPE % (kind, BESIDE[kind]))))
+    for event in events:
+        assert event["type"] == kind
+        found = dict(layout(event))
+        if kind == "hit":  # a link's label and uri can be null or text
+            assert list(event["source"]["detail"]["link"]) == ["type", "label", "uri"]
+            event["source"]["detail"]["link"] = {"type": "", "label": None, "uri": ""}
+            found = dict(layout(event))
+        assert list(found.items()) == list(expected.items())
+        assert event["timestamp"] - stamp(event)["time"] >= 200
+
+
+def test_receivers_are_invented_and_their_hash_is_the_md5_of_the_unicity(activations):
+    receivers = {
+        json.dumps(one["source"]["detail"]["activation"]["receiver"]["value"]) for one in activations
+    }
+    assert len(receivers) > 10_000
+    for receiver in map(json.loads, receivers):
+        name, _, host = receiver["unicity"].partition("@")
+        assert name.removeprefix("user").isdigit()
+        assert host == "example.com"
+        assert receiver["hash"] == md5(receiver["unicity"].encode()).hexdigest()
+        assert len(receiver["id"]) == 8
+
+
+def test_a_default_account_sends_some_thousands_a_day_and_more_by_day_than_by_night(activations):
+    days: dict[int, int] = {}
+    night = 0
+    for one in activations:
+        day, time = divmod(stamp(one)["time"], DAY_MS)
+        days[day] = days.get(day, 0) + 1
+        night += time < 6 * 3_600_000
+    whole = [days[day] for day in sorted(days)[1:-1]]
+    assert 3_500 < min(whole) < max(whole) < 8_500
+    assert 0 < night < 0.1 * len(activations)
+
+
+# What happens to sends
+
+
+def test_reactions_belong_to_activations_of_the_activations_endpoint(get, activations, hits):
+    sends = {stamp(one)["id"]: one["source"]["detail"]["activation"] for one in activations}
+    assert len(sends) == len(activations)
+    reactions = hits + get(
+        "/notifications/reactivities", activationStart="2026-03-10T08:00", activationEnd="2026-03-10T20:00"
+    )
+    assert {event["type"] for event in reactions} == {"hit", "optout", "bounce", "impression"}
+    for event in reactions:
+        assert event["source"]["detail"]["activation"] == sends[stamp(event)["id"]]
+
+
+def test_some_hits_come_more_than_seven_days_after_the_send(hits):
+    late = [hit for hit in hits if hit["timestamp"] - stamp(hit)["time"] > 7 * DAY_MS]
+    assert 0.005 < len(late) / len(hits) < 0.03
+    past_window = [hit for hit in hits if hit["timestamp"] // DAY_MS - stamp(hit)["time"] // DAY_MS > 7]
+    assert past_window
+
+
+def test_some_sends_are_hit_several_times_and_some_hits_are_dismissals(hits):
+    times_hit: dict[str, int] = {}
+    for hit in hits:
+        times_hit[stamp(hit)["id"]] = times_hit.get(stamp(hit)["id"], 0) + 1
+    assert {1, 2, 3} == set(times_hit.values())
+    links = [hit["source"]["detail"]["link"] for hit in hits]
+    dismissals = [link for link in links if link["type"] == "dismissal"]
+    assert 0.02 < len(dismissals) / len(links) < 0.06
+    assert {"type": "redirection", "label": None, "uri": "deeplink://product?id=594"} in links
+
+
+def test_notifications_and_versions_differ_in_how_often_they_are_hit(activations, hits):
+    def sends_of(events: list[Event]) -> dict[tuple[int, str], set[str]]:
+        found: dict[tuple[int, str], set[str]] = {}
+        for event in events:
+            send = event["source"]["detail"]["activation"]
+            if ms("2026-03-02T00:00Z") <= send["stamp"]["time"] < ms("2026-03-07T00:00Z"):
+                found.setdefault((send["id"], send["version"]), set()).add(send["stamp"]["id"])
+        return found
+
+    sent, hit = sends_of(activations), sends_of(hits)
+    rates = {row: len(hit[row]) / len(sends) for row, sends in sent.items()}
+    assert len(rates) == 10
+    assert sorted(rates, key=rates.__getitem__)[-1][0] == 133  # Order shipped
+    assert {id for id, _ in sorted(rates, key=rates.__getitem__)[:2]} == {156}  # Win-back
+    welcome = [rate for (id, _), rate in rates.items() if id == 101]
+    assert max(welcome) > 1.3 * min(welcome)
+
+
+def test_bounces_are_hard_or_soft_and_a_bounced_send_has_no_other_reaction(get):
+    window = {"activationStart": "2026-03-09", "activationEnd": "2026-03-12"}
+    bounces = get("/notifications/reactivities/bounces", **window)
+    verdicts: dict[str, set[str]] = {}
+    for bounce in bounces:
+        analysis = bounce["source"]["detail"]["bounce"]["analysis"]
+        verdicts.setdefault(stamp(bounce)["id"], set()).add(analysis["verdict"])
+        if analysis["verdict"] == "hard":
+            assert analysis["subject"] == {"type": "token", "detail": {"type": "unregistered"}}
+    # Some soft bounces are tried again, and then bounce hard.
+    assert {frozenset(found) for found in verdicts.values()} == {
+        frozenset({"hard"}),
+        frozenset({"soft"}),
+        frozenset({"hard", "soft"}),
+    }
+    others = [one for one in get("/notifications/reactivities", **window) if one["type"] != "bounce"]
+    assert verdicts.keys().isdisjoint(stamp(one)["id"] for one in others)
+
+
+def test_a_muted_receiver_stays_muted(get):
+    def receivers(feed: str) -> set[str]:
+        events = get(f"/notifications/reactivities/{feed}", reactivityStart="2026-03-15")
+        return {one["source"]["detail"]["activation"]["receiver"]["value"]["id"] for one in events}
+
+    muted = receivers("optouts")
+    assert len(muted) > 300
+    assert muted.isdisjoint(receivers("impressions"))
+    assert muted.isdisjoint(receivers("hits"))
+
+
+# Windows and order
+
+
+def test_windows_are_half_open(get):
+    feed = "/notifications/reactivities/hits"
+    day = get(feed, reactivityStart="2026-03-10", reactivityEnd="2026-03-11", sort="asc")
+    assert all(ms("2026-03-10T00:00Z") <= hit["timestamp"] < ms("2026-03-11T00:00Z") for hit in day)
+    edge = day[len(day) // 2]["timestamp"]
+    before = get(feed, reactivityStart="2026-03-10", reactivityEnd=edge, sort="asc")
+    after = get(feed, reactivityStart=edge, reactivityEnd="2026-03-11", sort="asc")
+    assert ids(before) + ids(after) == ids(day)
+    assert after[0]["timestamp"] == edge
+    assert before[-1]["timestamp"] < edge
+
+
+def test_activation_windows_are_half_open_on_the_time_of_the_stamp(get):
+    feed = "/notifications/118/reactivities/impressions"
+    day = get(feed, activationStart="2026-03-10", activationEnd="2026-03-11")
+    edge = sorted(stamp(one)["time"] for one in day)[len(day) // 2]
+    before = get(feed, activationStart="2026-03-10", activationEnd=edge)
+    after = get(feed, activationStart=edge, activationEnd="2026-03-11")
+    assert sorted(ids(before + after)) == sorted(ids(day))
+    assert max(stamp(one)["time"] for one in before) < edge == min(stamp(one)["time"] for one in after)
+
+
+def test_both_windows_together_give_what_lies_in_both(get, hits):
+    both = get(
+        "/notifications/reactivities/hits",
+        activationStart="2026-03-02",
+        activationEnd="2026-03-07",
+        reactivityStart="2026-03-08T06:00:00+01:00",
+        reactivityEnd="2026-03-12",
+    )
+    start, end = ms("2026-03-08T05:00Z"), ms("2026-03-12T00:00Z")
+    assert both
+    assert sorted(ids(both)) == sorted(one["id"] for one in hits if start <= one["timestamp"] < end)
+
+
+def test_a_time_can_be_a_date_a_datetime_or_milliseconds(get):
+    feed = "/notifications/133/events/activations"
+    spellings = [
+        ("2026-03-10", "2026-03-11"),
+        ("2026-03-10T00:00:00Z", "2026-03-11T00:00:00.000Z"),
+        ("2026-03-10T02:00:00+02:00", "2026-03-10T19:00:00-05:00"),
+        (1773100800000, 1773187200000),
+    ]
+    answers = [ids(get(feed, start=start, end=end, sort="asc")) for start, end in spellings]
+    assert len(answers[0]) > 1000
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_an_empty_window_is_an_empty_array(api):
+    day = {"reactivityStart": "2026-03-10", "reactivityEnd": "2026-03-10"}
+    assert api.get("/notifications/reactivities/hits", params=day).text == "[]"
+
+
+def test_sorted_feeds_are_in_order_and_others_in_a_new_order_each_time(get):
+    window = {"reactivityStart": "2026-03-09T18:00Z", "reactivityEnd": "2026-03-11T06:00Z"}
+    feed = "/notifications/reactivities"
+    times = {
+        order: [one["timestamp"] for one in get(feed, sort=order, **window)] for order in ("asc", "desc")
+    }
+    assert times["asc"] == sorted(times["asc"])
+    assert times["desc"] == times["asc"][::-1]
+    first, second = get(feed, **window), get(feed, **window)
+    assert ids(first) != ids(second)
+    assert sorted(ids(first)) == sorted(ids(second))
+    assert sorted(one["timestamp"] for one in first) == times["asc"] != [one["timestamp"] for one in first]
+
+
+def test_the_feeds_of_the_notifications_together_are_the_whole_feed(get, notifications):
+    window = {"reactivityStart": "2026-03-16", "reactivityEnd": "2026-03-17"}
+    every: list[str] = []
+    for feed in KINDS:
+        whole = ids(get(f"/notifications/reactivities/{feed}", **window))
+        parts = {id: get(f"/notifications/{id}/reactivities/{feed}", **window) for id in notifications}
+        for id, part in parts.items():
+            assert {one["source"]["detail"]["activation"]["id"] for one in part} == {id}
+        assert sorted(ids([one for part in parts.values() for one in part])) == sorted(whole)
+        every += whole
+    assert sorted(ids(get("/notifications/reactivities", **window))) == sorted(every)
+    assert len(set(every)) == len(every)
+
+
+# Time
+
+
+def test_the_same_seed_gives_the_same_bytes_for_ever():
+    query = "/notifications/reactivities?reactivityStart=2026-03-10&reactivityEnd=2026-03-12&sort=asc"
+    bodies = []
+    for account in (Account.small(), Account.small(), Account(seed=7, sends_per_day=50)):
+        with running(create_app(account, api_key=None, now=lambda: NOON)) as url:
+            bodies.append(httpx.get(url + query).content)
+    assert bodies[0] == bodies[1] != bodies[2]
+    # A change of this value breaks every demonstration and test that relies on the account.
+    assert sha256(bodies[0]).hexdigest() == "2d88b503605d51e6e1c31ed24e0c49652bef2c035ba9172fbe94a1a82803057e"
+
+
+def test_the_future_does_not_exist_and_today_grows():
+    clock = [NOON]
+    app = create_app(Account(), api_key=None, now=lambda: clock[0])
+    seen: list[list[Event]] = []
+    with running(app) as url, httpx.Client(base_url=url) as client:
+        for _ in range(3):
+            today = {"reactivityStart": "2026-03-18", "reactivityEnd": "2026-03-20", "sort": "asc"}
+            seen.append(client.get("/notifications/reactivities", params=today).json())
+            assert max(one["timestamp"] for one in seen[-1]) <= clock[0].timestamp() * 1000
+            clock[0] += timedelta(hours=3)
+        clock[0] = datetime.fromtimestamp(seen[-1][-1]["timestamp"] / 1000, UTC)
+        exactly = client.get("/notifications/reactivities", params=today).json()
+    assert 100 < len(seen[0]) < len(seen[1]) < len(seen[2])
+    assert ids(seen[2])[: len(seen[0])] == ids(seen[0])
+    assert ids(exactly) == ids(seen[2])  # an event exists from the millisecond of its timestamp on
+
+
+def test_the_account_begins_on_its_first_day():
+    app = create_app(Account.small(), api_key=None, now=lambda: datetime(2026, 1, 4, tzinfo=UTC))
+    with running(app) as url:
+        events = httpx.get(f"{url}/notifications/reactivities", params={"sort": "asc"}).json()
+    assert events[0]["timestamp"] // DAY_MS * DAY_MS == ms("2026-01-01T00:00Z")
+    assert events[-1]["timestamp"] // DAY_MS * DAY_MS == ms("2026-01-03T00:00Z")
+
+
+# Requests that are refused
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "name"),
+    [
+        ("/notifications/reactivities/hits", {"reactivityStart": "yesterday"}, "reactivityStart"),
+        ("/notifications/reactivities/hits", {"reactivityEnd": ""}, "reactivityEnd"),
+        ("/notifications/reactivities", {"activationStart": "2026-02-30"}, "activationStart"),
+        ("/notifications/101/reactivities/bounces", {"activationEnd": "2026-03-10T25:00"}, "activationEnd"),
+        ("/notifications/101/events/activations", {"start": "9" * 40}, "start"),
+        ("/notifications/101/events/activations", {"sort": "up"}, "sort"),
+    ],
+)
+def test_a_bad_value_is_refused_with_a_message_that_names_it(api, path, query, name):
+    response = api.get(path, params=query)
+    assert response.status_code == 400
+    assert response.json()["message"].startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/notifications/999/events/activations",
+        "/notifications/999/reactivities/hits",
+        "/notifications/reactivities/replies",
+        "/notifications/welcome/reactivities/hits",
+        "/contacts",
+    ],
+)
+def test_what_is_not_there_is_404(api, path):
+    response = api.get(path)
+    assert response.status_code == 404
+    assert response.json()["message"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Key": "another"}, {"X-Key": ""}])
+@pytest.mark.parametrize("path", ["/notifications", "/notifications/reactivities/hits", "/contacts"])
+def test_nothing_is_given_without_the_key(api, headers, path):
+    response = httpx.get(api.base_url.join(path), headers=headers)
+    assert response.status_code == 401
+    assert response.json() == {"message": "X-Key is missing or wrong"}
+    assert response.headers["x-request-id"]
+
+
+def test_every_response_has_its_own_request_id(api):
+    paths = ["/notifications", "/notifications", "/contacts", "/notifications?sort=up"]
+    assert len({api.get(path).headers["x-request-id"] for path in paths}) == 4
+
+
+def test_over_the_rate_limit_is_429_until_the_minute_is_over():
+    clock = [1_773_100_800.5]
+    app = create_app(
+        Account.small(), api_key=KEY, now=lambda: NOON, requests_per_minute=2, clock=lambda: clock[0]
+    )
+    with running(app) as url, httpx.Client(base_url=url) as client:
+
+        def get(key: str = KEY) -> httpx.Response:
+            return client.get("/notifications", headers={"X-Key": key})
+
+        first = get()
+        assert get("wrong").status_code == 401  # and does not count
+        clock[0] += 20
+        second, refused = get(), get()
+        assert [one.status_code for one in (first, second, refused)] == [200, 200, 429]
+        assert [one.headers["X-RateLimit-Remaining"] for one in (first, second, refused)] == ["1", "0", "0"]
+        for one in (first, second, refused):
+            assert one.headers["X-RateLimit-Limit"] == "2"
+            assert one.headers["X-RateLimit-Reset"] == "1773100861"
+            assert one.headers["x-request-id"]
+        assert refused.headers["Retry-After"] == "40"
+        assert "Retry-After" not in second.headers
+        assert refused.json()["message"]
+        clock[0] += int(refused.headers["Retry-After"])
+        assert get().status_code == 200
+
+
+def test_gzip_is_used_when_the_client_takes_it(api):
+    day = {"reactivityStart": "2026-03-10", "reactivityEnd": "2026-03-11", "sort": "asc"}
+    feed = "/notifications/reactivities/hits"
+    plain = api.get(feed, params=day, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    with api.stream("GET", feed, params=day, headers={"Accept-Encoding": "gzip"}) as response:
+        packed = b"".join(response.iter_raw())
+    assert response.headers["content-encoding"] == "gzip"
+    assert len(packed) < len(plain.content) / 3
+    assert gzip.decompress(packed) == plain.content

@@ -1,0 +1,451 @@
+"""The tools that the tests measure with, measured: values worked out by hand, the server seen by a client."""
+
+import json
+import random
+import struct
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pytest
+
+from np6_assets_tests.support.events import KINDS, MISSING, event, misfits, population, render
+from np6_assets_tests.support.oracle import (
+    columns,
+    day_bounds,
+    expected_misfits,
+    expected_rates,
+    expected_rows,
+    why_not,
+)
+from np6_assets_tests.support.rude_server import (
+    BROKEN,
+    CUT,
+    INCOMPLETE,
+    PERMANENT,
+    RATE_LIMITS,
+    SERVER_ERRORS,
+    STALLS,
+    Act,
+    Prepared,
+    RudeServer,
+    zstd_raw,
+)
+
+D = date(2026, 3, 20)
+DAY = 86_400_000
+D_MS = 1_773_964_800_000  # 2026-03-20T00:00:00Z: 20 532 days of 86 400 000 ms
+HITS = "/notifications/reactivities/hits"
+
+
+# --- events ------------------------------------------------------------------------------------------------
+
+
+def test_an_event_looks_like_the_reference():
+    made = event("hits", id="e1", timestamp=1614089593000, stamp_time=1614089576625, link_label=MISSING)
+    assert made == {
+        "type": "hit",
+        "id": "e1",
+        "timestamp": 1614089593000,
+        "identity": {"type": "customer", "agency": "DEMO", "customer": "028"},
+        "source": {
+            "type": "notification",
+            "detail": {
+                "activation": {
+                    "id": 156,
+                    "version": "ecce4585-1627-4495-90fc-7bbc27d2ae26",
+                    "kind": "application",
+                    "receiver": {
+                        "type": "contact",
+                        "value": {
+                            "type": "footprint",
+                            "id": "000R4M0T",
+                            "unicity": "someone@example.com",
+                            "hash": "16d113840f999444259f73bac9ab8b10",
+                        },
+                    },
+                    "application": "076db4f8-4304-4b8e-b232-4820f2639a8a",
+                    "subscription": "65b51edb-0cc2-4fed-a6d0-2aa5a722d39a",
+                    "stamp": {
+                        "time": 1614089576625,
+                        "id": "d52055cd-e854-4177-8ef5-b10fd8d568a7",
+                        "thread": "a3078b19-b379-4bc2-b29a-e8229a9c9332",
+                    },
+                    "channel": "notification_channel",
+                    "urgent": True,
+                    "expiration": "0001-01-01T00:00:00Z",
+                },
+                "link": {"type": "redirection", "uri": "deeplink://product?id=594"},
+            },
+        },
+    }
+
+
+def test_a_population_follows_from_its_seed_and_has_what_it_promises():
+    made = population(7, D, 3, "Europe/Paris", misfit_days=[D])
+    assert made == population(7, D, 3, "Europe/Paris", misfit_days=[D])
+    assert made.hits != population(8, D, 3, "Europe/Paris").hits
+    for kind in KINDS:
+        feed = made.feed(kind)
+        assert expected_misfits(kind, feed) == []
+        ids = [one["id"] for one in feed]
+        assert len(set(ids)) < len(ids)  # repeats
+        times = {one["id"]: one["timestamp"] for one in feed}.values()
+        assert len(set(times)) < len(times)  # ties
+        start, end = day_bounds(D, "Europe/Paris")
+        assert {start, end - 1} <= set(times)
+    stamps = [one["source"]["detail"]["activation"].get("stamp") or {} for one in made.activations]
+    assert any("time" not in stamp for stamp in stamps)
+    assert len({stamp.get("id") for stamp in stamps}) < len(stamps)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_misfit_fits(kind: str):
+    for misfit in misfits(kind, 1, D_MS, 100):
+        assert why_not(kind, misfit.event) is not None, misfit.name
+
+
+def test_rendered_events_mean_the_same_in_every_style():
+    made, rng = population(3, D, 1), random.Random(1)
+    for one in made.hits + made.bounces:
+        assert json.loads(render(one, rng)) == one
+
+
+# --- expected values ---------------------------------------------------------------------------------------
+
+
+def test_days_have_the_hours_that_clocks_give_them():
+    hours = [
+        (end - start) / 3_600_000
+        for start, end in (
+            day_bounds(date(2026, 3, 29), "Europe/Paris"),
+            day_bounds(date(2026, 10, 25), "Europe/Paris"),
+            day_bounds(D, "Europe/Paris"),
+        )
+    ]
+    assert hours == [23, 25, 24]
+    assert day_bounds(D, "UTC") == (D_MS, D_MS + DAY)
+    # Midnight in Paris is 23:00 UTC of the day before in winter, 22:00 in summer.
+    assert day_bounds(D, "Europe/Paris")[0] == D_MS - 3_600_000
+    assert day_bounds(date(2026, 3, 30), "Europe/Paris")[0] == D_MS + 10 * DAY - 2 * 3_600_000
+
+
+def test_rows_are_cut_to_the_window_sorted_and_unique():
+    made = [
+        event("hits", id="b", timestamp=D_MS),
+        event("hits", id="c", timestamp=D_MS + DAY),  # the end is not in it
+        event("hits", id="a", timestamp=D_MS),
+        event("hits", id="d", timestamp=D_MS - 1),
+        event("hits", id="b", timestamp=D_MS),
+        {"id": "e"},
+    ]
+    rows = expected_rows("hits", made, D_MS, D_MS + DAY)
+    assert [row["event_id"] for row in rows] == ["a", "b"]
+    assert list(rows[0]) == list(columns("hits"))
+
+
+def test_a_row_has_the_contracts_values():
+    made = event(
+        "bounces",
+        id="a",
+        timestamp=D_MS,
+        stamp_time=D_MS - 5,
+        status={"code": 550, "text": "é"},
+        subject="mailbox",
+        verdict="soft",
+        expiration="2026-03-21T01:00:00.250+02:00",  # 2026-03-20T23:00:00.250Z
+        urgent=MISSING,
+        identity=None,
+    )
+    [row] = expected_rows("bounces", [made], D_MS, D_MS + DAY, "pseudonymize", "k")
+    assert row == {
+        "event_id": "a",
+        "event_time": D_MS,
+        "activation_id": 156,
+        "agency": None,
+        "customer": None,
+        "activation_version": "ecce4585-1627-4495-90fc-7bbc27d2ae26",
+        "activation_kind": "application",
+        "application_id": "076db4f8-4304-4b8e-b232-4820f2639a8a",
+        "subscription_id": "65b51edb-0cc2-4fed-a6d0-2aa5a722d39a",
+        "stamp_id": "d52055cd-e854-4177-8ef5-b10fd8d568a7",
+        "stamp_thread": "a3078b19-b379-4bc2-b29a-e8229a9c9332",
+        "activated_at": D_MS - 5,
+        "channel": "notification_channel",
+        "urgent": None,
+        "expires_at": D_MS + 23 * 3_600_000 + 250,
+        "receiver_type": "contact",
+        "receiver_id": "000R4M0T",
+        # printf someone@example.com | openssl dgst -sha256 -hmac k
+        "receiver_unicity": "02ebb99e9332db63d5fb3262e2f4fe1b86b0cdf981624d2f91138354fc5bba51",
+        "receiver_hash": "ae9fa526482c2491dcaa3ad8fcefbc596624c0e93e3af28c796c69c7646f6013",
+        "bounce_status": '{"code":550,"text":"é"}',
+        "bounce_verdict": "soft",
+        "bounce_subject": "mailbox",
+        "bounce_reason": None,
+    }
+
+
+def send(stamp: str | None, subscription: str | None, at: int = D_MS + 1000) -> dict:
+    return {"stamp_id": stamp, "subscription": subscription, "stamp_time": at}
+
+
+def by_day(kind: str, events: list, days: int = 9) -> dict:
+    """The events as rows of the event days D to D + days - 1, all materialized."""
+    return {
+        D + timedelta(days=n): expected_rows(kind, events, D_MS + n * DAY, D_MS + (n + 1) * DAY) for n in range(days)
+    }
+
+
+def test_rates_of_three_sends_worked_out_by_hand():
+    # Three sends on D: s1 and s2 share a stamp, s3 has no subscription and is published after midnight.
+    s1, s2, s3 = send("A", "x"), send("A", "y"), send("B", None, D_MS + DAY - 1)
+    activations = [
+        event("activations", id="1", timestamp=D_MS + 2000, **s1),
+        event("activations", id="2", timestamp=D_MS + 2000, **s2),
+        event("activations", id="3", timestamp=D_MS + DAY + 500, **s3),
+        # Sent on D, but published on D + 2: that file is not read.
+        event("activations", id="4", timestamp=D_MS + 2 * DAY, **send("C", "x")),
+    ]
+    hits = [
+        event("hits", id="5", timestamp=D_MS + 3000, **s1),
+        event("hits", id="6", timestamp=D_MS + 8 * DAY - 1, **s1),  # the last millisecond of D + 7
+        event("hits", id="7", timestamp=D_MS + 8 * DAY, **s1),  # D + 8: too late
+        event("hits", id="8", timestamp=D_MS + 4000, link_type="dismissal", **s1),
+        event("hits", id="9", timestamp=D_MS + DAY, link_type=None, **s3),
+    ]
+    bounces = [
+        event("bounces", id="10", timestamp=D_MS + 3000, verdict="soft", **s2),
+        event("bounces", id="11", timestamp=D_MS + DAY, verdict="hard", **s2),
+        event("bounces", id="12", timestamp=D_MS + DAY, verdict=None, **s2),
+    ]
+    optouts = [event("optouts", id="13", timestamp=D_MS + 3000, **send("D", "z"))]  # an orphan
+    impressions = [event("impressions", id="14", timestamp=D_MS + 3000, **s1)]
+    feeds = {
+        "activations": by_day("activations", activations),
+        "hits": by_day("hits", hits),
+        "bounces": by_day("bounces", bounces),
+        "optouts": by_day("optouts", optouts),
+        "impressions": by_day("impressions", impressions),
+    }
+    [row] = expected_rates(D, "UTC", 7, feeds)
+    third = 1 / 3
+    assert row == {
+        "activation_date": D,
+        "agency": "DEMO",
+        "customer": "028",
+        "activation_id": 156,
+        "activation_version": "ecce4585-1627-4495-90fc-7bbc27d2ae26",
+        "application_id": "076db4f8-4304-4b8e-b232-4820f2639a8a",
+        "activations": 3,
+        "bounces_hard": 1,
+        "bounces_soft": 0,
+        "bounces_other": 0,
+        "bounced": 1,
+        "delivered": 2,
+        "hit_activations": 1,
+        "hits": 2,
+        "other_hits": 2,
+        "optout_activations": 1,
+        "impression_activations": 1,
+        "reacting_activations": 3,
+        "orphan_reactions": 1,
+        "hit_rate": 0.5,
+        "optout_rate": 0.5,
+        "bounce_rate": third,
+        "hard_bounce_rate": third,
+        "impression_rate": 0.5,
+        # p = 1/2, n = 2: 1/2 -+ 1.96 sqrt(1/8 + 3.8415/16) / (1 + 3.8415/2)
+        "hit_rate_low": pytest.approx(0.094531, abs=1e-6),
+        "hit_rate_high": pytest.approx(0.905469, abs=1e-6),
+        "hits_per_hit_activation": 2.0,
+        "hit_share": third,
+        "optout_share": third,
+        "bounce_share": third,
+        "window_days": 7,
+        "days_loaded": 8,
+        "is_final": True,
+    }
+
+
+def test_rates_say_what_is_not_known():
+    hits = [event("hits", id="1", timestamp=D_MS, **send("A", "x"))]
+    feeds = {"hits": by_day("hits", hits), "optouts": by_day("optouts", []), "bounces": by_day("bounces", [])}
+    feeds["optouts"][D + timedelta(days=3)] = None
+    [row] = expected_rates(D, "UTC", 7, feeds)
+    unknown = {name for name, value in row.items() if value is None}
+    assert unknown == {
+        *("activations", "delivered", "orphan_reactions", "impression_activations", "impression_rate"),
+        *("hit_rate", "optout_rate", "bounce_rate", "hard_bounce_rate", "hit_rate_low", "hit_rate_high"),
+    }
+    assert (row["hit_share"], row["days_loaded"], row["is_final"]) == (1.0, 7, False)
+
+
+def test_events_without_stamp_are_their_own_sends_on_their_event_day():
+    # Two activations and two hits without any stamp: two sends, two orphans; the one of D + 1 is not D's.
+    blank = {"stamp": MISSING}
+    feeds = {
+        "activations": by_day("activations", [event("activations", id=name, timestamp=D_MS, **blank) for name in "ab"]),
+        "hits": by_day(
+            "hits",
+            [
+                event("hits", id="c", timestamp=D_MS, **blank),
+                event("hits", id="d", timestamp=D_MS, **blank),
+                event("hits", id="e", timestamp=D_MS + DAY, **blank),
+            ],
+        ),
+    }
+    [row] = expected_rates(D, "UTC", 7, feeds)
+    assert (row["activations"], row["hit_activations"], row["orphan_reactions"]) == (2, 2, 2)
+
+
+# --- the server --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RudeServer]:
+    with RudeServer(population(1, D, 2), seed=4) as running:
+        yield running
+        running.behave()
+
+
+@pytest.fixture
+def client(server: RudeServer) -> Iterator[httpx.Client]:
+    server.behave()
+    with httpx.Client(base_url=server.url, headers={"X-Key": server.key}, timeout=5) as made:
+        yield made
+
+
+WINDOW = {"reactivityStart": str(D_MS), "reactivityEnd": "2026-03-21", "sort": "asc"}
+
+
+def test_it_serves_the_window_that_is_asked_for(server: RudeServer, client: httpx.Client):
+    rows = expected_rows("hits", population(1, D, 2).hits, D_MS, D_MS + DAY)
+    answers = []
+    for _ in range(12):  # every transport and encoding
+        got = client.get(HITS, params=WINDOW).json()
+        assert [one["timestamp"] for one in got] == sorted(one["timestamp"] for one in got)
+        assert {one["id"] for one in got} == {row["event_id"] for row in rows}
+        answers.append([one["id"] for one in got])
+    assert len({tuple(ids) for ids in answers}) > 1  # ties are not in one order
+    last = server.requests[-1]
+    assert (last.path, last.query, last.done, last.status) == (HITS, WINDOW, "ok", 200)
+    assert last.headers["x-key"] == server.key
+    assert last.bytes_sent > 0
+
+
+def test_it_serves_activations_of_one_notification_and_the_list(server: RudeServer, client: httpx.Client):
+    made = population(1, D, 2)
+    listed = client.get("/notifications").json()
+    assert listed == made.notifications
+    params = {"start": str(D_MS), "end": str(D_MS + DAY)}
+    total = 0
+    for entry in listed:
+        got = client.get(f"/notifications/{entry['id']}/events/activations", params=params).json()
+        assert {one["source"]["detail"]["activation"]["id"] for one in got} <= {entry["id"]}
+        total += len({one["id"] for one in got})
+    assert total == len(expected_rows("activations", made.activations, D_MS, D_MS + DAY))
+
+
+def test_it_refuses_what_is_wrong(server: RudeServer, client: httpx.Client):
+    assert client.get(HITS, headers={"X-Key": "no"}).status_code == 401
+    assert client.get(HITS, params={"reactivityStart": "yesterday"}).status_code == 400
+    assert client.get("/notifications/5/events/activations").status_code == 404
+    assert "x-request-id" in client.get("/nothing").headers
+
+
+@pytest.mark.parametrize("name", [*RATE_LIMITS, *SERVER_ERRORS, *PERMANENT])
+def test_it_answers_with_the_status_it_is_told(server: RudeServer, client: httpx.Client, name: str):
+    server.script(HITS, name)
+    refused = client.get(HITS)
+    assert refused.status_code == int(name.split()[0])
+    assert ("x-request-id" in refused.headers) == (name in PERMANENT)
+    assert client.get(HITS).status_code == 200
+
+
+def _array_of(response: httpx.Response) -> list:
+    got = response.json()
+    if not isinstance(got, list):
+        raise ValueError("not an array")
+    return got
+
+
+@pytest.mark.parametrize("name", [*BROKEN, *CUT, *INCOMPLETE])
+def test_no_cut_body_passes_for_a_whole_one(server: RudeServer, client: httpx.Client, name: str):
+    for at in (0.0, 0.5, 1.0):
+        server.script(HITS, Act(name, at=at))
+        with pytest.raises((httpx.TransportError, ValueError)):
+            _array_of(client.get(HITS, params=WINDOW))
+        assert server.requests[-1].done == name
+
+
+@pytest.mark.parametrize("name", STALLS)
+def test_it_stalls_for_as_long_as_it_is_told(server: RudeServer, client: httpx.Client, name: str):
+    server.script(HITS, name)
+    with pytest.raises(httpx.ReadTimeout):
+        client.get(HITS, timeout=0.1)
+
+
+def test_it_goes_on_being_right_when_it_is_odd(server: RudeServer, client: httpx.Client):
+    whole = {one["id"] for one in client.get(HITS, params=WINDOW).json()}
+    server.script(HITS, "wrong content type", "duplicated", "shuffled", "outside window")
+    odd = client.get(HITS, params=WINDOW)
+    assert not odd.headers["content-type"].startswith("application/json")
+    assert {one["id"] for one in odd.json()} == whole
+    assert {one["id"] for one in client.get(HITS, params=WINDOW).json()} == whole
+    shuffled = client.get(HITS, params=WINDOW).json()
+    assert {one["id"] for one in shuffled} == whole
+    assert [one["timestamp"] for one in shuffled] != sorted(one["timestamp"] for one in shuffled)
+    assert {one["id"] for one in client.get(HITS, params=WINDOW).json()} > whole
+
+
+def test_a_fraction_fails_and_no_window_for_ever(server: RudeServer, client: httpx.Client):
+    server.fail(0.9, seed=2, kinds=["500"], streak=3)
+    statuses = [client.get(HITS, params=WINDOW).status_code for _ in range(12)]
+    assert statuses[3::4] == [200, 200, 200]
+    assert statuses.count(500) >= 6
+
+
+def test_its_zstd_is_zstd():
+    body = random.Random(1).randbytes(250_000)
+    assert pa.Codec("zstd").decompress(zstd_raw(body), len(body), asbytes=True) == body
+
+
+def test_a_large_body_is_cut_to_the_window(tmp_path: Path):
+    # 60 000 events, one a millisecond, some megabytes in all: more than a socket takes at once.
+    body, index, pairs = tmp_path / "body", tmp_path / "index", []
+    texts = [json.dumps({"timestamp": ms, "text": "é" * 20}) for ms in range(60_000)]
+    at = 1
+    for ms, text in enumerate(texts):
+        pairs += [ms, at]
+        at += len(text) + 2
+    body.write_text("[" + ",\n".join(texts) + "]")
+    index.write_bytes(struct.pack(f"{len(pairs) + 2}q", *pairs, 2**62, at))
+    with RudeServer(prepared={HITS: Prepared(body, index)}) as large:
+        client = httpx.Client(base_url=large.url, headers={"X-Key": large.key})
+        whole = client.get(HITS)
+        assert whole.text == "[" + ",\n".join(texts) + "]"
+        part = client.get(HITS, params={"reactivityStart": "10", "reactivityEnd": "59999"}).json()
+        assert [one["timestamp"] for one in part] == list(range(10, 59_999))
+        assert client.get(HITS, params={"reactivityStart": "70000"}).json() == []
+        client.close()
+        assert large.requests[0].bytes_sent == len(whole.content)
+
+
+def test_a_redirect_leads_away(server: RudeServer, client: httpx.Client):
+    with RudeServer() as other:
+        server.script(HITS, Act("redirect", url=other.url))
+        assert client.get(HITS).headers["location"] == f"{other.url}{HITS}"
+        assert other.requests == []
+
+
+def test_a_retry_date_lies_ahead(server: RudeServer, client: httpx.Client):
+    server.script(HITS, Act("429 retry-after date", wait=90), Act("429 reset milliseconds", wait=90))
+    now = datetime.now(UTC)
+    until = parsedate_to_datetime(client.get(HITS).headers["retry-after"])
+    assert 80 < (until - now).total_seconds() < 100
+    reset = int(client.get(HITS).headers["x-ratelimit-reset"]) / 1000 - now.timestamp()
+    assert 80 < reset < 100
