@@ -16,8 +16,9 @@ help: ## show this
 # The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
-	@want="$$(cat pyproject.toml requirements.lock | cksum) $$($(BIN)/python -V 2>&1) $$PWD"; \
-	if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
+	@files="$$(cat pyproject.toml requirements.lock | cksum)"; \
+	stamp() { echo "$$files, $$($(BIN)/python -V 2>&1), $$PWD"; }; \
+	if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$(stamp)" ]; then exit 0; fi; \
 	set -e; \
 	fail() { echo "make install: $$1" >&2; exit 1; }; \
 	command -v "$(PYTHON)" >/dev/null || fail "no $(PYTHON) here: sudo apt install python3 python3-venv, or name one: make install PYTHON=/path/to/python3"; \
@@ -25,13 +26,14 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 		fail "Python 3.11 to 3.14 is needed and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): name another with make install PYTHON=/path/to/python3"; \
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || fail "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv"; \
 	echo "Making .venv with $$("$(PYTHON)" -V)"; \
+	rm -f $(STAMP); \
 	"$(PYTHON)" -m venv --clear .venv; \
 	echo "Installing the pinned packages (a minute or two)"; \
 	pip="$(BIN)/python -I -m pip --disable-pip-version-check"; \
 	$$pip install -qq --require-hashes --no-deps -r requirements.lock; \
 	$$pip install -qq --no-build-isolation --no-deps -e .; \
 	$$pip check > .venv/check.txt 2>&1 || fail "requirements.lock does not fit pyproject.toml (make lock): $$(cat .venv/check.txt)"; \
-	echo "$$(cat pyproject.toml requirements.lock | cksum) $$($(BIN)/python -V 2>&1) $$PWD" > $(STAMP); \
+	stamp > $(STAMP); \
 	echo "Installed in .venv"
 
 demo: install ## ten days of the simulated account, from events to rates, in a minute
@@ -47,7 +49,7 @@ dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or N
 		echo "No NP6_API_KEY: the simulated account it is (sandbox://)"; \
 		export NP6_BASE_URL=sandbox://; \
 	fi; \
-	exec $(BIN)/dagster dev -w workspace.yaml
+	exec $(BIN)/dg dev
 
 test: install ## the whole test suite; needs no network
 	@$(BIN)/python -m pytest

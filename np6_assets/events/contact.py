@@ -47,14 +47,15 @@ class ContactPolicy:
         return value
 
     def _treat_bare(self, value: Any) -> Any:
-        """An element that is no event at all: nobody knows what its strings are."""
+        """What is not of the documented shape: nobody knows what its strings are."""
         if isinstance(value, list):
             return [self._treat_bare(inner) for inner in value]
         return self._treat(value) if not isinstance(value, str) else None
 
     def _treat_field(self, name: str, value: Any) -> Any:
-        # where the shape is not the documented one, the address may stand in the object's own place
-        if name in _CONTACT_FIELDS or (name in _CONTACT_OBJECTS and not isinstance(value, dict)):
+        if name in _CONTACT_OBJECTS and not isinstance(value, dict):
+            return self._treat_bare(value)  # an address may stand in the object's own place
+        if name in _CONTACT_FIELDS:
             hidden = value if isinstance(value, str) else json.dumps(value)
             return self.pseudonym(hidden) if self.mode == "pseudonymize" and value is not None else None
         return self._treat(value)

@@ -218,8 +218,9 @@ def _misfit(column: Column) -> Iterator[str]:
     if column.required:
         yield f"WHEN {_leaf(column)} IS NULL THEN '{column.path} is missing'"
     wrong = _READINGS[column.reading][1].format(_leaf(column))
+    right = column.reading.value.split(";")[0]
     if wrong != "false":
-        yield f"WHEN {_leaf(column)} IS NOT NULL AND ({wrong}) THEN '{column.path} is not {column.reading.value.split(';')[0]}'"
+        yield f"WHEN {_leaf(column)} IS NOT NULL AND ({wrong}) THEN '{column.path} is not {right}'"
 
 
 def _leaf(column: Column) -> str:

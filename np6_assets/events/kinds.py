@@ -60,7 +60,7 @@ class EventKind:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the stored rows."""
-        return pa.schema([pa.field(column.name, column.type) for column in self.columns])
+        return pa.schema([pa.field(column.name, column.type, not column.required) for column in self.columns])
 
     @property
     def per_notification(self) -> bool:

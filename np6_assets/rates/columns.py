@@ -56,4 +56,4 @@ COLUMNS: tuple[tuple[str, pa.DataType, str, bool], ...] = (
     ),
 )
 
-SCHEMA = pa.schema([pa.field(name, type_) for name, type_, _, _ in COLUMNS])
+SCHEMA = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in COLUMNS])

@@ -13,6 +13,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 
 from np6_assets.events.assets import FETCHED_UNTIL
 from np6_assets.events.kinds import TIME
@@ -74,10 +75,26 @@ def rates(feeds: Feeds, activation_date: str, window_days: int) -> pd.DataFrame:
     ):
         database.register("cohort", _cohort(feeds, activation_date, window, sent))
         for asset in feeds.datasets:
-            database.register(asset, feeds.of(asset, sent if asset == "activations" else window))
+            _view(database, asset, feeds.of(asset, sent if asset == "activations" else window))
         result = database.sql(_SQL).to_arrow_table()
     frame: pd.DataFrame = result.cast(SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def _view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:
+    """Let SQL read a dataset by a name.
+
+    DuckDB reads the files itself: pyarrow's scanner can deadlock when it is read as a stream from a Python file system.
+    """
+    if not data.files:
+        database.register(name, data.schema.empty_table())
+        return
+    files = data.files
+    if isinstance(data.filesystem, pafs.PyFileSystem):
+        remote = data.filesystem.handler.fs
+        database.register_filesystem(remote)
+        files = [remote.unstrip_protocol(file) for file in files]
+    database.read_parquet(files, hive_partitioning=True).create_view(name)
 
 
 def _config(spill: str) -> dict[str, str | bool | int | float | list[str]]:

@@ -28,7 +28,7 @@ class Folder:
 
     def __init__(self, url: str) -> None:
         self.filesystem, self.root = fsspec.core.url_to_fs(url)
-        self._local = isinstance(self.filesystem, LocalFileSystem)
+        self.is_local = isinstance(self.filesystem, LocalFileSystem)
 
     def path(self, relative: str) -> str:
         """The path of a file as the file system and a reader's error message know it."""
@@ -46,7 +46,7 @@ class Folder:
         """Remove a file, and its folder if that is empty then; nothing happens where there is none."""
         if self.exists(relative):
             self.filesystem.rm_file(self.path(relative))
-        if self._local:
+        if self.is_local:
             with contextlib.suppress(OSError):
                 Path(self.path(relative)).parent.rmdir()
 
@@ -54,7 +54,7 @@ class Folder:
     def replacing(self, relative: str) -> Iterator[IO[bytes]]:
         """A file to write to, which takes the place of `relative` when the block ends without an error."""
         target = self.path(relative)
-        replacing = _replacing_local(Path(self.root), Path(target)) if self._local else self._replacing_remote(target)
+        replacing = _replacing_local(Path(self.root), Path(target)) if self.is_local else self._replacing_remote(target)
         with replacing as file:
             yield file
 

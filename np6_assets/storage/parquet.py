@@ -105,7 +105,7 @@ def partitioned_dataset(
 
 
 def _dataset(folder: Folder, files: Mapping[str, ds.Expression | None], schema: pa.Schema) -> ds.FileSystemDataset:
-    filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(folder.filesystem))
+    filesystem = pafs.LocalFileSystem() if folder.is_local else pafs.PyFileSystem(pafs.FSSpecHandler(folder.filesystem))
     parquet = ds.ParquetFileFormat()
     fragments = [
         parquet.make_fragment(folder.path(file), filesystem, partition_expression=expression)

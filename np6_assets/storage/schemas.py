@@ -45,4 +45,6 @@ def arrow_schema(metadata: Any) -> pa.Schema:
     """The Arrow schema that an asset's metadata declares."""
     declared = metadata[COLUMN_SCHEMA]
     schema = declared.value if isinstance(declared, dg.TableSchemaMetadataValue) else declared
-    return pa.schema([pa.field(column.name, _TYPES[column.type]) for column in schema.columns])
+    return pa.schema(
+        [pa.field(column.name, _TYPES[column.type], column.constraints.nullable) for column in schema.columns]
+    )

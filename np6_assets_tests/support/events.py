@@ -197,8 +197,12 @@ class Population:
     def merged(self, other: Population) -> Population:
         """This population and another one of the same notifications."""
         return Population(
-            self.notifications,
-            *(self.feed(kind) + other.feed(kind) for kind in ("activations", *REACTIVITIES)),
+            notifications=self.notifications,
+            activations=self.activations + other.activations,
+            hits=self.hits + other.hits,
+            optouts=self.optouts + other.optouts,
+            bounces=self.bounces + other.bounces,
+            impressions=self.impressions + other.impressions,
             misfits=self.misfits + other.misfits,
         )
 

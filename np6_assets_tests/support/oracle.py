@@ -359,7 +359,9 @@ def expected_rates(
     for grain in set(sent).union(*reactions.values()):
         counts = _counts(
             sent[grain] if knows_sends else None,
-            *(reactions[kind][grain] for kind in feeds_of_reactions),
+            reactions["hits"][grain],
+            reactions["optouts"][grain],
+            reactions["bounces"][grain],
             reactions["impressions"][grain] if knows_impressions else None,
         )
         rows.append(

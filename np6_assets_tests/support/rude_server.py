@@ -167,8 +167,8 @@ class RudeServer:
         self.first_request = threading.Event()
         self._in_flight = 0
         self._scripts: list[tuple[str, list[Act | None], bool]] = []
-        self._fraction, self._fail_seed, self._fail_kinds, self._streak = 0.0, 0, TRANSIENT, 3
-        self._fail_wait = 1.0
+        self._fraction, self._fail_seed, self._streak, self._fail_wait = 0.0, 0, 3, 1.0
+        self._fail_kinds: tuple[str, ...] = TRANSIENT
         self._attempts: Counter[str] = Counter()
         self.serve(population or Population())
         self._server: _Server | None = None
@@ -605,7 +605,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     # -- bytes --
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
-        reason = self.responses.get(status, ("",))[0]  # type: ignore[call-overload]
+        reason = self.responses.get(status, ("",))[0]
         lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
         self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 

@@ -1,0 +1,154 @@
+"""The command `np6-assets`: its options, its one-line errors and its exit statuses; each command's work is elsewhere.
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status: 0, 1 after an error (one line on stderr), 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "demo":
+            return _demo(options)
+        return _sandbox(options)
+    except KeyboardInterrupt:
+        return _complain(options.command, "stopped", INTERRUPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="np6-assets", description="NP6 push notification events as daily Parquet, and exact reactivity rates."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_sandbox(commands)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="materialize the last days of the simulated account and show the rates",
+        description="Materializes every asset of the simulated account (sandbox://) through Dagster, whatever "
+        "NP6_BASE_URL says, and shows what came of it. The other settings (NP6_DATA_DIR, NP6_TIMEZONE, ...) are "
+        "read from the environment and from .env.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--days", type=_positive, default=10, metavar="N", help="event days, today included")
+
+
+def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sandbox = commands.add_parser(
+        "sandbox",
+        help="serve the simulated account over HTTP on this machine",
+        description="Serves the NP6 API of a simulated account on a loopback address until Ctrl-C.",
+    )
+    # Other addresses are reachable for other machines, and the server refuses them.
+    sandbox.add_argument(
+        "--host", choices=("127.0.0.1", "::1", "localhost"), default="127.0.0.1", help="default: 127.0.0.1"
+    )
+    sandbox.add_argument("--port", type=_port, default=8006, help="TCP port, 0 for any free one; default: 8006")
+    sandbox.add_argument("--key", help="what X-Key has to be; default: anything, or nothing")
+    sandbox.add_argument(
+        "--requests-per-minute",
+        type=_positive,
+        metavar="N",
+        help="requests in a minute beyond which the answer is 429; default: no limit",
+    )
+    size = sandbox.add_mutually_exclusive_group()
+    size.add_argument(
+        "--sends-per-day", type=_positive, metavar="N", help="sends (activations) on an average day; default: 6000"
+    )
+    size.add_argument("--small", action="store_true", help="50 sends on an average day")
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 65535")
+    return number
+
+
+def _complain(command: str, line: str, status: int = 1) -> int:
+    print(f"np6-assets {command}: {line}", file=sys.stderr)
+    return status
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from np6_assets import demo
+    from np6_assets.settings import SettingsError
+
+    try:
+        # As `dagster dev` has it: what .env says wins over the environment.
+        demo.run(dict(os.environ) | demo.read_env_file(), options.days)
+    except (demo.DemoError, SettingsError, OSError) as error:
+        return _complain(options.command, str(error))
+    return 0
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    from np6_assets.sandbox.app import create_app
+    from np6_assets.sandbox.population import Account
+    from np6_assets.sandbox.server import serve
+
+    account = Account.small() if options.small else Account()
+    if options.sends_per_day:
+        account = Account(sends_per_day=options.sends_per_day)
+    app = create_app(
+        account,
+        api_key=options.key,
+        now=lambda: datetime.now(UTC),
+        requests_per_minute=options.requests_per_minute,
+    )
+    try:
+        port = _free_port(options.host, options.port)
+    except OSError as error:
+        return _complain(
+            options.command, f"cannot listen on {options.host} port {options.port}: {error.strerror}; try --port 0"
+        )
+    _announce(options.host, port, options.key)
+    serve(app, options.host, port)
+    return 0
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises OSError, before anything is announced, where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _announce(host: str, port: int, key: str | None) -> None:
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    header = f" -H {shlex.quote(f'X-Key: {key}')}" if key else ""
+    feed = f"{url}/notifications/reactivities/hits?sort=asc&reactivityStart={datetime.now(UTC):%Y-%m-%d}"
+    print(f"The simulated account is at {url} (Ctrl-C stops it). Today's hits so far:")
+    print(f"  curl -s --compressed{header} {shlex.quote(feed)}")
+    print("The assets over it, in another terminal:")
+    print(
+        f"  NP6_BASE_URL={url} NP6_API_KEY={shlex.quote(key or 'any')} NP6_DATA_DIR=data/sandbox make dev", flush=True
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

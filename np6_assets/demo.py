@@ -1,0 +1,238 @@
+"""`np6-assets demo`: the last event days of the simulated account, from the API to the rates, through Dagster.
+
+What belongs here: where the demo may write, the run, and its progress display. What is said of the result is in
+`demo_report.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from zoneinfo import ZoneInfo
+
+from dotenv import dotenv_values
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from np6_assets.settings import SANDBOX, Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+APART = "data/demo"
+"""Where the Parquet goes where an account's own events may be in the data folder."""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text is one line."""
+
+
+def read_env_file() -> dict[str, str]:
+    """What `.env` in the working directory says, as Dagster reads it; empty where there is none."""
+    return {name: value for name, value in dotenv_values(".env").items() if value is not None}
+
+
+def run(environment: Mapping[str, str], days: int) -> None:
+    """Materialize the last `days` event days, and print progress and result on standard output.
+
+    Raises DemoError, SettingsError or OSError; each has one line to say.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    settings = Settings.from_environment(environment)
+    first, last = _event_days(settings, days)
+    console.print(f"The simulated account, event days {first} to {last} ({settings.timezone}), through Dagster:")
+    display = _Display(console)
+    with display.shown():
+        apart = _is_account_set(settings, environment) or _holds_other_events(settings.data_dir)
+        simulated = replace(
+            settings, base_url=SANDBOX, has_api_key=False, data_dir=APART if apart else settings.data_dir
+        )
+        home = None if apart else _dagster_home()
+        _materialize(simulated, first, last, home, display)
+
+    from np6_assets import demo_report
+
+    demo_report.show(console, simulated.data_dir, first, last, home)
+
+
+def _event_days(settings: Settings, days: int) -> tuple[str, str]:
+    """The first and the last event day of the demo, as partition keys."""
+    today = datetime.now(ZoneInfo(settings.timezone)).date()
+    if settings.start_date > today:
+        raise DemoError(f"NP6_START_DATE={settings.start_date} has not come yet; set it to today or earlier")
+    return max(today - timedelta(days=days - 1), settings.start_date).isoformat(), today.isoformat()
+
+
+# --- Where the demo may write ---------------------------------------------------------------------
+#
+# Simulated events must never replace an account's own. So the demo writes where `make dev` would (and shares its
+# Dagster instance, so that the UI shows what the demo made) only if no account is set and every event in the data
+# folder is simulated. Otherwise it keeps apart: another folder, and a Dagster instance that is gone afterwards.
+
+
+def _is_account_set(settings: Settings, environment: Mapping[str, str]) -> bool:
+    named = environment.get("NP6_BASE_URL", "").strip()
+    return not settings.is_sandbox and (settings.has_api_key or bool(named))
+
+
+def _holds_other_events(data_dir: str) -> bool:
+    """Whether an event in the data folder is not of the simulated account."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    from np6_assets.events.kinds import KINDS
+    from np6_assets.sandbox.population import Account
+    from np6_assets.storage.files import Folder
+
+    account = Account()
+    agency, customer = ds.field("agency"), ds.field("customer")
+    simulated = (agency == account.agency) & (customer == account.customer)
+    other = ~simulated | agency.is_null() | customer.is_null()
+    folder = Folder(data_dir)
+    for kind in KINDS:
+        if folder.exists(kind.asset):
+            try:
+                events = ds.dataset(folder.path(kind.asset), kind.schema, "parquet", folder.filesystem)
+                # Parquet's statistics answer this for simulated files without reading them.
+                if events.head(1, columns=["agency"], filter=other).num_rows:
+                    return True
+            except pa.ArrowException:
+                return True  # no file of ours, so not ours to replace
+    return False
+
+
+def _dagster_home() -> Path:
+    """DAGSTER_HOME, or the folder that `make dev` uses where it is not set."""
+    named = os.environ.get("DAGSTER_HOME")
+    if named:
+        return Path(named)
+    home = Path(".dagster_home").absolute()
+    home.mkdir(exist_ok=True)
+    config = home / "dagster.yaml"
+    if not config.is_symlink() and not config.exists() and Path("dagster.yaml").exists():
+        config.symlink_to("../dagster.yaml")
+    return home
+
+
+# --- The run --------------------------------------------------------------------------------------
+
+
+def _materialize(settings: Settings, first: str, last: str, home: Path | None, display: _Display) -> None:
+    """One run for all assets and days. `home`: where Dagster keeps its records; None to keep none."""
+    import dagster as dg
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # That a feature of Dagster is new is for the developer to know.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    from np6_assets.definitions import build_definitions
+
+    @dg.logger
+    def to_display(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("np6_assets.demo")
+        logger.addHandler(display)
+        return logger
+
+    definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"demo": to_display}))
+    job = definitions.resolve_implicit_global_asset_job_def()
+    display.expect(len(job.nodes))
+    try:
+        with _instance(home) as instance:
+            job.execute_in_process(
+                instance=instance,
+                # the demo's logger alone: Dagster's own lines stay in its records
+                run_config={"loggers": {"demo": {}}},
+                tags={
+                    "dagster/asset_partition_range_start": first,
+                    "dagster/asset_partition_range_end": last,
+                    # a demo that was stopped is not for Dagster's daemon to start again
+                    "dagster/max_retries": "0",
+                },
+            )
+    except (dg.DagsterError, SQLAlchemyError) as error:
+        raise DemoError(f"Dagster in {home}: {_one_line(error)}") from error
+
+
+def _instance(home: Path | None) -> dg.DagsterInstance:
+    import dagster as dg
+
+    if home is None:
+        return dg.DagsterInstance.ephemeral()
+    os.environ["DAGSTER_HOME"] = str(home)  # the only way in that is public
+    return dg.DagsterInstance.get()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "orig", error)).split())
+
+
+class _Display(logging.Handler):
+    """Shows how far a run is, from the events that Dagster logs: a bar on a terminal, and a line for each asset."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._rows: Counter[str] = Counter()
+        self._progress = Progress(
+            TextColumn("  {task.description:<16}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("assets"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("starting Dagster", total=None)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw the bar while the block runs."""
+        with self._progress:
+            yield
+
+    def expect(self, assets: int) -> None:
+        """Say how many assets there will be."""
+        self._progress.update(self._task, total=assets)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record from Dagster. Raises DemoError or KeyboardInterrupt, which end the run, where a step failed."""
+        event: dg.DagsterEvent | None = getattr(record, "dagster_event", None)
+        if event is None:
+            if record.levelno >= logging.WARNING:
+                self._console.print(f"  {record.getMessage()}", markup=False)
+            return
+        asset = event.step_key or ""
+        match event.event_type_value:
+            case "STEP_START":
+                self._progress.update(self._task, description=asset)
+            case "ASSET_MATERIALIZATION":
+                rows = event.step_materialization_data.materialization.metadata["dagster/partition_row_count"]
+                self._rows[asset] += int(str(rows.value))
+            case "STEP_SUCCESS":
+                seconds = event.step_success_data.duration_ms / 1000
+                self._console.print(f"  {asset:<16} {self._rows[asset]:>9,} rows {seconds:>6.1f} s")
+                self._progress.advance(self._task)
+            case "STEP_FAILURE" | "STEP_UP_FOR_RETRY":  # nobody waits half a minute for a demo's next try
+                _end(asset, getattr(event.event_specific_data, "error", None))
+
+
+def _end(asset: str, error: Any) -> NoReturn:
+    """Raise what made a step fail (Dagster's SerializableErrorInfo) as DemoError, or as KeyboardInterrupt."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if error is None:
+        raise DemoError(f"{asset} failed")
+    if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+        raise KeyboardInterrupt
+    text = " ".join(error.message.split())
+    raise DemoError(f"{asset}: {re.sub(r'^[A-Za-z_][A-Za-z0-9_.]*: ', '', text)}")
