@@ -99,8 +99,8 @@ def _demo(options: argparse.Namespace) -> int:
     from np6_assets.settings import SettingsError
 
     try:
-        # As `dagster dev` has it: what .env says wins over the environment.
-        demo.run(dict(os.environ) | demo.read_env_file(), options.days)
+        os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
+        demo.run(os.environ, options.days)
     except (demo.DemoError, SettingsError, OSError) as error:
         return _complain(options.command, str(error))
     return 0

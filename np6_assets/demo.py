@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-import warnings
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,13 +46,18 @@ def run(environment: Mapping[str, str], days: int) -> None:
 
     Raises DemoError, SettingsError or OSError; each has one line to say.
     """
-    console = Console(highlight=False, soft_wrap=True)
     settings = Settings.from_environment(environment)
+    # Dagster takes standard output for a step's log while the step runs; its copy stays what it was.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding) as output:
+        _run(settings, environment, days, Console(file=output, highlight=False))
+
+
+def _run(settings: Settings, environment: Mapping[str, str], days: int, console: Console) -> None:
     first, last = _event_days(settings, days)
-    console.print(f"The simulated account, event days {first} to {last} ({settings.timezone}), through Dagster:")
+    console.print(f"Event days {first} to {last} ({settings.timezone}) of the simulated account:", soft_wrap=True)
     display = _Display(console)
     with display.shown():
-        apart = _is_account_set(settings, environment) or _holds_other_events(settings.data_dir)
+        apart = is_account_set(settings, environment) or holds_other_events(settings.data_dir)
         simulated = replace(
             settings, base_url=SANDBOX, has_api_key=False, data_dir=APART if apart else settings.data_dir
         )
@@ -79,13 +84,14 @@ def _event_days(settings: Settings, days: int) -> tuple[str, str]:
 # folder is simulated. Otherwise it keeps apart: another folder, and a Dagster instance that is gone afterwards.
 
 
-def _is_account_set(settings: Settings, environment: Mapping[str, str]) -> bool:
+def is_account_set(settings: Settings, environment: Mapping[str, str]) -> bool:
+    """Whether the settings name an account other than the simulated one."""
     named = environment.get("NP6_BASE_URL", "").strip()
     return not settings.is_sandbox and (settings.has_api_key or bool(named))
 
 
-def _holds_other_events(data_dir: str) -> bool:
-    """Whether an event in the data folder is not of the simulated account."""
+def holds_other_events(data_dir: str) -> bool:
+    """Whether an event in the data folder is not of the simulated account. Raises DemoError or OSError."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
@@ -97,7 +103,10 @@ def _holds_other_events(data_dir: str) -> bool:
     agency, customer = ds.field("agency"), ds.field("customer")
     simulated = (agency == account.agency) & (customer == account.customer)
     other = ~simulated | agency.is_null() | customer.is_null()
-    folder = Folder(data_dir)
+    try:
+        folder = Folder(data_dir)
+    except (ImportError, ValueError) as error:
+        raise DemoError(f"NP6_DATA_DIR={data_dir!r} cannot be opened: {error}") from error
     for kind in KINDS:
         if folder.exists(kind.asset):
             try:
@@ -118,8 +127,11 @@ def _dagster_home() -> Path:
     home = Path(".dagster_home").absolute()
     home.mkdir(exist_ok=True)
     config = home / "dagster.yaml"
-    if not config.is_symlink() and not config.exists() and Path("dagster.yaml").exists():
-        config.symlink_to("../dagster.yaml")
+    if not config.is_symlink() and not config.exists():
+        if Path("dagster.yaml").exists():
+            config.symlink_to("../dagster.yaml")
+        else:
+            config.write_text("telemetry:\n  enabled: false\n")
     return home
 
 
@@ -131,9 +143,7 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
     import dagster as dg
     from sqlalchemy.exc import SQLAlchemyError
 
-    # That a feature of Dagster is new is for the developer to know.
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    logging.getLogger().addHandler(logging.NullHandler())  # or else what libraries log lands on stderr
     from np6_assets.definitions import build_definitions
 
     @dg.logger
@@ -158,6 +168,8 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
                     "dagster/max_retries": "0",
                 },
             )
+    except DemoError as error:
+        raise DemoError(f"{error} (writing to {settings.data_dir})") from error
     except (dg.DagsterError, SQLAlchemyError) as error:
         raise DemoError(f"Dagster in {home}: {_one_line(error)}") from error
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +46,9 @@ _DUCKDB = '''\
 {python} <<'END'
 import duckdb
 {prelude}duckdb.sql("""
-    SELECT activation_date, name, sum(hit_activations) / sum(delivered) AS hit_rate
+    SELECT
+        activation_date, name,
+        sum(hit_activations) / sum(delivered) AS hit_rate -- not a mean of rates
     FROM '{data}/reactivity_rates/*/*.parquet'
     JOIN '{data}/notifications/*.parquet' USING (activation_id)
     GROUP BY ALL ORDER BY ALL
@@ -70,14 +71,15 @@ def show(console: Console, data_dir: str, first: str, last: str, home: Path | No
     folder = Folder(data_dir)
     cohorts = _days(first, last)
     rates, provisional = _results(folder, cohorts)
+    console.print("\nReactivity rates by notification, from the best hit rate to the worst:")
     console.print(_table(rates))
-    console.print(_finality(provisional, len(cohorts)))
+    console.print(_finality(provisional, len(cohorts)), soft_wrap=True)
     data = _shown(folder)
-    console.print(f"\nParquet: {data}, one folder for each asset. In DuckDB:\n", markup=False)
-    console.print(_snippet(_DUCKDB, folder, data), markup=False)
+    console.print(f"\nParquet: {data}, one folder for each asset. In DuckDB:\n", markup=False, soft_wrap=True)
+    console.print(_snippet(_DUCKDB, folder, data), markup=False, soft_wrap=True)
     console.print("\nIn pandas:\n")
-    console.print(_snippet(_PANDAS, folder, data), markup=False)
-    console.print(_next_steps(data, home), markup=False)
+    console.print(_snippet(_PANDAS, folder, data), markup=False, soft_wrap=True)
+    console.print(_next_steps(data, home), markup=False, soft_wrap=True)
 
 
 def _days(first: str, last: str) -> list[str]:
@@ -88,14 +90,13 @@ def _days(first: str, last: str) -> list[str]:
 def _results(folder: Folder, cohorts: Sequence[str]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     with duckdb.connect() as database:
         rates = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, cohorts)
-        database.register("rates", rates)
-        database.register("notifications", parquet.dataset(folder, "notifications", _NAMES))
+        database.register("rates", rates.to_table())
+        database.register("notifications", parquet.dataset(folder, "notifications", _NAMES).to_table())
         return database.sql(_BY_NOTIFICATION).fetchall(), database.sql(_PROVISIONAL).fetchall()
 
 
 def _table(rates: Sequence[tuple[Any, ...]]) -> Table:
-    title = "\nReactivity rates, best hit rate first, worst last"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="")
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("Notification")
     for heading in ("Sends\ncount", "Delivered\ncount", "Hit rate\nof delivered", "Optout rate\nof delivered"):
         table.add_column(heading, justify="right")
@@ -115,14 +116,14 @@ def _finality(provisional: Sequence[tuple[Any, ...]], cohorts: int) -> str:
     (first, window), (last, _) = provisional[0], provisional[-1]
     days = str(first) if first == last else f"{first} to {last}"
     return (
-        f"Provisional: {len(provisional)} of {cohorts} cohorts, {days}. Their reactions still count,\n"
-        f"until {window} days after the day of the send."
+        f"Provisional: {len(provisional)} of {cohorts} cohorts, {days}, as reactions\n"
+        f"count until {window} days after the day of the send."
     )
 
 
 def _shown(folder: Folder) -> str:
     """The data folder as one would type it."""
-    if not isinstance(folder.filesystem, LocalFileSystem):
+    if not folder.is_local:
         return str(folder.filesystem.unstrip_protocol(folder.root))
     return _from_here(Path(folder.root))
 
@@ -135,7 +136,7 @@ def _from_here(path: Path) -> str:
 def _snippet(template: str, folder: Folder, data: str) -> str:
     python = shlex.quote(_from_here(Path(sys.executable)))
     prelude = ""
-    if not isinstance(folder.filesystem, LocalFileSystem):
+    if not folder.is_local:
         protocol = data.partition("://")[0]
         prelude = f'import fsspec\nduckdb.register_filesystem(fsspec.filesystem("{protocol}"))\n'
     return template.format(python=python, data=data, prelude=prelude)
@@ -145,14 +146,15 @@ def _next_steps(data: str, home: Path | None) -> str:
     if home is None:
         return (
             "\nThere are settings or events of an account of your own, so the demo kept apart\n"
-            f"from them: it is in {data} alone. Dagster's UI, with your account:\n\n"
+            f"from them: all of it is in {data}. Dagster's UI, with your account:\n\n"
             "make dev"
         )
     return (
         "\nDagster's UI, with what the demo made, on http://127.0.0.1:3000:\n\n"
         "make dev\n\n"
-        "With an account of your own (settings can stand in .env too, see .env.example),\n"
-        f"after removing {data} and {_from_here(home)} or naming other folders\n"
-        "(NP6_DATA_DIR, DAGSTER_HOME), as simulated events are not to be mixed with it:\n\n"
-        "NP6_API_KEY=... make dev"
+        "Your own account's events must not be mixed with simulated ones: remove\n"
+        f"{data} and {_from_here(home)}, or name other folders (NP6_DATA_DIR, DAGSTER_HOME),\n"
+        "then:\n\n"
+        "NP6_API_KEY=... make dev\n\n"
+        "Settings can stand in .env too: see .env.example."
     )

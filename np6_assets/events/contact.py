@@ -25,17 +25,25 @@ class ContactPolicy:
 
     def pseudonym(self, value: str) -> str:
         """The pseudonym of one value: 64 hexadecimal digits. Same value and key, same pseudonym."""
-        return hmac.digest(self.key.encode(), value.encode(), "sha256").hex()
+        return hmac.digest(self.key.encode(), value.encode(errors="surrogatepass"), "sha256").hex()
 
-    def pseudonyms(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The pseudonyms of a column of strings, null for null."""
+    def treated(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """A column of strings, treated as the policy says; null stays null."""
+        if self.mode == "keep":
+            return values
+        if self.mode == "drop":
+            return pa.chunked_array([pa.nulls(len(values), pa.string())])
         encoded = pc.dictionary_encode(values.combine_chunks())
         names = [self.pseudonym(value) for value in encoded.dictionary.to_pylist()]
         return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)], pa.string())
 
     def redact(self, event: Any) -> str:
-        """The JSON text of an event of any shape, its contact data treated as the policy says."""
-        treated = event if self.mode == "keep" else self._treat_bare(event)
+        """The JSON text of an event of any shape, its contact data treated as the policy says.
+
+        Where the shape is not the documented one, contact data is what may be it: text in the place of the receiver,
+        and text with an @ anywhere.
+        """
+        treated = event if self.mode == "keep" else self._treat(event)
         text = json.dumps(treated, ensure_ascii=False, separators=(",", ":"))
         return text.encode(errors="backslashreplace").decode()
 
@@ -44,18 +52,14 @@ class ContactPolicy:
             return {name: self._treat_field(name, inner) for name, inner in value.items()}
         if isinstance(value, list):
             return [self._treat(inner) for inner in value]
-        return value
-
-    def _treat_bare(self, value: Any) -> Any:
-        """What is not of the documented shape: nobody knows what its strings are."""
-        if isinstance(value, list):
-            return [self._treat_bare(inner) for inner in value]
-        return self._treat(value) if not isinstance(value, str) else None
+        return self._hidden(value) if isinstance(value, str) and "@" in value else value
 
     def _treat_field(self, name: str, value: Any) -> Any:
-        if name in _CONTACT_OBJECTS and not isinstance(value, dict):
-            return self._treat_bare(value)  # an address may stand in the object's own place
-        if name in _CONTACT_FIELDS:
-            hidden = value if isinstance(value, str) else json.dumps(value)
-            return self.pseudonym(hidden) if self.mode == "pseudonymize" and value is not None else None
+        if name in _CONTACT_FIELDS or (name in _CONTACT_OBJECTS and isinstance(value, str)):
+            return self._hidden(value)
         return self._treat(value)
+
+    def _hidden(self, value: Any) -> str | None:
+        if self.mode == "drop" or value is None:
+            return None
+        return self.pseudonym(value if isinstance(value, str) else json.dumps(value))

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from np6_assets.events.decode import ID_HASH, Decoded, Decoder
+from np6_assets.events.decode import Decoded, Decoder
+from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.ordering import ROWS_IN_MEMORY, Ordering
 from np6_assets.np6.client import NP6Client, Request

@@ -67,8 +67,7 @@ class Ordering:
         ambiguous = self._ledger.ambiguous()
         self._ledger.close()
         seen: set[str] = set()
-        for table in self._merged():
-            unique = self._without_repeats(table)
+        for unique in self._merged():
             if ambiguous.size and self._hash_column is not None:
                 unique = self._first_of_each(unique, ambiguous, seen)
             yield unique.drop_columns([self._hash_column]) if self._hash_column is not None else unique
@@ -126,38 +125,37 @@ class Ordering:
             horizon = min((head.last for head in heads if not head.exhausted), default=None)
             ready = [rows for head in heads if (rows := head.take_before(horizon)).num_rows]
             if ready:
-                yield self._sorted(pa.concat_tables(ready).combine_chunks())
+                yield self._sorted_unique(pa.concat_tables(ready))
             else:
                 for head in heads:
                     head.lengthen()
 
-    def _sorted(self, table: pa.Table) -> pa.Table:
-        order = pc.sort_indices(table, [("event_time", "ascending"), (self._identity, "ascending")])
-        indices = order.to_numpy()
-        if np.array_equal(indices, np.arange(len(indices), dtype=indices.dtype)):
-            return table
-        return table.take(order)
-
-    # --- repeats --------------------------------------------------------------------------------------------------
-
-    def _without_repeats(self, table: pa.Table) -> pa.Table:
-        """Of the rows that are alike in time and identity, only the one that is least in all its columns."""
+    def _sorted_unique(self, table: pa.Table) -> pa.Table:
+        """The rows sorted by (time, identity), and of those that are alike in both the least in all columns."""
+        table = _by_time(table)
         times = _times(table)
-        places = np.flatnonzero(times[1:] == times[:-1]) + 1
-        if not places.size or not (repeated := self._repeated(table, places)).size:
+        ties = np.flatnonzero(times[1:] == times[:-1])
+        if not ties.size:
             return table
+        # only rows that share their time with a neighbour can be out of order or repeated
+        places = np.union1d(ties, ties + 1)
+        tied = pa.table({"time": times[places], "identity": table.column(self._identity).take(pa.array(places))})
+        order = pc.sort_indices(tied, [("time", "ascending"), ("identity", "ascending")]).to_numpy()
+        if (order[1:] < order[:-1]).any():
+            indices = np.arange(table.num_rows)
+            indices[places] = places[order]
+            table = table.take(pa.array(indices))
+        tied = tied.take(pa.array(order))
+        alike = pc.and_(*(pc.equal(column[1:], column[:-1]) for column in tied.itercolumns()))
+        repeated = places[1:][alike.to_numpy()]
+        return self._without(table, repeated) if repeated.size else table
+
+    def _without(self, table: pa.Table, repeated: npt.NDArray[np.int64]) -> pa.Table:
         rest = [(name, "ascending") for name in table.column_names if name not in ("event_time", self._identity)]
         table = table.sort_by([("event_time", "ascending"), (self._identity, "ascending"), *rest])
         keep = np.ones(table.num_rows, bool)
         keep[repeated] = False
         return table.filter(pa.array(keep))
-
-    def _repeated(self, table: pa.Table, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Those of `places` whose identity is also that of the row before."""
-        identities = table.column(self._identity)
-        alike = pc.equal(identities.take(pa.array(places)), identities.take(pa.array(places - 1)))
-        repeated: npt.NDArray[np.int64] = places[alike.to_numpy()]
-        return repeated
 
     def _first_of_each(self, table: pa.Table, ambiguous: npt.NDArray[np.uint64], seen: set[str]) -> pa.Table:
         assert self._hash_column is not None

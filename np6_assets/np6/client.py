@@ -134,14 +134,16 @@ class NP6Client:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.traffic = Traffic()
+        if not (api_key.isascii() and api_key.isprintable()):  # httpx would quote it in its error
+            raise PermanentError("NP6_API_KEY holds characters that a request cannot carry; copy the key again")
         headers = {"X-Key": api_key, "Accept": "application/json", "User-Agent": "np6-assets"}
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         try:
             self._http = httpx.Client(
                 base_url=base_url, headers=headers, timeout=timeout, limits=limits, follow_redirects=False
             )
-        except (UnicodeEncodeError, httpx.InvalidURL, ValueError):
-            raise PermanentError("NP6_API_KEY or NP6_BASE_URL holds characters that a request cannot carry") from None
+        except (httpx.InvalidURL, ValueError):
+            raise PermanentError("NP6_BASE_URL is not an http address") from None
 
     def close(self) -> None:
         """Give up what is under way and close the connections."""
@@ -214,12 +216,13 @@ class NP6Client:
             except TransientError as error:
                 if spool.parts and not isinstance(error, CutResponseError):
                     raise  # what the sink already took is not to be trusted
-                last = spool.salvage(_timestamp) if isinstance(error, CutResponseError) else None
+                last = spool.salvage(partial(_timestamp, remaining)) if isinstance(error, CutResponseError) else None
+                if last is None and spool.parts:
+                    raise  # it does not say where to go on
                 failures += 1
-                if last is not None and remaining.start < last:
-                    remaining, failures = replace(remaining, start=last), 1
-                elif spool.parts:
-                    remaining = replace(remaining)  # the same again: the sink has to know of the seam
+                if last is not None:
+                    failures = 1 if remaining.start < last else failures
+                    remaining = replace(remaining, start=last)
                 self._pause(request.path, error, failures)
             finally:
                 spool.close()
@@ -279,7 +282,9 @@ class NP6Client:
     def _pause(self, path: str, error: TransientError, failures: int) -> None:
         """Wait before the next try; raise the error instead where there is none."""
         if failures > self._retry.retries:
-            raise RetriesUsedUpError(f"{error}; given up after {failures} tries in a row without progress") from None
+            raise RetriesUsedUpError(
+                f"{error}; GET {path} given up after {failures} tries in a row without progress"
+            ) from None
         seconds = self._retry.wait(failures, error.wait, random.random())
         with self._lock:
             self.traffic.retries += 1
@@ -294,13 +299,12 @@ def asked_wait(headers: httpx.Headers, now: datetime) -> float | None:
     `Retry-After` is seconds or an HTTP date (RFC 9110, 10.2.3). What `X-RateLimit-Reset` counts is not documented:
     a number is taken for epoch milliseconds, epoch seconds or seconds to wait by its size.
     """
-    if asked := headers.get("retry-after"):
-        if (seconds := _number(asked)) is not None:
-            return max(seconds, 0.0)
-        try:
-            return max((email.utils.parsedate_to_datetime(asked) - now).total_seconds(), 0.0)
-        except (ValueError, TypeError):
-            return None
+    asked = headers.get("retry-after", "")
+    seconds = _number(asked)
+    if seconds is None:
+        seconds = _seconds_until(asked, now)
+    if seconds is not None:
+        return max(seconds, 0.0)
     reset = _number(headers.get("x-ratelimit-reset", ""))
     if reset is None:
         return None
@@ -309,13 +313,25 @@ def asked_wait(headers: httpx.Headers, now: datetime) -> float | None:
     return max(reset - now.timestamp() if reset > 1e9 else reset, 0.0)
 
 
+def _seconds_until(date: str, now: datetime) -> float | None:
+    try:
+        moment = email.utils.parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:  # the oldest of the three forms does not name its zone, which is UTC
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - now).total_seconds()
+
+
 def _number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"\s*\d{1,18}(\.\d{1,9})?\s*", text) else None
 
 
-def _timestamp(event: Any) -> int | None:
+def _timestamp(request: Request, event: Any) -> int | None:
+    """When an event happened, in ms; None where it does not say, or says what cannot be in the request's answer."""
     value = event.get("timestamp") if isinstance(event, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    fits = isinstance(value, int) and not isinstance(value, bool) and request.start <= value < request.end
+    return value if fits else None
 
 
 def _array(body: bytes) -> list[Any]:

@@ -21,7 +21,7 @@ from np6_assets.np6.errors import BadResponseError, CutResponseError
 PART_BYTES = 16 * 2**20
 """A part is closed at the first end of an event past this many bytes: what one decoder holds in memory."""
 
-_HEAD_BYTES = 2**16
+_TAIL_BYTES = 2**16
 
 _WHITESPACE = b" \t\r\n"
 _SCALARS = bytes(sorted(set(range(256)) - set(b'"{}[]')))
@@ -30,11 +30,15 @@ _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 
 @dataclass
 class Part:
-    """A spool file that holds a whole JSON array: `events` objects or arrays, in `size` bytes."""
+    """A spool file that holds a whole JSON array: `events` objects or arrays, in `size` bytes.
+
+    `quotes` is how many quotation marks it holds, or None where there are escapes in its strings.
+    """
 
     file: IO[bytes]
     size: int
     events: int
+    quotes: int | None
 
     @property
     def path(self) -> str:
@@ -56,6 +60,8 @@ class ArrayScanner:
         self.depth = 0
         self.in_string = False
         self.events = 0
+        self.quotes = 0
+        self.has_escapes = False
         self.closed = False
         self._escape = b""
 
@@ -87,18 +93,24 @@ class ArrayScanner:
         if self._escape:
             chunk, self._escape = self._escape + chunk, b""
         if b"\\" in chunk:
+            self.has_escapes = True
             chunk = _ESCAPE.sub(b"", chunk)
             if chunk.endswith(b"\\"):
                 chunk, self._escape = chunk[:-1], b"\\"
         marks = chunk.translate(None, _SCALARS)
+        quotes = marks.count(b'"')
+        self.quotes += quotes
         if self.in_string:
             marks = b'"' + marks
-        self.in_string = marks.count(b'"') % 2 == 1
+            quotes += 1
+        self.in_string = quotes % 2 == 1
         if self.in_string:
             marks = marks[: marks.rindex(b'"')]
-        # A string without brackets is '""' by now. Taking those out first is 4 times faster than split alone.
-        outside = marks.replace(b'""', b"")
-        return b"".join(marks.split(b'"')[::2]) if b'"' in outside else outside
+            quotes -= 1
+        # A string without brackets is '""' by now. Where all are, split, which takes ten times as long, is not needed.
+        if 2 * marks.count(b'""') == quotes:
+            return marks.translate(None, b'"')
+        return b"".join(marks.split(b'"')[::2])
 
     def next_event_end(self, chunk: bytes) -> int | None:
         """Where in `chunk`, the bytes to be fed next, the first event ends; None where none does. Feeds nothing."""
@@ -130,8 +142,9 @@ class Spool:
         self._file: IO[bytes] | None = None
         self._size = 0
         self._events_before = 0
+        self._quotes_before = 0
         self._between = False
-        self._head = b""
+        self._tail = b""
         self.parts = 0
         """How many parts were handed over."""
 
@@ -160,23 +173,24 @@ class Spool:
         `timestamp` gives the time of an event's JSON value. None where no event with a time is whole.
         """
         if self._file is None:
-            return self._first_time(timestamp)
+            return self._last_time(timestamp)
         self._file.seek(0)
         text = self._file.read().decode(errors="surrogateescape")
         last: int | None = None
-        end = events = 0
-        with contextlib.suppress(CutResponseError):  # the cut itself: all before it has been seen
-            for count, (_, stop, value) in enumerate(elements(text), 1):
+        end = events = kept_events = 0
+        with contextlib.suppress(BadResponseError):  # the cut itself: all before it has been seen
+            for _, stop, value in elements(text):
+                events += isinstance(value, dict | list)
                 time = timestamp(value)
                 if time is not None:
-                    last, end, events = time, stop, count
+                    last, end, kept_events = time, stop, events
         if last is None:
-            return self._first_time(timestamp)
+            return self._last_time(timestamp)
         keep = len(text[:end].encode(errors="surrogateescape"))
         self._file.truncate(keep)
         self._file.seek(keep)
         self._size = keep
-        self._hand(b"]", events)
+        self._hand(b"]", kept_events, text.count('"', 0, end))
         return last
 
     def close(self) -> None:
@@ -199,42 +213,52 @@ class Spool:
     def _after_comma(self, chunk: bytes) -> bytes:
         """What opens the next part: the comma between two events becomes the next array's bracket."""
         chunk = chunk.lstrip(_WHITESPACE)
-        if chunk:
-            self._between = False
-            if chunk.startswith(b"]"):
-                return b""
-            if not chunk.startswith(b","):
-                raise BadResponseError("there is no comma between two events")
-            return b"[" + chunk[1:]
-        return chunk
+        if not chunk or chunk.startswith(b"]"):
+            return b""  # after the array's end, white space alone may follow
+        if not chunk.startswith(b","):
+            raise BadResponseError("there is no comma between two events")
+        self._between = False
+        return b"[" + chunk[1:]
 
     def _close_part(self, bracket: bytes) -> None:
         events = self._scanner.events - self._events_before
-        if not events and self._events_before:
+        if not events and self._events_before and self._holds_nothing():
             raise BadResponseError("there is a comma before the end of the array")
-        self._events_before = self._scanner.events
-        self._hand(bracket, events)
+        self._hand(bracket, events, self._scanner.quotes - self._quotes_before)
+        self._events_before, self._quotes_before = self._scanner.events, self._scanner.quotes
 
-    def _first_time(self, timestamp: Callable[[Any], int | None]) -> int | None:
-        """When the first event of the last part that was handed over happened."""
-        with contextlib.suppress(BadResponseError):
-            for _, _, value in elements(self._head.decode(errors="surrogateescape")):
-                return timestamp(value)
+    def _holds_nothing(self) -> bool:
+        """Whether there is nothing, not even a number or a text, in the part that is being written."""
+        assert self._file is not None
+        self._file.seek(0)
+        return not self._file.read().strip(b"[]" + _WHITESPACE)
+
+    def _last_time(self, timestamp: Callable[[Any], int | None]) -> int | None:
+        """When the last event of the last part that was handed over happened; None where it does not say."""
+        text = self._tail.decode(errors="surrogateescape")
+        start = text.rfind("{")
+        while start >= 0:
+            with contextlib.suppress(json.JSONDecodeError):  # that bracket stands in a string
+                value, end = _SCAN(text, start)
+                if end == len(text):
+                    return timestamp(value)
+            start = text.rfind("{", 0, start)
         return None
 
-    def _hand(self, bracket: bytes, events: int) -> None:
+    def _hand(self, bracket: bytes, events: int, quotes: int) -> None:
         assert self._file is not None
+        self._file.seek(max(self._size - _TAIL_BYTES, 0))
+        self._tail = self._file.read()
         self._file.write(bracket)
         self._file.flush()
-        self._file.seek(0)
-        self._head = self._file.read(_HEAD_BYTES)
-        part = Part(self._file, self._size + len(bracket), events)
+        part = Part(self._file, self._size + len(bracket), events, None if self._scanner.has_escapes else quotes)
         self._file, self._size = None, 0
         self.parts += 1
         self._hand_over(part)
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_SCAN = json.JSONDecoder(strict=False).raw_decode
 
 
 def elements(text: str) -> Iterator[tuple[int, int, Any]]:
@@ -243,7 +267,6 @@ def elements(text: str) -> Iterator[tuple[int, int, Any]]:
     The slow and forgiving reader, for the parts of which something is odd. Control characters in strings and lone
     surrogates are let through. Raises CutResponseError where the array is not closed or not JSON.
     """
-    scan = json.JSONDecoder(strict=False).raw_decode
     place = _skip(text, 0)
     if text[place : place + 1] != "[":
         raise BadResponseError("the body is not a JSON array")
@@ -252,13 +275,13 @@ def elements(text: str) -> Iterator[tuple[int, int, Any]]:
         return
     while True:
         try:
-            value, end = scan(text, place)
+            value, end = _SCAN(text, place)
         except json.JSONDecodeError as error:
             raise CutResponseError(f"the body is not JSON from character {error.pos} of a part") from None
         after = _skip(text, end)
         follows = text[after : after + 1]
-        if not follows and not isinstance(value, dict | list):
-            raise CutResponseError("the body ends before its array is closed")  # 12 may have been going to be 123
+        if follows not in (",", "]") and not isinstance(value, dict | list):
+            raise CutResponseError("the body ends before its array is closed")  # 12 may have been going to be 12.3
         yield place, end, value
         if follows == "]":
             return

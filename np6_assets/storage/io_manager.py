@@ -120,6 +120,8 @@ def _partitions(obj: Any, expected: list[str]) -> Generator[tuple[str, Any]]:
 def _rows(value: Any, schema: pa.Schema) -> parquet.Tables:
     """The rows in the declared schema. Metadata that a reader or a table brings in its schema goes into the file."""
     if isinstance(value, pd.DataFrame):
+        if list(value.columns) != schema.names:
+            raise UnexpectedOutputError(f"the columns are not those declared: {list(value.columns)}")
         return pa.Table.from_pandas(value, schema=schema, preserve_index=False).replace_schema_metadata()
     if isinstance(value, pa.RecordBatchReader | pa.Table):
         if not value.schema.equals(schema):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TypeAlias
@@ -60,13 +61,22 @@ def write(folder: Folder, relative: str, rows: Tables) -> Written:
         folder.replacing(relative) as file,
         pq.ParquetWriter(file, rows.schema, compression="zstd") as writer,
     ):
-        for group in _row_groups(rows):
+        for group in _ahead(_row_groups(rows)):
             if "event_time" in group.column_names:
                 times = group.column("event_time")
                 first, last = first or times[0].as_py(), times[-1].as_py()
             count += group.num_rows
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
     return Written(folder.path(relative), count, folder.size(relative), first, last)
+
+
+def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same tables, the next one being made while one is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="np6-rows") as pool:
+        coming = pool.submit(next, tables, None)
+        while (table := coming.result()) is not None:
+            coming = pool.submit(next, tables, None)
+            yield table
 
 
 def _row_groups(rows: Tables) -> Iterator[pa.Table]:

@@ -341,7 +341,9 @@ def expected_rates(
         groups = defaultdict(list)
         for row in once.values():
             placed_by = row["event_time"] if row["activated_at"] is None else row["activated_at"]
-            if day_of(placed_by, tz) == activation_day and day_of(row["event_time"], tz) <= window[-1]:
+            # the window is for reactions; of sends only the days that are read matter
+            in_time = kind == "activations" or day_of(row["event_time"], tz) <= window[-1]
+            if in_time and day_of(placed_by, tz) == activation_day:
                 groups[tuple(row[column] for column in GRAIN)].append(row)
         return groups
 

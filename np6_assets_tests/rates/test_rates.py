@@ -1,0 +1,480 @@
+"""The rates: small cases worked out by hand, and whole populations against plain Python over the event dicts."""
+
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.events.kinds import KINDS
+from np6_assets.rates.columns import COLUMNS
+from np6_assets.rates.compute import Feeds, rates
+from np6_assets.storage.files import Folder
+from np6_assets.storage.parquet import partitioned_dataset
+from np6_assets_tests.support.events import event, population
+from np6_assets_tests.support.oracle import (
+    RATE_COLUMNS,
+    Row,
+    columns,
+    day_bounds,
+    day_of,
+    expected_rates,
+    expected_rows,
+    row_of,
+)
+from np6_assets_tests.support.tables import assert_alike, table_of, types_of
+
+D = date(2026, 3, 20)
+HOUR = 3_600_000
+DAY = 24 * HOUR
+Days = Mapping[str, Mapping[date, list[Row] | None]]
+
+
+def days_from(first: date, number: int) -> list[date]:
+    return [first + timedelta(days=ahead) for ahead in range(number)]
+
+
+def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] = lambda kind, day: True) -> Feeds:
+    """The feeds as the files that materializations leave; a day that is not closed was fetched before its end."""
+    for kind, days in feeds.items():
+        for day, rows in days.items():
+            if rows is None:
+                continue
+            end = datetime.fromtimestamp(day_bounds(day, tz)[1] / 1000, UTC)
+            until = end if closed(kind, day) else end - timedelta(milliseconds=1)
+            table = table_of(rows, columns(kind)).replace_schema_metadata({"np6.fetched_until": until.isoformat()})
+            path = root / kind / f"event_date={day}" / "part-0.parquet"
+            path.parent.mkdir(parents=True)
+            pq.write_table(table, path)
+    keys = sorted({day.isoformat() for days in feeds.values() for day in days})
+    datasets = {
+        kind.asset: partitioned_dataset(Folder(str(root)), kind.asset, kind.schema, "event_date", keys)
+        for kind in KINDS
+    }
+    return Feeds(datasets, tz)
+
+
+def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
+    """The frame as the oracle spells its rows: None for what is null."""
+    return [
+        {"activation_date": day} | {name: None if pd.isna(value) else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
+def feeds_of(made: Any, days: list[date], tz: str) -> dict[str, dict[date, list[Row] | None]]:
+    return {
+        kind.asset: {day: expected_rows(kind.asset, made.feed(kind.asset), *day_bounds(day, tz)) for day in days}
+        for kind in KINDS
+    }
+
+
+# --- populations ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seed", "tz", "window", "first"),
+    [
+        (1, "UTC", 7, D),
+        (2, "UTC", 1, D),
+        (3, "UTC", 0, D),
+        (4, "Europe/Paris", 7, date(2026, 3, 27)),  # 2026-03-29 has 23 hours there
+        (5, "Europe/Paris", 1, date(2026, 3, 27)),
+        (6, "Europe/Paris", 0, date(2026, 3, 27)),
+        (7, "Europe/Paris", 1, date(2026, 10, 24)),  # and 2026-10-25 has 25
+        (8, "America/St_Johns", 2, date(2026, 3, 6)),
+    ],
+)
+def test_populations_have_the_rates_that_plain_python_finds(
+    seed: int, tz: str, window: int, first: date, tmp_path: Path
+):
+    cohorts = days_from(first, 4)
+    made = population(seed, first, 4, tz, window_days=window)
+    feeds = feeds_of(made, days_from(first, 4 + max(window, 1)), tz)
+    stored = store(tmp_path, feeds, tz)
+    for cohort in cohorts:
+        expected = expected_rates(cohort, tz, window, feeds)
+        assert len(expected) > 5
+        assert all(row["is_final"] and row["days_loaded"] == window + 1 for row in expected)
+        frame = rates(stored, cohort.isoformat(), window)
+        assert_alike(as_rows(frame, cohort), expected)
+
+
+ALL = tuple(kind.asset for kind in KINDS)
+
+
+@pytest.mark.parametrize(
+    ("absent", "unclosed"),
+    [
+        ({"activations": [0]}, {}),
+        ({"activations": [1]}, {}),
+        ({"activations": [0, 1]}, {}),
+        ({"impressions": [0]}, {}),
+        ({"impressions": [1, 2]}, {}),
+        ({"hits": [0]}, {}),
+        ({"hits": [1], "optouts": [1], "bounces": [2]}, {}),
+        ({"hits": [0, 1, 2], "optouts": [0, 1, 2], "bounces": [0, 1, 2]}, {}),
+        ({kind: [2] for kind in ALL}, {}),
+        ({}, {"hits": [2]}),
+        ({}, {"bounces": [0]}),
+        ({}, {"activations": [1]}),
+        ({}, {"activations": [2], "impressions": [0, 1, 2]}),  # days that finality does not ask about
+        ({"optouts": [1]}, {"optouts": [0], "hits": [1]}),
+    ],
+)
+def test_what_is_not_there_or_not_closed_is_told(
+    absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]], tmp_path: Path
+):
+    tz, window = "Europe/Paris", 2
+    feeds = feeds_of(population(9, D, 1, tz, window_days=window), days_from(D, 4), tz)
+    for kind, days in absent.items():
+        for day in days:
+            feeds[kind][D + timedelta(days=day)] = None
+
+    def closed(kind: str, day: date) -> bool:
+        return (day - D).days not in unclosed.get(kind, ())
+
+    expected = expected_rates(D, tz, window, feeds, closed)
+    frame = rates(store(tmp_path, feeds, tz, closed), D.isoformat(), window)
+    assert_alike(as_rows(frame, D), expected)
+    assert set(frame["is_final"]) == {not absent.get("activations") and not _of_reactions(absent, unclosed)}
+
+
+def _of_reactions(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> bool:
+    """Whether a day that the cohort needs is missing or not closed."""
+    needed = {"activations": {0, 1}, "hits": {0, 1, 2}, "optouts": {0, 1, 2}, "bounces": {0, 1, 2}}
+    return any(needed[kind] & {*absent.get(kind, ()), *unclosed.get(kind, ())} for kind in needed)
+
+
+# --- by hand -------------------------------------------------------------------------------------------------------
+
+NOON = day_bounds(D, "UTC")[0] + 12 * HOUR
+
+
+class Case:
+    """A cohort of D in UTC, written down event by event."""
+
+    def __init__(self) -> None:
+        self._ids = count()
+        self.feeds: dict[str, dict[date, list[Row] | None]] = {
+            kind: {day: [] for day in days_from(D, 9)} for kind in ALL
+        }
+
+    def add(self, kind: str, stamp: Any, at: int = NOON, **fields: Any) -> None:
+        """An event of the send with this stamp, whose stamp is of noon."""
+        fields = {"stamp_id": stamp, "stamp_time": NOON, "subscription": "phone", **fields}
+        row = row_of(kind, event(kind, id=f"{next(self._ids)}", timestamp=at, **fields), "drop", None)
+        rows = self.feeds[kind][day_of(at, "UTC")]
+        assert rows is not None
+        rows.append(row)
+
+    def frame(self, root: Path, window: int = 7) -> pd.DataFrame:
+        return rates(store(root, self.feeds, "UTC"), D.isoformat(), window)
+
+    def row(self, root: Path, window: int = 7) -> Row:
+        """The one row that comes out."""
+        [row] = as_rows(self.frame(root, window), D)
+        return row
+
+
+@pytest.fixture
+def case() -> Case:
+    return Case()
+
+
+def part(row: Row, *names: str) -> dict[str, Any]:
+    return {name: row[name] for name in names}
+
+
+def test_a_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
+    # 12 sends. s0, s1 bounce: 10 are delivered. s2 is hit twice, 3 h and 6 days later; s3 is hit once: 2 of 10.
+    # s3 is muted as well, s4 is muted: 2 of 10. s5 to s9 are displayed: 5 of 10.
+    for number in range(12):
+        case.add("activations", f"s{number}")
+    case.add("bounces", "s0", verdict="hard")
+    case.add("bounces", "s1", verdict="soft")
+    case.add("hits", "s2", NOON + 3 * HOUR)
+    case.add("hits", "s2", NOON + 6 * DAY)
+    case.add("hits", "s3")
+    case.add("optouts", "s3")
+    case.add("optouts", "s4")
+    for number in range(5, 10):
+        case.add("impressions", f"s{number}")
+    row = case.row(tmp_path)
+    assert part(row, "activations", "bounced", "delivered", "hit_activations", "hits") == {
+        "activations": 12,
+        "bounced": 2,
+        "delivered": 10,
+        "hit_activations": 2,
+        "hits": 3,
+    }
+    assert row["reacting_activations"] == 5  # s0 to s4
+    assert row["orphan_reactions"] == 0
+    assert row["hit_rate"] == 2 / 10
+    assert row["optout_rate"] == 2 / 10
+    assert row["impression_rate"] == 5 / 10
+    assert row["bounce_rate"] == 2 / 12
+    assert row["hard_bounce_rate"] == 1 / 12
+    assert row["hits_per_hit_activation"] == 3 / 2
+    assert part(row, "hit_share", "optout_share", "bounce_share") == {
+        "hit_share": 2 / 5,
+        "optout_share": 2 / 5,
+        "bounce_share": 2 / 5,
+    }
+    assert part(row, "window_days", "days_loaded", "is_final") == {
+        "window_days": 7,
+        "days_loaded": 8,
+        "is_final": True,
+    }
+
+
+def test_the_worst_verdict_of_a_send_wins(case: Case, tmp_path: Path):
+    for number, verdicts in enumerate(
+        (["soft", "hard", "blocked"], ["soft", None], ["blocked", None], [None], ["HARD"])
+    ):
+        case.add("activations", f"s{number}")
+        for verdict in verdicts:
+            case.add("bounces", f"s{number}", verdict=verdict)
+    # s0 is hard, s1 soft, s2, s3 and s4 (verdicts are spelled in lower case) other
+    assert part(case.row(tmp_path), "bounces_hard", "bounces_soft", "bounces_other", "bounced", "delivered") == {
+        "bounces_hard": 1,
+        "bounces_soft": 1,
+        "bounces_other": 3,
+        "bounced": 5,
+        "delivered": 0,
+    }
+
+
+def test_a_hit_of_another_link_type_is_no_click_through(case: Case, tmp_path: Path):
+    for number, link_type in enumerate(("dismissal", "", None, "Redirection")):
+        case.add("activations", f"s{number}")
+        case.add("hits", f"s{number}", link_type=link_type)
+    row = case.row(tmp_path)
+    assert part(row, "hit_activations", "hits", "other_hits", "reacting_activations", "hit_rate") == {
+        "hit_activations": 0,
+        "hits": 0,
+        "other_hits": 4,
+        "reacting_activations": 0,
+        "hit_rate": 0.0,
+    }
+    assert row["hits_per_hit_activation"] is None
+    assert row["hit_share"] is None
+
+
+def test_a_reaction_to_a_send_that_the_feed_does_not_know_is_an_orphan(case: Case, tmp_path: Path):
+    # One send that nothing happened to; three unknown sends: hit, muted, bounced. Delivered: 1 - 1 = 0.
+    case.add("activations", "known")
+    case.add("hits", "unknown 1")
+    case.add("optouts", "unknown 2")
+    case.add("bounces", "unknown 3")
+    case.add("bounces", "unknown 3")
+    case.add("impressions", "unknown 4")  # no reaction
+    row = case.row(tmp_path)
+    assert part(row, "activations", "reacting_activations", "orphan_reactions", "delivered", "bounce_rate") == {
+        "activations": 1,
+        "reacting_activations": 3,
+        "orphan_reactions": 3,
+        "delivered": 0,
+        "bounce_rate": 1.0,
+    }
+    assert [row[name] for name in ("hit_rate", "optout_rate", "impression_rate", "hit_rate_low")] == [None] * 4
+
+
+def test_delivered_does_not_go_below_zero_and_rates_are_not_clamped(case: Case, tmp_path: Path):
+    # 2 sends of version a are known and 5 are hit: 5 / 2. 2 of version b are known and 3 bounce: 2 - 3 is 0, and 3 / 2.
+    for number in range(2):
+        case.add("activations", f"s{number}", version="a")
+        case.add("activations", f"s{number}", version="b")
+    for number in range(5):
+        case.add("hits", f"unknown {number}", version="a")
+        case.add("optouts", f"unknown {number}", version="a")
+        case.add("impressions", f"unknown {number}", version="a")
+    for number in range(3):
+        case.add("bounces", f"unknown {number}", version="b")
+    first, second = as_rows(case.frame(tmp_path), D)
+    assert part(first, "hit_rate", "optout_rate", "impression_rate", "hit_rate_low", "hit_rate_high") == {
+        "hit_rate": 2.5,
+        "optout_rate": 2.5,
+        "impression_rate": 2.5,
+        "hit_rate_low": None,
+        "hit_rate_high": None,
+    }
+    assert part(second, "delivered", "bounce_rate", "hit_rate") == {
+        "delivered": 0,
+        "bounce_rate": 1.5,
+        "hit_rate": None,
+    }
+
+
+def test_an_event_without_the_id_of_its_send_is_a_send_of_its_own(case: Case, tmp_path: Path):
+    for _ in range(3):
+        case.add("activations", None)
+    for _ in range(2):
+        case.add("hits", None)
+    row = case.row(tmp_path)
+    assert part(row, "activations", "hit_activations", "hits", "orphan_reactions") == {
+        "activations": 3,
+        "hit_activations": 2,
+        "hits": 2,
+        "orphan_reactions": 2,  # nothing says which of the sends they belong to
+    }
+
+
+def test_an_event_without_the_time_of_its_send_is_placed_on_its_own_day(case: Case, tmp_path: Path):
+    case.add("activations", "s", stamp_time=None)
+    case.add("hits", "s", NOON + HOUR, stamp_time=None)
+    case.add("hits", "s", NOON + DAY, stamp_time=None)  # of the next day's cohort
+    case.add("hits", "s", NOON + DAY)
+    assert part(case.row(tmp_path), "activations", "hit_activations", "hits") == {
+        "activations": 1,
+        "hit_activations": 1,
+        "hits": 2,
+    }
+
+
+def test_a_send_is_told_by_stamp_and_subscription_and_null_is_a_subscription_too(case: Case, tmp_path: Path):
+    for subscription in ("phone", "tablet", None):
+        case.add("activations", "s", subscription=subscription)
+        case.add("activations", "s", subscription=subscription)  # published twice, under two ids
+    case.add("hits", "s", subscription=None)
+    case.add("hits", "s", subscription="tablet")
+    assert part(case.row(tmp_path), "activations", "hit_activations", "orphan_reactions") == {
+        "activations": 3,
+        "hit_activations": 2,
+        "orphan_reactions": 0,
+    }
+
+
+def test_a_stamp_id_that_looks_like_an_event_id_is_not_that_event(case: Case, tmp_path: Path):
+    case.add("activations", None)  # the event 0, without a stamp
+    case.add("activations", "0")  # and a stamp of that name
+    assert case.row(tmp_path)["activations"] == 2
+
+
+def test_the_same_event_on_two_days_counts_once(case: Case, tmp_path: Path):
+    case.add("activations", "s")
+    case.add("hits", "s")
+    first, second = case.feeds["hits"][D], case.feeds["hits"][D + timedelta(days=1)]
+    assert first is not None
+    assert second is not None
+    second += first
+    assert case.row(tmp_path)["hits"] == 1
+
+
+@pytest.mark.parametrize("window", [0, 1, 7])
+def test_the_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: int):
+    midnight = day_bounds(D + timedelta(days=window + 1), "UTC")[0]
+    case.add("activations", "s")
+    case.add("hits", "s", midnight - 1)
+    case.add("hits", "s", midnight)
+    case.add("optouts", "s", midnight)
+    row = case.row(tmp_path, window)
+    assert part(row, "hits", "optout_activations", "window_days") == {
+        "hits": 1,
+        "optout_activations": 0,
+        "window_days": window,
+    }
+
+
+def test_the_cohort_is_the_day_of_the_stamp_and_activations_may_come_a_day_late(case: Case, tmp_path: Path):
+    midnight, next_midnight = day_bounds(D, "UTC")
+    for stamp_time in (midnight, next_midnight - 1):
+        case.add("activations", f"in {stamp_time}", next_midnight, stamp_time=stamp_time)
+    for stamp_time in (midnight - 1, next_midnight):
+        case.add("activations", f"out {stamp_time}", stamp_time=stamp_time)
+        case.add("hits", f"out {stamp_time}", stamp_time=stamp_time)
+    case.add("activations", "too late", next_midnight + DAY)
+    assert part(case.row(tmp_path), "activations", "hits") == {"activations": 2, "hits": 0}
+
+
+def test_rows_are_by_grain_and_nulls_are_groups_of_their_own(case: Case, tmp_path: Path):
+    for fields in (
+        {"agency": "B"},
+        {"agency": "A", "customer": None},
+        {"agency": "A", "version": "2"},
+        {"agency": None},
+        {"agency": "A", "version": "1", "application": None},
+        {"agency": "A", "version": "1", "application": "x"},
+        {"agency": "A", "version": "1", "activation_id": 2**53 + 1},
+        {"agency": "A", "version": "1", "activation_id": 2**53},
+    ):
+        case.add("activations", "s", **fields)
+    rows = as_rows(case.frame(tmp_path), D)
+    grain = ("agency", "customer", "activation_id", "activation_version", "application_id")
+    expected = expected_rates(D, "UTC", 7, case.feeds)
+    assert len(rows) == 8
+    assert [part(row, *grain) for row in rows] == [part(row, *grain) for row in expected]
+    assert [row["activations"] for row in rows] == [1] * 8
+
+
+# Newcombe 1998 (Statistics in Medicine 17, 857-872), table I, method 3; and 10 of 100, from any textbook's calculator
+@pytest.mark.parametrize(
+    ("hit", "delivered", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (10, 100, 0.0552, 0.1744),
+        (20, 20, 0.8389, 1.0),
+    ],
+)
+def test_the_interval_is_wilsons(case: Case, tmp_path: Path, hit: int, delivered: int, low: float, high: float):
+    for number in range(delivered):
+        case.add("activations", f"s{number}")
+    for number in range(hit):
+        case.add("hits", f"s{number}")
+    row = case.row(tmp_path)
+    assert round(row["hit_rate_low"], 4) == low
+    assert round(row["hit_rate_high"], 4) == high
+    assert 0 <= row["hit_rate_low"] <= row["hit_rate"] <= row["hit_rate_high"] <= 1
+
+
+# --- shape ---------------------------------------------------------------------------------------------------------
+
+ARROW = {"string": pa.string(), "int64": pa.int64(), "int32": pa.int32(), "double": pa.float64(), "bool": pa.bool_()}
+
+
+def test_columns_are_those_of_the_contract_and_each_is_described():
+    assert {name: str(type_) for name, type_, _, _ in COLUMNS} == RATE_COLUMNS
+    assert all(description.endswith(".") for _, _, description, _ in COLUMNS)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, there: bool):
+    feeds: Days = {kind: {D: [] if there else None} for kind in ALL}
+    frame = rates(store(tmp_path, feeds, "UTC"), D.isoformat(), 7)
+    assert len(frame) == 0
+    assert list(frame.columns) == list(RATE_COLUMNS)
+    assert types_of(pa.Table.from_pandas(frame, preserve_index=False)) == RATE_COLUMNS
+
+
+def test_counts_stay_whole_numbers_where_they_are_null(case: Case, tmp_path: Path):
+    case.add("hits", "s")
+    case.feeds["activations"][D] = None
+    case.feeds["impressions"][D] = None
+    frame = case.frame(tmp_path)
+    assert {name: dtype.pyarrow_dtype for name, dtype in frame.dtypes.items()} == {
+        name: ARROW[type_] for name, type_ in RATE_COLUMNS.items()
+    }
+    nulls = {name for name in frame.columns if frame[name].isna().all()}
+    assert nulls == {
+        *("activations", "delivered", "orphan_reactions", "impression_activations"),
+        *("hit_rate", "optout_rate", "bounce_rate", "hard_bounce_rate", "impression_rate"),
+        *("hit_rate_low", "hit_rate_high"),
+    }
+
+
+def test_nothing_is_left_in_the_temporary_folder(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    case.add("activations", "s")
+    assert len(case.frame(tmp_path / "data")) == 1
+    assert list(temporary.iterdir()) == []

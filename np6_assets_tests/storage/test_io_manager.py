@@ -1,0 +1,403 @@
+"""The IO manager in real materializations: what assets return becomes files, and files what assets ask for."""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.storage.io_manager import (
+    ALLOW_MISSING,
+    MissingPartitionsError,
+    ParquetIOManager,
+    ParquetStore,
+    UnexpectedOutputError,
+)
+from np6_assets.storage.parquet import PartitionStream
+from np6_assets.storage.schemas import storage_metadata
+
+DAYS = ["2026-03-20", "2026-03-21", "2026-03-22", "2026-03-23"]
+PARTITIONS = dg.DailyPartitionsDefinition(DAYS[0], end_date="2026-03-24")
+COLUMNS = (
+    ("event_id", pa.string(), "Id.", False),
+    ("event_time", pa.timestamp("ms", tz="UTC"), "Time.", True),
+    ("count", pa.int64(), "A number.", True),
+    ("urgent", pa.bool_(), "A flag.", True),
+)
+SCHEMA = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in COLUMNS])
+WITH_DATE = SCHEMA.append(pa.field("event_date", pa.date32()))
+
+
+def day_rows(day: str, count: int = 2) -> pa.Table:
+    """A day's rows: numbered, from noon on, with nulls in them."""
+    noon = datetime.fromisoformat(day).replace(hour=12, tzinfo=UTC)
+    return pa.Table.from_pylist(
+        [
+            {
+                "event_id": f"{day} {number}",
+                "event_time": noon.replace(minute=number),
+                "count": None if number == 1 else 2**53 + 1,
+                "urgent": None if number == 1 else True,
+            }
+            for number in range(count)
+        ],
+        schema=SCHEMA,
+    )
+
+
+def reader(table: pa.Table) -> pa.RecordBatchReader:
+    return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=1))
+
+
+def frame(table: pa.Table) -> pd.DataFrame:
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def stream(tables: Mapping[str, pa.Table]) -> PartitionStream:
+    return PartitionStream(lambda: ((key, reader(table)) for key, table in tables.items()))
+
+
+class Lab:
+    """An instance, a data folder, and an upstream asset that returns what it is told to."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.instance = dg.DagsterInstance.ephemeral()
+        store = ParquetStore(data_dir=url)
+        self.resources = {"io_manager": ParquetIOManager(store=store)}
+        self.folder = store.folder()
+
+    def upstream(self, make: Callable[[list[str]], Any] = lambda keys: None) -> dg.AssetsDefinition:
+        @dg.asset(
+            name="up",
+            partitions_def=PARTITIONS,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            metadata=storage_metadata(COLUMNS, "event_date"),
+        )
+        def up(context: dg.AssetExecutionContext) -> Any:
+            return make(list(context.partition_keys))
+
+        return up
+
+    def plain(self, make: Callable[[], Any] = lambda: None) -> dg.AssetsDefinition:
+        @dg.asset(name="plain", metadata=storage_metadata(COLUMNS))
+        def plain() -> Any:
+            return make()
+
+        return plain
+
+    def run(self, assets: list[Any], first: str | None = None, last: str | None = None, **options: Any) -> Any:
+        tags = {}
+        if first is not None and last is not None:
+            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        key = None if tags else first
+        return dg.materialize(
+            assets, resources=self.resources, instance=self.instance, partition_key=key, tags=tags, **options
+        )
+
+    def write(self, make: Callable[[list[str]], Any], first: str, last: str | None = None) -> None:
+        self.run([self.upstream(make)], first, last)
+
+    def write_days(self, *days: str) -> None:
+        for day in days:
+            self.write(lambda keys: day_rows(keys[0]), day)
+
+    def read_back(self, day: str) -> pa.Table:
+        with self.folder.filesystem.open(self.folder.path(f"up/event_date={day}/part-0.parquet")) as file:
+            return pq.read_table(file, partitioning=None)
+
+    def files(self) -> list[str]:
+        root = self.folder.path("")
+        return sorted(path.removeprefix(root) for path in self.folder.filesystem.find(self.folder.root))
+
+    def load(
+        self, annotation: Any, first: str, last: str | None = None, mapping: Any = None, metadata: Any = None
+    ) -> Any:
+        """What a downstream asset of these partitions is given for its input."""
+        given = []
+
+        def down(up):
+            given.append(up.to_table() if isinstance(up, ds.Dataset) else up)
+
+        down.__annotations__ = {"up": annotation, "return": None}
+        asset = dg.asset(
+            down,
+            partitions_def=PARTITIONS,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            ins={"up": dg.AssetIn(partition_mapping=mapping, metadata=metadata)},
+        )
+        self.run([self.upstream(), asset], first, last, selection=[asset])
+        [loaded] = given
+        return loaded
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(str(tmp_path / "data"))
+    with made.instance:
+        yield made
+
+
+@pytest.fixture(params=["local", "memory"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """A lab with its data in a local folder, and one with its data behind an fsspec URL."""
+    made = Lab(str(tmp_path / "data") if request.param == "local" else f"memory://{uuid.uuid4().hex}/data")
+    with made.instance:
+        yield made
+
+
+def places(*days: str) -> list[str]:
+    return [f"up/event_date={day}/part-0.parquet" for day in days]
+
+
+def mapped_over(days: int) -> dg.TimeWindowPartitionMapping:
+    return dg.TimeWindowPartitionMapping(end_offset=days, allow_nonexistent_upstream_partitions=True)
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [reader, lambda table: table, frame])
+def test_readers_tables_and_frames_become_the_same_file(lab: Lab, form: Callable[[pa.Table], Any]):
+    lab.write(lambda keys: form(day_rows(keys[0])), DAYS[0])
+    assert lab.files() == places(DAYS[0])
+    back = lab.read_back(DAYS[0])
+    assert back.equals(day_rows(DAYS[0]))
+    assert back.schema.equals(SCHEMA)
+
+
+@pytest.mark.parametrize("form", [reader, lambda table: table, frame])
+def test_a_mapping_is_written_partition_by_partition(anywhere: Lab, form: Callable[[pa.Table], Any]):
+    anywhere.write(lambda keys: {key: form(day_rows(key)) for key in reversed(keys)}, DAYS[1], DAYS[3])
+    assert anywhere.files() == places(*DAYS[1:])
+    assert all(anywhere.read_back(day).equals(day_rows(day)) for day in DAYS[1:])
+
+
+def test_a_range_is_byte_for_byte_what_single_days_are(anywhere: Lab):
+    anywhere.write(lambda keys: stream({key: day_rows(key, 5) for key in keys}), DAYS[0], DAYS[2])
+    together = [anywhere.folder.filesystem.cat_file(anywhere.folder.path(place)) for place in places(*DAYS[:3])]
+    for day in DAYS[:3]:
+        anywhere.write(lambda keys: {keys[0]: day_rows(keys[0], 5)}, day, day)
+    assert [anywhere.folder.filesystem.cat_file(anywhere.folder.path(place)) for place in places(*DAYS[:3])] == together
+
+
+def test_an_asset_without_partitions_is_one_file(lab: Lab):
+    lab.run([lab.plain(lambda: day_rows(DAYS[0]))])
+    assert lab.files() == ["plain/part-0.parquet"]
+
+
+def test_each_partition_of_a_range_has_its_own_metadata(anywhere: Lab):
+    counts = {DAYS[0]: 3, DAYS[1]: 0, DAYS[2]: 1}
+    anywhere.write(lambda keys: stream({key: day_rows(key, counts[key]) for key in keys}), DAYS[0], DAYS[2])
+    for day, count in counts.items():
+        records = anywhere.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey("up"), asset_partitions=[day]), limit=10
+        ).records
+        assert len(records) == 1
+        metadata = records[0].asset_materialization.metadata
+        path = anywhere.folder.path(places(day)[0])
+        assert metadata["dagster/partition_row_count"].value == count
+        assert metadata["bytes"].value == anywhere.folder.filesystem.size(path)
+        assert metadata["path"].value == path
+        assert [column.name for column in metadata["dagster/column_schema"].schema.columns] == SCHEMA.names
+        noon = datetime.fromisoformat(day).replace(hour=12, tzinfo=UTC)
+        if count:
+            assert metadata["first_event"].value == noon.timestamp()
+            assert metadata["last_event"].value == noon.replace(minute=count - 1).timestamp()
+        else:
+            assert metadata.keys().isdisjoint({"first_event", "last_event"})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda keys: {day: day_rows(day) for day in DAYS[:3]}, "2026-03-22"),
+        (lambda keys: {DAYS[0]: day_rows(DAYS[0])}, "nothing for 2026-03-21"),
+        (lambda keys: {}, "nothing for 2026-03-20, 2026-03-21"),
+        (lambda keys: day_rows(DAYS[0]), "mapping"),
+    ],
+)
+def test_a_range_that_returns_other_partitions_is_refused(lab: Lab, make: Callable[[list[str]], Any], said: str):
+    with pytest.raises(UnexpectedOutputError, match=said):
+        lab.write(make, DAYS[0], DAYS[1])
+    assert set(lab.files()) <= set(places(*DAYS[:2]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        day_rows(DAYS[0]).drop_columns(["urgent"]),
+        day_rows(DAYS[0]).append_column("more", pa.array([1, 2])),
+        day_rows(DAYS[0]).select(["event_time", "event_id", "count", "urgent"]),
+        day_rows(DAYS[0]).cast(
+            pa.schema([*list(SCHEMA)[:2], ("count", pa.int32()), SCHEMA.field("urgent")]), safe=False
+        ),
+        frame(day_rows(DAYS[0]).drop_columns(["urgent"])),
+        frame(day_rows(DAYS[0]).append_column("more", pa.array([1, 2]))),
+        day_rows(DAYS[0]).to_pylist(),
+        None,
+    ],
+    ids=[
+        "a column less",
+        "a column more",
+        "another order",
+        "another type",
+        "a frame of less",
+        "a frame of more",
+        "a list",
+        "nothing",
+    ],
+)
+def test_other_columns_than_those_declared_are_refused_and_the_old_file_stays(lab: Lab, wrong: Any):
+    lab.write_days(DAYS[0])
+    for make in (lambda keys: wrong, lambda keys: {keys[0]: reader(wrong) if isinstance(wrong, pa.Table) else wrong}):
+        with pytest.raises(UnexpectedOutputError):
+            lab.write(make, DAYS[0])
+    assert lab.read_back(DAYS[0]).equals(day_rows(DAYS[0]))
+    assert lab.files() == places(DAYS[0])
+
+
+def test_what_breaks_in_the_middle_of_a_range_keeps_the_days_before_and_leaves_the_others_alone(lab: Lab):
+    lab.write_days(DAYS[1], DAYS[2])
+    closed = []
+
+    def breaking() -> Iterator[pa.RecordBatch]:
+        yield from day_rows("2026-01-01").to_batches()
+        raise ValueError("broken on purpose")
+
+    def make() -> Iterator[tuple[str, Any]]:
+        try:
+            yield DAYS[0], reader(day_rows(DAYS[0], 4))
+            yield DAYS[1], pa.RecordBatchReader.from_batches(SCHEMA, breaking())
+            yield DAYS[2], reader(day_rows(DAYS[2], 4))
+        finally:
+            closed.append(True)
+
+    with pytest.raises(ValueError, match="broken on purpose"):
+        lab.write(lambda keys: PartitionStream(make), DAYS[0], DAYS[2])
+    assert closed == [True]
+    assert [lab.read_back(day).num_rows for day in DAYS[:3]] == [4, 2, 2]
+    assert lab.files() == places(*DAYS[:3])
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def dated(*days: str) -> pa.Table:
+    """What a reader of these days is given: the rows with the day that they are of."""
+    parts = [
+        day_rows(day).append_column("event_date", pa.array([date.fromisoformat(day)] * 2, pa.date32())) for day in days
+    ]
+    return pa.concat_tables(parts) if parts else WITH_DATE.empty_table()
+
+
+@pytest.mark.parametrize("annotation", [ds.Dataset, ds.FileSystemDataset, pa.Table])
+@pytest.mark.parametrize("days", [DAYS[:1], DAYS[:3]], ids=["one day", "many days"])
+def test_one_day_and_many_come_in_the_same_shape(anywhere: Lab, annotation: Any, days: list[str]):
+    anywhere.write_days(*days)
+    loaded = anywhere.load(annotation, days[0], days[-1])
+    assert loaded.schema.names == WITH_DATE.names
+    assert loaded.schema.types == WITH_DATE.types
+    assert loaded.sort_by("event_time").to_pylist() == dated(*days).to_pylist()
+
+
+@pytest.mark.parametrize("days", [DAYS[:1], DAYS[:3]], ids=["one day", "many days"])
+def test_pandas_is_given_frames(lab: Lab, days: list[str]):
+    lab.write_days(*days)
+    loaded = lab.load(pd.DataFrame, days[0], days[-1])
+    assert isinstance(loaded, pd.DataFrame)
+    assert list(loaded.columns) == WITH_DATE.names
+    assert list(loaded["event_id"]) == dated(*days).column("event_id").to_pylist()
+    assert list(loaded["event_date"]) == dated(*days).column("event_date").to_pylist()
+
+
+def test_a_single_partition_run_and_a_range_of_one_are_given_the_same(lab: Lab):
+    lab.write_days(DAYS[0])
+    assert lab.load(pa.Table, DAYS[0]).equals(lab.load(pa.Table, DAYS[0], DAYS[0]))
+
+
+def test_a_dataset_is_lazy_and_its_day_prunes(tmp_path: Path):
+    lab = Lab(str(tmp_path / "data"))
+    lab.write_days(*DAYS[:3])
+    seen: list[Any] = []
+
+    @dg.asset(partitions_def=PARTITIONS, ins={"up": dg.AssetIn(partition_mapping=mapped_over(2))})
+    def down(up: ds.Dataset) -> None:
+        only = ds.field("event_date") == date(2026, 3, 21)
+        seen.extend([[fragment.path for fragment in up.get_fragments(only)], up.to_table(filter=only)])
+        for path in up.files:
+            Path(path).unlink()
+        with pytest.raises(FileNotFoundError):
+            up.to_table()
+
+    lab.run([lab.upstream(), down], DAYS[0], selection=[down])
+    paths, table = seen
+    assert paths == [str(tmp_path / "data" / places(DAYS[1])[0])]
+    assert table.to_pylist() == dated(DAYS[1]).to_pylist()
+
+
+def test_no_rows_come_with_all_columns(lab: Lab):
+    lab.write(lambda keys: SCHEMA.empty_table(), DAYS[0])
+    loaded = lab.load(pa.Table, DAYS[0])
+    assert loaded.num_rows == 0
+    assert loaded.schema.types == WITH_DATE.types
+
+
+def test_an_asset_without_partitions_comes_without_a_partition_column(lab: Lab):
+    given = []
+
+    @dg.asset
+    def down(plain: pa.Table) -> None:
+        given.append(plain)
+
+    upstream = lab.plain(lambda: day_rows(DAYS[0]))
+    with pytest.raises(MissingPartitionsError, match="plain was never materialized"):
+        lab.run([upstream, down], selection=[down])
+    lab.run([upstream, down])
+    assert given[0].to_pylist() == day_rows(DAYS[0]).to_pylist()
+    assert given[0].schema.names == SCHEMA.names
+
+
+@pytest.mark.parametrize("first_to_last", [(DAYS[0], None), (DAYS[0], DAYS[3])])
+def test_missing_days_are_an_error_that_names_them(lab: Lab, first_to_last: tuple[str, str | None]):
+    lab.write_days(DAYS[1], DAYS[3])
+    with pytest.raises(MissingPartitionsError) as raised:
+        lab.load(pa.Table, *first_to_last)
+    assert DAYS[0] in str(raised.value)
+    assert (DAYS[2] in str(raised.value)) == (first_to_last[1] is not None)
+    assert DAYS[1] not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [([DAYS[1], DAYS[3]], [DAYS[1], DAYS[3]]), ([], [])],
+    ids=["some are there", "none is there"],
+)
+@pytest.mark.parametrize("annotation", [ds.Dataset, pa.Table])
+def test_missing_days_are_normal_where_the_input_says_so(
+    anywhere: Lab, annotation: Any, there: Iterable[str], expected: list[str]
+):
+    anywhere.write_days(*there)
+    loaded = anywhere.load(annotation, DAYS[0], DAYS[3], metadata={ALLOW_MISSING: True})
+    assert loaded.sort_by("event_time").to_pylist() == dated(*expected).to_pylist()
+    assert loaded.schema.types == WITH_DATE.types
+
+
+def test_a_mapping_that_reaches_past_the_last_day_reads_the_days_that_there_are(lab: Lab):
+    lab.write_days(*DAYS[1:])
+    loaded = lab.load(pa.Table, DAYS[2], mapping=mapped_over(7))
+    assert loaded.to_pylist() == dated(*DAYS[2:]).to_pylist()
+
+
+def test_another_annotation_is_refused_with_those_that_there_are(lab: Lab):
+    lab.write_days(DAYS[0])
+    with pytest.raises(UnexpectedOutputError, match=r"pyarrow\.Table"):
+        lab.load(dict, DAYS[0])

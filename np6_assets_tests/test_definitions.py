@@ -1,0 +1,140 @@
+"""The definitions, held by a snapshot: a change to the graph, the columns or the settings shows in review."""
+
+import difflib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from np6_assets.definitions import build_definitions
+from np6_assets.settings import Settings
+
+SNAPSHOT = Path(__file__).with_name("definitions.json")
+ROOT = Path(__file__).parents[1]
+UPDATE = "NP6_UPDATE_SNAPSHOT"
+
+ENVIRONMENT = {"NP6_START_DATE": "2026-03-20", "NP6_TIMEZONE": "Europe/Paris", "NP6_WINDOW_DAYS": "7"}
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions(Settings.from_environment(ENVIRONMENT))
+
+
+def assets_of(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
+    return [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
+
+
+def describe(definitions: dg.Definitions) -> dict[str, Any]:
+    return {
+        "assets": {
+            spec.key.to_user_string(): describe_asset(asset, spec)
+            for asset in assets_of(definitions)
+            for spec in asset.specs
+        },
+        "resources": {
+            name: sorted(type(resource).model_fields)
+            for name, resource in sorted((definitions.resources or {}).items())
+        },
+    }
+
+
+def describe_asset(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dict[str, Any]:
+    return {
+        "group": spec.group_name,
+        "kinds": ", ".join(sorted(spec.kinds)),
+        "pool": asset.op.pool,
+        "retries": asset.op.retry_policy.max_retries if asset.op.retry_policy else 0,
+        "backfill": str(asset.backfill_policy) if asset.backfill_policy else None,
+        "partitions": str(spec.partitions_def) if spec.partitions_def else None,
+        "deps": dict(
+            sorted((dep.asset_key.to_user_string(), describe_mapping(dep.partition_mapping)) for dep in spec.deps)
+        ),
+        "columns": {column.name: describe_column(column) for column in columns_of(spec)},
+    }
+
+
+def describe_mapping(mapping: dg.PartitionMapping | None) -> str | None:
+    if not isinstance(mapping, dg.TimeWindowPartitionMapping):
+        return None if mapping is None else str(mapping)
+    absent = ", absent days are fine" if mapping.allow_nonexistent_upstream_partitions else ""
+    return f"days {mapping.start_offset} to {mapping.end_offset}{absent}"
+
+
+def describe_column(column: dg.TableColumn) -> str:
+    return column.type if column.constraints.nullable else f"{column.type}, never null"
+
+
+def columns_of(spec: dg.AssetSpec) -> list[dg.TableColumn]:
+    return list(spec.metadata["dagster/column_schema"].columns)
+
+
+def test_the_definitions_are_those_of_the_snapshot(definitions: dg.Definitions):
+    found = json.dumps(describe(definitions), indent=2) + "\n"
+    if os.environ.get(UPDATE):
+        SNAPSHOT.write_text(found)
+    held = SNAPSHOT.read_text()
+    difference = "\n".join(difflib.unified_diff(held.splitlines(), found.splitlines(), "snapshot", "now", lineterm=""))
+    assert not difference, (
+        f"the definitions have changed:\n{difference}\n"
+        f"If that is meant, run `{UPDATE}=1 pytest np6_assets_tests/test_definitions.py` and commit {SNAPSHOT.name}."
+    )
+
+
+def test_the_definitions_load(definitions: dg.Definitions):
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_everything_is_described(definitions: dg.Definitions):
+    for asset in assets_of(definitions):
+        for spec in asset.specs:
+            assert spec.description, spec.key
+            for column in columns_of(spec):
+                assert column.description, (spec.key, column.name)
+    for name, resource in (definitions.resources or {}).items():
+        for field, info in type(resource).model_fields.items():
+            nested = name == "io_manager" and field == "store"
+            assert info.description or nested, (name, field)
+
+
+def test_the_key_is_named_and_not_held():
+    key = "a-key-that-must-not-show"
+    resources = build_definitions(Settings.from_environment({"NP6_API_KEY": key})).resources or {}
+    assert resources["np6"].api_key == dg.EnvVar("NP6_API_KEY")
+    assert key not in repr(resources)
+
+
+# Counts what an import must not do, by Python's own audit of it.
+QUIET_IMPORT = """
+import sys, threading
+
+done = []
+watched = ("socket.connect", "socket.bind", "socket.getaddrinfo", "os.fork", "os.mkdir")
+sys.addaudithook(lambda event, args: done.append(event) if event in watched else None)
+
+from np6_assets.definitions import defs
+
+assert len(defs.resolve_all_asset_keys()) == 7, defs.resolve_all_asset_keys()
+print(done, [thread.name for thread in threading.enumerate()])
+"""
+
+
+def test_loading_the_definitions_reaches_for_nothing(tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NP6_")}
+    result = subprocess.run(
+        [sys.executable, "-B", "-c", QUIET_IMPORT],
+        cwd=ROOT,
+        env={**environment, "NP6_DATA_DIR": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[] ['MainThread']"
+    assert not (tmp_path / "data").exists()

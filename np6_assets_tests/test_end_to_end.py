@@ -1,0 +1,424 @@
+"""Whole materializations: a real Dagster instance, a real HTTP server, real files, against the plain-Python oracle."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.definitions import build_definitions
+from np6_assets.events import assets as event_assets
+from np6_assets.np6.resource import NP6Resource
+from np6_assets.settings import Settings
+from np6_assets_tests.support.events import KINDS, Population, population
+from np6_assets_tests.support.oracle import RATE_COLUMNS, Row, columns, day_bounds, expected_rates, expected_rows
+from np6_assets_tests.support.rude_server import Act, RudeServer
+from np6_assets_tests.support.tables import assert_alike, rows_of, types_of
+
+ROOT = Path(__file__).parents[1]
+PSEUDONYM_KEY = "a key for pseudonyms"
+FIRST, LAST = date(2026, 3, 28), date(2026, 3, 30)  # 2026-03-29 has 23 hours in Paris
+REACTIONS = ("hits", "optouts", "bounces", "impressions")
+
+
+def days(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones as well, with what is in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def impatient(server: RudeServer, **options: Any) -> NP6Resource:
+    """The API with the defaults, but for waits that a test has no time for."""
+    return NP6Resource(base_url=server.url, api_key=server.key, backoff=0.001, longest_wait=0.01, **options)
+
+
+class Deployment:
+    """The project's definitions on a data folder of their own, fed by a server."""
+
+    def __init__(self, data: Path, server: RudeServer, instance: dg.DagsterInstance, **environment: str) -> None:
+        self.data = data
+        self.instance = instance
+        self.timezone = environment.get("NP6_TIMEZONE", "UTC")
+        settings = Settings.from_environment(
+            {
+                "NP6_BASE_URL": server.url,
+                "NP6_API_KEY": server.key,
+                "NP6_DATA_DIR": str(data),
+                "NP6_START_DATE": "2026-02-01",
+                "NP6_WINDOW_DAYS": "1",
+                **environment,
+            }
+        )
+        self.definitions = build_definitions(settings)
+        self.np6 = impatient(server)
+
+    def materialize(
+        self, assets: str | Sequence[str], first: date | None = None, last: date | None = None, **options: Any
+    ) -> dg.ExecuteInProcessResult:
+        """One run, for a day or for a range of days."""
+        tags = {}
+        if first is not None and last is not None:
+            tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
+        return dg.materialize(
+            list(self.definitions.assets or ()),
+            selection=[assets] if isinstance(assets, str) else list(assets),
+            resources={**(self.definitions.resources or {}), "np6": self.np6},
+            instance=self.instance,
+            partition_key=None if first is None or tags else f"{first}",
+            tags=tags,
+            **options,
+        )
+
+    def path(self, asset: str, day: date, column: str = "event_date") -> Path:
+        return self.data / asset / f"{column}={day}" / "part-0.parquet"
+
+    def rows(self, asset: str, day: date) -> list[Row]:
+        """A stored day's rows, whose columns are those of the contract."""
+        table = pq.read_table(self.path(asset, day), partitioning=None)
+        assert types_of(table) == columns(asset)
+        return rows_of(table)
+
+    def rates(self, day: date) -> list[Row]:
+        table = pq.read_table(self.path("reactivity_rates", day, "activation_date"), partitioning=None)
+        assert types_of(table) == RATE_COLUMNS
+        return [{"activation_date": day, **row} for row in rows_of(table)]
+
+    def quarantined(self, asset: str, day: date) -> list[Any]:
+        path = self.path(f"quarantine/{asset}", day)
+        if not path.exists():
+            return []
+        table = pq.read_table(path, partitioning=None)
+        assert types_of(table) == {"reason": "string", "event": "string"}
+        return [json.loads(text) for text in table.column("event").to_pylist()]
+
+    def fetched_until(self, asset: str, day: date) -> datetime:
+        text = pq.read_metadata(self.path(asset, day)).metadata[b"np6.fetched_until"].decode()
+        moment = datetime.fromisoformat(text)
+        assert moment.utcoffset() == timedelta(0)
+        return moment
+
+    def metadata(self, asset: str, day: date) -> dict[str, Any]:
+        """What the newest materialization of a day says."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[f"{day}"]), limit=1
+        ).records
+        materialization = records[0].asset_materialization
+        assert materialization is not None
+        return {name: value.value for name, value in materialization.metadata.items()}
+
+    def assert_holds(
+        self, made: Population, assets: Iterable[str], first: date, last: date, contact: str = "drop"
+    ) -> None:
+        """The days are stored as the oracle has them, and nothing but them."""
+        for asset in assets:
+            for day in days(first, last):
+                bounds = day_bounds(day, self.timezone)
+                assert self.rows(asset, day) == expected_rows(asset, made.feed(asset), *bounds, contact, PSEUDONYM_KEY)
+                misfits = [
+                    misfit.event
+                    for misfit in made.misfits
+                    if misfit.kind == asset and bounds[0] <= misfit.placed_ms < bounds[1]
+                ]
+                found = self.quarantined(asset, day)
+                assert len(found) == len(misfits)
+                if contact == "keep":
+                    assert sorted(map(dump, found)) == sorted(map(dump, misfits))
+        places = {str(self.path(asset, day).relative_to(self.data)) for asset in assets for day in days(first, last)}
+        assert {name for name in files(self.data) if not name.startswith("quarantine/")} == places
+
+
+def dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    quiet = {"telemetry": {"enabled": False}}
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster")), overrides=quiet) as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A temporary folder of the test's own, in which nothing is left at its end."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+# --- events --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("timezone", "contact"), [("Europe/Paris", "pseudonymize"), ("UTC", "keep")])
+def test_a_range_is_byte_for_byte_what_single_days_are_and_what_the_oracle_says(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, timezone: str, contact: str
+):
+    made = population(21, FIRST, 3, timezone, misfit_days=[FIRST, LAST])
+    server.serve(made)
+    environment = {"NP6_TIMEZONE": timezone, "NP6_CONTACT_DATA": contact, "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
+    together = Deployment(tmp_path / "together", server, instance, **environment)
+    together.materialize(list(KINDS), FIRST, LAST)
+    together.assert_holds(made, KINDS, FIRST, LAST, contact)
+    alone = Deployment(tmp_path / "alone", server, instance, **environment)
+    for day in reversed(days(FIRST, LAST)):
+        alone.materialize(list(KINDS), day)
+    assert files(alone.data) == files(together.data)
+
+
+def test_a_third_of_the_requests_may_fail(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    made = population(22, FIRST, 3, misfit_days=[LAST])
+    server.serve(made)
+    server.fail(0.35, seed=5, wait=0)
+    deployment = Deployment(tmp_path / "data", server, instance)
+    deployment.materialize(list(KINDS), FIRST, LAST)
+    deployment.assert_holds(made, KINDS, FIRST, LAST)
+    ways = {request.done for request in server.asked()}
+    assert len(ways) > 8, ways  # "ok" is one of them
+
+
+def test_an_event_that_does_not_fit_is_quarantined_until_the_day_is_fetched_without_it(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    made = population(23, FIRST, 1, misfit_days=[FIRST])
+    server.serve(made)
+    deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
+    misfits = [misfit.event for misfit in made.misfits if misfit.kind == "hits"]
+    deployment.materialize("hits", FIRST)
+    assert sorted(map(dump, deployment.quarantined("hits", FIRST))) == sorted(map(dump, misfits))
+    metadata = deployment.metadata("hits", FIRST)
+    assert metadata["quarantined"] == len(misfits)
+    assert metadata["dagster/partition_row_count"] == len(deployment.rows("hits", FIRST))
+    assert metadata["events_received"] >= metadata["dagster/partition_row_count"]
+    assert {"novelty", "identity.set", "source.detail.set"} <= set(metadata["unknown_fields"])
+
+    made.misfits = made.misfits[:1]
+    server.serve(made)
+    deployment.materialize("hits", FIRST)
+    assert deployment.quarantined("hits", FIRST) == [made.misfits[0].event]
+    assert deployment.metadata("hits", FIRST)["quarantined"] == 1
+
+    made.misfits = []
+    server.serve(made)
+    deployment.materialize("hits", FIRST)
+    assert deployment.metadata("hits", FIRST)["quarantined"] == 0
+    deployment.assert_holds(made, ["hits"], FIRST, FIRST, "keep")
+    assert not list(deployment.data.glob("quarantine/hits/*"))
+
+
+@pytest.mark.parametrize("status", ["401", "404"])
+def test_a_day_that_fails_leaves_the_day_that_was_there(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, status: str
+):
+    server.serve(population(24, FIRST, 2))
+    deployment = Deployment(tmp_path / "data", server, instance)
+    deployment.materialize(["hits", "activations"], FIRST)
+    before = files(deployment.data)
+    server.serve(population(25, FIRST, 2))
+    for path in ("/notifications/reactivities/hits", "/notifications/114/events/activations"):
+        server.always(path, status)
+    asked = len(server.asked("/notifications/reactivities/hits"))
+    for asset in ("hits", "activations"):
+        with pytest.raises(dg.Failure, match=rf"{status} .*x-request-id"):
+            deployment.materialize(asset, FIRST)
+    assert files(deployment.data) == before
+    # neither the client nor Dagster tries again
+    assert len(server.asked("/notifications/reactivities/hits")) == asked + 1
+
+
+def test_a_range_that_fails_on_the_way_keeps_whole_days_alone(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(event_assets, "RETRY", dg.RetryPolicy(max_retries=1, delay=0))
+    old, new = population(26, FIRST, 3), population(27, FIRST, 3)
+    server.serve(old)
+    deployment = Deployment(tmp_path / "data", server, instance)
+    deployment.materialize("hits", FIRST, LAST)
+    server.serve(new)
+    deployment.np6 = impatient(server, max_concurrent_requests=1, max_retries=2)
+    # a day comes; then each of the two tries of the step sees its request fail three times in a row
+    failing = ["503", "html page", "reset before"]
+    server.script("/notifications/reactivities/hits", None, *failing, None, *failing)
+    before = len(server.asked())
+    assert not deployment.materialize("hits", FIRST, LAST, raise_on_error=False).success
+    assert len(server.asked()) == before + 8
+    for number, day in enumerate(days(FIRST, LAST)):
+        feeds = (new if number < 1 else old).hits
+        assert deployment.rows("hits", day) == expected_rows("hits", feeds, *day_bounds(day, "UTC"))
+    assert len(files(deployment.data)) == 3
+
+
+def test_a_range_of_activations_takes_a_request_a_notification_for_31_days(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    first, last = date(2026, 3, 1), date(2026, 4, 2)  # 33 days
+    made = population(28, FIRST, 3, "Europe/Paris", sends_per_day=8, misfit_days=[FIRST])
+    server.serve(made)
+    deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE="Europe/Paris")
+    deployment.materialize("activations", first, last)
+    deployment.assert_holds(made, ["activations"], first, last)
+    for notification in made.notifications:
+        assert len(server.asked(f"/notifications/{notification['id']}/events/activations")) == 2
+    assert len(server.asked()) == 1 + 2 * len(made.notifications)
+
+
+def test_no_notifications_are_no_activations(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    deployment = Deployment(tmp_path / "data", server, instance)
+    deployment.materialize("activations", FIRST, LAST)
+    deployment.assert_holds(Population(), ["activations"], FIRST, LAST)
+
+
+def test_notifications_are_listed_by_id(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    made = population(29, FIRST, 1)
+    server.serve(made)
+    deployment = Deployment(tmp_path / "data", server, instance)
+    deployment.materialize("notifications")
+    table = pq.read_table(deployment.data / "notifications" / "part-0.parquet")
+    assert types_of(table) == {"activation_id": "int64", "name": "string", "type": "string"}
+    assert table.to_pylist() == [
+        {"activation_id": entry["id"], "name": entry.get("name"), "type": entry.get("type")}
+        for entry in sorted(made.notifications, key=lambda entry: entry["id"])
+    ]
+
+
+def test_a_file_says_until_when_its_day_was_fetched(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    zone = ZoneInfo("Europe/Paris")
+    deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE="Europe/Paris")
+    before = datetime.now(UTC)
+    today = before.astimezone(zone).date()
+    deployment.materialize("hits", date(2026, 3, 29))
+    deployment.materialize("hits", today)
+    after = datetime.now(UTC)
+    # the closed day: its end, which is 22:00 UTC in summer time; today: when it was asked for
+    assert deployment.fetched_until("hits", date(2026, 3, 29)) == datetime(2026, 3, 29, 22, tzinfo=UTC)
+    end = datetime.fromtimestamp(day_bounds(today, "Europe/Paris")[1] / 1000, UTC)
+    assert min(before, end - timedelta(milliseconds=1)) <= deployment.fetched_until("hits", today) <= after
+    assert deployment.fetched_until("hits", today) < end
+
+
+# --- rates ---------------------------------------------------------------------------------------------------------
+
+
+def test_rates_over_stored_days_are_those_of_the_oracle(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    timezone, window = "Europe/Paris", 2
+    made = population(30, FIRST, 3, timezone, window_days=window)
+    server.serve(made)
+    deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=timezone, NP6_WINDOW_DAYS=str(window))
+    deployment.materialize(list(KINDS), FIRST, LAST)
+    deployment.materialize("reactivity_rates", FIRST, LAST)
+    feeds = {
+        kind: {day: expected_rows(kind, made.feed(kind), *day_bounds(day, timezone)) for day in days(FIRST, LAST)}
+        for kind in KINDS
+    }
+    for number, day in enumerate(days(FIRST, LAST)):
+        expected = expected_rates(day, timezone, window, feeds)
+        assert {row["is_final"] for row in expected} == {number < 1}
+        found = deployment.rates(day)
+        assert len(expected) > 5
+        assert_alike(found, expected)
+        # what the UI plots: the account's own rates
+        metadata = deployment.metadata("reactivity_rates", day)
+        hit, delivered = (sum(row[name] for row in expected) for name in ("hit_activations", "delivered"))
+        assert metadata["hit_rate"] == hit / delivered
+        assert metadata["preview"].startswith("| activation_id |")
+    together = files(deployment.data / "reactivity_rates")
+    for day in days(FIRST, LAST):
+        deployment.materialize("reactivity_rates", day)
+    assert files(deployment.data / "reactivity_rates") == together
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+class Stop(threading.Event):
+    """What stalled requests wait for; `reached` is set as soon as one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+
+def command(server: RudeServer, home: Path, data: Path, temporary: Path) -> subprocess.Popen[str]:
+    home.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "dagster.yaml", home)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
+    settings = {
+        "NP6_BASE_URL": server.url,
+        "NP6_API_KEY": server.key,
+        "NP6_DATA_DIR": str(data),
+        "NP6_START_DATE": "2026-03-20",
+        "NP6_MAX_CONCURRENT_REQUESTS": "1",
+    }
+    what = ["--select", "hits", "--partition-range", f"{FIRST}...{FIRST + timedelta(days=2)}"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "np6_assets.definitions", *what],
+        cwd=ROOT,
+        env={**inherited, **settings, "DAGSTER_HOME": str(home), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_kill_in_the_middle_of_a_download_leaves_whole_days_and_nothing_else(
+    server: RudeServer, tmp_path: Path, temporary: Path
+):
+    made = population(31, FIRST, 3)
+    server.serve(made)
+    home, data = tmp_path / "home", tmp_path / "data"
+    hits = "/notifications/reactivities/hits"
+    server.released = stop = Stop()
+    server.script(hits, None, Act("stall in body", at=0.7))
+    process = command(server, home, data, temporary)
+    try:
+        assert stop.reached.wait(120)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        output = process.communicate()[0]
+    assert len(server.asked(hits)) == 2, output
+    first = f"hits/event_date={FIRST}/part-0.parquet"
+    assert files(data).keys() <= {first}
+    assert list(temporary.iterdir()) == []
+
+    server.released = threading.Event()
+    server.script(hits, Act("cut chunked", at=0.5), None, Act("cut gzip", at=0.5))
+    process = command(server, home, data, temporary)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    stored = [data / "hits" / f"event_date={day}" / "part-0.parquet" for day in days(FIRST, FIRST + timedelta(days=2))]
+    for path, day in zip(stored, days(FIRST, FIRST + timedelta(days=2)), strict=True):
+        rows = rows_of(pq.read_table(path, partitioning=None))
+        assert rows == expected_rows("hits", made.hits, *day_bounds(day, "UTC"))
+    assert len(files(data)) == 3
+    # the key is in no line and in no file of Dagster's
+    assert server.key not in output
+    assert not [name for name, content in files(home).items() if server.key.encode() in content]

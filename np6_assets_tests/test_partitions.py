@@ -1,0 +1,177 @@
+"""Days in every time zone, and the days that a cohort's window reaches forward to."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+import dagster as dg
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from np6_assets.partitions import daily, day_of, days_ahead
+
+ZONES = st.sampled_from(sorted(zone for zone in available_timezones() if zone[0].isupper() and zone != "Factory"))
+DATES = st.dates(date(2020, 1, 1), date(2036, 12, 31))
+MOMENT = timedelta(milliseconds=1)
+HOUR = timedelta(hours=1)
+
+
+def local_date(instant: datetime, timezone: str) -> str:
+    return instant.astimezone(ZoneInfo(timezone)).date().isoformat()
+
+
+@given(ZONES, DATES, st.integers(0, 999))
+@example("Africa/Cairo", date(2026, 4, 24), 0)  # has no midnight
+@example("America/Havana", date(2026, 11, 1), 50)  # has two
+@example("America/Santiago", date(2026, 4, 4), 990)  # its last hour comes twice
+@example("Antarctica/Troll", date(2026, 3, 29), 500)  # two hours at once
+@settings(max_examples=200, deadline=None)
+def test_a_day_is_the_instants_of_its_local_date(timezone, day, thousandths):
+    found = day_of(day.isoformat(), timezone)
+    inside = found.start + (found.end - found.start) * thousandths / 1000
+    assert {local_date(one, timezone) for one in (found.start, inside, found.end - MOMENT)} == {found.key}
+    assert local_date(found.start - MOMENT, timezone) < found.key < local_date(found.end, timezone)
+    assert (found.start.utcoffset(), found.end.utcoffset()) == (timedelta(0), timedelta(0))
+    assert found.date == day
+
+
+@given(ZONES, st.integers(2020, 2036))
+@settings(max_examples=12, deadline=None)
+def test_the_days_of_a_year_follow_one_another_without_a_gap(timezone, year):
+    first = date(year, 1, 1)
+    days = [day_of((first + timedelta(days=number)).isoformat(), timezone) for number in range(366)]
+    assert [day.end for day in days[:-1]] == [day.start for day in days[1:]]
+    assert [day.end_ms for day in days[:-1]] == [day.start_ms for day in days[1:]]
+    assert all(day.start < day.end for day in days)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "key", "hours"),
+    [
+        ("UTC", "2026-03-29", 24),
+        ("Europe/Paris", "2026-03-28", 24),
+        ("Europe/Paris", "2026-03-29", 23),
+        ("Europe/Paris", "2026-03-30", 24),
+        ("Europe/Paris", "2026-10-24", 24),
+        ("Europe/Paris", "2026-10-25", 25),
+        ("Europe/Paris", "2026-10-26", 24),
+        ("America/New_York", "2026-03-08", 23),
+        ("America/New_York", "2026-11-01", 25),
+        ("Australia/Lord_Howe", "2026-04-05", 24.5),
+        ("Australia/Lord_Howe", "2026-10-04", 23.5),
+        ("Asia/Kolkata", "2026-03-29", 24),
+        ("Asia/Kathmandu", "2026-03-29", 24),
+        ("Africa/Cairo", "2026-04-24", 23),
+        ("Antarctica/Troll", "2026-03-29", 22),
+        ("Antarctica/Troll", "2026-10-25", 26),
+    ],
+)
+def test_days_are_as_long_as_they_are(timezone, key, hours):
+    day = day_of(key, timezone)
+    assert day.end - day.start == hours * HOUR
+    assert day.end_ms - day.start_ms == hours * 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("timezone", "key", "start", "end"),
+    [
+        ("UTC", "2026-03-20", 1_773_964_800_000, 1_774_051_200_000),
+        ("Europe/Paris", "2026-03-29", 1_774_738_800_000, 1_774_821_600_000),
+        ("Asia/Kolkata", "2026-03-20", 1_773_945_000_000, 1_774_031_400_000),
+    ],
+)
+def test_days_in_milliseconds(timezone, key, start, end):
+    day = day_of(key, timezone)
+    assert (day.start_ms, day.end_ms) == (start, end)
+
+
+# --- Dagster's partitions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Paris", "Australia/Lord_Howe", "America/Havana", "Asia/Kolkata"])
+@pytest.mark.parametrize("key", ["2026-03-08", "2026-03-29", "2026-04-05", "2026-10-25", "2026-11-01", "2026-07-14"])
+def test_dagster_means_the_same_day(timezone, key):
+    window = daily(date(2026, 1, 1), timezone).time_window_for_partition_key(key)
+    day = day_of(key, timezone)
+    assert (window.start.timestamp() * 1000, window.end.timestamp() * 1000) == (day.start_ms, day.end_ms)
+
+
+@given(
+    st.sampled_from(["UTC", "Europe/Paris", "America/New_York", "Pacific/Auckland", "Pacific/Pago_Pago"]),
+    st.integers(24, 364 * 24).map(lambda hours: datetime(2026, 1, 1, tzinfo=UTC) + hours * HOUR),
+)
+@example("Europe/Paris", datetime(2026, 3, 28, 22, 59, 59, tzinfo=UTC))
+@example("Europe/Paris", datetime(2026, 3, 28, 23, 0, tzinfo=UTC))
+@settings(max_examples=60, deadline=None)
+def test_today_is_the_last_partition(timezone, now):
+    keys = daily(date(2026, 1, 1), timezone).get_partition_keys(now)
+    today = date.fromisoformat(local_date(now, timezone))
+    first = date(2026, 1, 1)
+    assert keys == [(first + timedelta(days=number)).isoformat() for number in range((today - first).days + 1)]
+
+
+@given(
+    st.sampled_from(["UTC", "Europe/Paris", "Australia/Lord_Howe"]),
+    st.integers(0, 60),
+    st.integers(0, 5),
+    st.integers(0, 14),
+)
+@example("Europe/Paris", 28, 2, 7)
+@settings(max_examples=60, deadline=None)
+def test_a_cohort_needs_its_day_and_the_days_after_it(timezone, day, more, window):
+    cohorts = [(date(2026, 3, 1) + timedelta(days=day + number)) for number in range(more + 1)]
+    assert mapped(timezone, window, cohorts, now=datetime(2027, 1, 1, tzinfo=UTC)) == [
+        (cohorts[0] + timedelta(days=number)).isoformat() for number in range(more + window + 1)
+    ]
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Paris", "Pacific/Auckland"])
+@pytest.mark.parametrize("ago", range(9))
+def test_days_that_have_not_come_yet_are_left_out_without_an_error(timezone, ago):
+    now = datetime(2026, 3, 29, 10, tzinfo=UTC)
+    today = date.fromisoformat(local_date(now, timezone))
+    cohort = today - timedelta(days=ago)
+    assert mapped(timezone, 7, [cohort], now) == [
+        (cohort + timedelta(days=number)).isoformat() for number in range(min(ago, 7) + 1)
+    ]
+
+
+def mapped(timezone: str, window: int, cohorts: list[date], now: datetime) -> list[str]:
+    """The event days that cohorts need at a time; nothing of it is asked for in vain."""
+    partitions = daily(date(2026, 1, 1), timezone)
+    result = days_ahead(window).get_upstream_mapped_partitions_result_for_partitions(
+        partitions.subset_with_partition_keys([cohort.isoformat() for cohort in cohorts]),
+        partitions,
+        partitions,
+        current_time=now,
+    )
+    assert result.required_but_nonexistent_partition_keys == []
+    return list(result.partitions_subset.get_partition_keys())
+
+
+def test_todays_cohort_runs_on_the_days_that_there_are():
+    events = daily(date(2026, 3, 20), "UTC")
+    asked: list[list[str]] = []
+
+    class Recorder(dg.IOManager):
+        def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+            pass
+
+        def load_input(self, context: dg.InputContext) -> int:
+            asked.append(list(context.asset_partition_keys))
+            return len(context.asset_partition_keys)
+
+    @dg.asset(partitions_def=events)
+    def hits() -> int:
+        return 1
+
+    @dg.asset(partitions_def=events, ins={"hits": dg.AssetIn(partition_mapping=days_ahead(7))})
+    def rates(hits: int) -> int:
+        return hits
+
+    today = events.get_last_partition_key()
+    assert today is not None
+    assert dg.materialize(
+        [hits, rates], partition_key=today, selection=[rates], resources={"io_manager": Recorder()}
+    ).success
+    assert asked == [[today]]

@@ -1,0 +1,226 @@
+"""Settings: their defaults, and one line for whatever is wrong with one."""
+
+import os
+import runpy
+from datetime import date, timedelta
+
+import dagster as dg
+import pytest
+
+from np6_assets.definitions import build_definitions
+from np6_assets.events.contact import ContactPolicy
+from np6_assets.settings import Settings, SettingsError
+
+SECRET = "s3cret-of-the-account"
+
+
+def read(**environment: str) -> Settings:
+    return Settings.from_environment(environment)
+
+
+def test_the_defaults():
+    assert read() == Settings(
+        base_url="https://api-cm.np6.com",
+        has_api_key=False,
+        data_dir="data",
+        start_date=date(2026, 1, 1),
+        timezone="UTC",
+        window_days=7,
+        contact=ContactPolicy("drop"),
+        max_concurrent_requests=4,
+        refresh_overlap=timedelta(hours=1),
+    )
+
+
+def test_all_of_them_set():
+    assert read(
+        NP6_API_KEY=SECRET,
+        NP6_BASE_URL="http://127.0.0.1:8001/np6/",
+        NP6_DATA_DIR="s3://bucket/prefix",
+        NP6_START_DATE="2025-06-30",
+        NP6_TIMEZONE="Europe/Paris",
+        NP6_WINDOW_DAYS="0",
+        NP6_CONTACT_DATA="pseudonymize",
+        NP6_PSEUDONYM_KEY="pepper",
+        NP6_MAX_CONCURRENT_REQUESTS="64",
+        NP6_REFRESH_OVERLAP_MINUTES="90",
+    ) == Settings(
+        base_url="http://127.0.0.1:8001/np6",
+        has_api_key=True,
+        data_dir="s3://bucket/prefix",
+        start_date=date(2025, 6, 30),
+        timezone="Europe/Paris",
+        window_days=0,
+        contact=ContactPolicy("pseudonymize", "pepper"),
+        max_concurrent_requests=64,
+        refresh_overlap=timedelta(minutes=90),
+    )
+
+
+def test_empty_and_blank_are_not_set():
+    names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
+    names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES")
+    for blank in ("", "  ", "\n"):
+        assert read(**{f"NP6_{name}": blank for name in names}) == read()
+
+
+def test_white_space_around_a_value_does_not_count():
+    assert read(NP6_TIMEZONE=" Europe/Paris\n", NP6_WINDOW_DAYS=" 3 ") == read(
+        NP6_TIMEZONE="Europe/Paris", NP6_WINDOW_DAYS="3"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api-cm.np6.com",
+        "https://proxy.example.com:8443/np6",
+        "http://127.0.0.1",
+        "http://127.0.0.2:80",
+        "http://localhost:8000",
+        "http://LOCALHOST:8000",
+        "http://[::1]:8000",
+    ],
+)
+def test_addresses_that_will_do(url):
+    assert read(NP6_BASE_URL=url).base_url == url
+    assert read(NP6_BASE_URL=f"{url}/").base_url == url
+
+
+@pytest.mark.parametrize("url", ["sandbox://", "sandbox:", "sandbox:/"])
+def test_the_simulated_account_needs_no_key(url):
+    assert read(NP6_BASE_URL=url).is_sandbox
+    assert read(NP6_BASE_URL=url).missing is None
+
+
+def test_what_is_missing_without_a_key():
+    assert (read().missing or "").startswith("NP6_API_KEY is not set: ")
+    assert read(NP6_API_KEY=SECRET).missing is None
+
+
+WRONG = [
+    *(
+        ("NP6_BASE_URL", value)
+        for value in (
+            "api-cm.np6.com",
+            "ftp://api-cm.np6.com",
+            "https://",
+            "https:///path",
+            "https://api-cm.np6.com?key=1",
+            "https://api-cm.np6.com#top",
+            "https://[::1",
+            "https://api-cm.np6.com:port",
+            "https://api-cm.np6.com:99999",
+            "https://api cm.np6.com",
+            "sandbox://elsewhere",
+            # unencrypted, to other machines
+            "http://api-cm.np6.com",
+            "http://10.0.0.1",
+            "http://0.0.0.0:8000",
+            "http://127.0.0.1.example.com",
+            "http://localhost.example.com",
+            "http://[2001:db8::1]",
+        )
+    ),
+    *(("NP6_START_DATE", value) for value in ("yesterday", "2026-13-01", "2026-02-29", "01/02/2026", "2026-01-01T00")),
+    *(
+        ("NP6_TIMEZONE", value)
+        for value in ("Mars/Olympus", "CEST", "+02:00", "../etc/passwd", "/etc/passwd", "Europe", "x" * 300)
+    ),
+    *(("NP6_WINDOW_DAYS", value) for value in ("-1", "366", "7.0", "seven", "1_0", "\u0667", "²", "+7")),
+    *(("NP6_MAX_CONCURRENT_REQUESTS", value) for value in ("0", "65", "four", "4.0")),
+    *(("NP6_REFRESH_OVERLAP_MINUTES", value) for value in ("-1", "10081", "1h")),
+    *(("NP6_CONTACT_DATA", value) for value in ("Drop", "none", "hash", "keep,drop")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_one_line_that_names_the_variable(name, value):
+    with pytest.raises(SettingsError) as caught:
+        read(**{name: value, "NP6_API_KEY": SECRET, "NP6_PSEUDONYM_KEY": SECRET})
+    line = str(caught.value)
+    assert line.startswith(f"{name}=")
+    assert value in line
+    assert "\n" not in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("url", ["https://user:pa55word@api-cm.np6.com", f"https://{SECRET}@api-cm.np6.com"])
+def test_a_password_in_the_address_is_refused_and_not_shown(url):
+    with pytest.raises(SettingsError) as caught:
+        read(NP6_BASE_URL=url)
+    line = str(caught.value)
+    assert line.startswith("NP6_BASE_URL")
+    assert "NP6_API_KEY" in line
+    assert "pa55word" not in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "nul\0", "clé", "l\u2028s", "tab\tbed", "del\x7f"])
+def test_a_key_that_no_header_carries_is_refused_and_not_shown(key):
+    with pytest.raises(SettingsError, match=r"^NP6_API_KEY holds characters") as caught:
+        read(NP6_API_KEY=key)
+    assert key not in str(caught.value)
+    assert repr(key)[1:-1] not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pseudonyms_need_a_key():
+    with pytest.raises(SettingsError, match=r"^NP6_PSEUDONYM_KEY is not set: ") as caught:
+        read(NP6_CONTACT_DATA="pseudonymize")
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_not_shown():
+    settings = read(NP6_API_KEY=SECRET, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY=SECRET)
+    assert SECRET not in f"{settings!r} {settings}"
+
+
+# --- the definitions ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asset", ["hits", "activations", "notifications"])
+def test_without_a_key_the_definitions_load_and_a_run_says_what_is_missing(tmp_path, asset):
+    definitions = build_definitions(read(NP6_DATA_DIR=str(tmp_path), NP6_START_DATE="2026-03-20"))
+    dg.Definitions.validate_loadable(definitions)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(asset)],
+            partition_key=None if asset == "notifications" else "2026-03-20",
+            raise_on_error=False,
+        )
+    assert not result.success
+    [failed] = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    details = failed.step_failure_data.user_failure_data
+    assert details is not None
+    assert details.description == read().missing
+    assert not any(event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY for event in result.all_events)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dg.Definitions:
+    """Load the definitions as a process with this environment does."""
+    for name in list(os.environ):
+        if name.startswith("NP6_"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return runpy.run_module("np6_assets.definitions")["defs"]
+
+
+def test_a_wrong_setting_is_told_as_the_definitions_load(monkeypatch):
+    with pytest.raises(SettingsError) as caught:
+        load(monkeypatch, NP6_TIMEZONE="Mars/Olympus", NP6_API_KEY=SECRET)
+    assert str(caught.value) == "NP6_TIMEZONE='Mars/Olympus' is not an IANA time zone such as Europe/Paris"
+
+
+def test_the_definitions_load_with_an_empty_environment(monkeypatch):
+    dg.Definitions.validate_loadable(load(monkeypatch))
+
+
+def test_the_definitions_load_with_a_key_and_do_not_hold_it(monkeypatch):
+    np6 = load(monkeypatch, NP6_API_KEY=SECRET).resources["np6"]
+    assert np6.api_key == dg.EnvVar("NP6_API_KEY")
+    assert SECRET not in f"{np6!r} {np6.model_dump()}"
