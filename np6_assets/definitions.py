@@ -31,7 +31,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *(event_asset(kind, settings) for kind in KINDS),
-            notifications_asset(),
+            notifications_asset(settings),
             rates_asset(settings),
         ],
         resources={

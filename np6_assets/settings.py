@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TypeVar, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 from np6_assets.events.contact import ContactMode, ContactPolicy
@@ -49,6 +49,8 @@ class Settings:
             text = environment.get(name, "").strip() or default
             try:
                 return parse(text)
+            except SettingsError:
+                raise  # its text does not show the value, as this one would
             except ValueError as error:
                 raise SettingsError(f"{name}={text!r} {error}") from None
 
@@ -85,13 +87,23 @@ def _base_url(text: str) -> str:
     if text.rstrip("/") == SANDBOX.rstrip("/"):
         return SANDBOX
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("is not an address such as https://api-cm.np6.com")
     if parts.username or parts.password:
-        raise ValueError("holds a user name or a password; the key belongs in NP6_API_KEY")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise SettingsError("NP6_BASE_URL holds a user name or a password; the key belongs in NP6_API_KEY")
+    if not _is_address(parts):
+        raise ValueError("is not an address such as https://api-cm.np6.com")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError("would send the key unencrypted; use https (http is for loopback addresses alone)")
     return text.rstrip("/")
+
+
+def _is_address(parts: SplitResult) -> bool:
+    try:
+        _ = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    whole = bool(host) and host.isprintable() and " " not in host
+    return parts.scheme in ("http", "https") and whole and not parts.query and not parts.fragment
 
 
 def _is_loopback(host: str) -> bool:
@@ -133,6 +145,6 @@ def _contact_mode(text: str) -> ContactMode:
 
 
 def _contact(mode: ContactMode, key: str) -> ContactPolicy:
-    if mode == "pseudonymize" and not key:
+    if mode == "pseudonymize" and not key.strip():
         raise SettingsError("NP6_PSEUDONYM_KEY is not set: NP6_CONTACT_DATA=pseudonymize needs a secret key")
     return ContactPolicy(mode, key if mode == "pseudonymize" else "")

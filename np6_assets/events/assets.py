@@ -38,7 +38,7 @@ def event_asset(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=kind.asset,
-        description=kind.description,
+        description=_description(kind.description, settings),
         group_name="events",
         kinds={"python", "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
@@ -69,6 +69,11 @@ def event_asset(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
         return parquet.PartitionStream(fetch)
 
     return events
+
+
+def _description(text: str, settings: Settings) -> str:
+    """What the UI says of an asset, and what is missing for a run of it."""
+    return text if settings.missing is None else f"{text}\n\n**{settings.missing}**"
 
 
 def _reader(kind: EventKind, day: DayEvents, until: datetime) -> pa.RecordBatchReader:
@@ -112,12 +117,12 @@ class Quarantine:
         return parquet.file_of(self._asset, EVENT_DATE, day.day.key)
 
 
-def notifications_asset() -> dg.AssetsDefinition:
+def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
     """The asset with the notifications' names."""
 
     @dg.asset(
         name="notifications",
-        description="The account's notifications: their names and types.",
+        description=_description("The account's notifications: their names and types.", settings),
         group_name="events",
         kinds={"python", "parquet"},
         retry_policy=RETRY,

@@ -88,7 +88,7 @@ class Ordering:
             self._flush()
 
     def _flush(self) -> None:
-        table = _by_time(pa.concat_tables(self._pending))
+        table = self._sorted_unique(pa.concat_tables(self._pending))
         self._pending, self._pending_rows = [], 0
         first, last = _span(table)
         fitting = [run for run in self._runs if run.last <= first]

@@ -13,7 +13,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -87,8 +87,9 @@ S = TypeVar("S", bound=Sink)
 class Retry:
     """How often and how patiently a failed request is made again.
 
-    `retries`: failures in a row, without any progress, that are put up with. The n-th wait is random up to
-    `backoff` * 2**n seconds, and at least what the API asked for; no wait is longer than `longest_wait` seconds.
+    `retries`: failures in a row, without any progress, that are put up with. The first wait is random up to `backoff`
+    seconds, each further one up to twice as much, and at least what the API asked for; no wait is longer than
+    `longest_wait` seconds.
     """
 
     retries: int = 8
@@ -190,10 +191,10 @@ class NP6Client:
             try:
                 for request in requests:
                     if len(ahead) > self._concurrency:
-                        yield ahead.popleft().result()
+                        yield _next_result(ahead)
                     ahead.append(pool.submit(self.fetch, request, partial(open_sink, request)))
                 while ahead:
-                    yield ahead.popleft().result()
+                    yield _next_result(ahead)
             except BaseException:
                 self._stop.set()
                 for future in ahead:
@@ -342,6 +343,16 @@ def _array(body: bytes) -> list[Any]:
     if not isinstance(value, list):
         raise BadResponseError("the body is not a JSON array")
     return value
+
+
+def _next_result(ahead: deque[Future[S]]) -> S:
+    """The first one's result; a permanent failure of any of them at once, for there is no point in waiting then."""
+    while not ahead[0].done():
+        done, _ = wait([future for future in ahead if not future.done()], return_when=FIRST_COMPLETED)
+        for future in done:
+            if isinstance(future.exception(), PermanentError):
+                future.result()
+    return ahead.popleft().result()
 
 
 def _abandon(future: Future[S]) -> None:

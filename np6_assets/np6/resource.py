@@ -34,7 +34,7 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     backoff: float = Field(
         default=Retry.backoff,
         ge=0,
-        description="Seconds: the n-th wait is random up to this times 2 to the power of n.",
+        description="Seconds: the first wait for another try is random up to this, each further one up to twice as much.",
     )
     longest_wait: float = Field(
         default=Retry.longest_wait,

@@ -572,12 +572,16 @@ def test_nothing_is_fetched_far_ahead_of_its_consumer(server):
     assert len(server.requests) < 8
 
 
+# One request, and others that the server has wait for ten minutes.
+OPTOUTS = "/notifications/reactivities/optouts"
+FIRST_AND_WAITING = [day_request(), *(day_request(number, OPTOUTS) for number in range(5))]
+
+
 def test_a_consumer_that_goes_away_stops_the_downloads(server):
     sinks: list[Collector] = []
     client = NP6Client(server.url, KEY, timeout=20, retry=Retry(50, 30.0, 600.0), concurrency=2)
-    # the first is answered, the others wait for ten minutes
-    server.script(HITS, None, *[Act("503 retry-after seconds", wait=600)] * 20)
-    answers = client.fetch_all([day_request(number) for number in range(6)], lambda request: _kept(sinks))
+    server.always(OPTOUTS, Act("503 retry-after seconds", wait=600))
+    answers = client.fetch_all(FIRST_AND_WAITING, lambda request: _kept(sinks))
     first = next(answers)
     begun = time.monotonic()
     answers.close()
@@ -587,7 +591,7 @@ def test_a_consumer_that_goes_away_stops_the_downloads(server):
     asked = len(server.requests)
     assert asked <= 4
     with pytest.raises(CancelledError):
-        client.fetch(day_request(), Collector)
+        client.fetch(day_request(0, OPTOUTS), Collector)
     client.close()
 
 
@@ -627,9 +631,10 @@ def test_a_client_that_is_closed_stops_a_large_download(tmp_path, monkeypatch):
 def test_a_failure_stops_the_others_and_is_what_is_told(server):
     sinks: list[Collector] = []
     client = NP6Client(server.url, KEY, timeout=20, retry=Retry(50, 30.0, 600.0), concurrency=2)
-    server.script(HITS, "403", *[Act("503 retry-after seconds", wait=600)] * 20)
+    server.always(HITS, "403")
+    server.always(OPTOUTS, Act("503 retry-after seconds", wait=600))
     with pytest.raises(PermanentError, match="403"):
-        list(client.fetch_all([day_request(number) for number in range(6)], lambda request: _kept(sinks)))
+        list(client.fetch_all(FIRST_AND_WAITING, lambda request: _kept(sinks)))
     assert all(sink.abandoned for sink in sinks)
     client.close()
 

@@ -129,9 +129,7 @@ def test_every_event_has_the_shape_of_the_reference(api, path, kind):
 
 
 def test_receivers_are_invented_and_their_hash_is_the_md5_of_the_unicity(activations):
-    receivers = {
-        json.dumps(one["source"]["detail"]["activation"]["receiver"]["value"]) for one in activations
-    }
+    receivers = {json.dumps(one["source"]["detail"]["activation"]["receiver"]["value"]) for one in activations}
     assert len(receivers) > 10_000
     for receiver in map(json.loads, receivers):
         name, _, host = receiver["unicity"].partition("@")
@@ -292,9 +290,7 @@ def test_an_empty_window_is_an_empty_array(api):
 def test_sorted_feeds_are_in_order_and_others_in_a_new_order_each_time(get):
     window = {"reactivityStart": "2026-03-09T18:00Z", "reactivityEnd": "2026-03-11T06:00Z"}
     feed = "/notifications/reactivities"
-    times = {
-        order: [one["timestamp"] for one in get(feed, sort=order, **window)] for order in ("asc", "desc")
-    }
+    times = {order: [one["timestamp"] for one in get(feed, sort=order, **window)] for order in ("asc", "desc")}
     assert times["asc"] == sorted(times["asc"])
     assert times["desc"] == times["asc"][::-1]
     first, second = get(feed, **window), get(feed, **window)
@@ -408,9 +404,7 @@ def test_every_response_has_its_own_request_id(api):
 
 def test_over_the_rate_limit_is_429_until_the_minute_is_over():
     clock = [1_773_100_800.5]
-    app = create_app(
-        Account.small(), api_key=KEY, now=lambda: NOON, requests_per_minute=2, clock=lambda: clock[0]
-    )
+    app = create_app(Account.small(), api_key=KEY, now=lambda: NOON, requests_per_minute=2, clock=lambda: clock[0])
     with running(app) as url, httpx.Client(base_url=url) as client:
 
         def get(key: str = KEY) -> httpx.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -32,6 +33,22 @@ def types_of(table: pa.Table | pa.Schema) -> dict[str, str]:
     """Column -> type, as the oracle spells it, in the table's order."""
     schema = table if isinstance(table, pa.Schema) else table.schema
     return {field.name: str(field.type) for field in schema}
+
+
+def canonical(rows: Iterable[Row]) -> list[Row]:
+    """The rows, those with the JSON text of an object among their values with its fields in alphabetical order.
+
+    The API may give the fields of one object in another order each time.
+    """
+    return [
+        {name: _canonical(value) if name == "bounce_status" else value for name, value in row.items()} for row in rows
+    ]
+
+
+def _canonical(text: str | None) -> str | None:
+    if text is None or not text.startswith(("{", "[")):
+        return text
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 def table_of(rows: Iterable[Row], types: Mapping[str, str]) -> pa.Table:
