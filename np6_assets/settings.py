@@ -13,6 +13,8 @@ from typing import TypeVar, get_args
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
+import fsspec.core
+
 from np6_assets.events.contact import ContactMode, ContactPolicy
 
 SANDBOX = "sandbox://"
@@ -58,7 +60,7 @@ class Settings:
         return cls(
             base_url=read("NP6_BASE_URL", "https://api-cm.np6.com", _base_url),
             has_api_key=bool(environment.get("NP6_API_KEY", "").strip()),
-            data_dir=read("NP6_DATA_DIR", "data", str),
+            data_dir=read("NP6_DATA_DIR", "data", _data_dir),
             start_date=read("NP6_START_DATE", "2026-01-01", _date),
             timezone=read("NP6_TIMEZONE", "UTC", _timezone),
             window_days=read("NP6_WINDOW_DAYS", "7", _whole_number(0, 365)),
@@ -111,6 +113,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _data_dir(text: str) -> str:
+    try:
+        fsspec.get_filesystem_class(fsspec.core.split_protocol(text)[0] or "file")
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"cannot be used: {error}") from None
+    return text
 
 
 def _date(text: str) -> date:

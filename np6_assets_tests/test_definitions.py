@@ -49,7 +49,6 @@ def describe_asset(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dict[str, 
         "group": spec.group_name,
         "kinds": ", ".join(sorted(spec.kinds)),
         "pool": asset.op.pool,
-        "retries": asset.op.retry_policy.max_retries if asset.op.retry_policy else 0,
         "backfill": str(asset.backfill_policy) if asset.backfill_policy else None,
         "partitions": str(spec.partitions_def) if spec.partitions_def else None,
         "deps": dict(

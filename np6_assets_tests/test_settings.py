@@ -36,7 +36,7 @@ def test_all_of_them_set():
     assert read(
         NP6_API_KEY=SECRET,
         NP6_BASE_URL="http://127.0.0.1:8001/np6/",
-        NP6_DATA_DIR="s3://bucket/prefix",
+        NP6_DATA_DIR="memory://bucket/prefix",
         NP6_START_DATE="2025-06-30",
         NP6_TIMEZONE="Europe/Paris",
         NP6_WINDOW_DAYS="0",
@@ -47,7 +47,7 @@ def test_all_of_them_set():
     ) == Settings(
         base_url="http://127.0.0.1:8001/np6",
         has_api_key=True,
-        data_dir="s3://bucket/prefix",
+        data_dir="memory://bucket/prefix",
         start_date=date(2025, 6, 30),
         timezone="Europe/Paris",
         window_days=0,

@@ -23,9 +23,6 @@ from np6_assets.storage.schemas import storage_metadata
 FETCHED_UNTIL = b"np6.fetched_until"
 """Key in a file's Parquet metadata: until when the day was fetched (ISO 8601, UTC)."""
 
-RETRY = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-"""For what the client's own retries did not outlast; a permanent failure is not retried."""
-
 NOTIFICATION_COLUMNS = (
     ("activation_id", pa.int64(), "Id of the notification.", False),
     ("name", pa.string(), "Name of the notification in NP6.", True),
@@ -43,7 +40,6 @@ def event_asset(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
         kinds={"python", "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRY,
         pool="np6_api",
         metadata=storage_metadata(
             ((column.name, column.type, column.description, not column.required) for column in kind.columns),
@@ -125,7 +121,7 @@ def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
         description=_description("The account's notifications: their names and types.", settings),
         group_name="events",
         kinds={"python", "parquet"},
-        retry_policy=RETRY,
+        backfill_policy=dg.BackfillPolicy.single_run(),
         pool="np6_api",
         metadata=storage_metadata(NOTIFICATION_COLUMNS),
     )

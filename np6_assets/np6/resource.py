@@ -17,7 +17,8 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     """Access to one NP6 account."""
 
     base_url: str = Field(
-        description=f"Address of the API. {SANDBOX} is a simulated account, in process, and needs no key."
+        default="https://api-cm.np6.com",
+        description=f"Address of the API. {SANDBOX} is a simulated account, in process, and needs no key.",
     )
     api_key: str = Field(
         default="",
@@ -34,13 +35,17 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     backoff: float = Field(
         default=Retry.backoff,
         ge=0,
-        description="Seconds: the first wait for another try is random up to this, each further one up to twice as much.",
+        description="Seconds: the first wait for a retry is random up to this, each further one up to twice as much.",
     )
     longest_wait: float = Field(
         default=Retry.longest_wait,
         ge=0,
         description="Seconds: no wait is longer, whatever Retry-After or X-RateLimit-Reset ask for.",
     )
+    step_retries: int = Field(
+        default=2, ge=0, description="How often Dagster starts a step again that the client's retries did not save."
+    )
+    step_retry_delay: float = Field(default=30.0, ge=0, description="Seconds before Dagster starts a step again.")
     max_concurrent_requests: int = Field(default=4, ge=1, description="Requests under way at once, in a run.")
 
     @contextmanager
@@ -48,7 +53,7 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         """A client for the length of a run. `log` takes one line for each retry.
 
         Errors of the client leave this block as what Dagster acts on: permanent ones as a Failure that nobody
-        retries, others as a Failure that the retry policy may retry.
+        retries, others as a request to start the step again. Errors of another kind are no reason to try again.
         """
         try:
             with self._address() as address:
@@ -64,8 +69,10 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
                     yield client
                 finally:
                     client.close()
+        except PermanentError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
         except NP6Error as error:
-            raise dg.Failure(str(error), allow_retries=not isinstance(error, PermanentError)) from None
+            raise dg.RetryRequested(self.step_retries, self.step_retry_delay) from error
 
     @contextmanager
     def _address(self) -> Iterator[str]:

@@ -285,7 +285,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(list(KIND)),
     changes=st.lists(
@@ -323,7 +323,7 @@ TEXT_FIELDS = [
 ]
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(changes=st.lists(st.dictionaries(st.sampled_from(TEXT_FIELDS), PLAIN, max_size=3), min_size=1, max_size=8))
 def test_events_that_differ_in_a_value_alone_are_told_apart(changes: list[dict[str, Any]]):
     """Without escapes and spaces, alike in all but a value: what a decoder could be tempted to take a shortcut for."""

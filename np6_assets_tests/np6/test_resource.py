@@ -35,11 +35,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def resource(url: str, **knobs: Any) -> NP6Resource:
-    quick = {"max_retries": 1, "backoff": 0.001, "longest_wait": 0.01, "read_timeout": 5.0}
+    quick = {"max_retries": 1, "backoff": 0.001, "longest_wait": 0.01, "read_timeout": 5.0, "step_retry_delay": 0.0}
     return NP6Resource(base_url=url, api_key=dg.EnvVar("NP6_API_KEY"), **{**quick, **knobs})
 
 
-@dg.asset(retry_policy=dg.RetryPolicy(max_retries=2))
+@dg.asset
 def listing(context: dg.AssetExecutionContext, np6: NP6Resource) -> dg.MaterializeResult:
     context.log.info(f"the resource is {np6!r}, or {np6}")
     print(f"printed: {np6!r}")
@@ -93,6 +93,7 @@ def test_every_knob_is_described():
     assert set(fields) == {
         *("base_url", "api_key", "connect_timeout", "read_timeout"),
         *("max_retries", "backoff", "longest_wait", "max_concurrent_requests"),
+        *("step_retries", "step_retry_delay"),
     }
     for name, field in fields.items():
         assert len(field.description or "") > 20, name
@@ -120,11 +121,11 @@ def test_the_knobs_are_what_the_client_does(server):
     server.always("/", Act("503"))
     lines: list[str] = []
     np6 = NP6Resource(base_url=server.url, api_key=KEY, max_retries=3, backoff=0.001, longest_wait=0.01)
-    with pytest.raises(dg.Failure) as caught, np6.client(lines.append) as client:
+    with pytest.raises(dg.RetryRequested) as caught, np6.client(lines.append) as client:
         client.get_list("/notifications")
     assert len(server.requests) == 4
     assert [f"({count} of 3)" in line for count, line in enumerate(lines, 1)] == [True] * 3
-    assert caught.value.allow_retries is True
+    assert (caught.value.max_retries, caught.value.seconds_to_wait) == (np6.step_retries, np6.step_retry_delay)
 
 
 # --- the key ------------------------------------------------------------------------------------------------------
@@ -191,7 +192,8 @@ def test_dagster_retries_what_may_pass(server):
     # three attempts of two requests each
     assert len(server.requests) == 6
     assert len(of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == 2
-    assert "GET /notifications given up after 2 tries" in failure_of(events)
+    [failed] = of_type(events, dg.DagsterEventType.STEP_FAILURE)
+    assert "GET /notifications given up after 2 tries" in failed.step_failure_data.error.to_string()
 
 
 def test_a_later_attempt_may_succeed(server):
