@@ -206,7 +206,7 @@ EVENT_SCHEMA = pa.schema([("agency", pa.string()), ("customer", pa.string())])
         ({"NP6_TIMEZONE": "Mars/Base"}, "NP6_TIMEZONE='Mars/Base' is not an IANA time zone"),
         ({"NP6_WINDOW_DAYS": "many"}, "NP6_WINDOW_DAYS='many' is not a whole number"),
         ({"NP6_START_DATE": "9999-01-01"}, "NP6_START_DATE=9999-01-01 has not come yet"),
-        ({"NP6_DATA_DIR": "nowhere://x"}, "NP6_DATA_DIR='nowhere://x' cannot be opened"),
+        ({"NP6_DATA_DIR": "nowhere://x"}, "NP6_DATA_DIR='nowhere://x' cannot be used"),
         ({"NP6_DATA_DIR": "file/data"}, "file/data"),
     ],
 )

@@ -79,12 +79,16 @@ def strict_query(kind: EventKind) -> str:
 
 def plain_query(kind: EventKind) -> str:
     """Gives the stored columns (times as ms since 1970), ID_HASH, REST_BYTES and REST_QUOTES."""
-    rest = {_leaf(column): column.reading for column in kind.columns if not is_plain(column)}
+    # several columns may read one leaf: it is counted once, and has to fit them all
+    rest: dict[str, list[Reading]] = {}
+    for column in kind.columns:
+        if not is_plain(column):
+            rest.setdefault(_leaf(column), []).append(column.reading)
     columns = [
         *(f"{_leaf(column)} AS {column.name}" if is_plain(column) else _value(column) for column in kind.columns),
         f"hash({_leaf(kind.columns[0])}) AS {ID_HASH}",
-        f"{' + '.join(_size(leaf, reading) for leaf, reading in rest.items())} AS {REST_BYTES}",
-        f"{' + '.join(_quotes(leaf, reading) for leaf, reading in rest.items())} AS {REST_QUOTES}",
+        f"{' + '.join(_size(leaf, readings) for leaf, readings in rest.items())} AS {REST_BYTES}",
+        f"{' + '.join(_quotes(leaf, readings[0]) for leaf, readings in rest.items())} AS {REST_QUOTES}",
     ]
     return f"SELECT {', '.join(columns)} FROM {_source(kind, 'VARCHAR')}"
 
@@ -112,10 +116,12 @@ def _misfit(column: Column) -> Iterator[str]:
         yield f"WHEN {_leaf(column)} IS NOT NULL AND ({wrong}) THEN '{column.path} is not {right}'"
 
 
-def _size(leaf: str, reading: Reading) -> str:
-    """How many bytes a leaf takes; null where it does not fit."""
-    value, wrong = (sql.format(leaf) for sql in _READINGS[reading])
-    if reading in (Reading.INTEGER, Reading.MILLISECONDS):
+def _size(leaf: str, readings: list[Reading]) -> str:
+    """How many bytes a leaf takes; null where it does not fit each of its readings."""
+    reading, *_ = readings
+    value = _READINGS[reading][0].format(leaf)
+    wrong = " OR ".join(f"({_READINGS[each][1].format(leaf)})" for each in readings)
+    if readings == [reading] and reading in (Reading.INTEGER, Reading.MILLISECONDS):
         # the size of the number as it was understood: a fraction that was rounded away is missing then
         return f"CASE WHEN {leaf} IS NULL THEN 4 ELSE strlen({value}::VARCHAR) END"
     known = f"WHEN {leaf} = '{_NO_TIME}' THEN {len(_NO_TIME)} " if reading is Reading.ISO_TIME else ""
