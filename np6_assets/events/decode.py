@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
@@ -22,18 +23,26 @@ from np6_assets.events import json_sql
 from np6_assets.events.contact import ContactPolicy
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import CONTACT_COLUMNS, KNOWN_UNREAD, TIME, EventKind, Reading
-from np6_assets.events.oddities import stated_time, strangers, unreadable, value_at
+from np6_assets.events.oddities import stated_time, strangers, structure, unreadable, value_at
 from np6_assets.np6.errors import BadResponseError, CutResponseError
 from np6_assets.np6.spool import Part, elements
 
-MISFIT_SCHEMA = pa.schema([("event_time", TIME), ("reason", pa.string()), ("event", pa.string())])
-"""Misfits: `event_time` is when the event says that it happened, or else the last good time before it in the stream."""
+IDENTITY = "identity"
+
+MISFIT_SCHEMA = pa.schema(
+    [("event_time", TIME), (IDENTITY, pa.string()), ("reason", pa.string()), ("event", pa.string())]
+)
+"""Misfits: `event_time` is when the event says that it happened, or else the last good time before it in the stream.
+IDENTITY tells events apart that are alike without their contact data."""
+
+NO_TIME = 0
+"""The time of a misfit before which there is no good time in its part."""
 
 _SMALL_PART = 4 * 2**20
 _HEAD_BYTES = 2**16
 
-Misfit = tuple[int, str, str]
-"""Time in ms since 1970, reason, JSON text."""
+Misfit = tuple[int, str, str, str]
+"""A row of MISFIT_SCHEMA, the time in ms since 1970."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +86,33 @@ class Decoder:
         """Decode a part, and close it. Raises BadResponseError where it is not JSON."""
         try:
             misfits: list[Misfit] = []
-            table = self._read_plainly(part)
+            shapes = self._shapes(part)
+            table = self._read_plainly(part, shapes)
             if table is None:
                 table, misfits = self._read_strictly(part)
+                shapes = self._shapes(part)
             if table.num_rows + len(misfits) < part.events:
                 raise BadResponseError("the decoder saw fewer events than the body holds")
-            return Decoded(self._typed(table), _misfit_table(misfits), self._unknown_fields(part))
+            unknown = frozenset(path for shape in shapes for path in strangers(shape, self._known, ""))
+            return Decoded(self._typed(table), _misfit_table(misfits), unknown)
         finally:
             part.close()
+
+    def _shapes(self, part: Part) -> list[Any]:
+        """What events look like, as `json_structure` tells: all events of a small part, the first ones of a large one.
+
+        None at all where DuckDB cannot read the part.
+        """
+        if part.size > _SMALL_PART:
+            return [structure(event) for _, _, event in _leading(_head(part))]
+        try:
+            with self._database.cursor() as cursor:
+                return [
+                    json.loads(shape or "null")
+                    for (shape,) in cursor.execute(json_sql.STRUCTURES, [part.path]).fetchall()
+                ]
+        except duckdb.Error:
+            return []  # the strict way says what is wrong
 
     def _query(self, query: str, part: Part) -> pa.Table:
         with self._database.cursor() as cursor:
@@ -100,15 +128,20 @@ class Decoder:
 
     # --- the plain way ----------------------------------------------------------------------------------------------
 
-    def _read_plainly(self, part: Part) -> pa.Table | None:
+    def _read_plainly(self, part: Part, shapes: list[Any]) -> pa.Table | None:
         """The rows, where nothing in the part is out of the ordinary; None where something is or may be."""
-        if part.quotes is None:
+        if part.quotes is None or not shapes or not all(map(self._is_ordinary, shapes)):
             return None
         try:
             table = self._query(self._plain, part)
         except duckdb.Error:
             return None  # the strict way says what is wrong
         return table if self._fits(table) and self._is_accounted_for(part, table) else None
+
+    def _is_ordinary(self, shape: Any) -> bool:
+        """Whether an event of this shape has text in all text columns, and no field that is not known."""
+        texts = (value_at(shape, column.path) for column in self._plain_columns)
+        return all(text in (None, "VARCHAR", "NULL") for text in texts) and not any(strangers(shape, self._known, ""))
 
     def _fits(self, table: pa.Table) -> bool:
         """Whether all values that are not plain text fit, and none that is required is missing."""
@@ -129,16 +162,16 @@ class Decoder:
     def _is_accounted_for(self, part: Part, table: pa.Table) -> bool:
         """Whether the rows explain every byte and every quotation mark of the part.
 
-        What is the same in each event is learned from the first one, which is looked at in Python. Where a value in a
-        text column was no text, or a field is missing or one too many, the sums differ.
+        What is the same in each event is learned from the first one. Where a value in a text column is no text, or a
+        field is missing, or is one too many, the sums differ. Of a large part only the first events were looked at, and
+        two oddities of exactly opposite sums further on would pass: a renamed field whose name is as long, say,
+        together with a number for a text.
         """
         head = _head(part)
         events = list(islice(_leading(head), 2))
         if not events:
             return False
-        (start, end, event), *second = events
-        if not all(isinstance(value_at(event, column.path), str | None) for column in self._plain_columns):
-            return False
+        (start, end, _), *second = events
         raw = head[start:end]
         gap = second[0][0] - end if second else 0  # of one event there is none
         explained = self._explained(table)
@@ -184,18 +217,22 @@ class Decoder:
         """The events of the part that have a reason not to fit."""
         wanted = {int(place): reasons[int(place)].as_py() for place in np.flatnonzero(pc.is_valid(reasons).to_numpy())}
         found = []
-        last = 0
+        last = NO_TIME
         for place, (_, _, event) in enumerate(elements(_text(part))):
             last = stated_time(event, last)
             if place in wanted:
-                found.append((last, wanted[place], self._contact.redact(event)))
+                found.append(self._misfit(last, wanted[place], event))
         return found
+
+    def _misfit(self, time: int, reason: str, event: Any) -> Misfit:
+        identity = blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).hexdigest()
+        return time, identity, reason, self._contact.redact(event)
 
     def _sift(self, part: Part) -> list[Misfit]:
         """Take the events that DuckDB cannot read out of the part, and rewrite it without them."""
         good: list[str] = []
         found: list[Misfit] = []
-        last = 0
+        last = NO_TIME
         text = _text(part)
         try:
             for start, end, event in elements(text):
@@ -204,7 +241,7 @@ class Decoder:
                 if (reason := unreadable(raw, event, self._containers)) is None:
                     good.append(raw)
                 else:
-                    found.append((last, reason, self._contact.redact(event)))
+                    found.append(self._misfit(last, reason, event))
         except CutResponseError as error:
             raise BadResponseError(str(error)) from None
         part.file.seek(0)
@@ -212,18 +249,6 @@ class Decoder:
         part.file.write(f"[{','.join(good)}]".encode())
         part.file.flush()
         return found
-
-    def _unknown_fields(self, part: Part) -> frozenset[str]:
-        """Paths of fields that no column reads: of all events of a small part, of the first ones of a large one."""
-        if part.size > _SMALL_PART:
-            return frozenset(
-                path for _, _, event in _leading(_head(part)) for path in strangers(event, self._known, "")
-            )
-        with self._database.cursor() as cursor:
-            structures = cursor.execute(json_sql.STRUCTURES, [part.path]).fetchall()
-        return frozenset(
-            path for (structure,) in structures for path in strangers(json.loads(structure or "{}"), self._known, "")
-        )
 
 
 def _head(part: Part) -> str:
@@ -243,5 +268,5 @@ def _text(part: Part) -> str:
 
 
 def _misfit_table(misfits: list[Misfit]) -> pa.Table:
-    times, reasons, events = zip(*sorted(misfits), strict=True) if misfits else ((), (), ())
-    return pa.table([pa.array(times, pa.int64()).cast(TIME), reasons, events], schema=MISFIT_SCHEMA)
+    times, *texts = zip(*sorted(misfits), strict=True) if misfits else ((),) * len(MISFIT_SCHEMA)
+    return pa.table([pa.array(times, pa.int64()).cast(TIME), *texts], schema=MISFIT_SCHEMA)

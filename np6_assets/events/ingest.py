@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from np6_assets.events.decode import Decoded, Decoder
+from np6_assets.events.decode import IDENTITY, NO_TIME, Decoded, Decoder
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.ordering import ROWS_IN_MEMORY, Ordering
@@ -42,7 +42,7 @@ class DayEvents:
         self.asked_at = asked_at
         self.unknown_fields: set[str] = set()
         self.events = Ordering("event_id", ID_HASH, rows_in_memory)
-        self.misfits = Ordering("event", rows_in_memory=rows_in_memory)
+        self.misfits = Ordering(IDENTITY, rows_in_memory=rows_in_memory)
 
     def absorb(self, other: DayEvents) -> None:
         """Take over what another request brought for the same day."""
@@ -171,6 +171,7 @@ class Answer:
 
     def _take(self, future: Future[Decoded]) -> None:
         decoded = future.result()
+        before = self._last
         times = decoded.rows.column("event_time").cast(pa.int64()).to_numpy()
         if times.size:
             if times.min() < self._request.start or times.max() >= self._request.end:
@@ -181,6 +182,7 @@ class Answer:
             self._last = int(times[-1])
         self._share_out(decoded.rows, times, misfits=False)
         places = decoded.misfits.column("event_time").cast(pa.int64()).to_numpy()
+        places = np.where(places == NO_TIME, before, places)
         self._share_out(decoded.misfits, places.clip(self._request.start, self._request.end - 1), misfits=True)
         for day in self.days.values():
             day.unknown_fields |= decoded.unknown_fields

@@ -38,7 +38,7 @@ Tree = dict[str, "Tree | None"]
 _PLAIN = (Reading.TEXT, Reading.REQUIRED_TEXT)
 _IS_TEXT = "prefix({0}, '\"')"
 _NUMBER = "TRY_CAST({0}::VARCHAR AS BIGINT)"
-_NO_NUMBER = f"{_NUMBER} IS NULL OR {_NUMBER} <> TRY_CAST({{0}}::VARCHAR AS DOUBLE)"
+_NO_NUMBER = f"{_NUMBER} IS NULL OR {_NUMBER}::VARCHAR <> {{0}}::VARCHAR"
 # what is finer than ms is cut off, not rounded: 9999-12-31T23:59:59.9999999Z stays in its year
 _INSTANT = (
     "CASE WHEN regexp_matches({0}->>'$', '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') "

@@ -64,6 +64,13 @@ def value_at(event: Any, path: str) -> Any:
     return event
 
 
+def structure(event: Any) -> Any:
+    """What DuckDB's json_structure gives of a value, as far as it is of use here."""
+    if isinstance(event, dict):
+        return {name: structure(value) for name, value in event.items()}
+    return "NULL" if event is None else "VARCHAR" if isinstance(event, str) else "JSON"
+
+
 def strangers(structure: Any, known: Tree, above: str) -> Iterator[str]:
     """The paths in a structure (of DuckDB's json_structure) that are not among the known ones."""
     if not isinstance(structure, dict):

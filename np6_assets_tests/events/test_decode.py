@@ -333,6 +333,38 @@ def test_events_that_differ_in_a_value_alone_are_told_apart(changes: list[dict[s
     assert alike(quarantined(decoded), [one for one in events if why_not("hits", one) is not None])
 
 
+def hit(number: int, old: str = "", new: str = "") -> str:
+    text = render(event("hits", id=f"{number}", timestamp=NOON, channel="news"))
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        # an unknown field in all, and two oddities whose bytes and quotation marks cancel out
+        [
+            hit(0, '"urgent"', '"novelty":1000,"urgent"'),
+            hit(1, '"urgent"', '"novelty":"1234","urgent"'),
+            hit(2, '"channel":"news"', '"novelty":1000,"channel":12'),
+        ],
+        # a field that was renamed to a name of the same length, and a number for a text
+        [hit(0), hit(1, '"channel":"news"', '"chanexl":"news"'), hit(2, '"channel":"news"', '"channel":1234')],
+    ],
+)
+def test_oddities_that_cancel_out_in_size_are_told_apart(bodies: list[str]):
+    decoded = decode_body("hits", f"[{','.join(bodies)}]")
+    assert [row["event_id"] for row in stored(decoded)] == ["0", "1"]
+    assert [misfit["id"] for misfit in quarantined(decoded)] == ["2"]
+
+
+def test_misfits_that_look_alike_without_their_contact_data_are_different_ones():
+    bodies = [hit(0), '"one@example.com"', '"two@example.com"', "null", '"one@example.com"']
+    decoded = decode_body("hits", f"[{','.join(bodies)}]")
+    assert quarantined(decoded) == [None] * 4
+    assert len(set(decoded.misfits.column("identity").to_pylist())) == 3
+
+
 # --- odd text ------------------------------------------------------------------------------------------------------
 
 
