@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import fsspec.core
 
-from np6_assets.events.contact import ContactMode, ContactPolicy
+from np6_assets.contact import ContactMode, ContactPolicy
 
 SANDBOX = "sandbox://"
 """The base URL of the simulated account."""

@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
+from np6_assets.contact import ContactPolicy
 from np6_assets.definitions import build_definitions
-from np6_assets.events.contact import ContactPolicy
 from np6_assets.settings import Settings, SettingsError
 
 SECRET = "s3cret-of-the-account"

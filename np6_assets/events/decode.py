@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from np6_assets.contact import ContactPolicy
 from np6_assets.events import json_sql
-from np6_assets.events.contact import ContactPolicy
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import CONTACT_COLUMNS, KNOWN_UNREAD, TIME, EventKind, Reading
 from np6_assets.events.oddities import stated_time, strangers, structure, unreadable, value_at

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from np6_assets.events.contact import ContactMode, ContactPolicy
+from np6_assets.contact import ContactMode, ContactPolicy
 from np6_assets.events.decode import ID_HASH, Decoded, Decoder
 from np6_assets.events.kinds import KINDS, Column, EventKind, Reading
 from np6_assets.np6.errors import BadResponseError
