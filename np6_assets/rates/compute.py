@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -69,10 +71,7 @@ def rates(feeds: Feeds, activation_date: str, window_days: int) -> pd.DataFrame:
     """The rates of the cohort of a day, one row for each notification, version and application (columns.py)."""
     window = _days(activation_date, window_days)
     sent = _days(activation_date, ACTIVATION_DAYS)
-    with (
-        tempfile.TemporaryDirectory(prefix="np6-") as spill,
-        duckdb.connect(config=_config(spill)) as database,
-    ):
+    with duckdb.connect(config=_config()) as database:
         database.register("cohort", _cohort(feeds, activation_date, window, sent))
         for asset in feeds.datasets:
             _view(database, asset, feeds.of(asset, sent if asset == "activations" else window))
@@ -97,13 +96,10 @@ def _view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDat
     database.read_parquet(files, hive_partitioning=True).create_view(name)
 
 
-def _config(spill: str) -> dict[str, str | bool | int | float | list[str]]:
-    return {
-        "threads": 2,
-        "memory_limit": "1GB",
-        "temp_directory": spill,
-        "autoinstall_known_extensions": False,
-    }
+def _config() -> dict[str, str | bool | int | float | list[str]]:
+    # DuckDB makes this folder where memory does not suffice, and removes it
+    spill = str(Path(tempfile.gettempdir()) / f"np6-{uuid.uuid4().hex}")
+    return {"threads": 2, "memory_limit": "1GB", "temp_directory": spill, "autoinstall_known_extensions": False}
 
 
 def _days(first: str, more: int) -> list[str]:
