@@ -225,15 +225,20 @@ def test_the_env_file_wins_as_it_does_in_dagster(tmp_path):
     assert "Mars/Base" in process.stderr
 
 
-def test_ctrl_c_ends_the_demo_with_one_line(tmp_path):
-    with subprocess.Popen(
-        command("demo", "--days", "1"),
-        cwd=tmp_path,
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command, running, its output to be read as it comes."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+
+
+def test_ctrl_c_ends_the_demo_with_one_line(tmp_path):
+    with started(tmp_path, "demo", "--days", "1") as process:
         assert process.stdout
         assert process.stderr
         while not process.stdout.readline().startswith("  activations"):
@@ -259,14 +264,7 @@ def test_help_needs_nothing_heavy(tmp_path):
 
 
 def test_the_sandbox_answers_the_printed_curl_command_until_ctrl_c(tmp_path):
-    with subprocess.Popen(
-        command("sandbox", "--port", "0", "--small", "--key", "a key"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with started(tmp_path, "sandbox", "--port", "0", "--small", "--key", "a key") as process:
         assert process.stdout
         assert process.stderr
         assert "http://127.0.0.1:" in process.stdout.readline()

@@ -90,7 +90,8 @@ class Decoder:
             table = self._read_plainly(part, shapes)
             if table is None:
                 table, misfits = self._read_strictly(part)
-                shapes = self._shapes(part)
+                if misfits:
+                    shapes = self._shapes(part)  # without the events that were sifted out
             if table.num_rows + len(misfits) < part.events:
                 raise BadResponseError("the decoder saw fewer events than the body holds")
             unknown = frozenset(path for shape in shapes for path in strangers(shape, self._known, ""))

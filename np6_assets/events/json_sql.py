@@ -44,7 +44,7 @@ _INSTANT = (
     "CASE WHEN regexp_matches({0}->>'$', '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') "
     "THEN epoch_ms(TRY_CAST(regexp_replace({0}->>'$', '([.][0-9]{{3}})[0-9]+', '\\1') AS TIMESTAMPTZ)) END"
 )
-_NO_TIME = '"0001-01-01T00:00:00Z"'
+_NEVER = '"0001-01-01T00:00:00Z"'
 _TYPE_OF = "json_type({0}, '{1}') NOT IN ('{2}', 'NULL')"
 
 _READINGS: Mapping[Reading, tuple[str, str]] = {
@@ -55,8 +55,8 @@ _READINGS: Mapping[Reading, tuple[str, str]] = {
     Reading.MILLISECONDS: (_NUMBER, f"{_NO_NUMBER} OR {_NUMBER} NOT BETWEEN {EARLIEST} AND {LATEST}"),
     Reading.BOOLEAN: ("{0} = 'true'", "{0} NOT IN ('true', 'false')"),
     Reading.ISO_TIME: (
-        f"CASE WHEN {{0}} <> '{_NO_TIME}' THEN nullif({_INSTANT}, {EARLIEST}) END",
-        f"{{0}} <> '{_NO_TIME}' AND (NOT {_IS_TEXT} OR {_INSTANT} IS NULL)",
+        f"CASE WHEN {{0}} <> '{_NEVER}' THEN nullif({_INSTANT}, {EARLIEST}) END",
+        f"{{0}} <> '{_NEVER}' AND (NOT {_IS_TEXT} OR {_INSTANT} IS NULL)",
     ),
     Reading.TEXT_OR_JSON: (f"CASE WHEN {_IS_TEXT} THEN {{0}}->>'$' ELSE {{0}}::VARCHAR END", "false"),
     Reading.TEXT_OR_TYPE: (
@@ -124,7 +124,7 @@ def _size(leaf: str, readings: list[Reading]) -> str:
     if readings == [reading] and reading in (Reading.INTEGER, Reading.MILLISECONDS):
         # the size of the number as it was understood: a fraction that was rounded away is missing then
         return f"CASE WHEN {leaf} IS NULL THEN 4 ELSE strlen({value}::VARCHAR) END"
-    known = f"WHEN {leaf} = '{_NO_TIME}' THEN {len(_NO_TIME)} " if reading is Reading.ISO_TIME else ""
+    known = f"WHEN {leaf} = '{_NEVER}' THEN {len(_NEVER)} " if reading is Reading.ISO_TIME else ""
     return f"CASE WHEN {leaf} IS NULL THEN 4 {known}WHEN NOT ({wrong}) THEN strlen({leaf}::VARCHAR) END"
 
 
