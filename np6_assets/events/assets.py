@@ -57,10 +57,11 @@ def event_asset(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
                     for day in fetched:
                         misfits = quarantine.write(day)
                         until = fetched_until(day.day, day.asked_at, settings.refresh_overlap)
+                        # known to the IO manager before it asks for the next day, which may take long or never come
+                        context.add_asset_metadata(_metadata(day, misfits, until), partition_key=day.day.key)
                         yield day.day.key, _reader(kind, day, until)
                         if not misfits:
                             quarantine.remove(day)
-                        context.add_asset_metadata(_metadata(day, misfits, until), partition_key=day.day.key)
 
         return parquet.PartitionStream(fetch)
 

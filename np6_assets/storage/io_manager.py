@@ -1,5 +1,6 @@
 """The Parquet IO manager: what an asset returns becomes files, and files become what an asset asks for."""
 
+import hashlib
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
@@ -16,6 +17,10 @@ from np6_assets.storage.schemas import COLUMN_SCHEMA, PARTITION_COLUMN, arrow_sc
 
 ALLOW_MISSING = "allow_missing_partitions"
 """Metadata key of an input that takes missing partitions for normal."""
+
+
+DATA_VERSION = "dagster/data_version"
+"""Dagster's tag for what tells one content of a partition from another."""
 
 
 class MissingPartitionsError(Exception):
@@ -57,8 +62,11 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         if not context.has_asset_partitions:
             written = parquet.write(folder, parquet.file_of(asset), _rows(obj, schema))
             context.add_output_metadata(_metadata(written, declared))
+            context.step_context.set_data_version(context.asset_key, dg.DataVersion(written.version))
             return
         expected = list(context.asset_partition_keys)
+        is_range = len(expected) > 1
+        versions = []
         with closing(_partitions(obj, expected)) as partitions:
             for partition, rows in partitions:
                 if partition not in expected:
@@ -69,8 +77,26 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 context.step_context.add_asset_metadata(
                     _metadata(written, declared), asset_key=context.asset_key, partition_key=partition
                 )
+                versions.append(written.version)
+                if is_range:
+                    self._record(context, partition, written.version)
         if expected:
             raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
+
+        # Dagster has one version for all partitions of a range
+        version = hashlib.blake2b("".join(versions).encode(), digest_size=16).hexdigest() if is_range else versions[0]
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(version))
+
+    def _record(self, context: dg.OutputContext, partition: str, version: str) -> None:
+        """Record a partition of a range as materialized now: Dagster does so at the end of a step that succeeds."""
+        context.log_event(
+            dg.AssetMaterialization(
+                context.asset_key,
+                partition=partition,
+                metadata=context.step_context.get_asset_metadata(context.asset_key, partition),
+                tags={DATA_VERSION: version},
+            )
+        )
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read what an asset needs, as the type that it asks for."""
@@ -134,6 +160,7 @@ def _metadata(written: parquet.Written, declared: Mapping[str, Any]) -> dict[str
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": written.rows,
         "bytes": written.bytes,
+        "content": written.content,
         "path": dg.MetadataValue.path(written.path),
         COLUMN_SCHEMA: declared[COLUMN_SCHEMA],
     }

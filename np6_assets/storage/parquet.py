@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import posixpath
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TypeAlias
+from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -19,16 +21,24 @@ from np6_assets.storage.files import Folder
 FILE_NAME = "part-0.parquet"
 ROW_GROUP_ROWS = 2**16
 
+CONTENT = b"np6.content"
+"""Key in a file's Parquet metadata: a digest of its rows, the same for the same rows whenever they were fetched."""
+
 Tables: TypeAlias = pa.RecordBatchReader | pa.Table
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a file holds: `rows`, its size in `bytes`, and the first and last `event_time` where it has that column."""
+    """What a file holds: `rows`, its size in `bytes`, and the first and last `event_time` where it has that column.
+
+    `content` is a digest of the rows, `version` one of the rows and what else the file says of itself.
+    """
 
     path: str
     rows: int
     bytes: int
+    content: str
+    version: str
     first_event: datetime | None
     last_event: datetime | None
 
@@ -59,7 +69,8 @@ def write(folder: Folder, relative: str, rows: Tables) -> Written:
     first = last = None
     with (
         folder.replacing(relative) as file,
-        pq.ParquetWriter(file, rows.schema, compression="zstd") as writer,
+        _Digesting(file) as digesting,
+        pq.ParquetWriter(digesting, rows.schema, compression="zstd") as writer,
     ):
         for group in _ahead(_row_groups(rows)):
             if "event_time" in group.column_names:
@@ -67,7 +78,30 @@ def write(folder: Folder, relative: str, rows: Tables) -> Written:
                 first, last = first or times[0].as_py(), times[-1].as_py()
             count += group.num_rows
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-    return Written(folder.path(relative), count, folder.size(relative), first, last)
+        content = digesting.digest()  # of the pages: the footer, in which the schema's metadata is, comes after them
+        writer.add_key_value_metadata({CONTENT: content.encode()})
+    return Written(folder.path(relative), count, folder.size(relative), content, digesting.digest(), first, last)
+
+
+class _Digesting(io.RawIOBase):
+    """A file that passes on what is written, and knows a digest of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def digest(self) -> str:
+        """The digest of what was written so far, as hexadecimal digits."""
+        return self._digest.hexdigest()
+
+    def writable(self) -> bool:
+        """As a file has it."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Pass on and digest."""
+        self._digest.update(data)
+        return self._file.write(data)
 
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -1,5 +1,6 @@
 """The IO manager in real materializations: what assets return becomes files, and files what assets ask for."""
 
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
@@ -198,11 +199,7 @@ def test_each_partition_of_a_range_has_its_own_metadata(anywhere: Lab):
     counts = {DAYS[0]: 3, DAYS[1]: 0, DAYS[2]: 1}
     anywhere.write(lambda keys: stream({key: day_rows(key, counts[key]) for key in keys}), DAYS[0], DAYS[2])
     for day, count in counts.items():
-        records = anywhere.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey("up"), asset_partitions=[day]), limit=10
-        ).records
-        assert len({record.run_id for record in records}) == len(records)  # a run tells of each day once
-        metadata = records[0].asset_materialization.metadata
+        metadata = materialization(anywhere, day).metadata
         path = anywhere.folder.path(places(day)[0])
         assert metadata["dagster/partition_row_count"].value == count
         assert metadata["bytes"].value == anywhere.folder.filesystem.size(path)
@@ -214,6 +211,54 @@ def test_each_partition_of_a_range_has_its_own_metadata(anywhere: Lab):
             assert metadata["last_event"].value == noon.replace(minute=count - 1).timestamp()
         else:
             assert metadata.keys().isdisjoint({"first_event", "last_event"})
+
+
+def materialization(lab: Lab, day: str) -> dg.AssetMaterialization:
+    """What Dagster knows of a day."""
+    found = lab.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("up"), asset_partitions=[day]), limit=1
+    )
+    return found.records[0].asset_materialization
+
+
+def test_the_days_that_a_failing_range_has_written_are_recorded():
+    def make(keys: list[str]) -> PartitionStream:
+        def rows():
+            for key in keys[:2]:
+                yield key, reader(day_rows(key, 3))
+            raise OSError("no more today")
+
+        return PartitionStream(rows)
+
+    with dg.DagsterInstance.ephemeral() as instance, tempfile.TemporaryDirectory() as folder:
+        lab = Lab(folder, instance)
+        assert not lab.run([lab.upstream(make)], DAYS[0], DAYS[3], raise_on_error=False).success
+        assert instance.get_materialized_partitions(dg.AssetKey("up")) == {DAYS[0], DAYS[1]}
+        for day in DAYS[:2]:
+            assert materialization(lab, day).metadata["dagster/partition_row_count"].value == 3
+
+
+def test_the_same_rows_have_the_same_version_and_others_another(lab: Lab):
+    def version_of(count: int) -> str:
+        lab.write(lambda keys: day_rows(keys[0], count), DAYS[0])
+        return materialization(lab, DAYS[0]).tags["dagster/data_version"]
+
+    first, other, again = version_of(2), version_of(3), version_of(2)
+    assert first == again != other
+
+
+def test_the_digest_of_the_content_is_of_the_rows_alone(lab: Lab):
+    def digest_of(rows: pa.Table) -> str:
+        lab.write(lambda keys: rows, DAYS[0])
+        path = lab.folder.path(places(DAYS[0])[0])
+        in_file = pq.read_metadata(path).metadata[b"np6.content"].decode()
+        found = materialization(lab, DAYS[0])
+        assert found.metadata["content"].value == in_file
+        return in_file
+
+    rows = day_rows(DAYS[0])
+    assert digest_of(rows) == digest_of(rows.replace_schema_metadata({"np6.fetched_until": "now"}))
+    assert digest_of(rows) != digest_of(rows.slice(1))
 
 
 @pytest.mark.parametrize(
