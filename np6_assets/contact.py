@@ -23,6 +23,11 @@ class ContactPolicy:
     mode: ContactMode = "drop"
     key: str = field(default="", repr=False)
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells policies apart that give other columns; does not show the key."""
+        return f"{self.mode}:{self.pseudonym(self.mode)[:16]}" if self.mode == "pseudonymize" else self.mode
+
     def pseudonym(self, value: str) -> str:
         """The pseudonym of one value: 64 hexadecimal digits. Same value and key, same pseudonym."""
         return hmac.digest(self.key.encode(), value.encode(errors="surrogatepass"), "sha256").hex()

@@ -26,17 +26,22 @@ class Day:
     @property
     def start_ms(self) -> int:
         """`start` in ms since the epoch."""
-        return round(self.start.timestamp() * 1000)
+        return milliseconds(self.start)
 
     @property
     def end_ms(self) -> int:
         """`end` in ms since the epoch."""
-        return round(self.end.timestamp() * 1000)
+        return milliseconds(self.end)
 
     @property
     def date(self) -> date:
         """The calendar date."""
         return date.fromisoformat(self.key)
+
+
+def milliseconds(instant: datetime) -> int:
+    """An instant in ms since the epoch."""
+    return round(instant.timestamp() * 1000)
 
 
 def day_of(key: str, timezone: str) -> Day:

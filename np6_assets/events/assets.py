@@ -1,6 +1,6 @@
 """The daily assets, one for each event kind, and the list of notifications."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -8,20 +8,29 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
+from pydantic import Field
 
-from np6_assets.events.decode import MISFIT_SCHEMA, Decoder
-from np6_assets.events.ingest import DayEvents, Ingestion, fetched_until, notifications
+from np6_assets.events.decode import Decoder
+from np6_assets.events.files import EventFiles, fetched_until
+from np6_assets.events.ingest import Arrival, DayEvents, Ingestion, Wanted, notifications
 from np6_assets.events.kinds import EventKind
+from np6_assets.events.ordering import OutOfOrderError
+from np6_assets.events.progress import Progress
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.partitions import EVENT_DATE, daily, day_of
+from np6_assets.partitions import EVENT_DATE, Day, daily, day_of
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
-from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import ParquetStore
 from np6_assets.storage.schemas import storage_metadata
 
-FETCHED_UNTIL = b"np6.fetched_until"
-"""Key in a file's Parquet metadata: until when the day was fetched (ISO 8601, UTC)."""
+
+class IngestConfig(dg.Config):
+    """What a run of an event asset can be told."""
+
+    full_refresh: bool = Field(
+        default=False, description="Fetch every day in full, also where only what was published since is missing."
+    )
+
 
 NOTIFICATION_COLUMNS = (
     ("activation_id", pa.int64(), "Id of the notification.", False),
@@ -46,72 +55,112 @@ def event_asset(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
             EVENT_DATE,
         ),
     )
-    def events(context: dg.AssetExecutionContext, np6: NP6Resource, store: ParquetStore) -> Any:
-        days = [day_of(key, settings.timezone) for key in context.partition_keys]
-
-        def fetch() -> Generator[tuple[str, pa.RecordBatchReader]]:
-            quarantine = Quarantine(store.folder(), kind.asset)
-            with np6.client(context.log.warning) as client:
-                ingestion = Ingestion(kind, client, Decoder(kind, settings.contact), lambda: datetime.now(UTC))
-                with closing(ingestion.days(days)) as fetched:
-                    for day in fetched:
-                        misfits = quarantine.write(day)
-                        until = fetched_until(day.day, day.asked_at, settings.refresh_overlap)
-                        # known to the IO manager before it asks for the next day, which may take long or never come
-                        context.add_asset_metadata(_metadata(day, misfits, until), partition_key=day.day.key)
-                        yield day.day.key, _reader(kind, day, until)
-                        if not misfits:
-                            quarantine.remove(day)
-
-        return parquet.PartitionStream(fetch)
+    def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
+        run = _Run(context, kind, settings, EventFiles(store.folder(), kind, settings), config.full_refresh)
+        return parquet.PartitionStream(lambda: run.partitions(np6))
 
     return events
+
+
+class _Run:
+    """One run of an event asset over some days."""
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        kind: EventKind,
+        settings: Settings,
+        files: EventFiles,
+        full_refresh: bool,
+    ) -> None:
+        self._context = context
+        self._kind = kind
+        self._settings = settings
+        self._files = files
+        self._full_refresh = full_refresh
+
+    def partitions(self, np6: NP6Resource) -> Generator[tuple[str, pa.RecordBatchReader | None]]:
+        """Each day's rows, as they come in; None for a day that an earlier try of this run has written."""
+        kept = self._written_before()
+        for key, metadata in kept.items():
+            self._context.add_asset_metadata(metadata, partition_key=key)
+            yield key, None
+        days = [day_of(key, self._settings.timezone) for key in self._context.partition_keys if key not in kept]
+        progress = Progress(self._kind.asset, len(days), self._context.log.info)
+        with np6.client(self._context.log.warning) as client:
+            decoder = Decoder(self._kind, self._settings.contact)
+            ingestion = Ingestion(self._kind, client, decoder, lambda: datetime.now(UTC))
+            with closing(ingestion.days(map(self._wanted, days))) as arrivals:
+                for arrival in arrivals:
+                    yield arrival.wanted.day.key, self._rows(arrival)
+                    events = arrival.whole()
+                    if not events.misfits.rows:
+                        self._files.remove_quarantine(events.day)
+                    progress.day_done(events.events.rows)
+
+    def _wanted(self, day: Day) -> Wanted:
+        return self._files.wanted(day, full_refresh=self._full_refresh)
+
+    def _written_before(self) -> dict[str, Mapping[str, Any]]:
+        """The metadata of the closed days that this run wrote before it, or its step, was started again."""
+        run = self._context.run
+        tries = {run.run_id, run.parent_run_id, run.root_run_id} - {None}
+        keys = self._context.partition_keys
+        if len(keys) == 1 or (len(tries) == 1 and not self._context.retry_number):
+            return {}
+        records = self._context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(self._context.asset_key, asset_partitions=keys), limit=len(tries) * len(keys)
+        ).records
+        found: dict[str, Mapping[str, Any]] = {}
+        for record in records:
+            materialization = record.asset_materialization
+            if record.run_id in tries and materialization is not None and materialization.partition is not None:
+                until = materialization.metadata["fetched_until"].value
+                if until == day_of(materialization.partition, self._settings.timezone).end.timestamp():
+                    found.setdefault(materialization.partition, materialization.metadata)
+        return {key: found[key] for key in keys if key in found}
+
+    def _rows(self, arrival: Arrival) -> pa.RecordBatchReader:
+        """The day's rows as they come in, to be replaced by those of `_whole` where they come out of order."""
+
+        def in_order() -> Iterator[pa.Table]:
+            try:
+                yield from arrival.tables()
+            except OutOfOrderError:
+                events = arrival.whole()
+                raise parquet.StartOverError(self._reader(events, arrival, events.events.tables())) from None
+
+        return self._reader(arrival.so_far(), arrival, in_order())
+
+    def _reader(self, events: DayEvents, arrival: Arrival, tables: Iterator[pa.Table]) -> pa.RecordBatchReader:
+        until = fetched_until(events.day, events.asked_at, self._settings.refresh_overlap)
+        schema = self._files.schema(until)
+        before = arrival.wanted.rows_before
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            rows = 0
+            for table in tables:
+                rows += table.num_rows
+                for batch in table.to_batches():
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            # the last step before the file takes its place
+            metadata: dict[str, Any] = {
+                "fetched_until": dg.MetadataValue.timestamp(until),
+                "fetched_from": dg.MetadataValue.timestamp(arrival.wanted.since),
+                "events_received": events.events.rows,
+                "quarantined": self._files.write_quarantine(events),
+                "unknown_fields": dg.MetadataValue.json(sorted(events.unknown_fields)),
+            }
+            if before is not None:
+                metadata["events_gained"] = rows - before
+            self._context.add_asset_metadata(metadata, partition_key=events.day.key)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _description(text: str, settings: Settings) -> str:
     """What the UI says of an asset, and what is missing for a run of it."""
     return text if settings.missing is None else f"{text}\n\n**{settings.missing}**"
-
-
-def _reader(kind: EventKind, day: DayEvents, until: datetime) -> pa.RecordBatchReader:
-    schema = kind.schema.with_metadata({FETCHED_UNTIL: until.isoformat().encode()})
-    batches = (batch for table in day.events.tables() for batch in table.to_batches())
-    return pa.RecordBatchReader.from_batches(
-        schema, (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches)
-    )
-
-
-def _metadata(day: DayEvents, misfits: int, until: datetime) -> dict[str, Any]:
-    return {
-        "fetched_until": dg.MetadataValue.timestamp(until),
-        "events_received": day.events.rows,
-        "quarantined": misfits,
-        "unknown_fields": dg.MetadataValue.json(sorted(day.unknown_fields)),
-    }
-
-
-class Quarantine:
-    """The events of an asset that do not fit its columns: `<data>/quarantine/<asset>/event_date=.../`."""
-
-    def __init__(self, folder: Folder, asset: str) -> None:
-        self._folder = folder
-        self._asset = f"quarantine/{asset}"
-
-    def write(self, day: DayEvents) -> int:
-        """Write a day's misfits, if it has any, and say how many there are."""
-        if not day.misfits.rows:
-            return 0
-        schema = pa.schema([MISFIT_SCHEMA.field("reason"), MISFIT_SCHEMA.field("event")])
-        tables = (table.select(schema.names) for table in day.misfits.tables())
-        rows = pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))
-        return parquet.write(self._folder, self._file(day), rows).rows
-
-    def remove(self, day: DayEvents) -> None:
-        """Remove what an earlier fetch of the day put here."""
-        self._folder.remove(self._file(day))
-
-    def _file(self, day: DayEvents) -> str:
-        return parquet.file_of(self._asset, EVENT_DATE, day.day.key)
 
 
 def notifications_asset(settings: Settings) -> dg.AssetsDefinition:

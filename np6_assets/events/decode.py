@@ -41,6 +41,8 @@ NO_TIME = 0
 _SMALL_PART = 4 * 2**20
 _HEAD_BYTES = 2**16
 
+_TENS = 10 ** np.arange(1, 19)
+
 Misfit = tuple[int, str, str, str]
 """A row of MISFIT_SCHEMA, the time in ms since 1970."""
 
@@ -99,6 +101,12 @@ class Decoder:
         finally:
             part.close()
 
+    def hashed(self, table: pa.Table) -> pa.Table:
+        """Stored rows, with ID_HASH beside them."""
+        with self._database.cursor() as cursor:
+            hashes = cursor.from_arrow(table.select(["event_id"])).project(f"hash(event_id) AS {ID_HASH}")
+            return table.append_column(ID_HASH, hashes.to_arrow_table().column(ID_HASH))
+
     def _shapes(self, part: Part) -> list[Any]:
         """What events look like, as `json_structure` tells: all events of a small part, the first ones of a large one.
 
@@ -140,9 +148,11 @@ class Decoder:
         return table if self._fits(table) and self._is_accounted_for(part, table) else None
 
     def _is_ordinary(self, shape: Any) -> bool:
-        """Whether an event of this shape has text in all text columns, and no field that is not known."""
-        texts = (value_at(shape, column.path) for column in self._plain_columns)
-        return all(text in (None, "VARCHAR", "NULL") for text in texts) and not any(strangers(shape, self._known, ""))
+        """Whether an event of this shape has the right types in all plain columns, and no field that is not known."""
+        types = ((value_at(shape, column.path), json_sql.plain_types(column)) for column in self._plain_columns)
+        return all(type_ in (None, "NULL", *right) for type_, right in types) and not any(
+            strangers(shape, self._known, "")
+        )
 
     def _fits(self, table: pa.Table) -> bool:
         """Whether all values that are not plain text fit, and none that is required is missing."""
@@ -188,11 +198,9 @@ class Decoder:
         quotes = pc.sum(table.column(json_sql.REST_QUOTES)).as_py()
         for column in self._plain_columns:
             values = table.column(column.name)
-            texts = len(values) - values.null_count
-            size += (
-                (pc.sum(pc.binary_length(values)).as_py() or 0) + len('""') * texts + len("null") * values.null_count
-            )
-            quotes += len('""') * texts
+            size += len("null") * values.null_count + _json_size(values.drop_null())
+            if pa.types.is_string(values.type):
+                quotes += len('""') * (len(values) - values.null_count)
         return size, quotes
 
     # --- the strict way ---------------------------------------------------------------------------------------------
@@ -250,6 +258,16 @@ class Decoder:
         part.file.write(f"[{','.join(good)}]".encode())
         part.file.flush()
         return found
+
+
+def _json_size(values: pa.ChunkedArray) -> int:
+    """How many bytes texts, whole numbers or truth values, none of them null, take in JSON that has no escapes."""
+    if pa.types.is_string(values.type):
+        return (pc.sum(pc.binary_length(values)).as_py() or 0) + len('""') * len(values)
+    if pa.types.is_boolean(values.type):
+        return len("false") * len(values) - (pc.sum(values).as_py() or 0)
+    numbers = values.to_numpy()
+    return int(np.searchsorted(_TENS, np.abs(numbers), side="right").sum() + len(numbers) + (numbers < 0).sum())
 
 
 def _head(part: Part) -> str:

@@ -7,12 +7,14 @@ into days. Bounded in memory whatever the size of a day; on disk only in anonymo
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,11 @@ import pyarrow as pa
 from np6_assets.events.decode import IDENTITY, NO_TIME, Decoded, Decoder
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
-from np6_assets.events.ordering import ROWS_IN_MEMORY, Ordering
+from np6_assets.events.ordering import ROWS_IN_MEMORY, Known, Ordering, OutOfOrderError
 from np6_assets.np6.client import NP6Client, Request
 from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.spool import Part
-from np6_assets.partitions import Day
+from np6_assets.partitions import Day, milliseconds
 
 DAYS_PER_REQUEST = 31
 """How many days one request for one notification's feed asks for, where there is no feed for all notifications."""
@@ -34,18 +36,39 @@ DECODERS = 2
 """Parts decoded at once."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A day that is to be fetched: all of it, or from `since` on in addition to the rows that are `known`.
+
+    `rows_before` is how many rows were there before, whether or not they are of use; None where the day is new.
+    """
+
+    day: Day
+    since: datetime
+    known: Known | None = None
+    rows_before: int | None = None
+
+    @classmethod
+    def in_full(cls, day: Day, rows_before: int | None = None) -> Wanted:
+        """All of a day."""
+        return cls(day, day.start, rows_before=rows_before)
+
+
 class DayEvents:
     """One day's events. `asked_at` is when the first of the requests that brought them was made, or earlier."""
 
-    def __init__(self, day: Day, asked_at: datetime, rows_in_memory: int = ROWS_IN_MEMORY) -> None:
+    def __init__(
+        self, day: Day, asked_at: datetime, known: Known | None = None, rows_in_memory: int = ROWS_IN_MEMORY
+    ) -> None:
         self.day = day
         self.asked_at = asked_at
         self.unknown_fields: set[str] = set()
-        self.events = Ordering("event_id", ID_HASH, rows_in_memory)
+        self.events = Ordering("event_id", ID_HASH, rows_in_memory, known)
         self.misfits = Ordering(IDENTITY, rows_in_memory=rows_in_memory)
 
     def absorb(self, other: DayEvents) -> None:
         """Take over what another request brought for the same day."""
+        self.asked_at = min(self.asked_at, other.asked_at)
         self.unknown_fields |= other.unknown_fields
         self.events.absorb(other.events)
         self.misfits.absorb(other.misfits)
@@ -57,6 +80,29 @@ class DayEvents:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """One day's events, which may still be on their way.
+
+    `whole` waits until they are all there; `so_far` gives what is being filled, which may be given up for another.
+    Both raise what the client raises.
+    """
+
+    wanted: Wanted
+    whole: Callable[[], DayEvents]
+    so_far: Callable[[], DayEvents]
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows, sorted and unique, as they come in.
+
+        Raises OutOfOrderError where they turn out to have come in another order: then `whole` has them right.
+        """
+        filling = self.so_far()
+        yield from filling.events.tables_so_far()
+        if self.whole() is not filling:
+            raise OutOfOrderError
+
+
+@dataclass(frozen=True)
 class Ingestion:
     """How the days of one event kind are fetched."""
 
@@ -65,54 +111,132 @@ class Ingestion:
     decoder: Decoder
     now: Callable[[], datetime]
 
-    def days(self, days: Sequence[Day]) -> Generator[DayEvents]:
-        """Each day's events, in the order of the days, which follow one another.
+    def days(self, days: Iterable[Wanted]) -> Generator[Arrival]:
+        """Each day's events, in the order of the days. A day is gone when the next one is asked for."""
+        return self._together(days) if self.kind.per_notification else self._each(days)
 
-        A day is gone when the next one is asked for.
-        """
+    def _each(self, days: Iterable[Wanted]) -> Generator[Arrival]:
+        """The days, each asked for with one request and given while it is on its way."""
+        with self._asking(self._question(self.kind.path, [wanted], wanted.known) for wanted in days) as answers:
+            for question, finished in answers:
+                [wanted] = question.days
+                arrival = _on_its_way(wanted, question, finished)
+                try:
+                    yield arrival
+                    arrival.whole()
+                finally:
+                    question.close()
+
+    def _together(self, days: Iterable[Wanted]) -> Generator[Arrival]:
+        """The days, DAYS_PER_REQUEST of them asked for with one request a notification, once they are all there."""
         asked_at = self.now()
-        if not self.kind.per_notification:
-            yield from self._fetch([[day] for day in days], [self.kind.path], asked_at)
-            return
-        ids = [id_ for id_, *_ in notifications(self.client)]
-        paths = [self.kind.path.format(id=id_) for id_ in ids]
-        chunks = [days[place : place + DAYS_PER_REQUEST] for place in range(0, len(days), DAYS_PER_REQUEST)]
-        yield from self._fetch(chunks, paths, asked_at)
-
-    def _fetch(self, chunks: Sequence[Sequence[Day]], paths: Sequence[str], asked_at: datetime) -> Iterator[DayEvents]:
-        """The days of each chunk, which is asked for with one request a path."""
-        days_of = {self._request(path, chunk): chunk for chunk in chunks for path in paths}
-        with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(DECODERS, thread_name_prefix="np6-decode"))
-            answers = stack.enter_context(
-                closing(
-                    self.client.fetch_all(
-                        days_of,
-                        lambda request: Answer(self.decoder, pool, request, days_of[request], asked_at),
-                    )
-                )
-            )
+        paths = [self.kind.path.format(id=id_) for id_, *_ in notifications(self.client)]
+        chunks = list(_chunks(days))
+        with self._asking(self._question(path, chunk) for chunk in chunks for path in paths) as answers:
             for chunk in chunks:
-                together = _empty_days(chunk, asked_at)
+                together = {
+                    wanted.day: DayEvents(
+                        wanted.day, asked_at, self._hashed(wanted.known), ROWS_IN_MEMORY // len(chunk)
+                    )
+                    for wanted in chunk
+                }
                 try:
                     for _ in paths:
-                        for day, part in next(answers).days.items():
+                        _, finished = next(answers)
+                        for day, part in finished().days.items():
                             together[day].absorb(part)
-                    yield from together.values()
+                    for wanted in chunk:
+                        events = together[wanted.day]
+                        events.events.complete()
+                        yield _arrived(wanted, events)
                 finally:
-                    _close(together)
+                    for events in together.values():
+                        events.close()
 
-    def _request(self, path: str, days: Sequence[Day]) -> Request:
-        return Request(path, self.kind.start_parameter, self.kind.end_parameter, days[0].start_ms, days[-1].end_ms)
+    def _question(self, path: str, days: Sequence[Wanted], known: Known | None = None) -> _Question:
+        start, end = days[0].since, days[-1].day.end
+        request = Request(
+            path, self.kind.start_parameter, self.kind.end_parameter, milliseconds(start), milliseconds(end)
+        )
+        hashed = self._hashed(known)
+        each = [wanted.day for wanted in days]
+        return _Question(request, days, lambda pool: Answer(self.decoder, pool, request, each, self.now(), hashed))
+
+    def _hashed(self, known: Known | None) -> Known | None:
+        if known is None:
+            return None
+        return lambda columns: map(self.decoder.hashed, known(columns))
+
+    @contextmanager
+    def _asking(self, questions: Iterable[_Question]) -> Iterator[Iterator[tuple[_Question, Callable[[], Answer]]]]:
+        """Ask, and give each question with a function that waits for its answer, in the order of the questions."""
+        asked: dict[Request, _Question] = {}
+        waiting: deque[_Question] = deque()
+
+        def requests() -> Iterator[Request]:
+            for question in questions:
+                asked[question.request] = question
+                waiting.append(question)
+                yield question.request
+
+        with (
+            ThreadPoolExecutor(DECODERS, thread_name_prefix="np6-decode") as pool,
+            closing(self.client.fetch_all(requests(), lambda request: asked[request].open(pool))) as answers,
+        ):
+            yield ((waiting.popleft(), finished) for finished in answers)
 
 
-def _empty_days(days: Sequence[Day], asked_at: datetime) -> dict[Day, DayEvents]:
-    return {day: DayEvents(day, asked_at, ROWS_IN_MEMORY // len(days)) for day in days}
+def _chunks(days: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    """Days that follow one another, at most DAYS_PER_REQUEST at a time, to be asked for with one request.
+
+    Those after a chunk's first come in full with it.
+    """
+    chunk: list[Wanted] = []
+    for wanted in days:
+        if chunk and len(chunk) < DAYS_PER_REQUEST and chunk[-1].day.end == wanted.day.start:
+            chunk.append(Wanted.in_full(wanted.day, wanted.rows_before))
+            continue
+        if chunk:
+            yield chunk
+        chunk = [wanted]
+    if chunk:
+        yield chunk
 
 
-def _close(days: dict[Day, DayEvents]) -> None:
-    for day in days.values():
-        day.close()
+def _on_its_way(wanted: Wanted, question: _Question, finished: Callable[[], Answer]) -> Arrival:
+    return Arrival(wanted, cache(lambda: finished().days[wanted.day]), lambda: question.answer().days[wanted.day])
+
+
+def _arrived(wanted: Wanted, events: DayEvents) -> Arrival:
+    return Arrival(wanted, lambda: events, lambda: events)
+
+
+class _Question:
+    """A request for some days, and the newest of the answers that were opened for it."""
+
+    def __init__(self, request: Request, days: Sequence[Wanted], make: Callable[[ThreadPoolExecutor], Answer]) -> None:
+        self.request = request
+        self.days = days
+        self._make = make
+        self._answer: Answer | None = None
+        self._opened = threading.Event()
+
+    def open(self, pool: ThreadPoolExecutor) -> Answer:
+        """An answer to be filled, in place of the one before."""
+        self._answer = answer = self._make(pool)
+        self._opened.set()
+        return answer
+
+    def answer(self) -> Answer:
+        """The answer that is being filled, or is whole. Waits for the first."""
+        self._opened.wait()
+        assert self._answer is not None
+        return self._answer
+
+    def close(self) -> None:
+        """Give memory and disk back."""
+        if self._answer is not None:
+            self._answer.close()
 
 
 def notifications(client: NP6Client) -> list[tuple[int, str | None, str | None]]:
@@ -140,12 +264,13 @@ class Answer:
         request: Request,
         days: Sequence[Day],
         asked_at: datetime,
+        known: Known | None = None,
     ) -> None:
         self._decoder = decoder
         self._pool = pool
         self._request = request
         self._starts = np.array([day.start_ms for day in days] + [days[-1].end_ms])
-        self.days = _empty_days(days, asked_at)
+        self.days = {day: DayEvents(day, asked_at, known, ROWS_IN_MEMORY // len(days)) for day in days}
         self._decoding: deque[Future[Decoded]] = deque()
         self._last = self._request.start
         self._sorted = True
@@ -162,12 +287,19 @@ class Answer:
             self._take(self._decoding.popleft())
         if resumed and not self._sorted:
             raise BadResponseError("the download was cut, and cannot go on as the API did not sort it")
+        for day in self.days.values():
+            day.events.complete()
 
     def abandon(self) -> None:
         """Give memory and disk back."""
         for future in self._decoding:
             future.cancel()
-        _close(self.days)
+        self.close()
+
+    def close(self) -> None:
+        """Give memory and disk back, once nothing is being decoded."""
+        for day in self.days.values():
+            day.close()
 
     def _take(self, future: Future[Decoded]) -> None:
         decoded = future.result()
@@ -193,14 +325,3 @@ class Answer:
         for place, day in enumerate(self.days.values()):
             mine = table if len(self.days) == 1 else table.filter(pa.array(index == place))
             (day.misfits if misfits else day.events).add(mine)
-
-
-def fetched_until(day: Day, asked_at: datetime, overlap: timedelta) -> datetime:
-    """Until when a day is known to be whole, if it was asked for at a time.
-
-    The day's end once the day is closed, that is asked for later than its end by at least the overlap; before that, a
-    time before the day's end.
-    """
-    if asked_at >= day.end + overlap:
-        return day.end
-    return min(asked_at, day.end - timedelta(milliseconds=1))

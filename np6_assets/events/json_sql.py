@@ -1,8 +1,8 @@
 """The SQL that DuckDB's JSON reader runs, generated from the table of event kinds.
 
 Two ways to read the same columns. The strict one reads every value as JSON and judges it by its own type. The plain one
-lets the reader make text of what stands in text columns, which costs a third less and hides a number in such a
-column: the decoder takes its rows only where it can account for every byte of the part.
+lets the reader make of each value what the column holds, which costs half as much and hides a number in a text column,
+and a text in a number's: the decoder takes its rows only where it can account for every byte of the part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REASON = "reason"
 REST_BYTES = "rest_bytes"
 REST_QUOTES = "rest_quotes"
 """Helper columns of the plain query: how many bytes and quotation marks of the event stand in the columns that are not
-plain text; null where one of these does not fit."""
+plain; null where one of these does not fit."""
 
 LARGEST_EVENT = 8 * 2**20
 """Bytes of the largest event that DuckDB is to read."""
@@ -35,7 +35,14 @@ LATEST = 253_402_300_799_999
 
 Tree = dict[str, "Tree | None"]
 
-_PLAIN = (Reading.TEXT, Reading.REQUIRED_TEXT)
+_PLAIN = {
+    Reading.TEXT: ("VARCHAR",),
+    Reading.REQUIRED_TEXT: ("VARCHAR",),
+    Reading.INTEGER: ("BIGINT", "UBIGINT"),
+    Reading.MILLISECONDS: ("BIGINT", "UBIGINT"),
+    Reading.BOOLEAN: ("BOOLEAN",),
+}
+"""What the plain query reads as it is stored: the type that it gives to it, and others that json_structure may see."""
 _IS_TEXT = "prefix({0}, '\"')"
 _NUMBER = "TRY_CAST({0}::VARCHAR AS BIGINT)"
 _NO_NUMBER = f"{_NUMBER} IS NULL OR {_NUMBER}::VARCHAR <> {{0}}::VARCHAR"
@@ -74,7 +81,7 @@ def strict_query(kind: EventKind) -> str:
     """Gives the stored columns (times as ms since 1970), ID_HASH and REASON, in the order of the part."""
     misfits = [line for column in kind.columns for line in _misfit(column)]
     columns = [*(_value(column) for column in kind.columns), _hash(kind), f"CASE {' '.join(misfits)} END AS {REASON}"]
-    return f"SELECT {', '.join(columns)} FROM {_source(kind, 'JSON')}"
+    return f"SELECT {', '.join(columns)} FROM {_source(kind, {})}"
 
 
 def plain_query(kind: EventKind) -> str:
@@ -87,15 +94,21 @@ def plain_query(kind: EventKind) -> str:
     columns = [
         *(f"{_leaf(column)} AS {column.name}" if is_plain(column) else _value(column) for column in kind.columns),
         f"hash({_leaf(kind.columns[0])}) AS {ID_HASH}",
-        f"{' + '.join(_size(leaf, readings) for leaf, readings in rest.items())} AS {REST_BYTES}",
-        f"{' + '.join(_quotes(leaf, readings[0]) for leaf, readings in rest.items())} AS {REST_QUOTES}",
+        f"{' + '.join(_size(leaf, readings) for leaf, readings in rest.items()) or '0'} AS {REST_BYTES}",
+        f"{' + '.join(_quotes(leaf, readings[0]) for leaf, readings in rest.items()) or '0'} AS {REST_QUOTES}",
     ]
-    return f"SELECT {', '.join(columns)} FROM {_source(kind, 'VARCHAR')}"
+    types = {column.path: _PLAIN[column.reading][0] for column in kind.columns if is_plain(column)}
+    return f"SELECT {', '.join(columns)} FROM {_source(kind, types)}"
 
 
 def is_plain(column: Column) -> bool:
-    """Whether the plain query reads the column as text."""
+    """Whether the plain query reads the column as it is stored."""
     return column.reading in _PLAIN
+
+
+def plain_types(column: Column) -> tuple[str, ...]:
+    """What json_structure calls the values that a plain column takes."""
+    return _PLAIN[column.reading]
 
 
 def _value(column: Column) -> str:
@@ -119,19 +132,13 @@ def _misfit(column: Column) -> Iterator[str]:
 def _size(leaf: str, readings: list[Reading]) -> str:
     """How many bytes a leaf takes; null where it does not fit each of its readings."""
     reading, *_ = readings
-    value = _READINGS[reading][0].format(leaf)
     wrong = " OR ".join(f"({_READINGS[each][1].format(leaf)})" for each in readings)
-    if readings == [reading] and reading in (Reading.INTEGER, Reading.MILLISECONDS):
-        # the size of the number as it was understood: a fraction that was rounded away is missing then
-        return f"CASE WHEN {leaf} IS NULL THEN 4 ELSE strlen({value}::VARCHAR) END"
     known = f"WHEN {leaf} = '{_NEVER}' THEN {len(_NEVER)} " if reading is Reading.ISO_TIME else ""
     return f"CASE WHEN {leaf} IS NULL THEN 4 {known}WHEN NOT ({wrong}) THEN strlen({leaf}::VARCHAR) END"
 
 
 def _quotes(leaf: str, reading: Reading) -> str:
     """How many quotation marks stand in a leaf that fits."""
-    if reading in (Reading.INTEGER, Reading.MILLISECONDS, Reading.BOOLEAN):
-        return "0"
     if reading is Reading.ISO_TIME:
         return f"CASE WHEN {leaf} IS NULL THEN 0 ELSE 2 END"
     text = f"{leaf}::VARCHAR"
@@ -156,13 +163,12 @@ def tree(paths: Iterable[str]) -> Tree:
     return root
 
 
-def _source(kind: EventKind, text: str) -> str:
-    """DuckDB's reader for one part, with structs down to leaves: of type `text` in plain columns, JSON elsewhere."""
-    plain = {column.path for column in kind.columns if is_plain(column)}
+def _source(kind: EventKind, types: Mapping[str, str]) -> str:
+    """DuckDB's reader for one part, with structs down to leaves, which are of type JSON where no other is given."""
 
     def struct(node: Tree | None, path: str) -> str:
         if node is None:
-            return text if path in plain else "JSON"
+            return types.get(path, "JSON")
         return (
             "STRUCT(" + ", ".join(f'"{name}" {struct(child, f"{path}.{name}")}' for name, child in node.items()) + ")"
         )

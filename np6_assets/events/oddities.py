@@ -68,7 +68,10 @@ def structure(event: Any) -> Any:
     """What DuckDB's json_structure gives of a value, as far as it is of use here."""
     if isinstance(event, dict):
         return {name: structure(value) for name, value in event.items()}
-    return "NULL" if event is None else "VARCHAR" if isinstance(event, str) else "JSON"
+    return _STRUCTURES.get(type(event), "JSON")
+
+
+_STRUCTURES = {type(None): "NULL", str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
 
 
 def strangers(structure: Any, known: Tree, above: str) -> Iterator[str]:

@@ -1,14 +1,17 @@
 """Ordering: rows that arrive in any order leave sorted and unique, in bounded memory.
 
 An external merge sort. Rows are kept in memory while they are few; past that they go, as sorted runs, into anonymous
-files. Feeds that the API sorted make a single run, which is read back as it was written.
+files. Feeds that the API sorted make a single run, which can be read while it is still being written.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import tempfile
-from collections.abc import Iterator
-from typing import IO
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,23 +25,41 @@ _ROWS_PER_PASS = 2**20
 
 Times = npt.NDArray[np.int64]
 
+Known: TypeAlias = Callable[[Sequence[str] | None], Iterator[pa.Table]]
+"""Reads the named columns, or all, of rows that are there already, sorted and unique; as often as it is called."""
+
+
+class OutOfOrderError(Exception):
+    """Rows that were read while they came in were not all in their place; they have to be read anew once all are in."""
+
 
 class Ordering:
     """Takes tables of one schema, gives them back sorted by (`event_time`, `identity`) and unique on `identity`.
 
     Where the same identity comes with several times, the earliest stays. `hash_column` is a 64-bit hash of the
     identity that the tables carry beside it, and is not given back; without one, only rows that are alike in both
-    time and identity count as the same.
+    time and identity count as the same. `known` reads rows that are there already, in order. One thread may add
+    while another reads.
     """
 
-    def __init__(self, identity: str, hash_column: str | None = None, rows_in_memory: int = ROWS_IN_MEMORY) -> None:
+    def __init__(
+        self,
+        identity: str,
+        hash_column: str | None = None,
+        rows_in_memory: int = ROWS_IN_MEMORY,
+        known: Known | None = None,
+    ) -> None:
         self._rows_in_memory = rows_in_memory
         self._identity = identity
         self._hash_column = hash_column
+        self._known = known
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._runs: list[_Run] = []
         self._ledger = _Ledger()
+        self._is_complete = False
+        self._is_closed = False
+        self._changed = threading.Condition()
         self.rows = 0
         """Rows taken so far, repeated ones included."""
 
@@ -62,22 +83,85 @@ class Ordering:
             self._hold(table)
         other._pending = []
 
+    def complete(self) -> None:
+        """No more rows will come."""
+        with self._changed:
+            self._is_complete = True
+            self._changed.notify_all()
+
     def tables(self) -> Iterator[pa.Table]:
-        """The rows, sorted and unique, in tables of some thousands. Can be read once."""
-        ambiguous = self._ledger.ambiguous()
-        self._ledger.close()
+        """The rows, once all are in: sorted and unique, in tables of some thousands."""
+        ambiguous = self._ambiguous()
         seen: set[str] = set()
-        for unique in self._merged():
+        for unique in self._merge([*self._known_rows(), *(run.tables() for run in self._runs), self._rest()]):
             if ambiguous.size and self._hash_column is not None:
                 unique = self._first_of_each(unique, ambiguous, seen)
-            yield unique.drop_columns([self._hash_column]) if self._hash_column is not None else unique
+            yield self._stored(unique)
+
+    def tables_so_far(self) -> Iterator[pa.Table]:
+        """The same tables while the rows are still coming in.
+
+        Raises OutOfOrderError where what was given turns out not to be what `tables` will give, or when it is closed.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise OutOfOrderError
+            is_complete = self._is_complete
+        if is_complete:
+            yield from self.tables()
+            return
+        for unique in self._merge([*self._known_rows(), self._coming()]):
+            yield self._stored(unique)
+        if self._ambiguous().size:
+            raise OutOfOrderError
 
     def close(self) -> None:
         """Give memory and disk back."""
-        self._ledger.close()
-        for run in self._runs:
-            run.close()
-        self._pending, self._runs = [], []
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+            self._ledger.close()
+            for run in self._runs:
+                run.close()
+            self._pending, self._runs = [], []
+
+    def _stored(self, table: pa.Table) -> pa.Table:
+        return table if self._hash_column is None else table.drop_columns([self._hash_column])
+
+    def _known_rows(self) -> list[Iterator[pa.Table]]:
+        return [] if self._known is None else [self._known(None)]
+
+    def _ambiguous(self) -> npt.NDArray[np.uint64]:
+        """The hashes of the identities that come with more than one time."""
+        if self._known is not None and self._hash_column is not None:
+            for table in self._known((self._identity, "event_time")):
+                self._ledger.add(table.column(self._hash_column).to_numpy(), _times(table))
+        return self._ledger.ambiguous()
+
+    def _rest(self) -> Iterator[pa.Table]:
+        """The rows that are in memory, sorted by time."""
+        if self._pending:
+            yield _by_time(pa.concat_tables(self._pending))
+
+    def _coming(self) -> Iterator[pa.Table]:
+        """The rows of the only run while it is written, and then those that are left in memory."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._runs or self._is_complete or self._is_closed)
+            run = self._runs[0] if self._runs else None
+            written = run.tables(self._wait_for_more) if run is not None else iter(())
+        yield from written
+        self._wait_for_more(lambda: False)
+        for table in self._rest():
+            if run is not None and _span(table)[0] < run.last:
+                raise OutOfOrderError
+            yield table
+
+    def _wait_for_more(self, is_there: Callable[[], bool]) -> None:
+        """Wait until something is there, or everything is. Raises OutOfOrderError where there is a second run."""
+        with self._changed:
+            self._changed.wait_for(lambda: is_there() or self._is_complete or self._is_closed or len(self._runs) > 1)
+            if self._is_closed or len(self._runs) > 1:
+                raise OutOfOrderError
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
@@ -89,15 +173,15 @@ class Ordering:
 
     def _flush(self) -> None:
         table = self._sorted_unique(pa.concat_tables(self._pending))
-        self._pending, self._pending_rows = [], 0
         first, last = _span(table)
         fitting = [run for run in self._runs if run.last <= first]
-        if fitting:
-            run = max(fitting, key=lambda run: run.last)
-        else:
-            run = _Run(table.schema)
-            self._runs.append(run)
+        run = max(fitting, key=lambda run: run.last) if fitting else _Run(table.schema)
         run.write(table, last)
+        with self._changed:
+            self._pending, self._pending_rows = [], 0
+            if not fitting:
+                self._runs.append(run)
+            self._changed.notify_all()
         self._compact()
 
     def _compact(self) -> None:
@@ -106,19 +190,16 @@ class Ordering:
             merged = _Run(self._runs[0].schema)
             for table in self._merge([run.tables() for run in self._runs[:_FAN_IN]]):
                 merged.write(table, _span(table)[1])
-            for run in self._runs[:_FAN_IN]:
-                run.close()
-            self._runs = [*self._runs[_FAN_IN:], merged]
-
-    def _merged(self) -> Iterator[pa.Table]:
-        """All rows, sorted by (time, identity); rows of one time are never in two tables."""
-        sources = [run.tables() for run in self._runs]
-        if self._pending:
-            sources.append(iter([_by_time(pa.concat_tables(self._pending))]))
-        return self._merge(sources)
+            with self._changed:
+                for run in self._runs[:_FAN_IN]:
+                    run.close()
+                self._runs = [*self._runs[_FAN_IN:], merged]
 
     def _merge(self, sources: list[Iterator[pa.Table]]) -> Iterator[pa.Table]:
-        """Merge sources that are each sorted by time; what comes out is sorted by (time, identity)."""
+        """Merge sources that are each sorted by time; what comes out is sorted by (time, identity).
+
+        Rows of one time are never in two of the tables.
+        """
         heads = [_Head(source) for source in sources]
         while heads := [head for head in heads if head.fill()]:
             # all rows before this time are in the heads by now
@@ -170,27 +251,62 @@ class Ordering:
 
 
 class _Run:
-    """Rows sorted by time in an anonymous file, as an Arrow stream."""
+    """Rows sorted by time in an anonymous file, as an Arrow stream. Can be read several times, and while it grows."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
         self.last = np.iinfo(np.int64).min
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="np6-")  # noqa: SIM115
+        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0, prefix="np6-")  # noqa: SIM115
         self._writer = pa.ipc.new_stream(self._file, schema)
+        self._batches = 0
 
     def write(self, table: pa.Table, last: int) -> None:
-        self._writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
+        batches = table.to_batches(max_chunksize=_ROWS_PER_BATCH)
+        for batch in batches:
+            self._writer.write_batch(batch)
         self.last = last
+        self._batches += len(batches)
 
-    def tables(self) -> Iterator[pa.Table]:
-        self._writer.close()
-        self._file.seek(0)
-        with pa.ipc.open_stream(self._file) as reader:
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
+    def tables(self, wait_for: Callable[[Callable[[], bool]], None] = lambda is_there: None) -> Iterator[pa.Table]:
+        """The rows. `wait_for` comes back once the function that it is given says yes, or once no more will come."""
+        return self._read(_FromStart(self._file.fileno()), wait_for)
+
+    def _read(self, file: _FromStart, wait_for: Callable[[Callable[[], bool]], None]) -> Iterator[pa.Table]:
+        taken = 0
+
+        def is_more() -> bool:
+            return self._batches > taken
+
+        with file, pa.ipc.open_stream(file) as reader:
+            wait_for(is_more)
+            while is_more():
+                yield pa.Table.from_batches([reader.read_next_batch()])
+                taken += 1
+                wait_for(is_more)
 
     def close(self) -> None:
         self._file.close()
+
+
+class _FromStart(io.RawIOBase):
+    """Reads a file from its start, wherever others read or write in it, and whether or not they close it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = os.dup(descriptor)
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = os.preadv(self._descriptor, [buffer], self._place)
+        self._place += count
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
 
 class _Head:

@@ -184,17 +184,20 @@ class NP6Client:
                 sink.abandon()
                 raise
 
-    def fetch_all(self, requests: Iterable[Request], open_sink: Callable[[Request], S]) -> Generator[S]:
-        """Each request's finished sink, in the order of the requests, `concurrency` of them being fetched ahead."""
+    def fetch_all(self, requests: Iterable[Request], open_sink: Callable[[Request], S]) -> Generator[Callable[[], S]]:
+        """For each request a function that waits for its finished sink, in the order of the requests.
+
+        `concurrency` requests are fetched ahead. Each function has to be called before the next is asked for.
+        """
         ahead: deque[Future[S]] = deque()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="np6") as pool:
             try:
                 for request in requests:
                     if len(ahead) > self._concurrency:
-                        yield _next_result(ahead)
+                        yield partial(_next_result, ahead)
                     ahead.append(pool.submit(self.fetch, request, partial(open_sink, request)))
                 while ahead:
-                    yield _next_result(ahead)
+                    yield partial(_next_result, ahead)
             except BaseException:
                 self._stop.set()
                 for future in ahead:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from np6_assets.events.assets import FETCHED_UNTIL
+from np6_assets.events.files import FETCHED_UNTIL
 from np6_assets.events.kinds import TIME
 from np6_assets.partitions import EVENT_DATE, day_of
 from np6_assets.rates.columns import SCHEMA

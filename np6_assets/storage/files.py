@@ -38,6 +38,11 @@ class Folder:
         """Whether a file is there."""
         return bool(self.filesystem.exists(self.path(relative)))
 
+    def open(self, relative: str) -> IO[bytes]:
+        """A file, to be read."""
+        file: IO[bytes] = self.filesystem.open(self.path(relative), "rb")
+        return file
+
     def size(self, relative: str) -> int:
         """Size of a file in bytes."""
         return int(self.filesystem.size(self.path(relative)))

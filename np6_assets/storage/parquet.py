@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import posixpath
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -20,6 +20,8 @@ from np6_assets.storage.files import Folder
 
 FILE_NAME = "part-0.parquet"
 ROW_GROUP_ROWS = 2**16
+
+_ROWS_PER_TABLE = 2**13
 
 CONTENT = b"np6.content"
 """Key in a file's Parquet metadata: a digest of its rows, the same for the same rows whenever they were fetched."""
@@ -43,16 +45,25 @@ class Written:
     last_event: datetime | None
 
 
+class StartOverError(Exception):
+    """Rows that are being written turn out to be wrong: `rows` are to be written from the start, in their place."""
+
+    def __init__(self, rows: Tables) -> None:
+        super().__init__("other rows are to be written")
+        self.rows = rows
+
+
 class PartitionStream:
     """Partitions that are made one after the other, as they are written: a mapping that can be read once.
 
-    `make` gives pairs of a partition key and its rows; the rows of one are used up before the next is asked for.
+    `make` gives pairs of a partition key and its rows, or None where the file is to stay as it is; the rows of one are
+    used up before the next is asked for.
     """
 
-    def __init__(self, make: Callable[[], Generator[tuple[str, pa.RecordBatchReader]]]) -> None:
+    def __init__(self, make: Callable[[], Generator[tuple[str, pa.RecordBatchReader | None]]]) -> None:
         self._make = make
 
-    def items(self) -> Generator[tuple[str, pa.RecordBatchReader]]:
+    def items(self) -> Generator[tuple[str, pa.RecordBatchReader | None]]:
         """The pairs. Closing the iterator stops the making."""
         return self._make()
 
@@ -65,6 +76,14 @@ def file_of(asset: str, partition_column: str | None = None, partition: str | No
 
 def write(folder: Folder, relative: str, rows: Tables) -> Written:
     """Write a file whole, in place of the one that is there. The same rows give the same bytes, however batched."""
+    while True:
+        try:
+            return _write(folder, relative, rows)
+        except StartOverError as instead:
+            rows = instead.rows
+
+
+def _write(folder: Folder, relative: str, rows: Tables) -> Written:
     count = 0
     first = last = None
     with (
@@ -128,6 +147,19 @@ def _row_groups(rows: Tables) -> Iterator[pa.Table]:
             count -= ROW_GROUP_ROWS
     if count:
         yield pa.Table.from_batches(held).combine_chunks()
+
+
+def footer(folder: Folder, relative: str) -> pq.FileMetaData:
+    """What a file says of itself: number of rows, schema, metadata."""
+    with folder.open(relative) as file:
+        return pq.read_metadata(file)
+
+
+def tables(folder: Folder, relative: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Some columns of a file, in tables of some thousand rows."""
+    with folder.open(relative) as file:
+        for batch in pq.ParquetFile(file).iter_batches(_ROWS_PER_TABLE, columns=list(columns)):
+            yield pa.Table.from_batches([batch])
 
 
 def dataset(folder: Folder, asset: str, schema: pa.Schema) -> ds.FileSystemDataset:
