@@ -145,7 +145,7 @@ def materialized(folder, asset):
         patch.setenv("DAGSTER_HOME", str(folder / ".dagster_home"))
         with dg.DagsterInstance.get() as instance:
             records = instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
-    return sorted(record.partition_key or "" for record in records)
+    return sorted({record.partition_key or "" for record in records})
 
 
 def test_dagster_knows_what_the_demo_made_and_a_second_demo_adds_to_it(finished, tmp_path):

@@ -1,8 +1,8 @@
 """The daily assets, one for each event kind, and the list of notifications."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -39,7 +39,7 @@ NOTIFICATION_COLUMNS = (
 )
 
 
-def event_asset(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
+def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The daily asset of an event kind."""
 
     @dg.asset(
@@ -56,7 +56,8 @@ def event_asset(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
         ),
     )
     def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
-        run = _Run(context, kind, settings, EventFiles(store.folder(), kind, settings), config.full_refresh)
+        files = EventFiles(store.folder(), kind, settings)
+        run = _Run(context, kind, settings, files, now, full_refresh=config.full_refresh)
         return parquet.PartitionStream(lambda: run.partitions(np6))
 
     return events
@@ -71,12 +72,15 @@ class _Run:
         kind: EventKind,
         settings: Settings,
         files: EventFiles,
+        now: Callable[[], datetime],
+        *,
         full_refresh: bool,
     ) -> None:
         self._context = context
         self._kind = kind
         self._settings = settings
         self._files = files
+        self._now = now
         self._full_refresh = full_refresh
 
     def partitions(self, np6: NP6Resource) -> Generator[tuple[str, pa.RecordBatchReader | None]]:
@@ -89,7 +93,7 @@ class _Run:
         progress = Progress(self._kind.asset, len(days), self._context.log.info)
         with np6.client(self._context.log.warning) as client:
             decoder = Decoder(self._kind, self._settings.contact)
-            ingestion = Ingestion(self._kind, client, decoder, lambda: datetime.now(UTC))
+            ingestion = Ingestion(self._kind, client, decoder, self._now)
             with closing(ingestion.days(map(self._wanted, days))) as arrivals:
                 for arrival in arrivals:
                     yield arrival.wanted.day.key, self._rows(arrival)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 ROWS_IN_MEMORY = 2**15
-_ROWS_PER_BATCH = 2**13
+_ROWS_PER_BATCH = 2**14
 _FAN_IN = 8
 _ROWS_PER_PASS = 2**20
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from np6_assets.np6.errors import BadResponseError, CutResponseError
 
-PART_BYTES = 16 * 2**20
+PART_BYTES = 32 * 2**20
 """A part is closed at the first end of an event past this many bytes: what one decoder holds in memory."""
 
 _TAIL_BYTES = 2**16

@@ -7,11 +7,14 @@ import io
 import posixpath
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain, islice
 from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -22,6 +25,7 @@ FILE_NAME = "part-0.parquet"
 ROW_GROUP_ROWS = 2**16
 
 _ROWS_PER_TABLE = 2**13
+_SAMPLE_ROWS = 2**12
 
 CONTENT = b"np6.content"
 """Key in a file's Parquet metadata: a digest of its rows, the same for the same rows whenever they were fetched."""
@@ -86,12 +90,21 @@ def write(folder: Folder, relative: str, rows: Tables) -> Written:
 def _write(folder: Folder, relative: str, rows: Tables) -> Written:
     count = 0
     first = last = None
-    with (
-        folder.replacing(relative) as file,
-        _Digesting(file) as digesting,
-        pq.ParquetWriter(digesting, rows.schema, compression="zstd") as writer,
-    ):
-        for group in _ahead(_row_groups(rows)):
+    with ExitStack() as stack:
+        groups = stack.enter_context(closing(_ahead(_row_groups(rows))))
+        head = list(islice(groups, 1))
+        repeating = [name for group in head for name in _repeating(group)]
+        digesting = stack.enter_context(_Digesting(stack.enter_context(folder.replacing(relative))))
+        writer = stack.enter_context(
+            pq.ParquetWriter(
+                digesting,
+                rows.schema,
+                compression="zstd",
+                use_dictionary=repeating,
+                write_statistics=_ordered(rows.schema),
+            )
+        )
+        for group in chain(head, groups):
             if "event_time" in group.column_names:
                 times = group.column("event_time")
                 first, last = first or times[0].as_py(), times[-1].as_py()
@@ -100,6 +113,17 @@ def _write(folder: Folder, relative: str, rows: Tables) -> Written:
         content = digesting.digest()  # of the pages: the footer, in which the schema's metadata is, comes after them
         writer.add_key_value_metadata({CONTENT: content.encode()})
     return Written(folder.path(relative), count, folder.size(relative), content, digesting.digest(), first, last)
+
+
+def _ordered(schema: pa.Schema) -> list[str]:
+    """The columns of which a reader can use the least and the greatest value; texts are ids in random order."""
+    return [field.name for field in schema if not pa.types.is_string(field.type)]
+
+
+def _repeating(rows: pa.Table) -> list[str]:
+    """The columns in whose first values most are repeated: a dictionary of the others costs time, and space."""
+    sample = rows.slice(0, _SAMPLE_ROWS)
+    return [name for name in sample.column_names if pc.count_distinct(sample[name]).as_py() * 2 <= sample.num_rows]
 
 
 class _Digesting(io.RawIOBase):
@@ -123,7 +147,7 @@ class _Digesting(io.RawIOBase):
         return self._file.write(data)
 
 
-def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _ahead(tables: Iterator[pa.Table]) -> Generator[pa.Table]:
     """The same tables, the next one being made while one is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="np6-rows") as pool:
         coming = pool.submit(next, tables, None)

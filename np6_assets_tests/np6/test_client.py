@@ -10,6 +10,7 @@ import time
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -93,6 +94,16 @@ def expected(request: Request, account: Population = ACCOUNT) -> set[str]:
     fitting = [one for one in account.hits if request.start <= one["timestamp"] < request.end]
     odd = [one.event for one in account.misfits if one.kind == "hits" and request.start <= one.placed_ms < request.end]
     return {canonical(one) for one in [*fitting, *odd]}
+
+
+def fetched(
+    client: NP6Client,
+    requests: list[Request],
+    open_sink: Callable[[Request], Collector] = lambda request: Collector(),
+) -> list[Collector]:
+    """The finished sinks of all requests, or what is raised on the way to them."""
+    with closing(client.fetch_all(requests, open_sink)) as answers:
+        return [finished() for finished in answers]
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +224,7 @@ def test_the_list_of_notifications_is_got_whole(server, client, name):
 def test_failure_after_failure_loses_and_doubles_nothing(server, client, small_parts, seed):
     server.fail(0.6, seed=seed, kinds=(*PASSING, "redirect")[:-1], streak=4)
     requests = [day_request(number) for number in range(-1, 3)]
-    sinks = list(client.fetch_all(requests, lambda request: Collector()))
+    sinks = fetched(client, requests)
     assert [sink.distinct for sink in sinks] == [expected(request) for request in requests]
     assert len(server.requests) > 6
     assert client.traffic.retries == len(server.requests) - 4
@@ -533,7 +544,7 @@ def test_windows_are_fetched_at_once_up_to_the_limit_and_come_in_order():
         watcher = threading.Thread(target=_release_at, args=(server, 3))
         watcher.start()
         requests = [day_request(number) for number in range(-3, 6)]
-        sinks = list(client.fetch_all(requests, lambda request: Collector()))
+        sinks = fetched(client, requests)
         watcher.join(10)
         client.close()
         assert server.peak_in_flight == 3
@@ -554,7 +565,7 @@ def _release_at(server: RudeServer, in_flight: int) -> None:
 def test_never_more_than_the_limit(server, concurrency):
     client = NP6Client(server.url, KEY, retry=HASTE, concurrency=concurrency)
     requests = [day_request(number) for number in range(-4, 8)]
-    sinks = list(client.fetch_all(requests, lambda request: Collector()))
+    sinks = fetched(client, requests)
     assert [sink.distinct for sink in sinks] == [expected(request) for request in requests]
     assert server.peak_in_flight <= concurrency
     assert client.traffic.requests == len(requests)
@@ -565,7 +576,7 @@ def test_nothing_is_fetched_far_ahead_of_its_consumer(server):
     client = NP6Client(server.url, KEY, retry=HASTE, concurrency=2)
     taken = iter([day_request(number) for number in range(100)])
     answers = client.fetch_all(taken, lambda request: Collector())
-    next(answers)
+    next(answers)()
     assert next(taken).start <= day_request(2 * 2 + 1).start
     answers.close()
     client.close()
@@ -582,7 +593,7 @@ def test_a_consumer_that_goes_away_stops_the_downloads(server):
     client = NP6Client(server.url, KEY, timeout=20, retry=Retry(50, 30.0, 600.0), concurrency=2)
     server.always(OPTOUTS, Act("503 retry-after seconds", wait=600))
     answers = client.fetch_all(FIRST_AND_WAITING, lambda request: _kept(sinks))
-    first = next(answers)
+    first = next(answers)()
     begun = time.monotonic()
     answers.close()
     assert time.monotonic() - begun < 5
@@ -634,7 +645,7 @@ def test_a_failure_stops_the_others_and_is_what_is_told(server):
     server.always(HITS, "403")
     server.always(OPTOUTS, Act("503 retry-after seconds", wait=600))
     with pytest.raises(PermanentError, match="403"):
-        list(client.fetch_all(FIRST_AND_WAITING, lambda request: _kept(sinks)))
+        fetched(client, FIRST_AND_WAITING, lambda request: _kept(sinks))
     assert all(sink.abandoned for sink in sinks)
     client.close()
 

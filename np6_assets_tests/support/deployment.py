@@ -1,0 +1,143 @@
+"""The project's definitions on a data folder of their own, fed by a server, and what is in that folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from np6_assets.definitions import build_definitions
+from np6_assets.np6.resource import NP6Resource
+from np6_assets.settings import Settings
+from np6_assets_tests.support.events import Population
+from np6_assets_tests.support.oracle import RATE_COLUMNS, Row, columns, day_bounds, expected_rows
+from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.tables import canonical, rows_of, types_of
+
+PSEUDONYM_KEY = "a key for pseudonyms"
+
+
+def days(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones as well, with what is in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def impatient(server: RudeServer, **options: Any) -> NP6Resource:
+    """The API with the defaults, but for waits that a test has no time for."""
+    return NP6Resource(base_url=server.url, api_key=server.key, backoff=0.001, longest_wait=0.01, **options)
+
+
+class Deployment:
+    """The project's definitions on a data folder of their own, fed by a server."""
+
+    def __init__(
+        self,
+        data: Path,
+        server: RudeServer,
+        instance: dg.DagsterInstance,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        **environment: str,
+    ) -> None:
+        self.data = data
+        self.instance = instance
+        self.timezone = environment.get("NP6_TIMEZONE", "UTC")
+        settings = Settings.from_environment(
+            {
+                "NP6_BASE_URL": server.url,
+                "NP6_API_KEY": server.key,
+                "NP6_DATA_DIR": str(data),
+                "NP6_START_DATE": "2026-02-01",
+                "NP6_WINDOW_DAYS": "1",
+                **environment,
+            }
+        )
+        self.definitions = build_definitions(settings, now)
+        self.np6 = impatient(server)
+
+    def materialize(
+        self, assets: str | Sequence[str], first: date | None = None, last: date | None = None, **options: Any
+    ) -> dg.ExecuteInProcessResult:
+        """One run, for a day or for a range of days."""
+        tags = {}
+        if first is not None and last is not None:
+            tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
+        return dg.materialize(
+            list(self.definitions.assets or ()),
+            selection=[assets] if isinstance(assets, str) else list(assets),
+            resources={**(self.definitions.resources or {}), "np6": self.np6},
+            instance=self.instance,
+            partition_key=None if first is None or tags else f"{first}",
+            tags=tags,
+            **options,
+        )
+
+    def path(self, asset: str, day: date, column: str = "event_date") -> Path:
+        return self.data / asset / f"{column}={day}" / "part-0.parquet"
+
+    def rows(self, asset: str, day: date) -> list[Row]:
+        """A stored day's rows, whose columns are those of the contract."""
+        table = pq.read_table(self.path(asset, day), partitioning=None)
+        assert types_of(table) == columns(asset)
+        return rows_of(table)
+
+    def rates(self, day: date) -> list[Row]:
+        table = pq.read_table(self.path("reactivity_rates", day, "activation_date"), partitioning=None)
+        assert types_of(table) == RATE_COLUMNS
+        return [{"activation_date": day, **row} for row in rows_of(table)]
+
+    def quarantined(self, asset: str, day: date) -> list[Any]:
+        path = self.path(f"quarantine/{asset}", day)
+        if not path.exists():
+            return []
+        table = pq.read_table(path, partitioning=None)
+        assert types_of(table) == {"reason": "string", "event": "string"}
+        return [json.loads(text) for text in table.column("event").to_pylist()]
+
+    def fetched_until(self, asset: str, day: date) -> datetime:
+        text = pq.read_metadata(self.path(asset, day)).metadata[b"np6.fetched_until"].decode()
+        moment = datetime.fromisoformat(text)
+        assert moment.utcoffset() == timedelta(0)
+        return moment
+
+    def metadata(self, asset: str, day: date) -> dict[str, Any]:
+        """What the newest materialization of a day says."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[f"{day}"]), limit=1
+        ).records
+        materialization = records[0].asset_materialization
+        assert materialization is not None
+        return {name: value.value for name, value in materialization.metadata.items()}
+
+    def assert_holds(
+        self, made: Population, assets: Iterable[str], first: date, last: date, contact: str = "drop"
+    ) -> None:
+        """The days are stored as the oracle has them, and nothing but them."""
+        for asset in assets:
+            for day in days(first, last):
+                bounds = day_bounds(day, self.timezone)
+                expected = expected_rows(asset, made.feed(asset), *bounds, contact, PSEUDONYM_KEY)
+                assert canonical(self.rows(asset, day)) == canonical(expected)
+                misfits = [
+                    misfit.event
+                    for misfit in made.misfits
+                    if misfit.kind == asset and bounds[0] <= misfit.placed_ms < bounds[1]
+                ]
+                found = self.quarantined(asset, day)
+                assert len(found) == len(misfits)
+                if contact == "keep":
+                    assert sorted(map(dump, found)) == sorted(map(dump, misfits))
+        places = {str(self.path(asset, day).relative_to(self.data)) for asset in assets for day in days(first, last)}
+        assert {name for name in files(self.data) if not name.startswith("quarantine/")} == places
+
+
+def dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
