@@ -16,10 +16,11 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from np6_assets.events import ingest
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, days, dump, files, impatient
 from np6_assets_tests.support.events import KINDS, Population, population
 from np6_assets_tests.support.oracle import day_bounds, expected_rates, expected_rows
-from np6_assets_tests.support.rude_server import Act, RudeServer
+from np6_assets_tests.support.rude_server import Act, Request, RudeServer
 from np6_assets_tests.support.tables import assert_alike, rows_of, types_of
 
 ROOT = Path(__file__).parents[1]
@@ -132,27 +133,81 @@ def test_a_day_that_fails_leaves_the_day_that_was_there(
     assert len(server.asked("/notifications/reactivities/hits")) == asked + 1
 
 
-def test_a_range_that_fails_on_the_way_keeps_whole_days_alone(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date) -> None:
+    """From now on the server answers 503 to every request that begins with one of the days."""
+    starts = {str(day_bounds(day, "UTC")[0]) for day in refused}
+
+    monkeypatch.setattr(server, "decide", lambda request: Act("503") if start_of(request) in starts else None)
+
+
+def start_of(request: Request) -> str | None:
+    return request.query.get("reactivityStart") or request.query.get("start")
+
+
+def recorded(deployment: Deployment, asset: str) -> set[str]:
+    return deployment.instance.get_materialized_partitions(dg.AssetKey(asset))
+
+
+@pytest.mark.parametrize("asset", ["hits", "activations"])
+def test_a_day_of_a_range_that_fails_costs_that_day_alone_and_is_named(
+    server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str
 ):
+    # activations are asked for in chunks: two that do not follow one another are two chunks
+    monkeypatch.setattr(ingest, "DAYS_PER_REQUEST", 1)
     old, new = population(26, FIRST, 3), population(27, FIRST, 3)
     server.serve(old)
+    with dg.DagsterInstance.ephemeral() as instance:
+        deployment = Deployment(tmp_path / "data", server, instance)
+        deployment.materialize(asset, LAST)
+        server.serve(new)
+        deployment.np6 = impatient(server, max_concurrent_requests=1, max_retries=2, step_retries=1, step_retry_delay=0)
+        second = FIRST + timedelta(days=1)
+        refuse(server, monkeypatch, second)
+        before = len(server.asked())
+        failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
+        assert not failed.success
+        assert "1 of 3 days could not be fetched. The days that were are stored" in told(failed)
+        assert f"Failed: {second}" in told(failed)
+        starts = [
+            request.query.get("reactivityStart") or request.query.get("start") for request in server.asked()[before:]
+        ]
+        # Dagster starts the step again for the day that failed alone, and the client tries three times
+        assert starts.count(str(day_bounds(FIRST, "UTC")[0])) == starts.count(str(day_bounds(LAST, "UTC")[0]))
+        assert starts.count(str(day_bounds(second, "UTC")[0])) == 6 * starts.count(str(day_bounds(FIRST, "UTC")[0]))
+        for day in (FIRST, LAST):
+            assert deployment.rows(asset, day) == expected_rows(asset, new.feed(asset), *day_bounds(day, "UTC"))
+        assert len(files(deployment.data)) == 2
+        assert recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
+
+        refuse(server, monkeypatch)
+        deployment.materialize(asset, second)
+        assert recorded(deployment, asset) == {f"{day}" for day in days(FIRST, LAST)}
+        deployment.assert_holds(new, [asset], FIRST, LAST)
+
+
+def test_a_range_stops_where_the_api_is_out_of_order(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = FIRST - timedelta(days=20)
+    server.serve(population(32, FIRST, 1))
     deployment = Deployment(tmp_path / "data", server, instance)
-    deployment.materialize("hits", FIRST, LAST)
-    server.serve(new)
-    deployment.np6 = impatient(server, max_concurrent_requests=1, max_retries=2, step_retries=1, step_retry_delay=0)
-    second = str(day_bounds(FIRST + timedelta(days=1), "UTC")[0])
-    monkeypatch.setattr(
-        server, "decide", lambda request: Act("503") if request.query["reactivityStart"] == second else None
-    )
-    before = len(server.asked())
-    assert not deployment.materialize("hits", FIRST, LAST, raise_on_error=False).success
-    asked = [request.query["reactivityStart"] for request in server.asked()[before:]]
-    assert asked.count(second) == 6  # Dagster's two tries of the client's three
-    for number, day in enumerate(days(FIRST, LAST)):
-        feeds = (new if number < 1 else old).hits
-        assert deployment.rows("hits", day) == expected_rows("hits", feeds, *day_bounds(day, "UTC"))
-    assert len(files(deployment.data)) == 3
+    deployment.np6 = impatient(server, max_concurrent_requests=1, max_retries=0, step_retries=0)
+    refuse(server, monkeypatch, *days(first + timedelta(days=2), LAST))
+    failed = deployment.materialize("hits", first, LAST, raise_on_error=False)
+    assert "3 of 23 days could not be fetched; gave up after 3 in a row" in told(failed)
+    # two good days, three that fail, and those that were asked for ahead
+    assert len(server.asked()) <= 2 + 3 + 2
+    assert len(files(deployment.data)) == 2
+
+
+def told(result: dg.ExecuteInProcessResult) -> str:
+    """What Dagster says of the step that failed, with all that led to it."""
+    texts = []
+    error = next(event for event in result.all_events if event.is_step_failure).step_failure_data.error
+    while error is not None:
+        texts.append(error.message)
+        error = error.cause
+    return "\n".join(texts)
 
 
 def test_a_range_of_activations_takes_a_request_a_notification_for_31_days(

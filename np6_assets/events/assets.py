@@ -1,7 +1,7 @@
 """The daily assets, one for each event kind, and the list of notifications."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,17 @@ from np6_assets.events.ingest import Arrival, DayEvents, Ingestion, Wanted, noti
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.ordering import OutOfOrderError
 from np6_assets.events.progress import Progress
+from np6_assets.np6.client import NP6Client
+from np6_assets.np6.errors import DaysFailedError, RetriesUsedUpError
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, Day, daily, day_of
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
-from np6_assets.storage.io_manager import ParquetStore
+from np6_assets.storage.io_manager import ParquetStore, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
+
+FAILURES_IN_A_ROW = 3
+"""After so many days that could not be fetched the API is taken to be out of order, and the rest is not tried."""
 
 
 class IngestConfig(dg.Config):
@@ -58,7 +63,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
     def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
         files = EventFiles(store.folder(), kind, settings)
         run = _Run(context, kind, settings, files, now, full_refresh=config.full_refresh)
-        return parquet.PartitionStream(lambda: run.partitions(np6))
+        yield from PartitionStream(lambda: run.partitions(np6), run.failed).outputs()
 
     return events
 
@@ -82,31 +87,57 @@ class _Run:
         self._files = files
         self._now = now
         self._full_refresh = full_refresh
+        self._failed: dict[str, Exception] = {}
+        self._failed_in_a_row = 0
 
-    def partitions(self, np6: NP6Resource) -> Generator[tuple[str, pa.RecordBatchReader | None]]:
-        """Each day's rows, as they come in; None for a day that an earlier try of this run has written."""
+    @contextmanager
+    def partitions(self, np6: NP6Resource) -> Iterator[Iterator[tuple[str, Partition]]]:
+        """Each day's rows, as they come in; the record of a day that an earlier try of this run has written."""
+        with np6.client(self._context.log.warning) as client, closing(self._partitions(client)) as partitions:
+            yield partitions
+
+    def failed(self, day: str, error: Exception) -> None:
+        """Put up with a day that cannot be fetched, where the others may be. Raises the error otherwise."""
+        if not isinstance(error, RetriesUsedUpError) or len(self._context.partition_keys) == 1:
+            raise error
+        self._context.log.error(f"{self._kind.asset} of {day} could not be fetched: {error}")
+        self._failed[day] = error
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row == FAILURES_IN_A_ROW:
+            raise self._failure(f"; gave up after {FAILURES_IN_A_ROW} in a row") from error
+
+    def _partitions(self, client: NP6Client) -> Generator[tuple[str, Partition]]:
         kept = self._written_before()
-        for key, metadata in kept.items():
-            self._context.add_asset_metadata(metadata, partition_key=key)
-            yield key, None
+        yield from kept.items()
         days = [day_of(key, self._settings.timezone) for key in self._context.partition_keys if key not in kept]
         progress = Progress(self._kind.asset, len(days), self._context.log.info)
-        with np6.client(self._context.log.warning) as client:
-            decoder = Decoder(self._kind, self._settings.contact)
-            ingestion = Ingestion(self._kind, client, decoder, self._now)
-            with closing(ingestion.days(map(self._wanted, days))) as arrivals:
-                for arrival in arrivals:
-                    yield arrival.wanted.day.key, self._rows(arrival)
-                    events = arrival.whole()
-                    if not events.misfits.rows:
-                        self._files.remove_quarantine(events.day)
-                    progress.day_done(events.events.rows)
+        ingestion = Ingestion(self._kind, client, Decoder(self._kind, self._settings.contact), self._now)
+        with closing(ingestion.days(map(self._wanted, days))) as arrivals:
+            for arrival in arrivals:
+                yield arrival.wanted.day.key, self._rows(arrival)
+                if arrival.wanted.day.key in self._failed:
+                    continue
+                self._failed_in_a_row = 0
+                events = arrival.whole()
+                if not events.misfits.rows:
+                    self._files.remove_quarantine(events.day)
+                progress.day_done(events.events.rows)
+        if self._failed:
+            raise self._failure()
+
+    def _failure(self, ending: str = "") -> DaysFailedError:
+        count = f"{len(self._failed)} of {len(self._context.partition_keys)} days"
+        days = "; ".join(f"{day} ({error})" for day, error in self._failed.items())
+        return DaysFailedError(
+            f"{self._kind.asset}: {count} could not be fetched{ending}. The days that were are stored and recorded; "
+            f"launch those that failed or are missing again. Failed: {days}"
+        )
 
     def _wanted(self, day: Day) -> Wanted:
         return self._files.wanted(day, full_refresh=self._full_refresh)
 
-    def _written_before(self) -> dict[str, Mapping[str, Any]]:
-        """The metadata of the closed days that this run wrote before it, or its step, was started again."""
+    def _written_before(self) -> dict[str, dg.AssetMaterialization]:
+        """The records of the closed days that this run wrote before it, or its step, was started again."""
         run = self._context.run
         tries = {run.run_id, run.parent_run_id, run.root_run_id} - {None}
         keys = self._context.partition_keys
@@ -115,13 +146,13 @@ class _Run:
         records = self._context.instance.fetch_materializations(
             dg.AssetRecordsFilter(self._context.asset_key, asset_partitions=keys), limit=len(tries) * len(keys)
         ).records
-        found: dict[str, Mapping[str, Any]] = {}
+        found: dict[str, dg.AssetMaterialization] = {}
         for record in records:
             materialization = record.asset_materialization
             if record.run_id in tries and materialization is not None and materialization.partition is not None:
                 until = materialization.metadata["fetched_until"].value
                 if until == day_of(materialization.partition, self._settings.timezone).end.timestamp():
-                    found.setdefault(materialization.partition, materialization.metadata)
+                    found.setdefault(materialization.partition, materialization)
         return {key: found[key] for key in keys if key in found}
 
     def _rows(self, arrival: Arrival) -> pa.RecordBatchReader:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.ordering import ROWS_IN_MEMORY, Known, Ordering, OutOfOrderError
 from np6_assets.np6.client import NP6Client, Request
-from np6_assets.np6.errors import BadResponseError
+from np6_assets.np6.errors import BadResponseError, RetriesUsedUpError
 from np6_assets.np6.spool import Part
 from np6_assets.partitions import Day, milliseconds
 
@@ -120,10 +120,8 @@ class Ingestion:
         with self._asking(self._question(self.kind.path, [wanted], wanted.known) for wanted in days) as answers:
             for question, finished in answers:
                 [wanted] = question.days
-                arrival = _on_its_way(wanted, question, finished)
                 try:
-                    yield arrival
-                    arrival.whole()
+                    yield _on_its_way(wanted, question, finished)
                 finally:
                     question.close()
 
@@ -141,14 +139,9 @@ class Ingestion:
                     for wanted in chunk
                 }
                 try:
-                    for _ in paths:
-                        _, finished = next(answers)
-                        for day, part in finished().days.items():
-                            together[day].absorb(part)
+                    failure = _gather(islice(answers, len(paths)), together)
                     for wanted in chunk:
-                        events = together[wanted.day]
-                        events.events.complete()
-                        yield _arrived(wanted, events)
+                        yield _arrived(wanted, together[wanted.day], failure)
                 finally:
                     for events in together.values():
                         events.close()
@@ -204,11 +197,32 @@ def _chunks(days: Iterable[Wanted]) -> Iterator[list[Wanted]]:
 
 
 def _on_its_way(wanted: Wanted, question: _Question, finished: Callable[[], Answer]) -> Arrival:
-    return Arrival(wanted, cache(lambda: finished().days[wanted.day]), lambda: question.answer().days[wanted.day])
+    return Arrival(wanted, lambda: finished().days[wanted.day], lambda: question.answer().days[wanted.day])
 
 
-def _arrived(wanted: Wanted, events: DayEvents) -> Arrival:
-    return Arrival(wanted, lambda: events, lambda: events)
+def _gather(
+    answers: Iterable[tuple[_Question, Callable[[], Answer]]], together: Mapping[Day, DayEvents]
+) -> RetriesUsedUpError | None:
+    """Take over what all the answers hold. Gives the first failure, where one of them is not to be had."""
+    failure: RetriesUsedUpError | None = None
+    for _, finished in answers:
+        try:
+            for day, part in finished().days.items():
+                together[day].absorb(part)
+        except RetriesUsedUpError as error:
+            failure = failure or error
+    for events in together.values():
+        events.events.complete()
+    return failure
+
+
+def _arrived(wanted: Wanted, events: DayEvents, failure: RetriesUsedUpError | None) -> Arrival:
+    def whole() -> DayEvents:
+        if failure is not None:
+            raise failure
+        return events
+
+    return Arrival(wanted, whole, lambda: events)
 
 
 class _Question:

@@ -187,17 +187,20 @@ class NP6Client:
     def fetch_all(self, requests: Iterable[Request], open_sink: Callable[[Request], S]) -> Generator[Callable[[], S]]:
         """For each request a function that waits for its finished sink, in the order of the requests.
 
-        `concurrency` requests are fetched ahead. Each function has to be called before the next is asked for.
+        Each function gives the same, or raises the same, however often it is called, until the next is asked for.
+        `concurrency` requests are fetched ahead.
         """
         ahead: deque[Future[S]] = deque()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="np6") as pool:
             try:
                 for request in requests:
                     if len(ahead) > self._concurrency:
-                        yield partial(_next_result, ahead)
+                        yield partial(_first_result, ahead)
+                        ahead.popleft()
                     ahead.append(pool.submit(self.fetch, request, partial(open_sink, request)))
                 while ahead:
-                    yield partial(_next_result, ahead)
+                    yield partial(_first_result, ahead)
+                    ahead.popleft()
             except BaseException:
                 self._stop.set()
                 for future in ahead:
@@ -348,14 +351,14 @@ def _array(body: bytes) -> list[Any]:
     return value
 
 
-def _next_result(ahead: deque[Future[S]]) -> S:
+def _first_result(ahead: deque[Future[S]]) -> S:
     """The first one's result; a permanent failure of any of them at once, for there is no point in waiting then."""
     while not ahead[0].done():
         done, _ = wait([future for future in ahead if not future.done()], return_when=FIRST_COMPLETED)
         for future in done:
             if isinstance(future.exception(), PermanentError):
                 future.result()
-    return ahead.popleft().result()
+    return ahead[0].result()
 
 
 def _abandon(future: Future[S]) -> None:

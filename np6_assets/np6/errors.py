@@ -37,5 +37,9 @@ class RetriesUsedUpError(NP6Error):
     """Every try that the settings allow has failed; a later run may succeed."""
 
 
+class DaysFailedError(NP6Error):
+    """Some days of a run could not be fetched, and the others were."""
+
+
 class CancelledError(NP6Error):
     """The download was given up because its consumer went away."""

@@ -1,9 +1,9 @@
 """The Parquet IO manager: what an asset returns becomes files, and files become what an asset asks for."""
 
 import hashlib
-from collections.abc import Generator, Mapping
-from contextlib import closing
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
 
 import dagster as dg
 import pandas as pd
@@ -29,6 +29,39 @@ class MissingPartitionsError(Exception):
 
 class UnexpectedOutputError(Exception):
     """An asset returned something that does not fit its declaration."""
+
+
+Partition: TypeAlias = pa.RecordBatchReader | pa.Table | pd.DataFrame | dg.AssetMaterialization
+"""What a partition holds; or the record of it, where its file is there already and is to stay."""
+
+
+class PartitionStream:
+    """Partitions that are made one after the other, as they are written. Returned by an asset through `outputs`.
+
+    `opened` gives the context in which they are made, which sees what goes wrong while they are written; in it, pairs
+    of a key and the partition, which is used up before the next is asked for. `failed` is told of a partition that
+    could not be written, and raises where the others are not to be tried.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[], AbstractContextManager[Iterator[tuple[str, Partition]]]],
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        self.opened = opened
+        self.failed = failed
+        self.records: list[dg.AssetMaterialization] = []
+        """The record of each partition that was written, or was there."""
+
+    def outputs(self) -> Iterator[dg.Output["PartitionStream"] | dg.AssetMaterialization]:
+        """What an asset that returns the stream yields.
+
+        Of a range Dagster makes a record for each partition at the end of the step, all with one data version. The
+        partitions' own records follow it, so that each one's latest says whether anything in it has changed.
+        """
+        yield dg.Output(self)
+        if len(self.records) > 1:
+            yield from self.records
 
 
 class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
@@ -66,39 +99,30 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             return
         expected = list(context.asset_partition_keys)
         is_range = len(expected) > 1
-        versions = []
-        with closing(_partitions(obj, expected)) as partitions:
-            for partition, rows in partitions:
+        stream = obj if isinstance(obj, PartitionStream) else _stream(obj, expected)
+        with stream.opened() as partitions:
+            for partition, value in partitions:
                 if partition not in expected:
                     raise UnexpectedOutputError(f"{asset} returned partition {partition}, which this run is not for")
                 expected.remove(partition)
-                if rows is None and isinstance(obj, parquet.PartitionStream):
+                if isinstance(value, dg.AssetMaterialization):
+                    context.step_context.add_asset_metadata(value.metadata, context.asset_key, partition)
+                    stream.records.append(value)
                     continue
-                written = parquet.write(folder, parquet.file_of(asset, column, partition), _rows(rows, schema))
+                try:
+                    written = parquet.write(folder, parquet.file_of(asset, column, partition), _rows(value, schema))
+                except Exception as error:  # noqa: BLE001 - raised again where the stream does not put up with it
+                    stream.failed(partition, error)
+                    continue
                 # the output context itself has no metadata for one partition of a range
-                context.step_context.add_asset_metadata(
-                    _metadata(written, declared), asset_key=context.asset_key, partition_key=partition
-                )
-                versions.append(written.version)
+                context.step_context.add_asset_metadata(_metadata(written, declared), context.asset_key, partition)
+                stream.records.append(_record(context, partition, written.version))
                 if is_range:
-                    self._record(context, partition, written.version)
+                    # Dagster does so at the end of a step that succeeds; until then what is written is to be known
+                    context.log_event(stream.records[-1])
         if expected:
             raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
-
-        # Dagster has one version for all partitions of a range
-        version = hashlib.blake2b("".join(versions).encode(), digest_size=16).hexdigest() if is_range else versions[0]
-        context.step_context.set_data_version(context.asset_key, dg.DataVersion(version))
-
-    def _record(self, context: dg.OutputContext, partition: str, version: str) -> None:
-        """Record a partition of a range as materialized now: Dagster does so at the end of a step that succeeds."""
-        context.log_event(
-            dg.AssetMaterialization(
-                context.asset_key,
-                partition=partition,
-                metadata=context.step_context.get_asset_metadata(context.asset_key, partition),
-                tags={DATA_VERSION: version},
-            )
-        )
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(_version(stream.records)))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read what an asset needs, as the type that it asks for."""
@@ -136,13 +160,34 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         return data
 
 
-def _partitions(obj: Any, expected: list[str]) -> Generator[tuple[str, Any]]:
-    if isinstance(obj, Mapping | parquet.PartitionStream):
-        yield from obj.items()
-    elif len(expected) == 1:
-        yield expected[0], obj
-    else:
-        raise UnexpectedOutputError(f"a run for {len(expected)} partitions has to return a mapping of partitions")
+def _stream(obj: Any, expected: list[str]) -> PartitionStream:
+    """What an asset returned at once, as a stream."""
+    if not isinstance(obj, Mapping):
+        if len(expected) != 1:
+            raise UnexpectedOutputError(f"a run for {len(expected)} partitions has to return a mapping of partitions")
+        obj = {expected[0]: obj}
+    return PartitionStream(lambda: nullcontext(iter(obj.items())), _give_up)
+
+
+def _give_up(partition: str, error: Exception) -> None:
+    raise error
+
+
+def _record(context: dg.OutputContext, partition: str, version: str) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        context.asset_key,
+        partition=partition,
+        metadata=context.step_context.get_asset_metadata(context.asset_key, partition),
+        tags={DATA_VERSION: version},
+    )
+
+
+def _version(records: list[dg.AssetMaterialization]) -> str:
+    """The data version of all partitions of a run: Dagster has one for the step."""
+    versions = [(record.tags or {})[DATA_VERSION] for record in records]
+    return (
+        versions[0] if len(versions) == 1 else hashlib.blake2b("".join(versions).encode(), digest_size=16).hexdigest()
+    )
 
 
 def _rows(value: Any, schema: pa.Schema) -> parquet.Tables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import posixpath
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -55,21 +55,6 @@ class StartOverError(Exception):
     def __init__(self, rows: Tables) -> None:
         super().__init__("other rows are to be written")
         self.rows = rows
-
-
-class PartitionStream:
-    """Partitions that are made one after the other, as they are written: a mapping that can be read once.
-
-    `make` gives pairs of a partition key and its rows, or None where the file is to stay as it is; the rows of one are
-    used up before the next is asked for.
-    """
-
-    def __init__(self, make: Callable[[], Generator[tuple[str, pa.RecordBatchReader | None]]]) -> None:
-        self._make = make
-
-    def items(self) -> Generator[tuple[str, pa.RecordBatchReader | None]]:
-        """The pairs. Closing the iterator stops the making."""
-        return self._make()
 
 
 def file_of(asset: str, partition_column: str | None = None, partition: str | None = None) -> str:

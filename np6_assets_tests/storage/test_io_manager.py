@@ -3,6 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from np6_assets.storage.io_manager import (
     MissingPartitionsError,
     ParquetIOManager,
     ParquetStore,
+    PartitionStream,
     UnexpectedOutputError,
 )
-from np6_assets.storage.parquet import PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
 DAYS = ["2026-03-20", "2026-03-21", "2026-03-22", "2026-03-23"]
@@ -62,7 +63,16 @@ def frame(table: pa.Table) -> pd.DataFrame:
 
 
 def stream(tables: Mapping[str, pa.Table]) -> PartitionStream:
-    return PartitionStream(lambda: ((key, reader(table)) for key, table in tables.items()))
+    return streamed(lambda: ((key, reader(table)) for key, table in tables.items()))
+
+
+def streamed(make: Callable[[], Iterator[tuple[str, Any]]]) -> PartitionStream:
+    """A stream that puts up with no failure."""
+    return PartitionStream(lambda: closing(make()), failing)
+
+
+def failing(partition: str, error: Exception) -> None:
+    raise error
 
 
 class Lab:
@@ -82,7 +92,8 @@ class Lab:
             metadata=storage_metadata(COLUMNS, "event_date"),
         )
         def up(context: dg.AssetExecutionContext) -> Any:
-            return make(list(context.partition_keys))
+            made = make(list(context.partition_keys))
+            yield from made.outputs() if isinstance(made, PartitionStream) else [dg.Output(made)]
 
         return up
 
@@ -228,7 +239,7 @@ def test_the_days_that_a_failing_range_has_written_are_recorded():
                 yield key, reader(day_rows(key, 3))
             raise OSError("no more today")
 
-        return PartitionStream(rows)
+        return streamed(rows)
 
     with dg.DagsterInstance.ephemeral() as instance, tempfile.TemporaryDirectory() as folder:
         lab = Lab(folder, instance)
@@ -245,6 +256,42 @@ def test_the_same_rows_have_the_same_version_and_others_another(lab: Lab):
 
     first, other, again = version_of(2), version_of(3), version_of(2)
     assert first == again != other
+
+
+def test_each_partition_of_a_range_ends_with_its_own_version(lab: Lab):
+    def versions(**counts: int) -> list[str]:
+        rows = {day: day_rows(day, count) for day, count in zip(DAYS, counts.values(), strict=False)}
+        lab.write(lambda keys: stream(rows), DAYS[0], DAYS[len(rows) - 1])
+        return [materialization(lab, day).tags["dagster/data_version"] for day in rows]
+
+    before = versions(first=2, second=2, third=2)
+    after = versions(first=2, second=3, third=2)
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert after[1] != before[1]
+    lab.write_days(DAYS[0])
+    assert materialization(lab, DAYS[0]).tags["dagster/data_version"] == before[0]
+
+
+def test_a_partition_that_fails_does_not_stop_the_others_where_the_stream_puts_up_with_it():
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from day_rows(DAYS[1]).to_batches()
+        raise ConnectionError("gone")
+
+    failed = []
+
+    def make() -> Iterator[tuple[str, Any]]:
+        yield DAYS[0], reader(day_rows(DAYS[0]))
+        yield DAYS[1], pa.RecordBatchReader.from_batches(SCHEMA, broken())
+        yield DAYS[2], reader(day_rows(DAYS[2]))
+        raise RuntimeError(f"without {failed}")
+
+    with dg.DagsterInstance.ephemeral() as instance, tempfile.TemporaryDirectory() as folder:
+        lab = Lab(folder, instance)
+        patient = PartitionStream(lambda: closing(make()), lambda key, error: failed.append(key))
+        with pytest.raises(RuntimeError, match=DAYS[1]):
+            lab.write(lambda keys: patient, DAYS[0], DAYS[2])
+        assert lab.files() == places(DAYS[0], DAYS[2])
+        assert instance.get_materialized_partitions(dg.AssetKey("up")) == {DAYS[0], DAYS[2]}
 
 
 def test_the_digest_of_the_content_is_of_the_rows_alone(lab: Lab):
@@ -327,7 +374,7 @@ def test_what_breaks_in_the_middle_of_a_range_keeps_the_days_before_and_leaves_t
             closed.append(True)
 
     with pytest.raises(ValueError, match="broken on purpose"):
-        lab.write(lambda keys: PartitionStream(make), DAYS[0], DAYS[2])
+        lab.write(lambda keys: streamed(make), DAYS[0], DAYS[2])
     assert closed == [True]
     assert [lab.read_back(day).num_rows for day in DAYS[:3]] == [4, 2, 2]
     assert lab.files() == places(*DAYS[:3])
