@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from np6_assets.storage.files import Folder
 
 FILE_NAME = "part-0.parquet"
-ROW_GROUP_ROWS = 2**16
+ROW_GROUP_ROWS = 2**15
 
 _ROWS_PER_TABLE = 2**13
 _SAMPLE_ROWS = 2**12
