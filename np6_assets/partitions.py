@@ -59,6 +59,11 @@ def daily(start_date: date, timezone: str) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date.isoformat(), timezone=timezone, end_offset=1)
 
 
+def backfill_policy(days_per_run: int | None) -> dg.BackfillPolicy:
+    """How a backfill is cut into runs: all its days in one where no number is given."""
+    return dg.BackfillPolicy.single_run() if days_per_run is None else dg.BackfillPolicy.multi_run(days_per_run)
+
+
 def days_ahead(days: int) -> dg.TimeWindowPartitionMapping:
     """Maps day D to the days D to D + `days`; that the last of them have not come yet is normal."""
     return dg.TimeWindowPartitionMapping(start_offset=0, end_offset=days, allow_nonexistent_upstream_partitions=True)

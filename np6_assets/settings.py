@@ -42,6 +42,7 @@ class Settings:
     contact: ContactPolicy
     max_concurrent_requests: int
     refresh_overlap: timedelta
+    backfill_days_per_run: int | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -66,6 +67,7 @@ class Settings:
             window_days=read("NP6_WINDOW_DAYS", "7", _whole_number(0, 365)),
             contact=_contact(read("NP6_CONTACT_DATA", "drop", _contact_mode), environment.get("NP6_PSEUDONYM_KEY", "")),
             max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
+            backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _whole_number(0, 3660)) or None,
             refresh_overlap=timedelta(minutes=read("NP6_REFRESH_OVERLAP_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
         )
 

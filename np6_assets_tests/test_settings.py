@@ -29,6 +29,7 @@ def test_the_defaults():
         contact=ContactPolicy("drop"),
         max_concurrent_requests=4,
         refresh_overlap=timedelta(hours=1),
+        backfill_days_per_run=None,
     )
 
 
@@ -44,6 +45,7 @@ def test_all_of_them_set():
         NP6_PSEUDONYM_KEY="pepper",
         NP6_MAX_CONCURRENT_REQUESTS="64",
         NP6_REFRESH_OVERLAP_MINUTES="90",
+        NP6_BACKFILL_DAYS_PER_RUN="31",
     ) == Settings(
         base_url="http://127.0.0.1:8001/np6",
         has_api_key=True,
@@ -54,12 +56,13 @@ def test_all_of_them_set():
         contact=ContactPolicy("pseudonymize", "pepper"),
         max_concurrent_requests=64,
         refresh_overlap=timedelta(minutes=90),
+        backfill_days_per_run=31,
     )
 
 
 def test_empty_and_blank_are_not_set():
     names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
-    names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES")
+    names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "BACKFILL_DAYS_PER_RUN")
     for blank in ("", "  ", "\n"):
         assert read(**{f"NP6_{name}": blank for name in names}) == read()
 
@@ -130,6 +133,7 @@ WRONG = [
     *(("NP6_WINDOW_DAYS", value) for value in ("-1", "366", "7.0", "seven", "1_0", "\u0667", "²", "+7")),
     *(("NP6_MAX_CONCURRENT_REQUESTS", value) for value in ("0", "65", "four", "4.0")),
     *(("NP6_REFRESH_OVERLAP_MINUTES", value) for value in ("-1", "10081", "1h")),
+    *(("NP6_BACKFILL_DAYS_PER_RUN", value) for value in ("-1", "3661", "a month")),
     *(("NP6_CONTACT_DATA", value) for value in ("Drop", "none", "hash", "keep,drop")),
 ]
 

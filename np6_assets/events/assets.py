@@ -19,7 +19,7 @@ from np6_assets.events.progress import Progress
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import DaysFailedError, RetriesUsedUpError
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.partitions import EVENT_DATE, Day, daily, day_of
+from np6_assets.partitions import EVENT_DATE, Day, backfill_policy, daily, day_of
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.io_manager import ParquetStore, Partition, PartitionStream
@@ -53,7 +53,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         group_name="events",
         kinds={"python", "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=backfill_policy(settings.backfill_days_per_run),
         pool="np6_api",
         metadata=storage_metadata(
             ((column.name, column.type, column.description, not column.required) for column in kind.columns),

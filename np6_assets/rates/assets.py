@@ -1,16 +1,18 @@
 """The asset `reactivity_rates`, one partition for each activation day."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pyarrow.dataset as ds
 
-from np6_assets.partitions import ACTIVATION_DATE, daily, days_ahead
+from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.rates.compute import ACTIVATION_DAYS, Feeds, rates
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ALLOW_MISSING
+from np6_assets.storage.io_manager import ALLOW_MISSING, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
 _PREVIEW_ROWS = 20
@@ -42,7 +44,7 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="rates",
         kinds={"duckdb", "pandas", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=backfill_policy(settings.backfill_days_per_run),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
         ins={
             "activations": window(ACTIVATION_DAYS),
@@ -59,7 +61,7 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
         optouts: ds.Dataset,
         bounces: ds.Dataset,
         impressions: ds.Dataset,
-    ) -> dict[str, pd.DataFrame]:
+    ) -> Any:
         datasets = {
             "activations": activations,
             "hits": hits,
@@ -68,10 +70,14 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
             "impressions": impressions,
         }
         feeds = Feeds(datasets, settings.timezone)
-        cohorts = {key: rates(feeds, key, settings.window_days) for key in context.partition_keys}
-        for key, frame in cohorts.items():
-            context.add_asset_metadata(metadata_of(frame), partition_key=key)
-        return cohorts
+
+        def cohorts() -> Iterator[tuple[str, Partition]]:
+            for key in context.partition_keys:
+                frame = rates(feeds, key, settings.window_days)
+                context.add_asset_metadata(metadata_of(frame), partition_key=key)
+                yield key, frame
+
+        yield from PartitionStream(lambda: nullcontext(cohorts())).outputs()
 
     return reactivity_rates
 

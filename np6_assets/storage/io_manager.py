@@ -35,18 +35,22 @@ Partition: TypeAlias = pa.RecordBatchReader | pa.Table | pd.DataFrame | dg.Asset
 """What a partition holds; or the record of it, where its file is there already and is to stay."""
 
 
+def _give_up(partition: str, error: Exception) -> None:
+    raise error
+
+
 class PartitionStream:
     """Partitions that are made one after the other, as they are written. Returned by an asset through `outputs`.
 
     `opened` gives the context in which they are made, which sees what goes wrong while they are written; in it, pairs
     of a key and the partition, which is used up before the next is asked for. `failed` is told of a partition that
-    could not be written, and raises where the others are not to be tried.
+    could not be written, and raises where the others are not to be tried, which is what it does if it is not given.
     """
 
     def __init__(
         self,
         opened: Callable[[], AbstractContextManager[Iterator[tuple[str, Partition]]]],
-        failed: Callable[[str, Exception], None],
+        failed: Callable[[str, Exception], None] = _give_up,
     ) -> None:
         self.opened = opened
         self.failed = failed
@@ -166,11 +170,7 @@ def _stream(obj: Any, expected: list[str]) -> PartitionStream:
         if len(expected) != 1:
             raise UnexpectedOutputError(f"a run for {len(expected)} partitions has to return a mapping of partitions")
         obj = {expected[0]: obj}
-    return PartitionStream(lambda: nullcontext(iter(obj.items())), _give_up)
-
-
-def _give_up(partition: str, error: Exception) -> None:
-    raise error
+    return PartitionStream(lambda: nullcontext(iter(obj.items())))
 
 
 def _record(context: dg.OutputContext, partition: str, version: str) -> dg.AssetMaterialization:
