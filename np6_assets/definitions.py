@@ -15,6 +15,10 @@ from np6_assets.events.assets import event_asset, notifications_asset
 from np6_assets.events.kinds import KINDS
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.rates.assets import rates_asset
+from np6_assets.refresh import jobs
+from np6_assets.refresh.automation import rates_sensor
+from np6_assets.refresh.schedule import daily_ingest
+from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
 
@@ -44,6 +48,9 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             notifications_asset(settings),
             rates_asset(settings),
         ],
+        jobs=jobs.JOBS,
+        sensors=[np6_refresh(settings, now), rates_sensor()],
+        schedules=[daily_ingest(settings)],
         resources={
             "np6": NP6Resource(
                 base_url=settings.base_url,

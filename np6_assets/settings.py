@@ -43,6 +43,8 @@ class Settings:
     max_concurrent_requests: int
     refresh_overlap: timedelta
     backfill_days_per_run: int | None
+    refresh_interval: timedelta
+    trailing_days: int
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -69,6 +71,8 @@ class Settings:
             max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
             backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _whole_number(0, 3660)) or None,
             refresh_overlap=timedelta(minutes=read("NP6_REFRESH_OVERLAP_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
+            refresh_interval=timedelta(seconds=read("NP6_REFRESH_SECONDS", "60", _whole_number(30, 24 * 3600))),
+            trailing_days=read("NP6_TRAILING_DAYS", "3", _whole_number(0, 60)),
         )
 
     @property

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from np6_assets.definitions import build_definitions
+from np6_assets.refresh import jobs
 from np6_assets.settings import Settings
 
 SNAPSHOT = Path(__file__).with_name("definitions.json")
@@ -37,6 +38,23 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
             for asset in assets_of(definitions)
             for spec in asset.specs
         },
+        "jobs": {job.name: str(job.selection) for job in jobs.JOBS},
+        "sensors": {
+            sensor.name: {
+                "runs": [job.name for job in sensor.jobs] if sensor.has_jobs else str(sensor.asset_selection),
+                "seconds": sensor.minimum_interval_seconds,
+                "default": sensor.default_status.value,
+            }
+            for sensor in definitions.sensors or ()
+        },
+        "schedules": {
+            schedule.name: {
+                "runs": schedule.job_name,
+                "cron": f"{schedule.cron_schedule} {schedule.execution_timezone}",
+                "default": schedule.default_status.value,
+            }
+            for schedule in definitions.schedules or ()
+        },
         "resources": {
             name: sorted(type(resource).model_fields)
             for name, resource in sorted((definitions.resources or {}).items())
@@ -51,11 +69,19 @@ def describe_asset(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dict[str, 
         "pool": asset.op.pool,
         "backfill": str(asset.backfill_policy) if asset.backfill_policy else None,
         "partitions": str(spec.partitions_def) if spec.partitions_def else None,
+        "automation": describe_condition(spec.automation_condition) if spec.automation_condition else None,
         "deps": dict(
             sorted((dep.asset_key.to_user_string(), describe_mapping(dep.partition_mapping)) for dep in spec.deps)
         ),
         "columns": {column.name: describe_column(column) for column in columns_of(spec)},
     }
+
+
+def describe_condition(condition: dg.AutomationCondition) -> Any:
+    """A condition as nested lists: its name and label, and the conditions that it is made of."""
+    label = condition.get_label()
+    name = f"{condition.name} ({label})" if label else condition.name
+    return [name, *map(describe_condition, condition.children)] if condition.children else name
 
 
 def describe_mapping(mapping: dg.PartitionMapping | None) -> str | None:
@@ -95,6 +121,8 @@ def test_everything_is_described(definitions: dg.Definitions):
             assert spec.description, spec.key
             for column in columns_of(spec):
                 assert column.description, (spec.key, column.name)
+    for one in (*(definitions.jobs or ()), *(definitions.sensors or ()), *(definitions.schedules or ())):
+        assert one.description, one.name
     for name, resource in (definitions.resources or {}).items():
         for field, info in type(resource).model_fields.items():
             nested = name == "io_manager" and field == "store"

@@ -30,6 +30,8 @@ def test_the_defaults():
         max_concurrent_requests=4,
         refresh_overlap=timedelta(hours=1),
         backfill_days_per_run=None,
+        refresh_interval=timedelta(minutes=1),
+        trailing_days=3,
     )
 
 
@@ -46,6 +48,8 @@ def test_all_of_them_set():
         NP6_MAX_CONCURRENT_REQUESTS="64",
         NP6_REFRESH_OVERLAP_MINUTES="90",
         NP6_BACKFILL_DAYS_PER_RUN="31",
+        NP6_REFRESH_SECONDS="300",
+        NP6_TRAILING_DAYS="0",
     ) == Settings(
         base_url="http://127.0.0.1:8001/np6",
         has_api_key=True,
@@ -57,12 +61,15 @@ def test_all_of_them_set():
         max_concurrent_requests=64,
         refresh_overlap=timedelta(minutes=90),
         backfill_days_per_run=31,
+        refresh_interval=timedelta(minutes=5),
+        trailing_days=0,
     )
 
 
 def test_empty_and_blank_are_not_set():
     names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
     names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "BACKFILL_DAYS_PER_RUN")
+    names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "REFRESH_SECONDS", "TRAILING_DAYS")
     for blank in ("", "  ", "\n"):
         assert read(**{f"NP6_{name}": blank for name in names}) == read()
 
@@ -134,6 +141,8 @@ WRONG = [
     *(("NP6_MAX_CONCURRENT_REQUESTS", value) for value in ("0", "65", "four", "4.0")),
     *(("NP6_REFRESH_OVERLAP_MINUTES", value) for value in ("-1", "10081", "1h")),
     *(("NP6_BACKFILL_DAYS_PER_RUN", value) for value in ("-1", "3661", "a month")),
+    *(("NP6_REFRESH_SECONDS", value) for value in ("0", "29", "86401", "1m")),
+    *(("NP6_TRAILING_DAYS", value) for value in ("-1", "61", "three")),
     *(("NP6_CONTACT_DATA", value) for value in ("Drop", "none", "hash", "keep,drop")),
 ]
 

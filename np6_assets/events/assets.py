@@ -182,6 +182,7 @@ class _Run:
             metadata: dict[str, Any] = {
                 "fetched_until": dg.MetadataValue.timestamp(until),
                 "fetched_from": dg.MetadataValue.timestamp(arrival.wanted.since),
+                "hours_after_end": round((events.asked_at - events.day.end).total_seconds() / 3600, 2),
                 "events_received": events.events.rows,
                 "quarantined": self._files.write_quarantine(events),
                 "unknown_fields": dg.MetadataValue.json(sorted(events.unknown_fields)),

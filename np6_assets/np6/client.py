@@ -12,7 +12,7 @@ import random
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from np6_assets.np6.errors import (
     RetriesUsedUpError,
     TransientError,
 )
-from np6_assets.np6.spool import Part, Spool
+from np6_assets.np6.spool import ArrayScanner, Part, Spool
 
 CHUNK_BYTES = 2**18
 """How much of a body is handled at once."""
@@ -165,6 +165,19 @@ class NP6Client:
                 failures += 1
                 self._pause(path, error, failures)
 
+    def has_events(self, request: Request) -> bool:
+        """Whether a request's answer holds any event; no more is read of it than the first.
+
+        Raises PermanentError or RetriesUsedUpError.
+        """
+        failures = 0
+        while True:
+            try:
+                return self._look(request)
+            except TransientError as error:
+                failures += 1
+                self._pause(request.path, error, failures)
+
     def fetch(self, request: Request, open_sink: Callable[[], S]) -> S:
         """Download one request's answer, whole, into a sink from `open_sink`, and return that sink, finished.
 
@@ -234,15 +247,33 @@ class NP6Client:
             finally:
                 spool.close()
 
+    def _look(self, request: Request) -> bool:
+        scanner = ArrayScanner()
+        # plain: a compressed body may hold the first event back until much more of it is there
+        with self._answer(request.path, request.parameters, 1, {"Accept-Encoding": "identity"}) as chunks:
+            for chunk in chunks:
+                scanner.feed(chunk)
+                if scanner.events:
+                    return True
+        if not scanner.closed:
+            raise CutResponseError("the body ends before its array is closed")
+        return False
+
     @contextmanager
-    def _answer(self, path: str, parameters: dict[str, str]) -> Iterator[Iterator[bytes]]:
+    def _answer(
+        self,
+        path: str,
+        parameters: dict[str, str],
+        chunk_bytes: int = CHUNK_BYTES,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Iterator[bytes]]:
         """The decoded body of a 200 answer, in chunks; anything else as one of this package's errors."""
         with self._lock:
             self.traffic.requests += 1
         try:
-            with self._http.stream("GET", path, params=parameters) as response:
+            with self._http.stream("GET", path, params=parameters, headers=headers) as response:
                 self._refuse(path, response)
-                yield self._chunks(response)
+                yield self._chunks(response, chunk_bytes)
         except httpx.UnsupportedProtocol:
             raise PermanentError(f"GET {path}: NP6_BASE_URL is not an http address") from None
         except httpx.TransportError as error:
@@ -250,7 +281,7 @@ class NP6Client:
         except httpx.DecodingError:
             raise CutResponseError(f"GET {path}: the compressed body is broken") from None
 
-    def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
+    def _chunks(self, response: httpx.Response, chunk_bytes: int) -> Iterator[bytes]:
         pending: list[bytes] = []
         size = 0
         broken: httpx.HTTPError | None = None
@@ -258,7 +289,7 @@ class NP6Client:
             for piece in response.iter_bytes():
                 pending.append(piece)
                 size += len(piece)
-                if size >= CHUNK_BYTES:
+                if size >= chunk_bytes:
                     if self._stop.is_set():
                         raise CancelledError("the download was given up")
                     yield b"".join(pending)

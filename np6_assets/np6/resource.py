@@ -12,6 +12,8 @@ from np6_assets.np6.client import NP6Client, Retry
 from np6_assets.np6.errors import NP6Error, PermanentError
 from np6_assets.settings import NO_KEY, SANDBOX
 
+_LOOK_SECONDS = 5.0
+
 
 class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     """Access to one NP6 account."""
@@ -55,24 +57,37 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         Errors of the client leave this block as what Dagster acts on: permanent ones as a Failure that nobody
         retries, others as a request to start the step again. Errors of another kind are no reason to try again.
         """
+        timeout = httpx.Timeout(self.read_timeout, connect=self.connect_timeout)
+        retry = Retry(self.max_retries, self.backoff, self.longest_wait)
         try:
-            with self._address() as address:
-                client = NP6Client(
-                    address,
-                    self.api_key.strip(),
-                    timeout=httpx.Timeout(self.read_timeout, connect=self.connect_timeout),
-                    retry=Retry(self.max_retries, self.backoff, self.longest_wait),
-                    concurrency=self.max_concurrent_requests,
-                    log=log,
-                )
-                try:
-                    yield client
-                finally:
-                    client.close()
+            with self._client(timeout, retry, log) as client:
+                yield client
         except PermanentError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         except NP6Error as error:
             raise dg.RetryRequested(self.step_retries, self.step_retry_delay) from error
+
+    @contextmanager
+    def looking(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
+        """A client for a short look, such as a sensor's: it gives up after seconds. Its errors are the client's own."""
+        with self._client(httpx.Timeout(_LOOK_SECONDS), Retry(1, min(self.backoff, 1.0), _LOOK_SECONDS), log) as client:
+            yield client
+
+    @contextmanager
+    def _client(self, timeout: httpx.Timeout, retry: Retry, log: Callable[[str], None]) -> Iterator[NP6Client]:
+        with self._address() as address:
+            client = NP6Client(
+                address,
+                self.api_key.strip(),
+                timeout=timeout,
+                retry=retry,
+                concurrency=self.max_concurrent_requests,
+                log=log,
+            )
+            try:
+                yield client
+            finally:
+                client.close()
 
     @contextmanager
     def _address(self) -> Iterator[str]:

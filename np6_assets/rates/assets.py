@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.rates.compute import ACTIVATION_DAYS, Feeds, rates
+from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
@@ -45,6 +46,7 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
         kinds={"duckdb", "pandas", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
+        automation_condition=follow_the_events(),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
         ins={
             "activations": window(ACTIVATION_DAYS),

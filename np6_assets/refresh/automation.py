@@ -1,0 +1,49 @@
+"""When rates are computed again by themselves: the automation condition, and the sensor that evaluates it.
+
+What belongs here: Dagster's own conditions, put together. Which input days a cohort needs is its partition mapping.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+RETRY_CRON = "0 * * * *"
+"""When cohorts whose run failed are asked for again, after the first time: every hour."""
+
+SECONDS_BETWEEN_TICKS = 30
+
+
+def follow_the_events() -> dg.AutomationCondition[dg.AssetKey]:
+    """Ask for the cohorts of which an input day got another data version, once nothing is fetched for them any more."""
+    changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
+    absent = dg.AutomationCondition.missing() & dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing())
+    failed = dg.AutomationCondition.execution_failed()
+    # A failed partition stays failed until it is materialized: once at once, then by the clock.
+    again = failed.newly_true() | (failed & dg.AutomationCondition.cron_tick_passed(RETRY_CRON))
+    # Dagster drops a change that it sees in the tick after a request, which is when the run that does not have it may
+    # have begun: a request settles only what did not change since.
+    settled = dg.AutomationCondition.newly_requested() & ~changed
+    due = (
+        changed.with_label("an input day changed")
+        | absent.newly_true().with_label("an input day is there, the rates are not")
+        | again.with_label("the run failed")
+    ).since(settled.with_label("asked for, and nothing changed since"))
+    busy = dg.AutomationCondition.in_progress() | dg.AutomationCondition.any_deps_match(
+        dg.AutomationCondition.in_progress()
+    )
+    return (due.with_label("due") & ~busy.with_label("being fetched or computed")).with_label("follow the events")
+
+
+def rates_sensor() -> dg.AutomationConditionSensorDefinition:
+    """The sensor that asks for rates. It runs unless stopped: it follows what was fetched, and fetches nothing."""
+    return dg.AutomationConditionSensorDefinition(
+        name="rates_follow",
+        target=dg.AssetSelection.assets("reactivity_rates"),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        description=(
+            "Computes the rates of the activation days whose events changed: the day of an event and the days of the "
+            "window before it. Waits while their events are being fetched, then asks for all of them at once. A fetch "
+            "that brought nothing new changes nothing. A run that failed is asked for again at once, then every hour."
+        ),
+    )

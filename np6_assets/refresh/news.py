@@ -1,0 +1,231 @@
+"""Which days to ask for, and why, in words: the decision of the sensor `np6_refresh`, without Dagster and HTTP.
+
+What is stored says what is missing. The memory that is carried from tick to tick saves looking at every day again, and
+counts the tries; without it nothing is lost but the counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from np6_assets.partitions import Day
+
+RUNS_UNDER_WAY = 2
+"""How many runs that were asked for here may be under way at once, however much is missing."""
+
+DAYS_PER_RUN = 31
+"""How many days one run is asked for at most."""
+
+DAYS_PER_TICK = 62
+"""How many days that were never looked at are looked at in one tick."""
+
+FIRST_PAUSE = timedelta(minutes=1)
+LONGEST_PAUSE = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is there of a day: until when it was fetched and recorded, by asset; None where it never was."""
+
+    day: Day
+    until: Mapping[str, datetime | None]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of the day is missing."""
+        return all(until is not None and until >= self.day.end for until in self.until.values())
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all assets have the day, closed or not."""
+        return None not in self.until.values()
+
+    @property
+    def progress(self) -> str:
+        """What changes when a run has fetched the whole day: until when the asset that is furthest back has it."""
+        known = [until for until in self.until.values() if until is not None]
+        return min(known).isoformat() if self.is_there else ""
+
+
+@dataclass(frozen=True)
+class Try:
+    """How often a day was asked for in vain: `progress` is what was there each time; `at` is the last time."""
+
+    times: int
+    at: str
+    progress: str
+
+    @property
+    def next_at(self) -> datetime:
+        """When it is asked for again: after 1, 4, 16, 64 minutes, then more rarely, but never never."""
+        return datetime.fromisoformat(self.at) + min(FIRST_PAUSE * 4.0 ** min(self.times - 1, 8), LONGEST_PAUSE)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is carried from one tick to the next, as the sensor's cursor.
+
+    Attributes:
+        closed_through: every day that is watched is closed up to and with this one, but for `still_open`.
+        still_open: the days up to `closed_through` that are not closed.
+        tries: by day, what was asked for and has not brought anything yet.
+        last_probed: the notification whose activations were probed last; the others have their turn first.
+        said: what the last tick said.
+    """
+
+    closed_through: str = ""
+    still_open: tuple[str, ...] = ()
+    tries: Mapping[str, Try] = field(default_factory=dict)
+    last_probed: int = 0
+    said: str = ""
+
+    @classmethod
+    def read(cls, cursor: str | None) -> Memory:
+        """From a cursor; a new one where there is none, or where it is not one of this sensor's."""
+        try:
+            values: dict[str, Any] = json.loads(cursor or "{}")
+            tries = {day: Try(**one) for day, one in values.pop("tries", {}).items()}
+            memory = cls(**values | {"tries": tries, "still_open": tuple(values.get("still_open", ()))})
+            for day in (memory.closed_through or "2000-01-01", *memory.still_open):
+                date.fromisoformat(day)
+            for one in tries.values():
+                _ = one.next_at
+            return memory
+        except (ValueError, TypeError, AttributeError):
+            return cls()
+
+    def write(self) -> str:
+        """The cursor: JSON that a person can read."""
+        return json.dumps(asdict(self), indent=1)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One run that is asked for: the days from `first` to `last`, and why."""
+
+    first: str
+    last: str
+    why: str
+
+
+def days_to_look_at(memory: Memory, today: date) -> list[date]:
+    """The days of which it has to be known what is stored, oldest first; today is always one of them."""
+    new = date.fromisoformat(memory.closed_through) + timedelta(days=1)
+    days = {date.fromisoformat(day) for day in memory.still_open}
+    days |= {new + timedelta(days=ahead) for ahead in range(min(DAYS_PER_TICK, (today - new).days + 1))}
+    return sorted(days | {today, today - timedelta(days=1)} if new < today else days | {today})
+
+
+def looked_at(memory: Memory, stored: Sequence[Stored], now: datetime, overlap: timedelta) -> Memory:
+    """The memory, after it was looked at what is stored of these days, oldest first."""
+    through = memory.closed_through
+    still_open = []
+    for one in stored:
+        follows = one.day.date == date.fromisoformat(through) + timedelta(days=1)
+        if follows and can_be_closed(one.day, now, overlap):
+            through = one.day.key
+        if one.day.key <= through and not one.is_closed:
+            still_open.append(one.day.key)
+    keys = {one.day.key: one for one in stored}
+    tries = {
+        day: tried
+        for day, tried in memory.tries.items()
+        if day in keys and not keys[day].is_closed and keys[day].progress == tried.progress
+    }
+    return replace(memory, closed_through=through, still_open=tuple(still_open), tries=tries)
+
+
+def can_be_closed(day: Day, now: datetime, overlap: timedelta) -> bool:
+    """Whether a fetch of the day would close it."""
+    return now >= day.end + overlap
+
+
+def waiting(memory: Memory, days: Iterable[str], now: datetime) -> dict[str, Try]:
+    """Those of the days that were asked for in vain and are not to be asked for again yet."""
+    return {day: memory.tries[day] for day in days if day in memory.tries and now < memory.tries[day].next_at}
+
+
+def asks(reasons: Mapping[str, str], runs_under_way: int) -> list[Ask]:
+    """The runs for the days that need one: days that follow one another in one run, the newest first.
+
+    Bounded, whatever is missing: what is left over is asked for once these runs are done.
+    """
+    runs: list[list[date]] = []
+    for day in sorted(map(date.fromisoformat, reasons), reverse=True):
+        if runs and len(runs[-1]) < DAYS_PER_RUN and runs[-1][-1] - day == timedelta(days=1):
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    free = max(RUNS_UNDER_WAY - runs_under_way, 0)
+    return [Ask(str(run[-1]), str(run[0]), _why(list(reversed(run)), reasons)) for run in runs[:free]]
+
+
+def asked(memory: Memory, made: Sequence[Ask], stored: Sequence[Stored], now: datetime) -> Memory:
+    """The memory, after these runs were asked for."""
+    tries = dict(memory.tries)
+    for one in stored:
+        if any(ask.first <= one.day.key <= ask.last for ask in made):
+            before = memory.tries.get(one.day.key)
+            tries[one.day.key] = Try(1 + (before.times if before else 0), now.isoformat(), one.progress)
+    return replace(memory, tries=tries)
+
+
+def words(
+    made: Sequence[Ask],
+    reasons: Mapping[str, str],
+    under_way: AbstractSet[str],
+    held: Mapping[str, Try],
+    probed: str,
+) -> str:
+    """What a tick did and did not do, and why."""
+    lines = [f"Asked for {_span(ask.first, ask.last)}: {ask.why}." for ask in made]
+    left = sorted(day for day in reasons if not any(ask.first <= day <= ask.last for ask in made))
+    if left:
+        lines.append(f"Not asked for yet, as enough runs are under way: {_spans(left)}.")
+    if under_way:
+        lines.append(f"Being fetched already: {_spans(sorted(under_way))}.")
+    together: dict[Try, list[str]] = {}
+    for day, tried in sorted(held.items()):
+        together.setdefault(replace(tried, progress=""), []).append(day)
+    lines += [
+        f"{_spans(days)}: asked for {_times(tried.times)} and not there; the runs say why. Asked for again from "
+        f"{tried.next_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC on."
+        for tried, days in together.items()
+    ]
+    if probed:
+        lines.append(probed)
+    return " ".join(lines)
+
+
+def _times(times: int) -> str:
+    return "once" if times == 1 else f"{times} times"
+
+
+def _why(run: Sequence[date], reasons: Mapping[str, str]) -> str:
+    """The reasons for the days of a run, days with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for day in run:
+        by_reason.setdefault(reasons[str(day)], []).append(str(day))
+    if len(by_reason) == 1:
+        return next(iter(by_reason))
+    return "; ".join(f"{_spans(days)}: {reason}" for reason, days in by_reason.items())
+
+
+def _spans(days: Sequence[str]) -> str:
+    """Days in words, those that follow one another together."""
+    spans: list[list[str]] = []
+    for day in days:
+        if spans and date.fromisoformat(day) - date.fromisoformat(spans[-1][-1]) == timedelta(days=1):
+            spans[-1][1:] = [day]
+        else:
+            spans.append([day])
+    return ", ".join(_span(span[0], span[-1]) for span in spans)
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"

@@ -1,0 +1,252 @@
+"""The sensor `np6_refresh`: looks at what is stored, what is under way and what is new, and asks for days.
+
+What belongs here: the looking, which needs Dagster's records, the files and the API. The decision is in `news.py`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from np6_assets.events.files import EventFiles
+from np6_assets.events.ingest import notifications
+from np6_assets.events.kinds import KINDS, EventKind
+from np6_assets.np6.client import NP6Client, Request
+from np6_assets.np6.errors import NP6Error
+from np6_assets.np6.resource import NP6Resource
+from np6_assets.partitions import Day, day_of, milliseconds
+from np6_assets.refresh import jobs, news
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets.storage.io_manager import ParquetStore
+from np6_assets.storage.parquet import file_of
+
+NAME = "np6_refresh"
+
+NOTIFICATIONS_PER_TICK = 4
+"""How many notifications' activations are probed in one tick. A send soon has reactions, and these are seen at once."""
+
+DAYS_PROBED = 2
+"""Today, and yesterday as long as it cannot be closed."""
+
+BACKFILLS = 20
+"""How many of the newest backfills are looked at for days that they are about to fetch."""
+
+
+def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDefinition:
+    """The sensor. It does not run until it is turned on: it spends the account's rate limit."""
+
+    @dg.sensor(
+        name=NAME,
+        job=jobs.FETCH_EVENTS,
+        minimum_interval_seconds=round(settings.refresh_interval.total_seconds()),
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Keeps the events up to date, from the first day that is there, or else from the day it is turned on. "
+            "Today is asked for when something new was published. A day that has ended is asked for when it ended "
+            f"more than {round(settings.refresh_overlap.total_seconds() / 60)} minutes ago and is not closed, however "
+            "long nothing ran. All event assets of a day, and days that follow one another, in one run. A day whose "
+            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Each tick says what it "
+            f"did, and the tag {jobs.WHY_TAG} of a run says why it was asked for."
+        ),
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, np6: NP6Resource, store: ParquetStore
+    ) -> dg.SensorResult | dg.SkipReason:
+        if settings.missing is not None:
+            return dg.SkipReason(settings.missing)
+        return _Tick(context, settings, store.folder(), now()).result(np6)
+
+    return sensor
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """What the probes found: by day, the asset with something new; and in words what went wrong."""
+
+    new: Mapping[str, str]
+    last_probed: int
+    trouble: str = ""
+    is_down: bool = False
+
+
+class _Tick:
+    """One tick."""
+
+    def __init__(
+        self, context: dg.SensorEvaluationContext, settings: Settings, folder: Folder, moment: datetime
+    ) -> None:
+        self._instance = context.instance
+        self._log = context.log
+        self._settings = settings
+        self._folder = folder
+        self._now = moment
+        self._today = moment.astimezone(ZoneInfo(settings.timezone)).date()
+        self._memory = news.Memory.read(context.cursor)
+
+    def result(self, np6: NP6Resource) -> dg.SensorResult:
+        """What to ask for."""
+        memory = self._started()
+        if self._today < self._settings.start_date:
+            return self._said(memory, f"Nothing to do before NP6_START_DATE, which is {self._settings.start_date}.")
+        stored = [
+            self._stored(day) for day in news.days_to_look_at(memory, self._today) if day >= self._settings.start_date
+        ]
+        overlap = self._settings.refresh_overlap
+        memory = news.looked_at(memory, stored, self._now, overlap)
+        fetching, runs = self._under_way()
+        missing = [one for one in stored if not one.is_closed]
+        under_way = {one.day.key for one in missing} & fetching
+        held = news.waiting(memory, (one.day.key for one in missing if one.day.key not in under_way), self._now)
+        free = [one for one in missing if one.day.key not in under_way and one.day.key not in held]
+        ended = [one for one in free if news.can_be_closed(one.day, self._now, overlap)]
+        probed = self._probed(np6, [one for one in free if one not in ended][-DAYS_PROBED:], memory.last_probed)
+        memory = replace(memory, last_probed=probed.last_probed)
+        if probed.is_down:
+            return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.trouble}")
+        reasons = {one.day.key: _why_ended(one) for one in ended}
+        reasons |= {day: f"{asset} were published" for day, asset in probed.new.items()}
+        made = news.asks(reasons, runs)
+        memory = news.asked(memory, made, stored, self._now)
+        rest = [probed.trouble] if probed.trouble else []
+        if not reasons and not under_way and not held:
+            rest.append("Nothing new was published, and every day that has ended is closed.")
+        return self._said(memory, news.words(made, reasons, under_way, held, " ".join(rest)), made)
+
+    def _said(self, memory: news.Memory, words: str, made: list[news.Ask] | None = None) -> dg.SensorResult:
+        self._log.info(words)
+        return dg.SensorResult(
+            run_requests=[jobs.request(ask.first, ask.last, ask.why) for ask in made or []],
+            skip_reason=None if made else words,
+            cursor=replace(memory, said=words).write(),
+        )
+
+    def _started(self) -> news.Memory:
+        """The memory; where there is none, one that watches from the first day that is recorded, or else from today."""
+        memory = self._memory
+        before = str(self._settings.start_date - timedelta(days=1))
+        if not memory.closed_through:
+            recorded = set[str]().union(
+                *(self._instance.get_materialized_partitions(dg.AssetKey(kind.asset)) for kind in KINDS)
+            )
+            first = min(map(date.fromisoformat, recorded), default=self._today)
+            memory = replace(memory, closed_through=str(first - timedelta(days=1)))
+        return replace(memory, closed_through=max(memory.closed_through, before))
+
+    def _stored(self, day: date) -> news.Stored:
+        whole = day_of(str(day), self._settings.timezone)
+        return news.Stored(whole, {kind.asset: self._until(kind, whole) for kind in KINDS})
+
+    def _until(self, kind: EventKind, day: Day) -> datetime | None:
+        """Until when a day is known to be fetched: in its file, and in Dagster's records, which the rates follow."""
+        stored = EventFiles(self._folder, kind, self._settings).stored(day)
+        if stored is None or stored.fetched_until is None:
+            return None
+        records = self._instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(kind.asset), asset_partitions=[day.key]), limit=1
+        ).records
+        materialization = records[0].asset_materialization if records else None
+        said = materialization.metadata.get("fetched_until") if materialization else None
+        if not isinstance(said, dg.TimestampMetadataValue):
+            return None
+        return min(stored.fetched_until, datetime.fromtimestamp(said.value, UTC))
+
+    def _under_way(self) -> tuple[set[str], int]:
+        """The days that are being fetched, and how many of the runs that fetch them were asked for here."""
+        days: set[str] = set()
+        runs = 0
+        unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _FINISHED])
+        for record in self._instance.get_run_records(unfinished):
+            run = record.dagster_run
+            assets = {key.to_user_string() for key in run.asset_selection or ()}
+            if assets & set(jobs.EVENT_ASSETS) or (not assets and run.job_name in _JOBS):
+                days |= set(_days_of(run.tags))
+                runs += run.tags.get("dagster/sensor_name") == NAME
+        return days | self._in_backfills(), runs
+
+    def _in_backfills(self) -> set[str]:
+        days: set[str] = set()
+        for backfill in self._instance.get_backfills(limit=BACKFILLS):
+            data = backfill.asset_backfill_data
+            if backfill.status.name == "REQUESTED" and data is not None:
+                for asset in jobs.EVENT_ASSETS:
+                    target = data.target_subset.partitions_subsets_by_asset_key.get(dg.AssetKey(asset))
+                    done = data.materialized_subset.partitions_subsets_by_asset_key.get(dg.AssetKey(asset))
+                    days |= set(target.get_partition_keys() if target else ())
+                    days -= set(done.get_partition_keys() if done else ())
+        return days
+
+    def _probed(self, np6: NP6Resource, days: list[news.Stored], last_probed: int) -> _Probed:
+        """Ask the API whether anything of these days was published since they were fetched: few bytes a feed."""
+        if not days:
+            return _Probed({}, last_probed)
+        new: dict[str, str] = {}
+        feeds = [kind for kind in KINDS if not kind.per_notification]
+        try:
+            with np6.looking(self._log.warning) as client:
+                for kind in feeds:
+                    for one in days:
+                        if one.day.key not in new and self._has_news(client, kind, kind.path, one):
+                            new[one.day.key] = kind.asset
+                return self._probe_notifications(client, days[-1], new, last_probed)
+        except NP6Error as error:
+            return _Probed({}, last_probed, str(error), is_down=True)
+
+    def _probe_notifications(
+        self, client: NP6Client, one: news.Stored, new: dict[str, str], last_probed: int
+    ) -> _Probed:
+        """The same for the feeds of some notifications, in turn, where nothing else is new."""
+        trouble = ""
+        if one.day.key in new:
+            return _Probed(new, last_probed)
+        turn = self._turn(client, last_probed)
+        for kind in KINDS:
+            for id_ in turn if kind.per_notification else ():
+                last_probed = id_
+                try:
+                    if self._has_news(client, kind, kind.path.format(id=id_), one):
+                        return _Probed({**new, one.day.key: kind.asset}, last_probed)
+                except NP6Error as error:  # one notification's feed, where the others answer: said, and passed over
+                    trouble = f"The {kind.asset} of a notification could not be looked at: {error}."
+        return _Probed(new, last_probed, trouble)
+
+    def _turn(self, client: NP6Client, last_probed: int) -> list[int]:
+        """The notifications whose turn it is: of those in the asset `notifications`, or else of the account's."""
+        file = file_of("notifications")
+        if self._folder.exists(file):
+            with self._folder.open(file) as opened:
+                ids = sorted(pq.read_table(opened, columns=["activation_id"]).column(0).to_pylist())
+        else:
+            ids = [id_ for id_, *_ in notifications(client)]
+        later = [id_ for id_ in ids if id_ > last_probed]
+        return (later + ids[: len(ids) - len(later)])[:NOTIFICATIONS_PER_TICK]
+
+    def _has_news(self, client: NP6Client, kind: EventKind, path: str, one: news.Stored) -> bool:
+        start = max(one.until[kind.asset] or one.day.start, one.day.start)
+        end = min(one.day.end, self._now)
+        if start >= end:
+            return False
+        window = milliseconds(start), milliseconds(end)
+        return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, *window))
+
+
+_JOBS = {job.name for job in jobs.JOBS}
+_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+
+
+def _why_ended(one: news.Stored) -> str:
+    return "it has ended since it was fetched" if one.is_there else "it has ended and is not all there"
+
+
+def _days_of(tags: Mapping[str, str]) -> Iterator[str]:
+    """The days that a run is for, by its tags."""
+    first = tags.get(jobs.FIRST_DAY_TAG, tags.get(jobs.DAY_TAG, ""))
+    last = tags.get(jobs.LAST_DAY_TAG, first)
+    if first and last:
+        day = date.fromisoformat(first)
+        while day <= date.fromisoformat(last):
+            yield str(day)
+            day += timedelta(days=1)
