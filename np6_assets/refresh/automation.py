@@ -18,16 +18,17 @@ def follow_the_events() -> dg.AutomationCondition[dg.AssetKey]:
     changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
     absent = dg.AutomationCondition.missing() & dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing())
     failed = dg.AutomationCondition.execution_failed()
-    # A failed partition stays failed until it is materialized: once at once, then by the clock.
-    again = failed.newly_true() | (failed & dg.AutomationCondition.cron_tick_passed(RETRY_CRON))
-    # Dagster drops a change that it sees in the tick after a request, which is when the run that does not have it may
-    # have begun: a request settles only what did not change since.
-    settled = dg.AutomationCondition.newly_requested() & ~changed
+    # A failed partition stays failed until it is materialized: it is newly failed once, and then asked for by the clock.
+    newly_failed = failed.newly_true()
+    again = newly_failed | (failed & dg.AutomationCondition.cron_tick_passed(RETRY_CRON))
+    # What happens in the tick after a request is no longer in it: the run may have begun before an input changed, and
+    # may have failed already. Dagster would drop it with the request.
+    settled = dg.AutomationCondition.newly_requested() & ~changed & ~newly_failed
     due = (
         changed.with_label("an input day changed")
         | absent.newly_true().with_label("an input day is there, the rates are not")
         | again.with_label("the run failed")
-    ).since(settled.with_label("asked for, and nothing changed since"))
+    ).since(settled.with_label("asked for, and nothing happened since"))
     busy = dg.AutomationCondition.in_progress() | dg.AutomationCondition.any_deps_match(
         dg.AutomationCondition.in_progress()
     )

@@ -1,0 +1,224 @@
+"""When rates are asked for: simulated ticks of Dagster's automation over real runs, or over what runs would record."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from np6_assets.events.progress import Progress
+from np6_assets.rates import assets as rates_assets
+from np6_assets.refresh.automation import rates_sensor
+from np6_assets_tests.support.deployment import Deployment, days, files
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST = date(2026, 3, 20)
+WINDOW = 2
+RATES = dg.AssetKey("reactivity_rates")
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(population(41, FIRST, 3, sends_per_day=10), seed=1) as running:
+        yield running
+
+
+@pytest.fixture
+def deployment(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Deployment:
+    return Deployment(tmp_path / "data", server, instance, NP6_WINDOW_DAYS=str(WINDOW), NP6_START_DATE="2025-01-01")
+
+
+class Ticks:
+    """Ticks of the sensor `rates_follow`, with its cursor from one to the next."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.cursor: Any = None
+
+    def __call__(self, at: datetime | None = None) -> list[date]:
+        """The activation days that are asked for."""
+        result = dg.evaluate_automation_conditions(
+            self.deployment.definitions, self.deployment.instance, evaluation_time=at, cursor=self.cursor
+        )
+        self.cursor = result.cursor
+        return sorted(date.fromisoformat(day) for day in result.get_requested_partitions(RATES) if day)
+
+
+@pytest.fixture
+def tick(deployment: Deployment) -> Ticks:
+    return Ticks(deployment)
+
+
+def record(deployment: Deployment, asset: str, day: date, version: str) -> None:
+    """What a run records that has fetched, or computed, a day."""
+    tags = {"dagster/data_version": version}
+    deployment.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=str(day), tags=tags))
+
+
+def cohorts_of(day: date, window: int = WINDOW) -> list[date]:
+    return days(day - timedelta(days=window), day)
+
+
+def compute(deployment: Deployment, asked: list[date], *, succeeds: bool = True) -> None:
+    """Do what was asked for, as one run."""
+    assert asked == days(asked[0], asked[-1])
+    result = deployment.materialize("reactivity_rates", asked[0], asked[-1], raise_on_error=False)
+    assert result.success is succeeds
+
+
+def fails(*arguments: Any) -> Any:
+    raise RuntimeError("no rates today")
+
+
+def test_days_together_are_asked_for_as_one_backfill_that_is_one_run(deployment: Deployment):
+    sensor = rates_sensor()
+    assert sensor.emit_backfills  # Dagster makes one backfill of what a tick asks for, and asks its policy for the runs
+    [rates] = [asset for asset in deployment.definitions.assets or () if asset.key == RATES]
+    assert rates.backfill_policy == dg.BackfillPolicy.single_run()
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_rates_that_are_missing_are_computed_when_the_sensor_is_turned_on(deployment: Deployment, tick: Ticks):
+    record(deployment, "hits", FIRST, "a")
+    record(deployment, "reactivity_rates", FIRST, "r")
+    assert tick() == cohorts_of(FIRST)[:-1]
+    assert tick() == []
+
+
+@pytest.mark.parametrize(("asset", "window"), [("hits", WINDOW), ("impressions", WINDOW), ("activations", 1)])
+def test_the_cohorts_whose_window_a_changed_day_is_in_are_asked_for_once(
+    deployment: Deployment, tick: Ticks, asset: str, window: int
+):
+    for day in days(FIRST - timedelta(days=5), FIRST):
+        record(deployment, "reactivity_rates", day, "r")
+    assert tick() == []
+    for version in ("a", "b"):
+        record(deployment, asset, FIRST, version)
+        assert tick() == cohorts_of(FIRST, window)
+        assert tick() == []
+
+
+def test_a_year_that_was_fetched_is_asked_for_at_once(deployment: Deployment, tick: Ticks):
+    assert tick() == []
+    for asset in KINDS:
+        for day in days(date(2025, 2, 1), date(2026, 1, 31)):
+            record(deployment, asset, day, "a")
+    assert tick() == days(date(2025, 1, 30), date(2026, 1, 31))
+    assert tick() == []
+
+
+def test_a_fetch_that_brings_nothing_new_asks_for_nothing(deployment: Deployment, tick: Ticks, server: RudeServer):
+    second = FIRST + timedelta(days=1)
+    deployment.materialize(["hits", "bounces"], FIRST, second)
+    assert tick() == days(FIRST - timedelta(days=WINDOW), second)
+    deployment.materialize("hits", FIRST)
+    deployment.materialize(["hits", "bounces"], FIRST, second)
+    assert tick() == []
+    made = population(41, FIRST, 3, sends_per_day=10)
+    made.hits = [hit for hit in made.hits if hit["timestamp"] >= day_bounds(second, "UTC")[0]]
+    server.serve(made)
+    deployment.materialize(["hits", "bounces"], FIRST, second)
+    assert tick() == cohorts_of(FIRST)
+
+
+def test_what_lands_right_after_a_request_is_not_lost(deployment: Deployment, tick: Ticks):
+    tick()
+    record(deployment, "hits", FIRST, "a")
+    assert tick() == cohorts_of(FIRST)
+    # the run that was asked for may have read the file that was there before
+    record(deployment, "hits", FIRST, "b")
+    assert tick() == cohorts_of(FIRST)
+    assert tick() == []
+
+
+def test_what_lands_while_the_rates_are_computed_is_asked_for_once_they_are_done(
+    deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
+):
+    deployment.materialize("hits", FIRST)
+    asked = tick()
+    assert asked == cohorts_of(FIRST)
+    during: list[list[date]] = []
+    compute_one = rates_assets.rates
+
+    def rates(feeds: Any, day: str, window: int) -> Any:
+        during.append(tick())
+        record(deployment, "optouts", FIRST, f"late {day}")
+        during.append(tick())
+        return compute_one(feeds, day, window)
+
+    monkeypatch.setattr(rates_assets, "rates", rates)
+    compute(deployment, asked)
+    assert during == [[]] * 2 * len(asked)
+    assert tick() == asked
+    monkeypatch.undo()
+    compute(deployment, asked)
+    assert tick() == []
+
+
+def test_rates_wait_for_the_events_that_are_being_fetched(
+    deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
+):
+    tick()
+    during: list[list[date]] = []
+    day_done = Progress.day_done
+
+    def done(progress: Progress, events: int) -> None:
+        day_done(progress, events)
+        during.append(tick())
+
+    monkeypatch.setattr(Progress, "day_done", done)
+    fetched = days(FIRST, FIRST + timedelta(days=2))
+    deployment.materialize(list(KINDS), fetched[0], fetched[-1])
+    monkeypatch.undo()
+    # no cohort of these days before the last of the assets has all that it needs, and none twice
+    before_the_last = (len(KINDS) - 1) * len(fetched)
+    assert during[:before_the_last] == [[]] * before_the_last
+    asked = [day for some in during for day in some] + tick()
+    assert sorted(asked) == days(FIRST - timedelta(days=WINDOW), fetched[-1])
+
+
+def test_a_run_that_failed_is_asked_for_again_at_once_and_then_by_the_hour(
+    deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
+):
+    deployment.materialize("hits", FIRST)
+    asked = tick()
+    monkeypatch.setattr(rates_assets, "rates", fails)
+    compute(deployment, asked, succeeds=False)
+    assert tick() == asked
+    compute(deployment, asked, succeeds=False)
+    assert tick() == []
+    hour = datetime.now(UTC).replace(minute=5, second=0, microsecond=0) + HOUR
+    assert [at for at in every_ten_minutes(hour, 4) if tick(at) == asked] == [hour + n * HOUR for n in range(4)]
+    monkeypatch.undo()
+    compute(deployment, asked)
+    assert all(tick(at) == [] for at in every_ten_minutes(hour + 4 * HOUR, 2))
+    assert len(files(deployment.data / "reactivity_rates")) == len(asked)
+
+
+def every_ten_minutes(first: datetime, hours: int) -> list[datetime]:
+    return [first + timedelta(minutes=10 * number) for number in range(6 * hours)]
+
+
+def test_new_events_are_not_kept_waiting_by_a_run_that_failed(
+    deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
+):
+    deployment.materialize("hits", FIRST)
+    asked = tick()
+    monkeypatch.setattr(rates_assets, "rates", fails)
+    compute(deployment, asked, succeeds=False)
+    assert tick() == asked
+    compute(deployment, asked, succeeds=False)
+    assert tick() == []
+    deployment.materialize("bounces", FIRST)
+    assert tick() == asked
