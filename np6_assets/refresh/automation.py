@@ -18,7 +18,7 @@ def follow_the_events() -> dg.AutomationCondition[dg.AssetKey]:
     changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
     absent = dg.AutomationCondition.missing() & dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing())
     failed = dg.AutomationCondition.execution_failed()
-    # A failed partition stays failed until it is materialized: it is newly failed once, and then asked for by the clock.
+    # A failed partition stays failed until it is materialized: newly failed once, and then asked for by the clock.
     newly_failed = failed.newly_true()
     again = newly_failed | (failed & dg.AutomationCondition.cron_tick_passed(RETRY_CRON))
     # What happens in the tick after a request is no longer in it: the run may have begun before an input changed, and
