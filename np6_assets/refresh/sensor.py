@@ -103,11 +103,15 @@ class _Tick:
         held = news.waiting(memory, (one.day.key for one in missing if one.day.key not in under_way), self._now)
         free = [one for one in missing if one.day.key not in under_way and one.day.key not in held]
         ended = [one for one in free if news.can_be_closed(one.day, self._now, overlap)]
-        probed = self._probed(np6, [one for one in free if one not in ended][-DAYS_PROBED:], memory.last_probed)
+        failed = [one for one in free if one not in ended and one.day.key in memory.tries]
+        probed = self._probed(
+            np6, [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:], memory.last_probed
+        )
         memory = replace(memory, last_probed=probed.last_probed)
         if probed.is_down:
             return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.trouble}")
         reasons = {one.day.key: _why_ended(one) for one in ended}
+        reasons |= {one.day.key: "what it was asked for last is not all there" for one in failed}
         reasons |= {day: f"{asset} were published" for day, asset in probed.new.items()}
         made = news.asks(reasons, runs)
         memory = news.asked(memory, made, stored, self._now)

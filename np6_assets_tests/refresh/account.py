@@ -1,0 +1,144 @@
+"""An account whose events appear as time goes by, and the sensors over it, ticked and obeyed in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.events import KINDS, Population
+from np6_assets_tests.support.rude_server import Request, RudeServer
+
+RATES = dg.AssetKey("reactivity_rates")
+
+
+class Clock:
+    """The time, as a test sets it."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+@dataclass
+class Tick:
+    """What a tick of `np6_refresh` did."""
+
+    runs: list[dg.RunRequest]
+    words: str
+    requests: list[Request]
+
+    @property
+    def days(self) -> list[tuple[str, str]]:
+        """First and last day of each run that was asked for."""
+        return [
+            (request.partition_key, request.partition_key)
+            if request.partition_key
+            else (
+                request.tags["dagster/asset_partition_range_start"],
+                request.tags["dagster/asset_partition_range_end"],
+            )
+            for request in self.runs
+        ]
+
+
+@dataclass
+class Account:
+    """A deployment left alone, over a server that shows what was published by now.
+
+    `late` says by how much an event of an id is published after its own time.
+    """
+
+    server: RudeServer
+    instance: dg.DagsterInstance
+    clock: Clock
+    events: Population
+    deployment: Deployment
+    late: Mapping[str, timedelta] = field(default_factory=dict)
+    cursor: str | None = None
+    rates_cursor: Any = None
+    runs: int = 0
+    rates_runs: int = 0
+
+    @classmethod
+    def made(
+        cls,
+        folder: Path,
+        server: RudeServer,
+        instance: dg.DagsterInstance,
+        start: datetime,
+        events: Population,
+        **more: str,
+    ) -> Account:
+        clock = Clock(start)
+        deployment = Deployment(folder, server, instance, clock, **more)
+        account = cls(server, instance, clock, events, deployment)
+        account.publish()
+        return account
+
+    def publish(self) -> None:
+        """Let the server show what was published by now."""
+        shown = {
+            kind: [
+                event
+                for event in self.events.feed(kind)
+                if event["timestamp"] / 1000 + self.late.get(event["id"], timedelta()).total_seconds()
+                <= self.clock().timestamp()
+            ]
+            for kind in KINDS
+        }
+        self.server.serve(replace(self.events, misfits=[], **shown))
+
+    def tick(self) -> Tick:
+        """A tick of `np6_refresh`."""
+        self.publish()
+        before = len(self.server.asked())
+        definitions = self.deployment.definitions
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            definitions=definitions,
+            resources={**(definitions.resources or {}), "np6": self.deployment.np6},
+        ) as context:
+            made = definitions.resolve_sensor_def("np6_refresh").evaluate_tick(context)
+        self.cursor = made.cursor
+        return Tick(list(made.run_requests or []), made.skip_message or "", self.server.asked()[before:])
+
+    def obey(self, tick: Tick) -> bool:
+        """Do the runs that a tick asked for; whether they succeeded."""
+        return [self.run("fetch_events", request) for request in tick.runs].count(False) == 0
+
+    def run(self, job: str, request: dg.RunRequest) -> bool:
+        """One run of a job, as it was asked for."""
+        self.runs += 1
+        definitions = self.deployment.definitions
+        result = definitions.resolve_job_def(job).execute_in_process(
+            run_config=request.run_config,
+            instance=self.instance,
+            partition_key=request.partition_key,
+            tags=request.tags,
+            resources={**(definitions.resources or {}), "np6": self.deployment.np6},
+            raise_on_error=False,
+        )
+        return result.success
+
+    def follow(self) -> list[date]:
+        """A tick of `rates_follow`, and the run that it asks for."""
+        result = dg.evaluate_automation_conditions(self.deployment.definitions, self.instance, cursor=self.rates_cursor)
+        self.rates_cursor = result.cursor
+        asked = sorted(date.fromisoformat(day) for day in result.get_requested_partitions(RATES) if day)
+        if asked:
+            assert (asked[-1] - asked[0]).days == len(asked) - 1
+            self.rates_runs += 1
+            self.deployment.materialize("reactivity_rates", asked[0], asked[-1])
+        return asked

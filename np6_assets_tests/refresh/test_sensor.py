@@ -1,0 +1,292 @@
+"""The sensor `np6_refresh` over a real instance, real files and a real server: what it asks for, and what it costs."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+# There is no public way to put a backfill into an instance but a running webserver.
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+
+from np6_assets.definitions import build_definitions
+from np6_assets.events.progress import Progress
+from np6_assets.settings import NO_KEY, Settings
+from np6_assets_tests.refresh.account import Account, Tick
+from np6_assets_tests.support.deployment import days
+from np6_assets_tests.support.events import KINDS, REACTIVITIES, event, population
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST = date(2026, 3, 20)
+NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
+MORNING = datetime(2026, 3, 20, 9, tzinfo=UTC)
+ENDED = "it has ended and is not all there"
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running
+
+
+@pytest.fixture
+def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Account:
+    events = population(51, FIRST, 1, sends_per_day=6)
+    for kind in KINDS:
+        events.feed(kind).clear()
+    return Account.made(tmp_path / "data", server, instance, NOON, events)
+
+
+def publish(account: Account, kind: str, at: datetime) -> None:
+    """Let something happen in the account."""
+    ms = round(at.timestamp() * 1000)
+    id_ = account.events.notifications[0]["id"]
+    number = sum(len(account.events.feed(one)) for one in KINDS)
+    account.events.feed(kind).append(event(kind, id=f"event-{number}", timestamp=ms, activation_id=id_))
+
+
+def day(ahead: int) -> str:
+    return str(FIRST + timedelta(days=ahead))
+
+
+def cost(tick: Tick) -> int:
+    """Bytes of all answers."""
+    return sum(request.bytes_sent for request in tick.requests)
+
+
+def test_nothing_new_costs_a_request_a_feed_and_few_bytes(account: Account):
+    account.deployment.materialize("notifications")
+    ticks = []
+    for _ in range(len(account.events.notifications)):
+        account.clock.forward(minutes=1)
+        ticks.append(account.tick())
+    for tick in ticks:
+        assert tick.runs == []
+        assert tick.words == "Nothing new was published, and every day that has ended is closed."
+        paths = [request.path for request in tick.requests]
+        assert paths[:4] == [f"/notifications/reactivities/{kind}" for kind in REACTIVITIES]
+        assert 1 <= len(paths[4:]) == min(4, len(account.events.notifications))
+        assert cost(tick) < 100
+    # the notifications have their turns
+    probed = {request.path for tick in ticks for request in tick.requests[4:]}
+    assert len(probed) == len(account.events.notifications)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_whatever_is_published_is_fetched_once_all_assets_in_one_run(account: Account, kind: str):
+    publish(account, kind, MORNING)
+    account.clock.forward(minutes=1)
+    tick = account.tick()
+    assert tick.days == [(day(0), day(0))]
+    assert tick.runs[0].tags["np6/why"] == f"{kind} were published"
+    assert account.obey(tick)
+    for asset in KINDS:
+        assert len(account.deployment.rows(asset, FIRST)) == (asset == kind)
+    for _ in range(2):
+        account.clock.forward(minutes=1)
+        assert account.tick().runs == []
+
+
+def test_news_are_seen_without_reading_them(account: Account):
+    publish(account, "hits", MORNING)
+    account.clock.forward(minutes=1)
+    [request] = account.tick().requests
+    assert request.path == "/notifications/reactivities/hits"
+    assert request.query["sort"] == "asc"
+    assert request.headers["accept-encoding"] == "identity"
+
+
+def test_a_day_that_ended_is_asked_for_without_a_look_when_the_overlap_is_over(account: Account):
+    publish(account, "hits", MORNING)
+    assert account.obey(account.tick())
+    account.clock.now = datetime(2026, 3, 21, 0, 59, tzinfo=UTC)
+    tick = account.tick()
+    assert tick.runs == []
+    # yesterday and today, of each of the feeds for all notifications; and today's activations
+    assert len(tick.requests) == 2 * 4 + 1 + min(4, len(account.events.notifications))
+    account.clock.forward(minutes=1)
+    tick = account.tick()
+    assert tick.days == [(day(0), day(0))]
+    assert tick.runs[0].tags["np6/why"] == "it has ended since it was fetched"
+    assert account.obey(tick)
+    assert account.deployment.fetched_until("hits", FIRST) == datetime(2026, 3, 21, tzinfo=UTC)
+    account.clock.forward(minutes=1)
+    assert account.tick().runs == []
+
+
+def test_what_is_published_before_midnight_is_fetched_right_after_it(account: Account):
+    publish(account, "hits", MORNING)
+    assert account.obey(account.tick())
+    publish(account, "bounces", datetime(2026, 3, 20, 23, 59, tzinfo=UTC))
+    account.clock.now = datetime(2026, 3, 21, 0, 1, tzinfo=UTC)
+    assert account.tick().days == [(day(0), day(0))]
+
+
+@pytest.mark.parametrize("cursor", ["kept", "lost"])
+def test_a_week_without_the_daemon_is_one_run(account: Account, cursor: str):
+    publish(account, "hits", MORNING)
+    assert account.obey(account.tick())
+    account.clock.forward(days=7)
+    publish(account, "optouts", account.clock() - timedelta(minutes=5))
+    if cursor == "lost":
+        account.cursor = None
+    tick = account.tick()
+    assert tick.days == [(day(0), day(7))]
+    assert tick.runs[0].tags["np6/why"] == (
+        f"{day(0)}: it has ended since it was fetched; {day(1)} to {day(6)}: {ENDED}; {day(7)}: optouts were published"
+    )
+    assert account.obey(tick)
+    for ahead in range(8):
+        assert account.deployment.path("bounces", FIRST + timedelta(days=ahead)).exists()
+    account.clock.forward(minutes=1)
+    assert account.tick().runs == []
+
+
+def test_it_watches_from_the_day_it_is_turned_on_though_nothing_was_fetched_yet(account: Account):
+    assert account.tick().runs == []
+    account.clock.forward(days=2)
+    assert account.tick().days == [(day(0), day(1))]
+
+
+def test_a_year_without_the_daemon_is_no_stampede(account: Account):
+    account.tick()
+    account.clock.forward(days=150)
+    asked: list[tuple[str, str]] = []
+    for _ in range(6):
+        tick = account.tick()
+        assert len(tick.runs) <= 2
+        assert len(tick.requests) <= 8 + 1
+        asked += tick.days
+    spans = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in asked]
+    assert all((last - first).days < 31 for first, last in spans)
+    assert sorted(one for span in spans for one in days(*span)) == days(FIRST, FIRST + timedelta(days=149))
+
+
+def test_a_day_is_not_asked_for_while_it_is_fetched(account: Account, monkeypatch: pytest.MonkeyPatch):
+    publish(account, "hits", MORNING)
+    during: list[Tick] = []
+    day_done = Progress.day_done
+
+    def done(progress: Progress, events: int) -> None:
+        day_done(progress, events)
+        during.append(account.tick())
+
+    monkeypatch.setattr(Progress, "day_done", done)
+    assert account.obey(account.tick())
+    assert [tick.words for tick in during] == [f"Being fetched already: {FIRST}."] * len(KINDS)
+    assert not any(tick.requests for tick in during)
+
+
+def test_a_day_of_a_backfill_is_not_asked_for(account: Account):
+    account.tick()
+    account.clock.forward(days=3)
+    backfill = PartitionBackfill.from_asset_partitions(
+        backfill_id="backfill",
+        asset_graph=account.deployment.definitions.get_repository_def().asset_graph,
+        partition_names=[day(0), day(1)],
+        asset_selection=[dg.AssetKey("hits")],
+        backfill_timestamp=account.clock().timestamp(),
+        tags={},
+        dynamic_partitions_store=account.instance,
+        all_partitions=False,
+        title=None,
+        description=None,
+        run_config=None,
+    )
+    account.instance.add_backfill(backfill)
+    tick = account.tick()
+    assert tick.days == [(day(2), day(2))]
+    account.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+    assert account.tick().days == [(day(0), day(1))]
+
+
+def test_a_failed_run_is_asked_for_again_with_growing_pauses(account: Account):
+    publish(account, "hits", MORNING)
+    account.server.script("/notifications/reactivities/bounces", *["400"] * 3)
+    tries: list[tuple[int, bool]] = []
+    for minute in range(30):
+        tick = account.tick()
+        if tick.runs:
+            tries.append((minute, account.obey(tick)))
+            if len(tries) == 2:
+                words = account.tick().words
+        account.clock.forward(minutes=1)
+    # 1, 4 and 16 minutes after the one before
+    assert tries == [(0, False), (1, False), (5, False), (21, True)]
+    assert words == (
+        f"{FIRST}: asked for 2 times and not there; the runs say why. Asked for again from {FIRST} 12:05 UTC on."
+    )
+
+
+def test_an_api_that_is_down_is_said_and_nothing_is_asked_for(account: Account):
+    publish(account, "hits", MORNING)
+    assert account.obey(account.tick())
+    account.clock.forward(days=2)
+    account.server.always("/", "503")
+    for _ in range(3):
+        tick = account.tick()
+        assert tick.runs == []
+        assert tick.words.startswith("Nothing asked for, as the API does not answer as it should: GET /notifications/")
+        assert len(tick.requests) == 2
+        account.clock.forward(minutes=1)
+    account.server.behave()
+    assert account.tick().days == [(day(0), day(1))]
+
+
+def test_a_bad_key_makes_no_runs(account: Account):
+    account.tick()
+    account.clock.forward(days=2)
+    account.server.always("/", "401")
+    for _ in range(3):
+        tick = account.tick()
+        assert tick.runs == []
+        assert "the API does not know the key; set NP6_API_KEY to a valid key" in tick.words
+        assert len(tick.requests) == 1
+    assert account.server.key not in tick.words + (account.cursor or "")
+
+
+def test_a_notification_that_is_gone_holds_nothing_up(account: Account):
+    account.deployment.materialize("notifications")
+    account.server.always(f"/notifications/{account.events.notifications[0]['id']}/events", "404")
+    account.clock.forward(minutes=1)
+    tick = account.tick()
+    assert "The activations of a notification could not be looked at" in tick.words
+    assert len({request.path for request in tick.requests}) == 4 + min(4, len(account.events.notifications))
+
+
+def test_without_a_key_it_says_what_is_missing(instance: dg.DagsterInstance, tmp_path: Path):
+    definitions = build_definitions(Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)}))
+    with dg.build_sensor_context(
+        instance=instance, definitions=definitions, resources=definitions.resources
+    ) as context:
+        assert definitions.resolve_sensor_def("np6_refresh").evaluate_tick(context).skip_message == NO_KEY
+
+
+def test_a_file_that_was_written_by_a_run_that_died_is_fetched_again(account: Account, tmp_path: Path):
+    publish(account, "hits", MORNING)
+    assert account.obey(account.tick())
+    account.clock.forward(days=1)
+    with dg.DagsterInstance.ephemeral() as other:  # the files are there, and Dagster does not know
+        account.instance, kept = other, account.instance
+        account.deployment.instance = other
+        account.deployment.materialize(list(KINDS), FIRST)
+        account.instance = account.deployment.instance = kept
+        assert account.tick().days == [(day(0), day(0))]
+
+
+def test_days_are_those_of_the_time_zone(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    events = population(52, FIRST, 1, sends_per_day=6)
+    account = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_TIMEZONE="Europe/Paris")
+    account.clock.now = datetime.fromtimestamp(day_bounds(FIRST, "Europe/Paris")[1] / 1000, UTC) - timedelta(minutes=1)
+    assert account.tick().days == [(day(0), day(0))]
+    account.cursor = None
+    account.clock.forward(minutes=2)
+    assert account.tick().runs == []
