@@ -132,6 +132,14 @@ class Account:
         )
         return result.success
 
+    def nightly(self) -> bool:
+        """A tick of `daily_ingest`, and the run that it asks for; whether it succeeded."""
+        self.publish()
+        schedule = self.deployment.definitions.resolve_schedule_def("daily_ingest")
+        context = dg.build_schedule_context(instance=self.instance, scheduled_execution_time=self.clock())
+        [request] = schedule.evaluate_tick(context).run_requests or []
+        return self.run("daily_ingest", request)
+
     def follow(self) -> list[date]:
         """A tick of `rates_follow`, and the run that it asks for."""
         result = dg.evaluate_automation_conditions(self.deployment.definitions, self.instance, cursor=self.rates_cursor)

@@ -1,0 +1,87 @@
+"""Days go by: sensor, schedule and automation together, with faults; it ends as one clean backfill does."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets_tests.refresh.account import Account
+from np6_assets_tests.support.deployment import Deployment, days, files
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.rude_server import RudeServer
+
+ZONE = "Europe/Paris"
+FIRST = date(2026, 3, 28)  # the next day has 23 hours in Paris
+LAST = date(2026, 4, 6)
+WINDOW = 2
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=3) as running:
+        yield running
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def test_ten_days_with_faults_end_as_one_clean_backfill(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    events = population(61, FIRST, 10, ZONE, window_days=WINDOW, sends_per_day=6)
+    settings = {"NP6_TIMEZONE": ZONE, "NP6_WINDOW_DAYS": str(WINDOW), "NP6_START_DATE": "2026-03-20"}
+    account = Account.made(
+        tmp_path / "alone", server, instance, datetime(2026, 3, 28, 10, tzinfo=UTC), events, **settings
+    )
+    # of each feed some events come late: by less than the overlap
+    account.late = {one["id"]: timedelta(minutes=50) for kind in KINDS for one in events.feed(kind)[::4]}
+
+    def at(day: int, hour: int, minute: int = 0) -> list[str]:
+        """A tick of each sensor then, and what it asks for, done: the days, first and last of each run."""
+        account.clock.now = datetime(2026, 3, 28, hour, minute, tzinfo=UTC) + timedelta(days=day)
+        tick = account.tick()
+        assert len(tick.requests) <= 2 * 4 + 4 + 1
+        account.obey(tick)
+        account.follow()
+        return [f"{first[8:]}-{last[8:]}" for first, last in tick.days]
+
+    # a run that fails at one of the feeds is asked for again
+    server.script("/notifications/reactivities/impressions", "401")
+    assert at(0, 10) == ["28-28"]
+    assert at(0, 10, 2) == ["28-28"]
+    assert at(0, 21) == ["28-28"]
+    # the API is down as the day ends, at 23:00 in UTC
+    server.always("/", "503")
+    assert at(0, 23, 30) == at(1, 3) == []
+    server.behave()
+    assert at(1, 12) == ["28-29"]
+    # the daemon is stopped for a week, and the cursor is lost
+    account.cursor = None
+    assert at(8, 12) == ["29-05"]
+    assert at(8, 12, 1) == []
+    # at night the last days again, in full
+    account.clock.now = datetime(2026, 4, 6, 1, 30, tzinfo=UTC)
+    account.nightly()
+    account.follow()
+    assert at(10, 6) == ["06-07"]
+    assert account.runs == 7
+
+    server.serve(events)
+    with dg.DagsterInstance.ephemeral() as other:
+        clean = Deployment(tmp_path / "clean", server, other, account.clock, **settings)
+        clean.materialize(list(KINDS), FIRST, LAST)
+        clean.materialize("reactivity_rates", FIRST - timedelta(days=WINDOW), LAST - timedelta(days=WINDOW))
+    expected, found = files(clean.data), files(account.deployment.data)
+    assert len(expected) == 5 * 10 + 10
+    assert {name: found.get(name) for name in expected} == expected
+    # the final ones are final, and nothing is left to do
+    final = [day for day in days(FIRST, LAST) if all(row["is_final"] for row in account.deployment.rates(day))]
+    assert final == days(FIRST, LAST - timedelta(days=WINDOW))
+    before = account.rates_runs
+    assert at(10, 6, 1) == []
+    assert account.rates_runs == before
