@@ -69,7 +69,7 @@ def test_all_of_them_set():
 def test_empty_and_blank_are_not_set():
     names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
     names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "BACKFILL_DAYS_PER_RUN")
-    names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "REFRESH_SECONDS", "TRAILING_DAYS")
+    names += ("REFRESH_SECONDS", "TRAILING_DAYS")
     for blank in ("", "  ", "\n"):
         assert read(**{f"NP6_{name}": blank for name in names}) == read()
 

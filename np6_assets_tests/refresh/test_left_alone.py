@@ -35,6 +35,8 @@ def test_ten_days_with_faults_end_as_one_clean_backfill(
 ):
     events = population(61, FIRST, 10, ZONE, window_days=WINDOW, sends_per_day=6)
     settings = {"NP6_TIMEZONE": ZONE, "NP6_WINDOW_DAYS": str(WINDOW), "NP6_START_DATE": "2026-03-20"}
+    # what cuts a backfill into runs has no say here
+    settings["NP6_BACKFILL_DAYS_PER_RUN"] = "2"
     account = Account.made(
         tmp_path / "alone", server, instance, datetime(2026, 3, 28, 10, tzinfo=UTC), events, **settings
     )
