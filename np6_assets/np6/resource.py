@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -12,7 +13,9 @@ from np6_assets.np6.client import NP6Client, Retry
 from np6_assets.np6.errors import NP6Error, PermanentError
 from np6_assets.settings import NO_KEY, SANDBOX
 
-_LOOK_SECONDS = 5.0
+# Of a tick of a sensor: Dagster gives it a minute in all.
+_LOOK_SECONDS = 8.0
+_LOOK_RETRY = Retry(retries=3, longest_wait=3.0)
 
 
 class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
@@ -70,7 +73,8 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     @contextmanager
     def looking(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
         """A client for a short look, such as a sensor's: it gives up after seconds. Its errors are the client's own."""
-        with self._client(httpx.Timeout(_LOOK_SECONDS), Retry(1, min(self.backoff, 1.0), _LOOK_SECONDS), log) as client:
+        retry = replace(_LOOK_RETRY, backoff=min(self.backoff, _LOOK_RETRY.backoff))
+        with self._client(httpx.Timeout(min(self.read_timeout, _LOOK_SECONDS)), retry, log) as client:
             yield client
 
     @contextmanager

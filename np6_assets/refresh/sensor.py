@@ -4,8 +4,9 @@ What belongs here: the looking, which needs Dagster's records, the files and the
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from time import monotonic
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -31,6 +32,9 @@ NOTIFICATIONS_PER_TICK = 4
 
 DAYS_PROBED = 2
 """Today, and yesterday as long as it cannot be closed."""
+
+SECONDS_OF_PROBING = 15.0
+"""After which no other feed is looked at in the tick: Dagster gives a tick a minute."""
 
 BACKFILLS = 20
 """How many of the newest backfills are looked at for days that they are about to fetch."""
@@ -63,14 +67,14 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
     return sensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Probed:
-    """What the probes found: by day, the asset with something new; and in words what went wrong."""
+    """What the probes found: by day, the asset with something new; how many answered; in words, what went wrong."""
 
-    new: Mapping[str, str]
     last_probed: int
+    new: dict[str, str] = field(default_factory=dict)
+    answers: int = 0
     trouble: str = ""
-    is_down: bool = False
 
 
 class _Tick:
@@ -108,14 +112,14 @@ class _Tick:
             np6, [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:], memory.last_probed
         )
         memory = replace(memory, last_probed=probed.last_probed)
-        if probed.is_down:
+        if probed.trouble and not probed.answers:
             return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.trouble}")
         reasons = {one.day.key: _why_ended(one) for one in ended}
         reasons |= {one.day.key: "what it was asked for last is not all there" for one in failed}
         reasons |= {day: f"{asset} were published" for day, asset in probed.new.items()}
         made = news.asks(reasons, runs)
         memory = news.asked(memory, made, stored, self._now)
-        rest = [probed.trouble] if probed.trouble else []
+        rest = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
         if not reasons and not under_way and not held:
             rest.append("Nothing new was published, and every day that has ended is closed.")
         return self._said(memory, news.words(made, reasons, under_way, held, " ".join(rest)), made)
@@ -185,37 +189,41 @@ class _Tick:
 
     def _probed(self, np6: NP6Resource, days: list[news.Stored], last_probed: int) -> _Probed:
         """Ask the API whether anything of these days was published since they were fetched: few bytes a feed."""
+        probed = _Probed(last_probed=last_probed)
         if not days:
-            return _Probed({}, last_probed)
-        new: dict[str, str] = {}
-        feeds = [kind for kind in KINDS if not kind.per_notification]
+            return probed
+        ends = monotonic() + SECONDS_OF_PROBING
         try:
             with np6.looking(self._log.warning) as client:
-                for kind in feeds:
-                    for one in days:
-                        if one.day.key not in new and self._has_news(client, kind, kind.path, one):
-                            new[one.day.key] = kind.asset
-                return self._probe_notifications(client, days[-1], new, last_probed)
+                for kind, path, one in self._probes(client, days, probed):
+                    if monotonic() > ends:
+                        probed.trouble = "the API is slow"
+                        break
+                    if self._has_news(client, kind, path, one):
+                        probed.new[one.day.key] = kind.asset
+                    probed.answers += 1
         except NP6Error as error:
-            return _Probed({}, last_probed, str(error), is_down=True)
+            probed.trouble = str(error)
+        return probed
 
-    def _probe_notifications(
-        self, client: NP6Client, one: news.Stored, new: dict[str, str], last_probed: int
-    ) -> _Probed:
-        """The same for the feeds of some notifications, in turn, where nothing else is new."""
-        trouble = ""
-        if one.day.key in new:
-            return _Probed(new, last_probed)
-        turn = self._turn(client, last_probed)
+    def _probes(
+        self, client: NP6Client, days: list[news.Stored], probed: _Probed
+    ) -> Iterator[tuple[EventKind, str, news.Stored]]:
+        """The feeds to look at: those for all notifications, then, of the newest day, those of some notifications.
+
+        None for a day of which something new is known, as all of it is fetched then.
+        """
         for kind in KINDS:
-            for id_ in turn if kind.per_notification else ():
-                last_probed = id_
-                try:
-                    if self._has_news(client, kind, kind.path.format(id=id_), one):
-                        return _Probed({**new, one.day.key: kind.asset}, last_probed)
-                except NP6Error as error:  # one notification's feed, where the others answer: said, and passed over
-                    trouble = f"The {kind.asset} of a notification could not be looked at: {error}."
-        return _Probed(new, last_probed, trouble)
+            for one in days if not kind.per_notification else ():
+                if one.day.key not in probed.new:
+                    yield kind, kind.path, one
+        if days[-1].day.key not in probed.new:
+            turn = self._turn(client, probed.last_probed)
+            for kind in KINDS:
+                for id_ in turn if kind.per_notification else ():
+                    if days[-1].day.key not in probed.new:
+                        probed.last_probed = id_
+                        yield kind, kind.path.format(id=id_), days[-1]
 
     def _turn(self, client: NP6Client, last_probed: int) -> list[int]:
         """The notifications whose turn it is: of those in the asset `notifications`, or else of the account's."""

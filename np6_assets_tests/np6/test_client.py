@@ -718,3 +718,49 @@ def test_a_large_answer_goes_through_files_and_not_through_memory(tmp_path, monk
     assert len(sink.sizes) >= 15
     assert peak < 12 * 2**20  # a part as JSON values is most of it; the answer is twice as much as text alone
     assert list(spools.iterdir()) == []
+
+
+# --- a look --------------------------------------------------------------------------------------------------------
+
+
+def window(days: int = 1) -> Request:
+    return Request(HITS, "reactivityStart", "reactivityEnd", START, START + days * DAY_MS)
+
+
+@pytest.mark.parametrize("act", [None, *RATE_LIMITS, *SERVER_ERRORS, *BROKEN, *CUT, *INCOMPLETE, *ODD_BUT_WHOLE])
+def test_a_look_tells_whether_there_are_events(act: str | None):
+    for account, expected in ((ACCOUNT, True), (Population(), False)):
+        with RudeServer(account, seed=3) as server, closing(NP6Client(server.url, server.key, retry=HASTE)) as client:
+            server.script(HITS, *[Act(act, wait=0)] * 2 if act else [])
+            assert client.has_events(window()) is expected
+
+
+def test_a_look_reads_little_of_a_large_answer():
+    long = "x" * 2000
+    many = Population(hits=[event("hits", id=str(n), timestamp=START + n, link_label=long) for n in range(3000)])
+    with (
+        RudeServer(many, seed=3, transports=["chunked"]) as server,
+        closing(NP6Client(server.url, server.key, retry=HASTE)) as client,
+    ):
+        assert client.has_events(window())
+        assert client.traffic.requests == 1
+    [request] = server.requests
+    assert request.client_left
+    assert request.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("status", PERMANENT)
+def test_a_look_that_is_refused_says_why_at_once(status: str):
+    with RudeServer(ACCOUNT) as server, closing(NP6Client(server.url, server.key, retry=HASTE)) as client:
+        server.always(HITS, status)
+        with pytest.raises(PermanentError, match=status):
+            client.has_events(window())
+        assert client.traffic.requests == 1
+
+
+def test_a_look_gives_up():
+    with RudeServer(ACCOUNT) as server, closing(NP6Client(server.url, server.key, retry=HASTE)) as client:
+        server.always(HITS, "503")
+        with pytest.raises(RetriesUsedUpError, match="503"):
+            client.has_events(window())
+        assert client.traffic.requests == 1 + HASTE.retries

@@ -236,7 +236,7 @@ def test_an_api_that_is_down_is_said_and_nothing_is_asked_for(account: Account):
         tick = account.tick()
         assert tick.runs == []
         assert tick.words.startswith("Nothing asked for, as the API does not answer as it should: GET /notifications/")
-        assert len(tick.requests) == 2
+        assert len(tick.requests) == 4  # of one feed
         account.clock.forward(minutes=1)
     account.server.behave()
     assert account.tick().days == [(day(0), day(1))]
@@ -254,13 +254,32 @@ def test_a_bad_key_makes_no_runs(account: Account):
     assert account.server.key not in tick.words + (account.cursor or "")
 
 
-def test_a_notification_that_is_gone_holds_nothing_up(account: Account):
+def test_a_feed_that_does_not_answer_holds_up_nothing_but_its_own_news(account: Account):
+    account.tick()
     account.deployment.materialize("notifications")
-    account.server.always(f"/notifications/{account.events.notifications[0]['id']}/events", "404")
-    account.clock.forward(minutes=1)
-    tick = account.tick()
-    assert "The activations of a notification could not be looked at" in tick.words
-    assert len({request.path for request in tick.requests}) == 4 + min(4, len(account.events.notifications))
+    account.clock.forward(days=2)
+    publish(account, "hits", account.clock() - timedelta(minutes=1))
+    notification = account.events.notifications[0]["id"]
+    for path in ("/notifications/reactivities/bounces", f"/notifications/{notification}/events/activations"):
+        account.server.behave()
+        account.server.always(path, "404")
+        tick = account.tick()
+        assert tick.days == [(day(0), day(2))]
+        account.cursor = json.dumps({"closed_through": day(-1)})
+        account.events.hits.clear()
+        tick = account.tick()
+        assert tick.days == [(day(0), day(1))]
+        assert f"Not all could be looked at: GET {path} answered 404" in json.loads(account.cursor or "")["said"]
+        account.cursor = json.dumps({"closed_through": day(-1)})
+        publish(account, "hits", account.clock() - timedelta(minutes=1))
+
+
+def test_an_api_that_often_fails_is_looked_at_all_the_same(account: Account):
+    account.server.fail(0.33, seed=2, wait=0)
+    for _ in range(5):
+        account.clock.forward(minutes=1)
+        tick = account.tick()
+        assert tick.words == "Nothing new was published, and every day that has ended is closed."
 
 
 def test_without_a_key_it_says_what_is_missing(instance: dg.DagsterInstance, tmp_path: Path):
