@@ -94,7 +94,7 @@ class Memory:
             for day in (memory.closed_through or "2000-01-01", *memory.still_open):
                 date.fromisoformat(day)
             for one in tries.values():
-                _ = one.next_at
+                _ = one.next_at - datetime.max.replace(tzinfo=UTC)  # a time without its zone is none of this sensor's
             return memory
         except (ValueError, TypeError, AttributeError):
             return cls()

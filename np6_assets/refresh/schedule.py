@@ -17,6 +17,8 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
     """The schedule. It does not run until it is turned on: it spends the account's rate limit."""
 
     def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if settings.missing is not None:
+            return dg.SkipReason(settings.missing)
         yesterday = context.scheduled_execution_time.date() - timedelta(days=1)
         if yesterday < settings.start_date:
             return dg.SkipReason(f"{yesterday} is before NP6_START_DATE, which is {settings.start_date}.")

@@ -141,6 +141,7 @@ def test_the_memory_is_json_that_a_person_can_read():
     [
         *(None, "", "0", "[]", "{", '"text"', '{"other": 1}', '{"closed_through": "soon"}', '{"still_open": 3}'),
         *('{"tries": {"2026-03-30": {}}}', '{"tries": {"2026-03-30": {"times": 1, "at": "x", "progress": ""}}}'),
+        '{"tries": {"2026-03-30": {"times": 1, "at": "2026-03-30T12:00:00", "progress": ""}}}',
     ],
 )
 def test_a_cursor_that_is_not_of_this_sensor_is_as_none(cursor: str | None):

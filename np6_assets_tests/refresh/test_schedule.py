@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from np6_assets.definitions import build_definitions
-from np6_assets.settings import Settings
+from np6_assets.settings import NO_KEY, Settings
 from np6_assets_tests.refresh.account import Account
 from np6_assets_tests.support.events import population
 from np6_assets_tests.support.oracle import day_bounds
@@ -26,7 +26,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def evaluated(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment: str) -> Any:
-    settings = Settings.from_environment({"NP6_TIMEZONE": "Europe/Paris", **environment})
+    settings = Settings.from_environment({"NP6_TIMEZONE": "Europe/Paris", "NP6_API_KEY": "any", **environment})
     definitions = build_definitions(settings)
     context = dg.build_schedule_context(
         instance=instance, scheduled_execution_time=at, repository_def=definitions.get_repository_def()
@@ -61,6 +61,10 @@ def test_nothing_is_asked_for_before_the_start_date(instance: dg.DagsterInstance
     tick = evaluated(instance, NP6_START_DATE="2026-03-24")
     assert not tick.run_requests
     assert tick.skip_message == "2026-03-23 is before NP6_START_DATE, which is 2026-03-24."
+
+
+def test_without_a_key_it_says_what_is_missing(instance: dg.DagsterInstance):
+    assert evaluated(instance, NP6_API_KEY="").skip_message == NO_KEY
 
 
 def test_the_days_are_those_of_the_time_zone(instance: dg.DagsterInstance):
