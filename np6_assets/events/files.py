@@ -26,9 +26,13 @@ MADE_WITH = b"np6.made_with"
 
 @dataclass(frozen=True)
 class Stored:
-    """What a day's file says of itself; `fetched_until` is None in a file that another program wrote."""
+    """What a day's file says of itself; `fetched_until` is None in a file that another program wrote.
+
+    `last_event` is when the last of its events happened; None where there is none.
+    """
 
     rows: int
+    last_event: datetime | None
     fetched_until: datetime | None
     made_with: str
 
@@ -52,6 +56,7 @@ class EventFiles:
         until = said.get(FETCHED_UNTIL)
         return Stored(
             footer.num_rows,
+            parquet.greatest(footer, "event_time"),
             None if until is None else datetime.fromisoformat(until.decode()),
             said.get(MADE_WITH, b"").decode(),
         )

@@ -53,7 +53,9 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             "Today is asked for when something new was published. A day that has ended is asked for when it ended "
             f"more than {round(settings.refresh_overlap.total_seconds() / 60)} minutes ago and is not closed, however "
             "long nothing ran. All event assets of a day, and days that follow one another, in one run. A day whose "
-            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Each tick says what it "
+            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Once an hour the "
+            f"{settings.trailing_days} days before are looked at for events that were published after they were "
+            "closed. Each tick says what it "
             f"did, and the tag {jobs.WHY_TAG} of a run says why it was asked for."
         ),
     )
@@ -69,10 +71,15 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
 
 @dataclass
 class _Probed:
-    """What the probes found: by day, the asset with something new; how many answered; in words, what went wrong."""
+    """What the probes found.
+
+    `new`: by day, the asset with something new; `late`: by closed day, the event after which there is something new;
+    `answers`: how many answered; `trouble`: in words, what went wrong.
+    """
 
     last_probed: int
     new: dict[str, str] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
     answers: int = 0
     trouble: str = ""
 
@@ -108,15 +115,22 @@ class _Tick:
         free = [one for one in missing if one.day.key not in under_way and one.day.key not in held]
         ended = [one for one in free if news.can_be_closed(one.day, self._now, overlap)]
         failed = [one for one in free if one not in ended and one.day.key in memory.tries]
-        probed = self._probed(
-            np6, [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:], memory.last_probed
-        )
+        open_days = [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:]
+        closed_days = self._closed_days(memory, fetching)
+        probed = self._probed(np6, open_days, closed_days, memory)
         memory = replace(memory, last_probed=probed.last_probed)
+        if closed_days and not probed.trouble:
+            keys = {one.day.key for one in closed_days}
+            late = {day: after for day, after in memory.late.items() if day in keys}
+            memory = replace(memory, looked_late_at=self._now.isoformat(), late=late | probed.late)
         if probed.trouble and not probed.answers:
             return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.trouble}")
         reasons = {one.day.key: _why_ended(one) for one in ended}
         reasons |= {one.day.key: "what it was asked for last is not all there" for one in failed}
-        reasons |= {day: f"{asset} were published" for day, asset in probed.new.items()}
+        reasons |= {
+            day: f"{asset} were published" + (" after it was closed" if day in probed.late else "")
+            for day, asset in probed.new.items()
+        }
         made = news.asks(reasons, runs)
         memory = news.asked(memory, made, stored, self._now)
         rest = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
@@ -187,43 +201,66 @@ class _Tick:
                     days -= set(done.get_partition_keys() if done else ())
         return days
 
-    def _probed(self, np6: NP6Resource, days: list[news.Stored], last_probed: int) -> _Probed:
+    def _closed_days(self, memory: news.Memory, fetching: set[str]) -> list[news.Stored]:
+        """The closed days of which it is time to look whether anything was published late."""
+        if not memory.may_look_late(self._now):
+            return []
+        first = max(self._today - timedelta(days=self._settings.trailing_days), self._settings.start_date)
+        days = (first + timedelta(days=ahead) for ahead in range((self._today - first).days))
+        stored = (self._stored(day) for day in days if str(day) not in fetching)
+        return [one for one in stored if one.is_closed]
+
+    def _probed(
+        self, np6: NP6Resource, open_days: list[news.Stored], closed_days: list[news.Stored], memory: news.Memory
+    ) -> _Probed:
         """Ask the API whether anything of these days was published since they were fetched: few bytes a feed."""
-        probed = _Probed(last_probed=last_probed)
-        if not days:
+        probed = _Probed(memory.last_probed)
+        if not open_days and not closed_days:
             return probed
         ends = monotonic() + SECONDS_OF_PROBING
         try:
             with np6.looking(self._log.warning) as client:
-                for kind, path, one in self._probes(client, days, probed):
+                for kind, path, one in self._probes(client, open_days, closed_days, probed):
                     if monotonic() > ends:
                         probed.trouble = "the API is slow"
                         break
-                    if self._has_news(client, kind, path, one):
-                        probed.new[one.day.key] = kind.asset
+                    after = self._last_event(kind, one) if one in closed_days else one.until[kind.asset]
+                    if self._has_news(client, kind, path, one.day, after):
+                        self._note(kind, one, after, memory, probed)
                     probed.answers += 1
         except NP6Error as error:
             probed.trouble = str(error)
         return probed
 
+    def _note(
+        self, kind: EventKind, one: news.Stored, after: datetime | None, memory: news.Memory, probed: _Probed
+    ) -> None:
+        """Note news of a day; of a closed one only what was not asked for already."""
+        if one.is_closed:
+            what = f"{kind.asset} after {after.isoformat() if after else 'its start'}"
+            if memory.late.get(one.day.key) == what:
+                return
+            probed.late[one.day.key] = what
+        probed.new[one.day.key] = kind.asset
+
     def _probes(
-        self, client: NP6Client, days: list[news.Stored], probed: _Probed
+        self, client: NP6Client, open_days: list[news.Stored], closed_days: list[news.Stored], probed: _Probed
     ) -> Iterator[tuple[EventKind, str, news.Stored]]:
         """The feeds to look at: those for all notifications, then, of the newest day, those of some notifications.
 
         None for a day of which something new is known, as all of it is fetched then.
         """
         for kind in KINDS:
-            for one in days if not kind.per_notification else ():
+            for one in [*closed_days, *open_days] if not kind.per_notification else ():
                 if one.day.key not in probed.new:
                     yield kind, kind.path, one
-        if days[-1].day.key not in probed.new:
+        if open_days and open_days[-1].day.key not in probed.new:
             turn = self._turn(client, probed.last_probed)
             for kind in KINDS:
                 for id_ in turn if kind.per_notification else ():
-                    if days[-1].day.key not in probed.new:
+                    if open_days[-1].day.key not in probed.new:
                         probed.last_probed = id_
-                        yield kind, kind.path.format(id=id_), days[-1]
+                        yield kind, kind.path.format(id=id_), open_days[-1]
 
     def _turn(self, client: NP6Client, last_probed: int) -> list[int]:
         """The notifications whose turn it is: of those in the asset `notifications`, or else of the account's."""
@@ -236,9 +273,15 @@ class _Tick:
         later = [id_ for id_ in ids if id_ > last_probed]
         return (later + ids[: len(ids) - len(later)])[:NOTIFICATIONS_PER_TICK]
 
-    def _has_news(self, client: NP6Client, kind: EventKind, path: str, one: news.Stored) -> bool:
-        start = max(one.until[kind.asset] or one.day.start, one.day.start)
-        end = min(one.day.end, self._now)
+    def _last_event(self, kind: EventKind, one: news.Stored) -> datetime | None:
+        """Just after the last event of a day that is there; None where it has none."""
+        stored = EventFiles(self._folder, kind, self._settings).stored(one.day)
+        last = stored.last_event if stored is not None else None
+        return None if last is None else last + timedelta(milliseconds=1)
+
+    def _has_news(self, client: NP6Client, kind: EventKind, path: str, day: Day, after: datetime | None) -> bool:
+        start = max(after or day.start, day.start)
+        end = min(day.end, self._now)
         if start >= end:
             return False
         window = milliseconds(start), milliseconds(end)

@@ -164,6 +164,13 @@ def footer(folder: Folder, relative: str) -> pq.FileMetaData:
         return pq.read_metadata(file)
 
 
+def greatest(footer: pq.FileMetaData, column: str) -> Any:
+    """The greatest value of a column, as the file's statistics have it; None where there is none."""
+    place = footer.schema.names.index(column)
+    groups = (footer.row_group(number).column(place).statistics for number in range(footer.num_row_groups))
+    return max((one.max for one in groups if one is not None and one.has_min_max), default=None)
+
+
 def tables(folder: Folder, relative: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Some columns of a file, in tables of some thousand rows."""
     with folder.open(relative) as file:

@@ -309,3 +309,49 @@ def test_days_are_those_of_the_time_zone(server: RudeServer, instance: dg.Dagste
     account.cursor = None
     account.clock.forward(minutes=2)
     assert account.tick().runs == []
+
+
+def test_what_is_published_after_its_day_was_closed_is_asked_for_once(account: Account):
+    for hour in (3, 5):
+        publish(account, "hits", NOON + timedelta(hours=hour))
+    late = account.events.hits[-1]
+    publish(account, "bounces", NOON + timedelta(hours=4))
+    # one event comes two hours, and all bounces half a day after the day was closed
+    account.late = {late["id"]: timedelta(hours=11), account.events.bounces[0]["id"]: timedelta(hours=20)}
+    account.deployment.materialize(list(KINDS), FIRST)
+    account.clock.now = NOON + timedelta(hours=14)
+    tick = account.tick()
+    assert tick.days == [(day(0), day(0))]
+    account.obey(tick)
+    assert len(account.deployment.rows("hits", FIRST)) == 1
+
+    asked = {}
+    for minute in range(0, 24 * 60, 20):
+        account.clock.now = NOON + timedelta(hours=14, minutes=1 + minute)
+        tick = account.tick()
+        assert len(tick.requests) <= 4 * (2 + 3) + 4 + 1
+        for ask, why in zip(tick.days, [run.tags["np6/why"] for run in tick.runs], strict=True):
+            if ask == (day(0), day(0)):
+                asked[minute // 60] = why
+        account.obey(tick)
+    assert list(asked.values()) == [
+        "hits were published after it was closed",
+        "bounces were published after it was closed",
+    ]
+    account.deployment.assert_holds(account.events, ["hits", "bounces"], FIRST, FIRST)
+
+
+def test_what_is_late_and_goes_to_quarantine_is_asked_for_once(account: Account):
+    account.deployment.materialize(list(KINDS), FIRST)
+    account.clock.now = NOON + timedelta(hours=14)
+    account.obey(account.tick())
+    publish(account, "hits", NOON + timedelta(hours=4))
+    account.events.hits[0]["source"]["detail"]["activation"]["id"] = None
+    asked = []
+    for hour in range(1, 6):
+        account.clock.now = NOON + timedelta(hours=14 + hour, minutes=1)
+        tick = account.tick()
+        asked += [ask for ask in tick.days if ask == (day(0), day(0))]
+        account.obey(tick)
+    assert asked == [(day(0), day(0))]
+    assert len(account.deployment.quarantined("hits", FIRST)) == 1
