@@ -12,9 +12,12 @@ import dagster as dg
 import pyarrow as pa
 
 from np6_assets.events.assets import event_asset, notifications_asset
+from np6_assets.events.checks import event_checks
 from np6_assets.events.kinds import KINDS
+from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.rates.assets import rates_asset
+from np6_assets.rates.checks import rates_checks
 from np6_assets.refresh import jobs
 from np6_assets.refresh.automation import rates_sensor
 from np6_assets.refresh.schedule import daily_ingest
@@ -33,6 +36,8 @@ if hasattr(libc := ctypes.CDLL(None), "mallopt"):
 warnings.filterwarnings(
     "ignore", r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`", dg.BetaWarning
 )
+# A preview, and needed: a check is of a partition.
+warnings.filterwarnings("ignore", r"Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 
 def _utc_now() -> datetime:
@@ -42,15 +47,21 @@ def _utc_now() -> datetime:
 def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now) -> dg.Definitions:
     """The definitions of one deployment. `now` tells the time, as an aware datetime."""
     store = ParquetStore(data_dir=settings.data_dir)
+    freshness = freshness_checks(settings, now)
     return dg.Definitions(
         assets=[
             *(event_asset(kind, settings, now) for kind in KINDS),
             notifications_asset(settings),
             rates_asset(settings),
         ],
+        asset_checks=[
+            *(event_checks(kind, settings) for kind in KINDS),
+            rates_checks(settings),
+            freshness,
+        ],
         jobs=jobs.JOBS,
         sensors=[np6_refresh(settings, now), rates_sensor()],
-        schedules=[daily_ingest(settings)],
+        schedules=[daily_ingest(settings), freshness_schedule(freshness, settings)],
         resources={
             "np6": NP6Resource(
                 base_url=settings.base_url,

@@ -154,7 +154,7 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
 
     definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"demo": to_display}))
     job = definitions.resolve_implicit_global_asset_job_def()
-    display.expect(len(job.nodes))
+    display.expect(len(definitions.resolve_all_asset_keys()))
     try:
         with _instance(home) as instance:
             job.execute_in_process(
@@ -230,7 +230,7 @@ class _Display(logging.Handler):
             case "ASSET_MATERIALIZATION":
                 rows = event.step_materialization_data.materialization.metadata["dagster/partition_row_count"]
                 self._rows[asset] += int(str(rows.value))
-            case "STEP_SUCCESS":
+            case "STEP_SUCCESS" if asset in self._rows:  # and not the checks'
                 seconds = event.step_success_data.duration_ms / 1000
                 self._console.print(f"  {asset:<16} {self._rows[asset]:>9,} rows {seconds:>6.1f} s")
                 self._progress.advance(self._task)

@@ -45,6 +45,7 @@ class Settings:
     backfill_days_per_run: int | None
     refresh_interval: timedelta
     trailing_days: int
+    fresh_by_hour: int
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -73,6 +74,7 @@ class Settings:
             refresh_overlap=timedelta(minutes=read("NP6_REFRESH_OVERLAP_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
             refresh_interval=timedelta(seconds=read("NP6_REFRESH_SECONDS", "60", _whole_number(30, 24 * 3600))),
             trailing_days=read("NP6_TRAILING_DAYS", "3", _whole_number(0, 60)),
+            fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
         )
 
     @property

@@ -38,6 +38,7 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
             for asset in assets_of(definitions)
             for spec in asset.specs
         },
+        "checks": describe_checks(definitions),
         "jobs": {job.name: str(job.selection) for job in jobs.JOBS},
         "sensors": {
             sensor.name: {
@@ -60,6 +61,19 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
             for name, resource in sorted((definitions.resources or {}).items())
         },
     }
+
+
+def describe_checks(definitions: dg.Definitions) -> dict[str, Any]:
+    """Of each check its description, whether it stops what is downstream, and whether it is of a partition."""
+    found: dict[str, dict[str, Any]] = {}
+    for checks in definitions.asset_checks or ():
+        for spec in checks.check_specs:
+            found.setdefault(spec.key.asset_key.to_user_string(), {})[spec.name] = {
+                "blocking": spec.blocking,
+                "partitions": str(spec.partitions_def) if spec.partitions_def else None,
+                "description": spec.description,
+            }
+    return found
 
 
 def describe_asset(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dict[str, Any]:
@@ -121,6 +135,9 @@ def test_everything_is_described(definitions: dg.Definitions):
             assert spec.description, spec.key
             for column in columns_of(spec):
                 assert column.description, (spec.key, column.name)
+    for checks in definitions.asset_checks or ():
+        for check in checks.check_specs:
+            assert check.description, check.key
     for one in (*(definitions.jobs or ()), *(definitions.sensors or ()), *(definitions.schedules or ())):
         assert one.description, one.name
     for name, resource in (definitions.resources or {}).items():

@@ -32,6 +32,7 @@ def test_the_defaults():
         backfill_days_per_run=None,
         refresh_interval=timedelta(minutes=1),
         trailing_days=3,
+        fresh_by_hour=8,
     )
 
 
@@ -50,6 +51,7 @@ def test_all_of_them_set():
         NP6_BACKFILL_DAYS_PER_RUN="31",
         NP6_REFRESH_SECONDS="300",
         NP6_TRAILING_DAYS="0",
+        NP6_FRESH_BY_HOUR="0",
     ) == Settings(
         base_url="http://127.0.0.1:8001/np6",
         has_api_key=True,
@@ -63,13 +65,14 @@ def test_all_of_them_set():
         backfill_days_per_run=31,
         refresh_interval=timedelta(minutes=5),
         trailing_days=0,
+        fresh_by_hour=0,
     )
 
 
 def test_empty_and_blank_are_not_set():
     names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
     names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "BACKFILL_DAYS_PER_RUN")
-    names += ("REFRESH_SECONDS", "TRAILING_DAYS")
+    names += ("REFRESH_SECONDS", "TRAILING_DAYS", "FRESH_BY_HOUR")
     for blank in ("", "  ", "\n"):
         assert read(**{f"NP6_{name}": blank for name in names}) == read()
 
@@ -143,6 +146,7 @@ WRONG = [
     *(("NP6_BACKFILL_DAYS_PER_RUN", value) for value in ("-1", "3661", "a month")),
     *(("NP6_REFRESH_SECONDS", value) for value in ("0", "29", "86401", "1m")),
     *(("NP6_TRAILING_DAYS", value) for value in ("-1", "61", "three")),
+    *(("NP6_FRESH_BY_HOUR", value) for value in ("-1", "24", "08:00")),
     *(("NP6_CONTACT_DATA", value) for value in ("Drop", "none", "hash", "keep,drop")),
 ]
 

@@ -95,6 +95,11 @@ class EventFiles:
         rows = pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))
         return parquet.write(self._folder, self._quarantine(day.day), rows).rows
 
+    def quarantined(self, day: Day) -> int:
+        """How many of the day's events are in quarantine."""
+        file = self._quarantine(day)
+        return parquet.footer(self._folder, file).num_rows if self._folder.exists(file) else 0
+
     def remove_quarantine(self, day: Day) -> None:
         """Remove what an earlier fetch of the day put there."""
         self._folder.remove(self._quarantine(day))

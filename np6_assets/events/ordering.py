@@ -56,7 +56,7 @@ class Ordering:
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._runs: list[_Run] = []
-        self._ledger = _Ledger()
+        self._ledger = Ledger()
         self._is_complete = False
         self._is_closed = False
         self._changed = threading.Condition()
@@ -347,30 +347,43 @@ class _Head:
         return taken
 
 
-class _Ledger:
-    """The hash of every identity with its time, to find identities that come with several times."""
+class Ledger:
+    """The hash of every identity with its time, to find identities that come with several times.
+
+    Holds any number of them in bounded memory. Where every row has a time of its own, these are all that are repeated.
+    """
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=2**20, prefix="np6-")  # noqa: SIM115
 
     def add(self, hashes: npt.NDArray[np.uint64], times: Times) -> None:
+        """Take pairs."""
         self._file.write(np.column_stack([hashes.view(np.int64), times]).tobytes())
 
-    def absorb(self, other: _Ledger) -> None:
+    def absorb(self, other: Ledger) -> None:
+        """Take over all pairs of another one."""
         for pairs in other._blocks():
             self._file.write(pairs.tobytes())
         other.close()
 
     def ambiguous(self) -> npt.NDArray[np.uint64]:
         """The hashes that stand with more than one time."""
-        rows = self._file.seek(0, 2) // 16
-        passes = -(-rows // _ROWS_PER_PASS)
-        found = [self._ambiguous_of(share, passes) for share in range(passes)]
+        found = [self._ambiguous_of(pairs) for pairs in self._shares()]
         return np.concatenate(found) if found else np.empty(0, np.uint64)
 
-    def _ambiguous_of(self, share: int, shares: int) -> npt.NDArray[np.uint64]:
-        chosen = [pairs[pairs[:, 0].view(np.uint64) % shares == share] for pairs in self._blocks()]
-        pairs = np.concatenate(chosen)
+    def distinct(self) -> int:
+        """How many different hashes there are."""
+        hashes = (np.sort(pairs[:, 0]) for pairs in self._shares())
+        return sum(1 + int(np.count_nonzero(each[1:] != each[:-1])) for each in hashes if each.size)
+
+    def _shares(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The pairs, each hash in one of the shares, and as many at once as memory is meant for."""
+        rows = self._file.seek(0, 2) // 16
+        shares = -(-rows // _ROWS_PER_PASS)
+        for share in range(shares):
+            yield np.concatenate([pairs[pairs[:, 0].view(np.uint64) % shares == share] for pairs in self._blocks()])
+
+    def _ambiguous_of(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
         hashes = np.sort(pairs[:, 0])
         repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
         if not repeated.size:
@@ -380,10 +393,11 @@ class _Ledger:
 
     def _blocks(self) -> Iterator[npt.NDArray[np.int64]]:
         self._file.seek(0)
-        while block := self._file.read(16 * _ROWS_PER_PASS):
+        while block := self._file.read(16 * _ROWS_PER_BATCH):
             yield np.frombuffer(block, np.int64).reshape(-1, 2)
 
     def close(self) -> None:
+        """Give memory and disk back."""
         self._file.close()
 
 

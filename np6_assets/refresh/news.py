@@ -192,7 +192,7 @@ def words(
     reasons: Mapping[str, str],
     under_way: AbstractSet[str],
     held: Mapping[str, Try],
-    remarks: str,
+    probed: str,
 ) -> str:
     """What a tick did and did not do, and why."""
     lines = [f"Asked for {_span(ask.first, ask.last)}: {ask.why}." for ask in made]
@@ -209,8 +209,8 @@ def words(
         f"{tried.next_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC on."
         for tried, days in together.items()
     ]
-    if remarks:
-        lines.append(remarks)
+    if probed:
+        lines.append(probed)
     return " ".join(lines)
 
 

@@ -103,13 +103,12 @@ class _Tick:
         memory = self._started()
         if self._today < self._settings.start_date:
             return self._said(memory, f"Nothing to do before NP6_START_DATE, which is {self._settings.start_date}.")
-        # before the files are looked at: a run that ends in between is taken to be under way still
-        fetching, runs = self._under_way()
         stored = [
             self._stored(day) for day in news.days_to_look_at(memory, self._today) if day >= self._settings.start_date
         ]
         overlap = self._settings.refresh_overlap
         memory = news.looked_at(memory, stored, self._now, overlap)
+        fetching, runs = self._under_way()
         missing = [one for one in stored if not one.is_closed]
         under_way = {one.day.key for one in missing} & fetching
         held = news.waiting(memory, (one.day.key for one in missing if one.day.key not in under_way), self._now)
@@ -134,10 +133,10 @@ class _Tick:
         }
         made = news.asks(reasons, runs)
         memory = news.asked(memory, made, stored, self._now)
-        remarks = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
+        rest = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
         if not reasons and not under_way and not held:
-            remarks.append("Nothing new was published, and every day that has ended is closed.")
-        return self._said(memory, news.words(made, reasons, under_way, held, " ".join(remarks)), made)
+            rest.append("Nothing new was published, and every day that has ended is closed.")
+        return self._said(memory, news.words(made, reasons, under_way, held, " ".join(rest)), made)
 
     def _said(self, memory: news.Memory, words: str, made: list[news.Ask] | None = None) -> dg.SensorResult:
         self._log.info(words)

@@ -338,7 +338,7 @@ def test_what_is_published_after_its_day_was_closed_is_asked_for_once(account: A
         "hits were published after it was closed",
         "bounces were published after it was closed",
     ]
-    assert [len(account.deployment.rows(kind, FIRST)) for kind in ("hits", "bounces")] == [2, 1]
+    account.deployment.assert_holds(account.events, ["hits", "bounces"], FIRST, FIRST)
 
 
 def test_what_is_late_and_goes_to_quarantine_is_asked_for_once(account: Account):

@@ -1,0 +1,92 @@
+"""Freshness: yesterday, whole, must be there by a set hour. A check of each daily asset, and the schedule that looks.
+
+Dagster's own freshness policies look at an asset and not at its partitions: an old day fetched again makes it fresh.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from np6_assets.events.files import EventFiles
+from np6_assets.events.kinds import KINDS
+from np6_assets.partition_checks import Finding, Records
+from np6_assets.partitions import Day, day_of
+from np6_assets.rates.checks import ASSET as RATES
+from np6_assets.settings import Settings
+from np6_assets.storage.io_manager import ParquetStore
+
+CHECK = "yesterday_there"
+
+
+def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
+    """The checks, in one step."""
+    kinds = {kind.asset: kind for kind in KINDS}
+    hour = f"{settings.fresh_by_hour:02}:00"
+    description = f"By {hour} the day before is there, and it was materialized after it had ended."
+
+    @dg.multi_asset_check(
+        name="freshness",
+        specs=[dg.AssetCheckSpec(CHECK, asset=asset, description=description) for asset in (*kinds, RATES)],
+        can_subset=True,
+    )
+    def freshness(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[dg.AssetCheckResult]:
+        day = due(now(), settings)
+        folder = store.folder()
+        for key in sorted(context.selected_asset_check_keys):
+            asset = key.asset_key.to_user_string()
+            if day.date < settings.start_date:
+                finding = Finding(True, "no day is due yet")
+            elif asset in kinds:
+                finding = _fetched(day, EventFiles(folder, kinds[asset], settings))
+            else:
+                finding = _computed(day, Records(context.instance))
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=finding.passed,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=finding.text,
+                metadata={"day": day.key},
+            )
+
+    return freshness
+
+
+def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
+    """Looks once a day, at the hour by which yesterday must be there."""
+    return dg.ScheduleDefinition(
+        name="freshness",
+        description="Checks at the set hour whether the day before is there, whole, in every daily asset.",
+        job=dg.define_asset_job("freshness_job", dg.AssetSelection.checks(checks)),
+        cron_schedule=f"0 {settings.fresh_by_hour} * * *",
+        execution_timezone=settings.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+def due(now: datetime, settings: Settings) -> Day:
+    """The last day that must be there by now."""
+    local = now.astimezone(ZoneInfo(settings.timezone))
+    days = 1 if local.time() >= time(settings.fresh_by_hour) else 2
+    return day_of((local.date() - timedelta(days=days)).isoformat(), settings.timezone)
+
+
+def _fetched(day: Day, files: EventFiles) -> Finding:
+    stored = files.stored(day)
+    if stored is None:
+        return Finding(False, f"{day.key} is not there")
+    # a day that is fetched after its end, and not late enough to be closed, says a millisecond before its end
+    if stored.fetched_until is None or stored.fetched_until < day.end - timedelta(milliseconds=1):
+        return Finding(False, f"{day.key} was fetched before it had ended, and not since")
+    return Finding(True, f"{day.key} is there")
+
+
+def _computed(day: Day, records: Records) -> Finding:
+    record = records.newest(RATES, [day.key]).get(day.key)
+    if record is None:
+        return Finding(False, f"{day.key} is not there")
+    if record.timestamp < day.end.timestamp():
+        return Finding(False, f"{day.key} was computed before it had ended, and not since")
+    return Finding(True, f"{day.key} is there")

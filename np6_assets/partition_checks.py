@@ -1,0 +1,132 @@
+"""Asset checks of partitions: each partition of a run, also of a run for a range, gets an evaluation of its own.
+
+In long ranges only those do in which something is wrong.
+
+What is wrong with a partition, `events/checks.py` and `rates/checks.py` find; here it becomes what Dagster records.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+# The type of AssetCheckEvaluation's argument; Dagster gives it no public name. Without it the UI takes an evaluation
+# for one of an older materialization.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
+
+from np6_assets.partitions import daily
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets.storage.io_manager import ParquetStore
+
+WARN = dg.AssetCheckSeverity.WARN
+ERROR = dg.AssetCheckSeverity.ERROR
+
+EVALUATED = 31
+"""In a run for more partitions than these, those in which a check found nothing wrong get no evaluation of their own:
+Dagster commits each by itself, six checks of a year would take a minute."""
+
+_RECORDS_PER_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of each partition. One that is `blocking` fails its run, and so stops what is downstream."""
+
+    name: str
+    description: str
+    severity: dg.AssetCheckSeverity = WARN
+    blocking: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found in a partition, in a line, with figures. `tolerated`: failed, and for once no error."""
+
+    passed: bool
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tolerated: bool = False
+
+
+class Records:
+    """The newest materialization of each partition."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def newest(self, asset: str, partitions: Sequence[str]) -> dict[str, dg.EventLogRecord]:
+        """The newest record of each of the partitions that were ever materialized."""
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=list(partitions))
+        found: dict[str, dg.EventLogRecord] = {}
+        cursor = None
+        while len(found) < len(partitions):
+            page = self._instance.fetch_materializations(wanted, limit=_RECORDS_PER_PAGE, cursor=cursor)
+            for record in page.records:
+                if record.partition_key is not None:
+                    found.setdefault(record.partition_key, record)
+            if not page.has_more:
+                break
+            cursor = page.cursor
+        return found
+
+
+Examine = Callable[[Folder, Sequence[str], Records], Iterator[tuple[str, Mapping[str, Finding]]]]
+"""Looks at partitions of an asset: gives each one's key with what each check found, by the check's name."""
+
+
+def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, examine: Examine) -> dg.AssetsDefinition:
+    """The checks of an asset, in one step. A partition that is not there is passed over."""
+    days = daily(settings.start_date, settings.timezone)
+    severities = {check.name: check.severity for check in checks}
+    specs = [
+        dg.AssetCheckSpec(
+            check.name, asset=asset, description=check.description, blocking=check.blocking, partitions_def=days
+        )
+        for check in checks
+    ]
+
+    @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
+    def look(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[Any]:
+        records = Records(context.instance)
+        if context.op_execution_context.has_partition_key or context.op_execution_context.has_partition_key_range:
+            keys = days.get_partition_keys_in_range(context.op_execution_context.partition_key_range)
+        else:  # the UI can start a check without a partition
+            keys = sorted(context.instance.get_materialized_partitions(dg.AssetKey(asset)))[-1:]
+        targets = records.newest(asset, keys)
+        selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
+        for key, findings in examine(store.folder(), keys, records):
+            for spec in selected:
+                finding = findings[spec.name]
+                if finding.passed and len(keys) > EVALUATED:
+                    continue
+                severity = WARN if finding.tolerated else severities[spec.name]
+                yield _evaluation(spec, severity, key, finding, targets.get(key))
+        for spec in selected:
+            yield dg.Output(None, spec.get_python_identifier())
+
+    return look
+
+
+def _evaluation(
+    spec: dg.AssetCheckSpec,
+    severity: dg.AssetCheckSeverity,
+    partition: str,
+    finding: Finding,
+    target: dg.EventLogRecord | None,
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        partition=partition,
+        passed=finding.passed,
+        severity=severity,
+        blocking=spec.blocking,
+        description=f"{partition}: {finding.text}",
+        metadata=finding.metadata,
+        target_materialization_data=target
+        and Target(storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp),
+    )

@@ -1,0 +1,234 @@
+"""The checks of the rates: run by Dagster, on rates that are right and on rates that are wrong in one way."""
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.partitions import day_of
+from np6_assets.rates.checks import CHECKS, recount, within_0_and_1
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets_tests.support.deployment import Deployment, days, files
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.oracle import columns, day_bounds, expected_rates, expected_rows
+from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.tables import table_of
+
+PARIS = "Europe/Paris"
+FIRST, LAST = date(2026, 3, 27), date(2026, 3, 31)
+DAY = date(2026, 3, 28)
+NAMES = {check.name for check in CHECKS}
+ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+COUNTS = (
+    "activations",
+    "bounced",
+    "hit_activations",
+    "hits",
+    "other_hits",
+    "optout_activations",
+    "impression_activations",
+    "reacting_activations",
+)
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    quiet = {"telemetry": {"enabled": False}}
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster")), overrides=quiet) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def made(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Events and rates of some days; the activations of the day after the last are not there."""
+    with RudeServer(seed=1) as server:
+        server.serve(population(51, FIRST, 5, PARIS, window_days=1))
+        made = Deployment(tmp_path_factory.mktemp("data"), server, instance, NP6_TIMEZONE=PARIS)
+        made.materialize([*KINDS, "reactivity_rates"], FIRST, LAST)
+        yield made
+
+
+@pytest.fixture
+def deployment(made: Deployment) -> Iterator[Deployment]:
+    """The same, its files as they were once the test is over."""
+    before = files(made.data)
+    yield made
+    for name, content in before.items():
+        path = made.data / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def rewrite(deployment: Deployment, day: date, change: Callable[[pa.Table], pa.Table]) -> None:
+    path = deployment.path("reactivity_rates", day, "activation_date")
+    pq.write_table(change(pq.read_table(path, partitioning=None)), path)
+
+
+def first_row(name: str, value: Any) -> Callable[[pa.Table], pa.Table]:
+    """Puts a value into a column's first row."""
+
+    def change(table: pa.Table) -> pa.Table:
+        values = [value, *table.column(name).to_pylist()[1:]]
+        index = table.column_names.index(name)
+        return table.set_column(index, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+
+    return change
+
+
+def cleaned(table: pa.Table) -> pa.Table:
+    """Without rates, and so without any that are out of range."""
+    for name in [field.name for field in table.schema if field.type == pa.float64()]:
+        index = table.column_names.index(name)
+        table = table.set_column(index, table.schema.field(name), pa.nulls(table.num_rows, pa.float64()))
+    return table
+
+
+def failed(found: dict[tuple[str, str | None], dg.AssetCheckEvaluation], name: str) -> dict[str | None, Any]:
+    return {partition: one.severity for (check, partition), one in found.items() if check == name and not one.passed}
+
+
+# --- reconciled with the event files -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seed", "tz", "window", "absent"),
+    [
+        (1, "UTC", 7, []),
+        (2, PARIS, 0, []),
+        (3, PARIS, 2, [("activations", 1), ("impressions", 2), ("hits", 0), ("optouts", 3)]),
+        (4, "America/St_Johns", 1, [(kind, 1) for kind in KINDS]),
+    ],
+)
+def test_the_recount_is_what_plain_python_finds(
+    seed: int, tz: str, window: int, absent: list[tuple[str, int]], tmp_path: Path
+):
+    cohorts = [FIRST + timedelta(days=ahead) for ahead in range(4)]
+    made = population(seed, FIRST, 4, tz, window_days=window)
+    feeds: dict[str, dict[date, Any]] = {
+        kind: {
+            day: expected_rows(kind, made.feed(kind), *day_bounds(day, tz))
+            for day in days(FIRST, FIRST + timedelta(days=4 + window))
+        }
+        for kind in KINDS
+    }
+    for kind, ahead in absent:
+        feeds[kind][FIRST + timedelta(days=ahead)] = None
+    for kind, by_day in feeds.items():
+        for day, rows in by_day.items():
+            if rows is not None:
+                path = tmp_path / kind / f"event_date={day}" / "part-0.parquet"
+                path.parent.mkdir(parents=True)
+                pq.write_table(table_of(rows, columns(kind)), path)
+    settings = Settings.from_environment({"NP6_TIMEZONE": tz, "NP6_WINDOW_DAYS": f"{window}"})
+    # of a range that has a gap
+    asked = [day_of(f"{cohort}", tz) for cohort in cohorts if cohort != cohorts[2]]
+    found = {day.key: counts for day, counts in recount(Folder(str(tmp_path)), asked, settings)}
+    assert list(found) == [day.key for day in asked]
+    for key, counts in found.items():
+        rows = expected_rates(date.fromisoformat(key), tz, window, feeds)
+        assert rows
+        for name in COUNTS:
+            numbers = [row[name] for row in rows]
+            assert counts[name] == (None if None in numbers else sum(numbers)), (key, name)
+
+
+def test_good_rates_are_reconciled_day_by_day(instance: dg.DagsterInstance, deployment: Deployment):
+    found = deployment.check("reactivity_rates", FIRST, LAST)
+    assert {partition for name, partition in found if name == "counts_reconciled"} == {
+        f"{day}" for day in days(FIRST, LAST)
+    }
+    assert failed(found, "counts_reconciled") == {}
+    keys = [dg.AssetCheckKey(dg.AssetKey("reactivity_rates"), name) for name in sorted(NAMES)]
+    shown = instance.event_log_storage.get_asset_check_partition_info(keys)
+    assert len(shown) == len(NAMES) * 5
+    assert all(info.is_current for info in shown)
+
+
+def test_counts_that_are_not_those_of_the_events_are_errors(deployment: Deployment):
+    """Of every day but one another count is wrong."""
+    for names in (COUNTS[:4], COUNTS[4:]):
+        wrong = dict(zip(days(FIRST, LAST)[1:], names, strict=True))
+        before = files(deployment.data)
+        for day, name in wrong.items():
+            rewrite(deployment, day, first_row(name, 1000))
+        found = deployment.check("reactivity_rates", FIRST, LAST)
+        assert failed(found, "counts_reconciled") == {f"{day}": ERROR for day in wrong}
+        for day, name in wrong.items():
+            one = found["counts_reconciled", f"{day}"]
+            assert one.blocking
+            assert list(one.metadata["differences"].value) == [name]
+        for path, content in before.items():
+            (deployment.data / path).write_bytes(content)
+
+
+def test_rates_that_are_older_than_their_events_are_a_warning(deployment: Deployment):
+    deployment.path("hits", DAY).unlink()
+    assert set(failed(deployment.check("reactivity_rates", DAY), "counts_reconciled").values()) == {ERROR}
+    deployment.materialize("hits", DAY)
+    rewrite(deployment, DAY, first_row("hits", 1000))
+    found = deployment.check("reactivity_rates", FIRST, LAST)
+    assert failed(found, "counts_reconciled") == {f"{DAY}": WARN}
+    assert "hits were materialized again" in found["counts_reconciled", f"{DAY}"].description
+    deployment.materialize("reactivity_rates", DAY)
+    assert failed(deployment.check("reactivity_rates", DAY), "counts_reconciled") == {}
+
+
+# --- within 0 and 1, and orphans -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "passed"),
+    [
+        ("hit_rate", 0.0, True),
+        ("hit_rate", None, True),
+        ("hit_rate", 1.0000001, False),
+        ("optout_rate", -0.1, False),
+        ("impression_rate", float("nan"), False),
+        ("hit_rate_high", 1.5, False),
+        ("bounce_share", 1.0, True),
+        ("bounce_share", float("inf"), False),
+        ("hits_per_hit_activation", 1.0, True),
+        ("hits_per_hit_activation", 7.0, True),
+        ("hits_per_hit_activation", 0.5, False),
+        ("hits_per_hit_activation", float("nan"), False),
+    ],
+)
+def test_the_range_of_a_rate(name: str, value: float | None, passed: bool, made: Deployment):
+    table = cleaned(pq.read_table(made.path("reactivity_rates", DAY, "activation_date"), partitioning=None))
+    finding = within_0_and_1(first_row(name, value)(table), is_sent=True)
+    assert finding.passed == passed
+    if not passed:
+        assert finding.metadata["rows_out_of_range"] == {name: 1}
+
+
+def test_a_rate_out_of_its_range_is_an_error_and_a_warning_while_sends_are_missing(deployment: Deployment):
+    for day in days(FIRST, LAST):
+        rewrite(deployment, day, cleaned)
+    for day in (DAY, LAST):
+        rewrite(deployment, day, first_row("hit_rate", 1.5))
+    found = deployment.check("reactivity_rates", FIRST, LAST)
+    assert failed(found, "rates_within_0_and_1") == {f"{DAY}": ERROR, f"{LAST}": WARN}
+
+
+@pytest.mark.parametrize(("lost", "passed"), [(1, True), (2, False)])
+def test_orphans_are_a_warning_where_they_are_many(lost: int, passed: bool, deployment: Deployment):
+    def with_orphans(table: pa.Table) -> pa.Table:
+        for name, number in (("orphan_reactions", lost), ("reacting_activations", 100)):
+            zeros = table.set_column(
+                table.column_names.index(name), table.schema.field(name), pa.array([0] * table.num_rows, pa.int64())
+            )
+            table = first_row(name, number)(zeros)
+        return table
+
+    for day in (DAY, LAST):
+        rewrite(deployment, day, with_orphans)
+    found = deployment.check("reactivity_rates", DAY, LAST)
+    mine = failed(found, "orphans_few")
+    assert mine.get(f"{DAY}") == (None if passed else WARN)
+    assert f"{LAST}" not in mine  # it is not known yet which sends there were

@@ -1,0 +1,106 @@
+"""Freshness: yesterday, whole, by a set hour, whatever else was materialized since."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets.freshness import due
+from np6_assets.settings import Settings
+from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.events import KINDS
+from np6_assets_tests.support.rude_server import RudeServer
+
+PARIS = "Europe/Paris"
+DAILY = {*KINDS, "reactivity_rates"}
+
+
+@pytest.mark.parametrize(
+    ("now", "day"),
+    [
+        ("2026-03-10T06:59:59+00:00", "2026-03-08"),  # 07:59:59 in Paris
+        ("2026-03-10T07:00:00+00:00", "2026-03-09"),
+        ("2026-03-10T22:59:59+00:00", "2026-03-09"),
+        ("2026-03-10T23:00:00+00:00", "2026-03-09"),  # the next day has begun
+        ("2026-03-29T05:59:59+00:00", "2026-03-27"),  # the clocks went forward that night
+        ("2026-03-29T06:00:00+00:00", "2026-03-28"),
+    ],
+)
+def test_what_is_due(now: str, day: str):
+    settings = Settings.from_environment({"NP6_TIMEZONE": PARIS})
+    assert due(datetime.fromisoformat(now), settings).key == day
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    quiet = {"telemetry": {"enabled": False}}
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster")), overrides=quiet) as made:
+        yield made
+
+
+def stale(deployment: Deployment) -> dict[str, str]:
+    """The assets that are not fresh, as the schedule's job finds them, with what it says."""
+    repository = deployment.definitions.get_repository_def()
+    result = repository.get_job("freshness_job").execute_in_process(instance=deployment.instance)
+    found = result.get_asset_check_evaluations()
+    assert {one.asset_key.to_user_string() for one in found} == DAILY
+    assert {one.severity for one in found} == {dg.AssetCheckSeverity.WARN}
+    return {one.asset_key.to_user_string(): one.description or "" for one in found if not one.passed}
+
+
+def test_yesterday_must_be_there_and_whole(instance: dg.DagsterInstance, tmp_path: Path):
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+    noon = datetime.combine(today, datetime.min.time(), UTC).replace(hour=12)
+    clock = Clock(noon - timedelta(days=1))
+    with RudeServer(seed=1) as server:
+        deployment = Deployment(tmp_path / "data", server, instance, clock)
+        assert stale(deployment).keys() == DAILY
+        # fetched while it went on: there, and not whole
+        deployment.materialize(list(KINDS), yesterday)
+        clock.now = noon
+        found = stale(deployment)
+        assert found.keys() == DAILY
+        assert "before it had ended" in found["hits"]
+        # an old day that is fetched again changes nothing
+        deployment.materialize("hits", date(2026, 2, 1))
+        assert "hits" in stale(deployment)
+        clock.now = noon.replace(hour=0, minute=10)  # not closed yet, and whole all the same
+        deployment.materialize("hits", yesterday)
+        clock.now = noon
+        assert stale(deployment).keys() == DAILY - {"hits"}
+        deployment.materialize([*DAILY], yesterday)
+        assert stale(deployment) == {}
+
+
+def test_nothing_is_due_before_the_first_day(instance: dg.DagsterInstance, tmp_path: Path):
+    with RudeServer(seed=1) as server:
+        deployment = Deployment(
+            tmp_path / "data",
+            server,
+            instance,
+            Clock(datetime(2026, 2, 1, 12, tzinfo=UTC)),
+            NP6_START_DATE="2026-02-01",
+        )
+        assert stale(deployment) == {}
+
+
+def test_the_schedule_looks_at_the_set_hour(tmp_path: Path, instance: dg.DagsterInstance):
+    with RudeServer(seed=1) as server:
+        deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS, NP6_FRESH_BY_HOUR="6")
+    schedule = deployment.definitions.get_repository_def().get_schedule_def("freshness")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 6 * * *", PARIS)
+    [tick] = [schedule.evaluate_tick(dg.build_schedule_context(instance=instance))]
+    assert len(tick.run_requests or ()) == 1
