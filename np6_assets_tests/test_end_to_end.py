@@ -284,7 +284,8 @@ def test_rates_over_stored_days_are_those_of_the_oracle(
         metadata = deployment.metadata("reactivity_rates", day)
         hit, delivered = (sum(row[name] for row in expected) for name in ("hit_activations", "delivered"))
         assert metadata["hit_rate"] == hit / delivered
-        assert metadata["preview"].startswith("| activation_id |")
+        assert metadata["notifications"].startswith("| Notification | Sends |")
+        assert ("chart" in metadata) == ("dagster/column_lineage" in metadata) == (day == LAST)
     together = files(deployment.data / "reactivity_rates")
     for day in days(FIRST, LAST):
         deployment.materialize("reactivity_rates", day)

@@ -18,6 +18,7 @@ from np6_assets.events.ordering import OutOfOrderError
 from np6_assets.events.progress import Progress
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import DaysFailedError, RetriesUsedUpError
+from np6_assets.events.reasons import Reasons
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, Day, backfill_policy, daily, day_of
 from np6_assets.settings import Settings
@@ -174,8 +175,10 @@ class _Run:
 
         def batches() -> Iterator[pa.RecordBatch]:
             rows = 0
+            reasons = Reasons()
             for table in tables:
                 rows += table.num_rows
+                reasons.add(table)
                 for batch in table.to_batches():
                     yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
             # the last step before the file takes its place
@@ -189,6 +192,8 @@ class _Run:
             }
             if before is not None:
                 metadata["events_gained"] = rows - before
+            if shown := reasons.markdown():
+                metadata["reasons"] = dg.MetadataValue.md(shown)
             self._context.add_asset_metadata(metadata, partition_key=events.day.key)
 
         return pa.RecordBatchReader.from_batches(schema, batches())

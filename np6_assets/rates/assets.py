@@ -1,31 +1,28 @@
 """The asset `reactivity_rates`, one partition for each activation day."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead
-from np6_assets.rates.columns import COLUMNS
+from np6_assets.rates import pictures
+from np6_assets.rates.columns import COLUMNS, SCHEMA
 from np6_assets.rates.compute import ACTIVATION_DAYS, Feeds, rates
+from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
 from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ALLOW_MISSING, Partition, PartitionStream
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+from np6_assets.storage.io_manager import ALLOW_MISSING, ParquetStore, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
-_PREVIEW_ROWS = 20
-_PREVIEW = (
-    "activation_id",
-    "activation_version",
-    "activations",
-    "hit_rate",
-    "optout_rate",
-    "bounce_rate",
-    "is_final",
-)
+_CHARTED_COHORTS = 30
 
 
 def rates_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -63,6 +60,7 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
         optouts: ds.Dataset,
         bounces: ds.Dataset,
         impressions: ds.Dataset,
+        store: ParquetStore,
     ) -> Any:
         datasets = {
             "activations": activations,
@@ -72,11 +70,16 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
             "impressions": impressions,
         }
         feeds = Feeds(datasets, settings.timezone)
+        folder = store.folder()
+        names = notification_names(folder)
+        last = max(context.partition_keys)
 
         def cohorts() -> Iterator[tuple[str, Partition]]:
             for key in context.partition_keys:
                 frame = rates(feeds, key, settings.window_days)
-                context.add_asset_metadata(metadata_of(frame), partition_key=key)
+                context.add_asset_metadata(metadata_of(frame, names), partition_key=key)
+                if key == last:  # the UI shows what the newest materialization says
+                    context.add_asset_metadata(overview(folder, key, frame), partition_key=key)
                 yield key, frame
 
         yield from PartitionStream(lambda: nullcontext(cohorts())).outputs()
@@ -84,15 +87,12 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
     return reactivity_rates
 
 
-def metadata_of(frame: pd.DataFrame) -> dict[str, Any]:
-    """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and the largest rows."""
-    totals = frame[["activations", "delivered", "hit_activations", "optout_activations", "bounced"]].sum(min_count=1)
+def metadata_of(frame: pd.DataFrame, names: Mapping[int, str]) -> dict[str, Any]:
+    """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and its notifications."""
     metadata: dict[str, Any] = {
-        "activations": _number(totals["activations"]),
-        "hit_rate": _share(totals["hit_activations"], totals["delivered"]),
-        "optout_rate": _share(totals["optout_activations"], totals["delivered"]),
-        "bounce_rate": _share(totals["bounced"], totals["activations"]),
-        "preview": dg.MetadataValue.md(_preview(frame)),
+        "activations": _number(frame["activations"].sum(min_count=1)),
+        **{measure.column: measure.of(frame).rate for measure in pictures.MEASURES},
+        "notifications": dg.MetadataValue.md(pictures.notifications_markdown(frame, names)),
     }
     return {name: value for name, value in metadata.items() if value is not None}
 
@@ -101,22 +101,27 @@ def _number(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
 
 
-def _share(part: Any, whole: Any) -> float | None:
-    return None if pd.isna(part) or pd.isna(whole) or not whole else float(part) / float(whole)
+def notification_names(folder: Folder) -> dict[int, str]:
+    """The notifications' names, as far as `notifications` is materialized.
+
+    No dependency of the rates: a notification that gets another name must not make every cohort stale.
+    """
+    if not folder.exists(parquet.file_of("notifications")):
+        return {}
+    schema = pa.schema([("activation_id", pa.int64()), ("name", pa.string())])
+    table = parquet.dataset(folder, "notifications", schema).to_table().to_pydict()
+    return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
-def _preview(frame: pd.DataFrame) -> str:
-    """A Markdown table of the rows with the most sends."""
-    largest = frame.sort_values("activations", ascending=False, kind="stable").head(_PREVIEW_ROWS)
-    lines = ["| " + " | ".join(_PREVIEW) + " |", "|" + " --- |" * len(_PREVIEW)]
-    lines += [
-        "| " + " | ".join(_cell(name, value) for name, value in zip(_PREVIEW, row, strict=True)) + " |"
-        for row in largest[list(_PREVIEW)].itertuples(index=False)
-    ]
-    return "\n".join(lines)
-
-
-def _cell(name: str, value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    return f"{value:.2%}" if name.endswith("_rate") else str(value)
+def overview(folder: Folder, key: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
+    last = date.fromisoformat(key)
+    before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
+    stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, before)
+    cohorts = pictures.cohorts_of(
+        pd.concat(
+            [stored.to_table().to_pandas(types_mapper=pd.ArrowDtype), frame.assign(**{ACTIVATION_DATE: last})],
+        )
+    )
+    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
+    return {COLUMN_LINEAGE: column_lineage(), **chart}

@@ -71,16 +71,16 @@ def rates(feeds: Feeds, activation_date: str, window_days: int) -> pd.DataFrame:
     """The rates of the cohort of a day, one row for each notification, version and application (columns.py)."""
     window = _days(activation_date, window_days)
     sent = _days(activation_date, ACTIVATION_DAYS)
-    with duckdb.connect(config=_config()) as database:
+    with connect() as database:
         database.register("cohort", _cohort(feeds, activation_date, window, sent))
         for asset in feeds.datasets:
-            _view(database, asset, feeds.of(asset, sent if asset == "activations" else window))
+            view(database, asset, feeds.of(asset, sent if asset == "activations" else window))
         result = database.sql(_SQL).to_arrow_table()
     frame: pd.DataFrame = result.cast(SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 
-def _view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:
+def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:
     """Let SQL read a dataset by a name.
 
     DuckDB reads the files itself: pyarrow's scanner can deadlock when it is read as a stream from a Python file system.
@@ -96,10 +96,18 @@ def _view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDat
     database.read_parquet(files, hive_partitioning=True).create_view(name)
 
 
-def _config() -> dict[str, str | bool | int | float | list[str]]:
+def connect() -> duckdb.DuckDBPyConnection:
+    """A database in bounded memory, gone when it is closed."""
     # DuckDB makes this folder where memory does not suffice, and removes it
     spill = str(Path(tempfile.gettempdir()) / f"np6-{uuid.uuid4().hex}")
-    return {"threads": 2, "memory_limit": "1GB", "temp_directory": spill, "autoinstall_known_extensions": False}
+    return duckdb.connect(
+        config={
+            "threads": 2,
+            "memory_limit": "1GB",
+            "temp_directory": spill,
+            "autoinstall_known_extensions": False,
+        }
+    )
 
 
 def _days(first: str, more: int) -> list[str]:

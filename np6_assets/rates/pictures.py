@@ -1,0 +1,253 @@
+"""What people see of the rates: a chart of them over the cohorts, and a table of the notifications by name.
+
+Every rate here is of several rows: the sum of the numerators over the sum of the denominators. Rows whose denominator
+is not known are left out of both.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from np6_assets import markdown
+from np6_assets.partitions import ACTIVATION_DATE
+from np6_assets.rates.statistics import wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1b1f24"
+MUTED = "#57606a"
+ACCENT = "#0b5cad"
+
+NONE = "—"
+"""Stands where there is no number."""
+
+_TABLE_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A rate: the column it has in `reactivity_rates`, what people call it, and the counts that it is made of."""
+
+    column: str
+    name: str
+    part: str
+    whole: str
+
+    def of(self, rows: pd.DataFrame) -> Share:
+        """The rate of some rows of `reactivity_rates` together."""
+        known = rows[rows[self.part].notna() & rows[self.whole].notna()]
+        return Share(int(known[self.part].sum()), int(known[self.whole].sum()))
+
+
+@dataclass(frozen=True)
+class Share:
+    """`part` of `whole`, both counts. Of nothing there is no rate."""
+
+    part: int
+    whole: int
+
+    @property
+    def rate(self) -> float | None:
+        """0 to 1; above 1 where there are reactions to sends that are not known; None where `whole` is 0."""
+        return self.part / self.whole if self.whole else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % Wilson score interval of `rate`."""
+        return wilson(self.part, self.whole)
+
+
+HIT = Measure("hit_rate", "Hit rate", "hit_activations", "delivered")
+OPTOUT = Measure("optout_rate", "Optout rate", "optout_activations", "delivered")
+BOUNCE = Measure("bounce_rate", "Bounce rate", "bounced", "activations")
+MEASURES = (HIT, OPTOUT, BOUNCE)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A day's rates, by column, and whether they are final."""
+
+    day: date
+    shares: Mapping[str, Share]
+    is_final: bool
+
+
+def cohorts_of(rates: pd.DataFrame) -> list[Cohort]:
+    """The cohorts in rows of `reactivity_rates` that have their column `activation_date`, in order."""
+    groups: Iterable[tuple[Any, pd.DataFrame]] = rates.groupby(ACTIVATION_DATE, sort=True)
+    return [
+        Cohort(day, {measure.column: measure.of(rows) for measure in MEASURES}, bool(rows["is_final"].all()))
+        for day, rows in groups
+    ]
+
+
+# --- The chart -----------------------------------------------------------------------------------------------------
+
+
+def rates_chart(cohorts: Sequence[Cohort], *, columns: int, width: float, panel_height: float = 2.1) -> str:
+    """An SVG of the hit, optout and bounce rate over the cohorts; sizes in inches.
+
+    What is final is a full line with full dots, what is provisional a dashed one with hollow dots; the band is the
+    95 % interval of each day. A line is broken where a day is missing.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(MEASURES) // columns)
+    figure = Figure(figsize=(width, panel_height * rows + 0.25), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for measure, panel in zip(MEASURES, panels.flat, strict=True):
+        _panel(panel, measure, cohorts)
+    return svg_of(figure, "rates")
+
+
+def svg_of(figure: Figure, salt: str) -> str:
+    """The figure as SVG with its texts as text. `salt` keeps the ids of several on one page apart."""
+    import matplotlib as mpl
+
+    file = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = file.getvalue()
+    # a hundredth of a point is finer than any eye, and a third of the size
+    return re.sub(r"(\.\d\d)\d+", r"\1", text[text.index("<svg") :])
+
+
+def bare(panel: Axes) -> None:
+    """Take from a panel all lines but those that carry numbers."""
+    for side in ("top", "right", "left"):
+        panel.spines[side].set_visible(False)
+    panel.spines["bottom"].set_color("#8c959f")
+    panel.grid(axis="y", color="#d8dee4", linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.tick_params(colors=MUTED, labelsize=9, length=0)
+
+
+def _panel(panel: Axes, measure: Measure, cohorts: Sequence[Cohort]) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    bare(panel)
+    panel.set_title(measure.name, loc="left", fontsize=11, fontweight="bold", color=INK)
+    there = {cohort.day: cohort for cohort in cohorts}
+    for run in _runs(sorted(there)):
+        _line(panel, measure, [there[day] for day in run])
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.yaxis.set_major_locator(MaxNLocator(4))
+    # the wide band of a day with few sends may leave the picture: it would flatten all other days
+    highest = max((cohort.shares[measure.column].rate or 0.0 for cohort in cohorts), default=0.0)
+    panel.set_ylim(0, max(min(panel.get_ylim()[1], 1.6 * highest), 0.001))
+    if there:
+        panel.set_xlim(*(_number(day) for day in (min(there) - timedelta(days=1), max(there) + timedelta(days=1))))
+    locator = AutoDateLocator(minticks=2, maxticks=5)  # type: ignore[no-untyped-call]
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def _line(panel: Axes, measure: Measure, cohorts: Sequence[Cohort]) -> None:
+    """Cohorts of days one after the other, each with a rate of its own or without."""
+    days = [_number(cohort.day) for cohort in cohorts]
+    shares = [cohort.shares[measure.column] for cohort in cohorts]
+    rates = [float("nan") if share.rate is None else share.rate for share in shares]
+    low, high = zip(*(share.interval or (float("nan"),) * 2 for share in shares), strict=True)
+    panel.fill_between(days, low, high, color=ACCENT, alpha=0.18, linewidth=0)
+    if len(days) == 1:  # a band has no width then
+        panel.vlines(days, low, high, color=ACCENT, alpha=0.4, linewidth=3)
+    final = [cohort.is_final for cohort in cohorts]
+    for is_full, steps in groupby(range(len(days) - 1), lambda at: final[at] and final[at + 1]):
+        ends = list(steps)
+        part = slice(ends[0], ends[-1] + 2)
+        style = "-" if is_full else (0, (3, 2))
+        panel.plot(days[part], rates[part], color=ACCENT, linewidth=1.6, linestyle=style)
+    size = 4 if len(days) <= 45 else 2.5
+    for is_final, fill in ((True, ACCENT), (False, "white")):
+        chosen = [at for at, value in enumerate(final) if value is is_final]
+        panel.plot(
+            [days[at] for at in chosen],
+            [rates[at] for at in chosen],
+            linestyle="",
+            marker="o",
+            markersize=size,
+            markeredgewidth=1.2,
+            color=ACCENT,
+            markerfacecolor=fill,
+        )
+
+
+def _runs(days: Sequence[date]) -> list[list[date]]:
+    """The days, cut where one is missing."""
+    runs: list[list[date]] = []
+    for day in days:
+        if runs and day - runs[-1][-1] == timedelta(days=1):
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return runs
+
+
+def _number(day: date) -> float:
+    """A day as matplotlib counts days: since 1970-01-01."""
+    return float((day - date(1970, 1, 1)).days)
+
+
+# --- Markdown for Dagster's UI -------------------------------------------------------------------------------------
+
+
+def chart_markdown(cohorts: Sequence[Cohort]) -> str:
+    """The chart as a picture in Markdown, with what it shows in words."""
+    image = base64.b64encode(rates_chart(cohorts, columns=3, width=10).encode()).decode()
+    first, last = cohorts[0].day, cohorts[-1].day
+    return (
+        f"![Hit, optout and bounce rate of the cohorts {first} to {last}](data:image/svg+xml;base64,{image})\n\n"
+        f"Cohorts {first} to {last}. Band: 95 % interval of each day. "
+        "Hollow dots and dashed lines: provisional, these rates still move."
+    )
+
+
+def notifications_markdown(rates: pd.DataFrame, names: Mapping[int, str]) -> str:
+    """A Markdown table of a cohort's notifications, those with the most sends first."""
+    by_id: Iterable[tuple[Any, pd.DataFrame]] = rates.groupby("activation_id", sort=True)
+    groups = sorted(by_id, key=lambda group: -_sends(group[1]))
+    head = ("Notification", "Sends", "Hit rate", "Optout rate", "Bounce rate")
+    lines = [markdown.table(head, [_cells(key, rows, names) for key, rows in groups[:_TABLE_ROWS]])]
+    if len(groups) > _TABLE_ROWS:
+        lines.append(f"and {len(groups) - _TABLE_ROWS} more with fewer sends")
+    if not rates["is_final"].all():
+        lines.append("**Provisional**: these rates still move.")
+    return "\n\n".join(lines)
+
+
+def _cells(key: int, rows: pd.DataFrame, names: Mapping[int, str]) -> tuple[str, ...]:
+    return (
+        markdown.escaped(names.get(key, f"notification {key}")),
+        f"{_sends(rows):,}" if rows["activations"].notna().any() else NONE,
+        with_interval(HIT.of(rows)),
+        percent(OPTOUT.of(rows).rate),
+        percent(BOUNCE.of(rows).rate),
+    )
+
+
+def _sends(rows: pd.DataFrame) -> int:
+    return int(rows["activations"].sum())
+
+
+def percent(share: float | None) -> str:
+    """A rate as people read it; a dash where there is none."""
+    return NONE if share is None else f"{share:.2%}"
+
+
+def with_interval(share: Share) -> str:
+    """A rate with its 95 % interval as people read it; a dash where there is none."""
+    if share.interval is None:
+        return percent(share.rate)
+    return "{} ({:.1%} to {:.1%})".format(percent(share.rate), *share.interval)

@@ -1,0 +1,143 @@
+"""What the UI shows of the rates: the chart as people see it, and the table of notifications."""
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from datetime import date, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from np6_assets.rates.lineage import column_lineage
+from np6_assets.rates.pictures import (
+    HIT,
+    Share,
+    chart_markdown,
+    cohorts_of,
+    notifications_markdown,
+    rates_chart,
+)
+from np6_assets_tests.support.oracle import RATE_COLUMNS, columns, wilson
+
+D = date(2026, 3, 20)
+
+
+def row(day: int = 0, activation_id: int = 1, *, sends: int | None = 1_000, final: bool = True, **counts: int) -> Any:
+    """A row of the rates as far as pictures read it."""
+    bounced = counts.get("bounced", 0)
+    return {
+        "activation_date": D + timedelta(days=day),
+        "activation_id": activation_id,
+        "activations": sends,
+        "bounced": bounced,
+        "delivered": None if sends is None else sends - bounced,
+        "hit_activations": counts.get("hit_activations", 0),
+        "optout_activations": counts.get("optout_activations", 0),
+        "is_final": final,
+    }
+
+
+def frame(*rows: Any) -> pd.DataFrame:
+    counts = ["activations", "bounced", "delivered", "hit_activations", "optout_activations"]
+    return pd.DataFrame(rows).astype(dict.fromkeys(counts, "int64[pyarrow]"))
+
+
+def test_a_rate_is_that_of_the_sums_of_what_is_known():
+    rates = frame(
+        row(hit_activations=100, bounced=500),
+        row(sends=9_000, hit_activations=90),
+        row(sends=None, hit_activations=7),
+    )
+    share = HIT.of(rates)
+    assert share == Share(190, 9_500)
+    assert share.rate == 190 / 9_500
+    assert share.interval == pytest.approx(wilson(190, 9_500))
+    assert HIT.of(frame(row(sends=None, hit_activations=7))).rate is None
+    assert Share(3, 2).interval is None
+
+
+def paths(svg: str) -> list[str]:
+    return [element.get("style", "") for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}path")]
+
+
+def dots(svg: str) -> tuple[int, int]:
+    """How many full and how many hollow dots there are."""
+    uses = [element.get("style", "") for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}use")]
+    dots = [style for style in uses if "stroke: #0b5cad" in style]
+    return sum("fill: #0b5cad" in style for style in dots), sum("fill: #ffffff" in style for style in dots)
+
+
+def test_provisional_cohorts_are_drawn_as_such():
+    days = [row(day, hit_activations=100 + day, final=day < 3) for day in range(5)]
+    svg = rates_chart(cohorts_of(frame(*days)), columns=3, width=10)
+    assert dots(svg) == (3 * 3, 2 * 3)
+    assert sum("stroke-dasharray" in style for style in paths(svg)) == 3
+    assert {"Hit rate", "Optout rate", "Bounce rate"} <= set(re.findall(r">([^<>]+)</text>", svg))
+
+
+def test_a_missing_day_breaks_the_line():
+    whole = rates_chart(cohorts_of(frame(*(row(day) for day in range(5)))), columns=1, width=4)
+    broken = rates_chart(cohorts_of(frame(*(row(day) for day in (0, 1, 3, 4)))), columns=1, width=4)
+
+    def lines(svg: str) -> int:
+        return sum("stroke-width: 1.6" in style for style in paths(svg))
+
+    assert (lines(whole), lines(broken)) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "drawn"),
+    [([row()], 3), ([row(sends=None)], 0), ([row(sends=0)], 0), ([row(0, sends=None), row(1)], 3)],
+)
+def test_days_without_rates_have_no_dots(rows: list[Any], drawn: int):
+    svg = rates_chart(cohorts_of(frame(*rows)), columns=3, width=10)
+    assert "nan" not in svg
+    assert dots(svg) == (drawn, 0)
+
+
+def test_the_same_cohorts_give_the_same_chart():
+    cohorts = cohorts_of(frame(row(0), row(1, hit_activations=4)))
+    assert chart_markdown(cohorts) == chart_markdown(cohorts)
+
+
+def test_the_charts_markdown_is_a_picture_that_needs_no_network():
+    markdown = chart_markdown(cohorts_of(frame(row(0), row(1, final=False))))
+    found = re.match(r"!\[[^\]]+2026-03-20 to 2026-03-21\]\(data:image/svg\+xml;base64,([\w+/=]+)\)\n", markdown)
+    assert found
+    svg = base64.b64decode(found[1]).decode()
+    assert not re.search(r"(href|src)=\"(?!#)", svg)
+    assert "provisional" in markdown
+
+
+def test_the_table_has_the_notifications_by_name_the_most_sent_first():
+    rates = frame(
+        row(activation_id=1, sends=50, hit_activations=5),
+        row(activation_id=2, sends=800, hit_activations=80, bounced=400),
+        row(activation_id=2, sends=200, hit_activations=30, optout_activations=6),
+        row(activation_id=3, sends=None, hit_activations=2),
+    )
+    low, high = wilson(110, 600)
+    assert low is not None
+    assert high is not None
+    table = notifications_markdown(rates, {1: "Spring sale", 3: "a | <b>*x*</b>\nnew"}).split("\n")
+    assert table[2] == f"| notification 2 | 1,000 | {110 / 600:.2%} ({low:.1%} to {high:.1%}) | 1.00% | 40.00% |"
+    assert table[3].startswith("| Spring sale | 50 | 10.00% (")
+    assert table[4] == r"| a \| \<b\>\*x\*\<\/b\> new | — | — | — | — |"
+    assert len(table) == 5
+    assert notifications_markdown(frame(row(final=False)), {}).endswith("**Provisional**: these rates still move.")
+
+
+def test_a_long_table_says_what_it_leaves_out():
+    table = notifications_markdown(frame(*(row(activation_id=number, sends=number) for number in range(1, 31))), {})
+    assert table.count("\n| notification") == 20
+    assert table.endswith("and 10 more with fewer sends")
+
+
+def test_lineage_names_columns_that_exist():
+    lineage = column_lineage().deps_by_column
+    assert set(RATE_COLUMNS) - set(lineage) == {"window_days", "days_loaded", "is_final"}
+    for column, deps in lineage.items():
+        assert column in RATE_COLUMNS
+        for dep in deps:
+            assert dep.column_name in columns(dep.asset_key.to_user_string())
