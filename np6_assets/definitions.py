@@ -22,6 +22,7 @@ from np6_assets.refresh import jobs
 from np6_assets.refresh.automation import rates_sensor
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
+from np6_assets.report.assets import report_asset
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
 
@@ -32,12 +33,19 @@ pa.set_memory_pool(pa.system_memory_pool())
 if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(_M_ARENA_MAX := -8, 2)
 
-# Beta in Dagster 1.13, and needed: single-run backfills, and partition mappings that reach past the newest partition.
+# Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, and
+# links from an asset to its code.
 warnings.filterwarnings(
-    "ignore", r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`", dg.BetaWarning
+    "ignore",
+    r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`"
+    r"|Function `with_source_code_references`|Class `(LocalFileCodeReference|CodeReferencesMetadataValue)`",
+    dg.BetaWarning,
 )
 # A preview, and needed: a check is of a partition.
 warnings.filterwarnings("ignore", r"Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
+
+OWNER = "team:data"
+"""Whom to ask about an asset."""
 
 
 def _utc_now() -> datetime:
@@ -47,13 +55,17 @@ def _utc_now() -> datetime:
 def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now) -> dg.Definitions:
     """The definitions of one deployment. `now` tells the time, as an aware datetime."""
     store = ParquetStore(data_dir=settings.data_dir)
+    assets = [
+        *(event_asset(kind, settings, now) for kind in KINDS),
+        notifications_asset(settings),
+        rates_asset(settings),
+        report_asset(settings, now),
+    ]
     freshness = freshness_checks(settings, now)
     return dg.Definitions(
-        assets=[
-            *(event_asset(kind, settings, now) for kind in KINDS),
-            notifications_asset(settings),
-            rates_asset(settings),
-        ],
+        assets=dg.with_source_code_references(
+            dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=[OWNER]), assets)
+        ),
         asset_checks=[
             *(event_checks(kind, settings) for kind in KINDS),
             rates_checks(settings),

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -193,9 +193,9 @@ class _Display(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._rows: Counter[str] = Counter()
+        self._rows: dict[str, dict[str, int]] = defaultdict(dict)
         self._progress = Progress(
-            TextColumn("  {task.description:<16}"),
+            TextColumn("  {task.description:<17}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("assets"),
@@ -228,11 +228,16 @@ class _Display(logging.Handler):
             case "STEP_START":
                 self._progress.update(self._task, description=asset)
             case "ASSET_MATERIALIZATION":
-                rows = event.step_materialization_data.materialization.metadata["dagster/partition_row_count"]
-                self._rows[asset] += int(str(rows.value))
+                made = event.step_materialization_data.materialization
+                rows = made.metadata.get("dagster/partition_row_count")  # the report has none
+                counts = self._rows[asset]
+                if rows is not None:  # once for each partition, though that of a range has several records
+                    counts[made.partition or ""] = int(str(rows.value))
             case "STEP_SUCCESS" if asset in self._rows:  # and not the checks'
                 seconds = event.step_success_data.duration_ms / 1000
-                self._console.print(f"  {asset:<16} {self._rows[asset]:>9,} rows {seconds:>6.1f} s")
+                counts = self._rows[asset]
+                rows_made = f"{sum(counts.values()):,} rows" if counts else ""
+                self._console.print(f"  {asset:<17}{rows_made:>14} {seconds:>6.1f} s")
                 self._progress.advance(self._task)
             case "STEP_FAILURE" | "STEP_UP_FOR_RETRY":  # nobody waits half a minute for a demo's next try
                 _end(asset, getattr(event.event_specific_data, "error", None))

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from np6_assets.partitions import ACTIVATION_DATE
 from np6_assets.rates.columns import SCHEMA
+from np6_assets.report.assets import REPORT
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
@@ -75,6 +76,7 @@ def show(console: Console, data_dir: str, first: str, last: str, home: Path | No
     console.print(_table(rates))
     console.print(_finality(provisional, len(cohorts)), soft_wrap=True)
     data = _shown(folder)
+    console.print(f"\nThe report, for a browser: {data}/{REPORT}", markup=False, soft_wrap=True)
     console.print(f"\nParquet: {data}, one folder for each asset. In DuckDB:\n", markup=False, soft_wrap=True)
     console.print(_snippet(_DUCKDB, folder, data), markup=False, soft_wrap=True)
     console.print("\nIn pandas:\n")

@@ -79,7 +79,7 @@ def test_the_demo_writes_the_parquet_of_every_day(finished):
     folder, days, _ = finished
     expected = {f"{asset}/event_date={day}/part-0.parquet" for asset in EVENT_ASSETS for day in days}
     expected |= {f"reactivity_rates/activation_date={day}/part-0.parquet" for day in days}
-    expected |= {"notifications/part-0.parquet"}
+    expected |= {"notifications/part-0.parquet", "reactivity_report/report.html"}
     data = folder / "data"
     assert {str(file.relative_to(data)) for file in data.rglob("*") if file.is_file()} == expected
 
@@ -125,6 +125,12 @@ def test_the_table_has_each_notifications_rates_from_the_best_to_the_worst(finis
 def test_the_demo_says_which_cohorts_are_provisional(finished):
     _, days, process = finished
     assert f"Provisional: {DAYS} of {DAYS} cohorts, {days[0]} to {days[-1]}," in process.stdout
+
+
+def test_the_demo_says_where_its_report_is(finished):
+    folder, days, process = finished
+    [path] = re.findall(r"^The report, for a browser: (.+)$", process.stdout, re.MULTILINE)
+    assert f"sends of {days[0]} to {days[-1]}" in (folder / path).read_text()
 
 
 def test_the_snippets_work_as_printed(finished):

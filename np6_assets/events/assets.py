@@ -16,9 +16,9 @@ from np6_assets.events.ingest import Arrival, DayEvents, Ingestion, Wanted, noti
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.ordering import OutOfOrderError
 from np6_assets.events.progress import Progress
+from np6_assets.events.reasons import Reasons
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import DaysFailedError, RetriesUsedUpError
-from np6_assets.events.reasons import Reasons
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, Day, backfill_policy, daily, day_of
 from np6_assets.settings import Settings

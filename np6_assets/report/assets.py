@@ -1,0 +1,70 @@
+"""The asset `reactivity_report`: one HTML file that anybody can open."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import dagster as dg
+import pyarrow.dataset as ds
+from pydantic import Field
+
+from np6_assets.settings import Settings
+from np6_assets.storage.io_manager import ALLOW_MISSING, ParquetStore
+
+REPORT = "reactivity_report/report.html"
+"""Where the report stands below the data folder."""
+
+
+class ReportConfig(dg.Config):
+    """What a run of the report can be told."""
+
+    days: int = Field(
+        default=90, ge=1, le=3660, description="How many days of sends the report is on, up to the newest."
+    )
+
+
+def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
+    """The report on the newest cohorts."""
+    every_day = dg.AssetIn(partition_mapping=dg.AllPartitionMapping(), metadata={ALLOW_MISSING: True})
+
+    @dg.asset(
+        name="reactivity_report",
+        description=(
+            "The rates as one HTML page for people who never open Dagster: over time, by notification and version, "
+            f"with bounce reasons and hours of the day. It is written to `{REPORT}` in the data folder, needs no "
+            "network and holds no data of a receiver."
+        ),
+        group_name="rates",
+        kinds={"python", "duckdb", "html"},
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        ins={"reactivity_rates": every_day, "hits": every_day, "bounces": every_day},
+    )
+    def reactivity_report(
+        context: dg.AssetExecutionContext,
+        config: ReportConfig,
+        store: ParquetStore,
+        reactivity_rates: ds.Dataset,
+        notifications: ds.Dataset,
+        hits: ds.Dataset,
+        bounces: ds.Dataset,
+    ) -> dg.MaterializeResult[None]:
+        # the page needs jinja2, which the other assets do not
+        from np6_assets.report.page import render
+        from np6_assets.report.queries import find
+
+        findings = find(reactivity_rates, notifications, hits, bounces, timezone=settings.timezone, cohorts=config.days)
+        page = render(findings, now(), settings.timezone).encode()
+        folder = store.folder()
+        with folder.replacing(REPORT) as file:
+            file.write(page)
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(folder.path(REPORT)),
+                "bytes": len(page),
+                "first_cohort": str(findings.first),
+                "last_cohort": str(findings.last),
+                "provisional_cohorts": len(findings.provisional),
+                "notifications": len(findings.notifications),
+            }
+        )
+
+    return reactivity_report

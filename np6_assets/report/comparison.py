@@ -1,0 +1,140 @@
+"""Whether two versions of a notification really differ in hit rate. Pure arithmetic on counts.
+
+Versions are compared inside the same day and the same application alone, as days and applications differ more than
+versions do: the Cochran-Mantel-Haenszel test, which for one day and application is the two-proportion z-test. The
+difference is the Mantel-Haenszel risk difference with Sato's 95 % interval (https://doi.org/10.2307/2532547). P-values
+are corrected for their number by Holm's method: that even one of the differences called real is due to chance has a
+probability of 5 % at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from np6_assets.rates.pictures import Share
+from np6_assets.rates.statistics import Z
+
+LEVEL = 0.05
+"""The probability of calling one or more differences real that are none."""
+
+LEAST = 5
+"""Where the number of hits could not stray this far from what is expected, the test says nothing (Mantel, Fleiss)."""
+
+Strata = Mapping[Hashable, Share]
+"""The hits of the delivered sends of a version, by day and application."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A version against the one with the most sends, over the days and applications that have both.
+
+    `difference` is `version` less `baseline`, in hit rate. `p_value` is None where there is too little to test.
+    """
+
+    activation_id: int
+    version: str | None
+    baseline: str | None
+    days: int
+    share: Share
+    baseline_share: Share
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the difference is more than chance explains."""
+        return self.p_value is not None and self.p_value < LEVEL
+
+
+def compare(versions: Mapping[int, Mapping[str | None, Strata]]) -> list[Comparison]:
+    """Each version of each notification that has several against the one with the most delivered sends."""
+    found = [
+        _pair(activation_id, version, baseline, of_version, of_baseline)
+        for activation_id, by_version in versions.items()
+        if len(by_version) > 1
+        for (baseline, of_baseline), *others in [_most_first(by_version)]
+        for version, of_version in others
+    ]
+    return _corrected(found)
+
+
+def _most_first(by_version: Mapping[str | None, Strata]) -> list[tuple[str | None, Strata]]:
+    return sorted(by_version.items(), key=lambda item: (-sum(share.whole for share in item[1].values()), item[0] or ""))
+
+
+def _pair(
+    activation_id: int, version: str | None, baseline: str | None, of_version: Strata, of_baseline: Strata
+) -> Comparison:
+    both = [key for key in of_version if key in of_baseline]
+    one, other = [of_version[key] for key in both], [of_baseline[key] for key in both]
+    difference = risk_difference(one, other)
+    middle, low, high = difference or (None, None, None)
+    days = len({key[0] if isinstance(key, tuple) else key for key in both})
+    return Comparison(
+        activation_id, version, baseline, days, _sum(one), _sum(other), middle, low, high, cmh_p_value(one, other)
+    )
+
+
+def _sum(shares: Iterable[Share]) -> Share:
+    shares = list(shares)
+    return Share(sum(share.part for share in shares), sum(share.whole for share in shares))
+
+
+def cmh_p_value(ones: Sequence[Share], others: Sequence[Share]) -> float | None:
+    """Two-sided p-value of the Cochran-Mantel-Haenszel test over pairs of shares, without continuity correction.
+
+    None where there is too little to test.
+    """
+    excess = variance = expected = least = most = 0.0
+    for one, other in zip(ones, others, strict=True):
+        total, parts = one.whole + other.whole, one.part + other.part
+        if total < 2:
+            continue
+        mean = one.whole * parts / total
+        excess += one.part - mean
+        variance += one.whole * other.whole * parts * (total - parts) / (total * total * (total - 1))
+        expected += mean
+        least += max(0, parts - other.whole)
+        most += min(one.whole, parts)
+    if min(expected - least, most - expected) < LEAST or not variance:
+        return None
+    return math.erfc(abs(excess) / math.sqrt(2 * variance))
+
+
+def risk_difference(ones: Sequence[Share], others: Sequence[Share]) -> tuple[float, float, float] | None:
+    """The Mantel-Haenszel difference of the shares and the ends of its 95 % interval (Sato); None without pairs."""
+    weight = weighted = p = q = 0.0
+    for one, other in zip(ones, others, strict=True):
+        n, m, total = one.whole, other.whole, one.whole + other.whole
+        if not n or not m:
+            continue
+        weight += n * m / total
+        weighted += (one.part * m - other.part * n) / total
+        p += (n * n * other.part - m * m * one.part + n * m * (m - n) / 2) / (total * total)
+        q += (one.part * (m - other.part) + other.part * (n - one.part)) / (2 * total)
+    if not weight:
+        return None
+    difference = weighted / weight
+    half_width = Z * math.sqrt(max(difference * p + q, 0.0)) / weight
+    return difference, max(difference - half_width, -1.0), min(difference + half_width, 1.0)
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons with p-values after Holm's correction."""
+    tested = sorted(
+        (comparison.p_value, at) for at, comparison in enumerate(comparisons) if comparison.p_value is not None
+    )
+    corrected: dict[int, float] = defaultdict(float)
+    reached = 0.0
+    for done, (p_value, at) in enumerate(tested):
+        reached = max(reached, min(1.0, p_value * (len(tested) - done)))
+        corrected[at] = reached
+    return [
+        replace(comparison, p_value=corrected[at]) if at in corrected else comparison
+        for at, comparison in enumerate(comparisons)
+    ]

@@ -1,0 +1,131 @@
+"""Comparing versions: textbook cases, hand-made ones, and what must not be called a difference."""
+
+import math
+import random
+from statistics import NormalDist
+
+import pytest
+
+from np6_assets.rates.pictures import Share
+from np6_assets.report.comparison import Comparison, cmh_p_value, compare, risk_difference
+
+# Admissions to six departments of Berkeley, 1973: women, men.
+BERKELEY = [
+    (Share(89, 108), Share(512, 825)),
+    (Share(17, 25), Share(353, 560)),
+    (Share(202, 593), Share(120, 325)),
+    (Share(131, 375), Share(138, 417)),
+    (Share(94, 393), Share(53, 191)),
+    (Share(24, 341), Share(22, 373)),
+]
+
+
+def test_the_p_value_is_the_published_one():
+    # Agresti, Categorical Data Analysis: the statistic is 1.52, P = 0.217
+    women, men = zip(*BERKELEY, strict=True)
+    assert cmh_p_value(women, men) == pytest.approx(0.2169, abs=5e-5)
+
+
+def test_one_day_is_the_two_proportion_z_test():
+    one, other = Share(120, 1_000), Share(90, 1_000)
+    pooled = 210 / 2_000
+    z = (0.12 - 0.09) / math.sqrt(pooled * (1 - pooled) * (1 / 1_000 + 1 / 1_000))
+    expected = 2 * NormalDist().cdf(-abs(z))
+    assert cmh_p_value([one], [other]) == pytest.approx(expected, rel=0.01)
+    difference = risk_difference([one], [other])
+    assert difference is not None
+    middle, low, high = difference
+    wald = math.sqrt(0.12 * 0.88 / 1_000 + 0.09 * 0.91 / 1_000) * 1.959963984540054
+    assert middle == pytest.approx(0.03)
+    assert (low, high) == (pytest.approx(0.03 - wald, rel=1e-3), pytest.approx(0.03 + wald, rel=1e-3))
+
+
+def versions(**days: tuple[Share | None, Share | None]) -> dict[int, dict[str | None, dict[object, Share]]]:
+    """A notification with versions a and b, on some days."""
+    return {
+        7: {
+            name: {(day,): shares[at] for day, shares in days.items() if shares[at] is not None}
+            for at, name in enumerate("ab")
+        }
+    }
+
+
+def only(comparisons: list[Comparison]) -> Comparison:
+    [comparison] = comparisons
+    return comparison
+
+
+def test_a_good_day_does_not_make_a_good_version():
+    # b has twice the hit rate over all, as it was mostly sent on the good day; on each day the two are alike
+    found = only(compare(versions(good=(Share(40, 200), Share(400, 2_000)), bad=(Share(100, 2_000), Share(10, 200)))))
+    assert found.share.rate != found.baseline_share.rate
+    assert found.difference == pytest.approx(0)
+    assert not found.is_real
+
+
+def test_versions_that_were_never_sent_together_are_not_compared():
+    found = only(compare(versions(monday=(Share(10, 100), None), tuesday=(None, Share(90, 100)))))
+    assert (found.difference, found.p_value, found.is_real, found.days) == (None, None, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Share(0, 1_000), Share(0, 1_000)),
+        (Share(1_000, 1_000), Share(1_000, 1_000)),
+        (Share(3, 3), Share(0, 4)),
+        (Share(4, 1_000), Share(0, 1_000)),
+        (Share(1, 1), Share(500, 1_000)),
+    ],
+)
+def test_of_few_hits_nothing_is_said(one: Share, other: Share):
+    found = only(compare(versions(day=(one, other))))
+    assert found.p_value is None
+    assert not found.is_real
+
+
+def test_the_version_with_the_most_sends_is_compared_with():
+    found = compare({1: {"x": {(1,): Share(5, 50)}, None: {(1,): Share(9, 90)}, "y": {(1,): Share(7, 70)}}})
+    assert {(one.version, one.baseline) for one in found} == {("x", None), ("y", None)}
+    assert compare({1: {"x": {(1,): Share(5, 50)}}}) == []
+
+
+def test_p_values_are_corrected_by_holm():
+    pairs = {
+        1: (Share(130, 1_000), Share(100, 1_000)),
+        2: (Share(150, 1_000), Share(100, 1_000)),
+        3: (Share(101, 1_000), Share(100, 1_000)),
+        4: (Share(1, 10), Share(1, 20)),  # not tested, so it does not count
+    }
+    raw = {key: cmh_p_value([one], [other]) for key, (one, other) in pairs.items()}
+    found = compare(
+        {key: {"new": {(1,): one}, "old": {(1,): other, (2,): Share(1, 9)}} for key, (one, other) in pairs.items()}
+    )
+    corrected = {one.activation_id: one.p_value for one in found}
+    assert raw[1] is not None
+    assert raw[2] is not None
+    assert corrected[2] == pytest.approx(3 * raw[2])
+    assert corrected[1] == pytest.approx(2 * raw[1])
+    assert corrected[3] == raw[3]
+    assert corrected[4] is None
+    # what one test alone would have called real
+    assert raw[1] < 0.05 < 2 * raw[1]
+    assert [one.activation_id for one in found if one.is_real] == [2]
+
+
+def test_where_nothing_differs_hardly_anything_is_called_real():
+    rng = random.Random(5)
+
+    def share(rate: float) -> Share:
+        return Share(sum(rng.random() < rate for _ in range(200)), 200)
+
+    reports = [
+        compare(
+            {
+                number: {name: {(day,): share(0.05 + 0.03 * day) for day in range(3)} for name in "ab"}
+                for number in range(10)
+            }
+        )
+        for _ in range(40)
+    ]
+    assert sum(any(one.is_real for one in report) for report in reports) <= 6  # 2 of 40 expected
