@@ -23,6 +23,7 @@ from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, Day, backfill_policy, daily, day_of
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import ParquetStore, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
@@ -62,8 +63,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         ),
     )
     def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
-        files = EventFiles(store.folder(), kind, settings)
-        run = _Run(context, kind, settings, files, now, full_refresh=config.full_refresh)
+        run = _Run(context, kind, settings, store.folder(), now, full_refresh=config.full_refresh)
         yield from PartitionStream(lambda: run.partitions(np6), run.failed).outputs()
 
     return events
@@ -77,7 +77,7 @@ class _Run:
         context: dg.AssetExecutionContext,
         kind: EventKind,
         settings: Settings,
-        files: EventFiles,
+        folder: Folder,
         now: Callable[[], datetime],
         *,
         full_refresh: bool,
@@ -85,7 +85,8 @@ class _Run:
         self._context = context
         self._kind = kind
         self._settings = settings
-        self._files = files
+        self._folder = folder
+        self._files = EventFiles(folder, kind, settings)
         self._now = now
         self._full_refresh = full_refresh
         self._failed: dict[str, Exception] = {}
@@ -94,7 +95,7 @@ class _Run:
     @contextmanager
     def partitions(self, np6: NP6Resource) -> Iterator[Iterator[tuple[str, Partition]]]:
         """Each day's rows, as they come in; the record of a day that an earlier try of this run has written."""
-        with np6.client(self._context.log.warning) as client, closing(self._partitions(client)) as partitions:
+        with _in_turn(self._context, np6, self._folder) as client, closing(self._partitions(client)) as partitions:
             yield partitions
 
     def failed(self, day: str, error: Exception) -> None:
@@ -199,6 +200,19 @@ class _Run:
         return pa.RecordBatchReader.from_batches(schema, batches())
 
 
+@contextmanager
+def _in_turn(context: dg.AssetExecutionContext, np6: NP6Resource, folder: Folder) -> Iterator[NP6Client]:
+    """A client, once no other run of this deployment has one.
+
+    The pool does not see runs on the command line, and lets through what is in the queue when it is first used.
+    """
+    with (
+        np6.client(context.log.warning) as client,
+        folder.alone(lambda: context.log.info("another run is using the API; this one goes on once it ends")),
+    ):
+        yield client
+
+
 def _description(text: str, settings: Settings) -> str:
     """What the UI says of an asset, and what is missing for a run of it."""
     return text if settings.missing is None else f"{text}\n\n**{settings.missing}**"
@@ -216,8 +230,8 @@ def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
         pool="np6_api",
         metadata=storage_metadata(NOTIFICATION_COLUMNS),
     )
-    def asset(context: dg.AssetExecutionContext, np6: NP6Resource) -> pd.DataFrame:
-        with np6.client(context.log.warning) as client:
+    def asset(context: dg.AssetExecutionContext, np6: NP6Resource, store: ParquetStore) -> pd.DataFrame:
+        with _in_turn(context, np6, store.folder()) as client:
             return pd.DataFrame(notifications(client), columns=[name for name, *_ in NOTIFICATION_COLUMNS])
 
     return asset

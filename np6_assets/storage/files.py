@@ -7,12 +7,13 @@ old file or the new one. A remote one is uploaded under a hidden name and then m
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import posixpath
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -54,6 +55,27 @@ class Folder:
         if self.is_local:
             with contextlib.suppress(OSError):
                 Path(self.path(relative)).parent.rmdir()
+
+    @contextmanager
+    def alone(self, waits: Callable[[], None]) -> Iterator[None]:
+        """Hold a local folder alone, among all on this machine that ask for that; `waits` is called before a wait.
+
+        The system lets go of it when the process ends, however it ends. Nobody is kept out of a remote folder.
+        """
+        if not self.is_local:
+            yield
+            return
+        Path(self.root).mkdir(parents=True, exist_ok=True)
+        held = os.open(self.root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waits()
+                fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(held)
 
     @contextmanager
     def replacing(self, relative: str) -> Iterator[IO[bytes]]:
