@@ -1,0 +1,98 @@
+"""One running deployment for all tests in here, fed by a server that each test may make rude."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets_tests.support.dagster_processes import DagsterProcesses
+from np6_assets_tests.support.deployment import days
+from np6_assets_tests.support.events import KINDS, Population, population
+from np6_assets_tests.support.oracle import Row, day_bounds, expected_rates, expected_rows
+from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.tables import assert_alike, canonical, rows_of
+
+CAP = 2
+WINDOW = 1
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment, what feeds it, and what there is to be had. All days are over but the last, which is today."""
+
+    dagster: DagsterProcesses
+    server: RudeServer
+    made: Population
+    days: list[date]
+
+    def assert_stored(self, assets: Iterable[str], days: Sequence[date]) -> None:
+        """These days are on disk as the oracle has them."""
+        for asset in assets:
+            for day in days:
+                assert canonical(self._stored(asset, "event_date", day)) == canonical(self._expected(asset, day))
+
+    def assert_rates(self, days: Sequence[date]) -> None:
+        """The rates of these days are on disk as the oracle has them, from the event days that are on disk."""
+        for day in days:
+            feeds = {
+                kind: {
+                    day: self._expected(kind, day) for day in self.days if self._path(kind, "event_date", day).exists()
+                }
+                for kind in KINDS
+            }
+            expected = expected_rates(day, "UTC", WINDOW, feeds)
+            found = self._stored("reactivity_rates", "activation_date", day)
+            assert_alike([{"activation_date": day, **row} for row in found], expected)
+
+    def _expected(self, asset: str, day: date) -> list[Row]:
+        return expected_rows(asset, self.made.feed(asset), *day_bounds(day, "UTC"))
+
+    def _stored(self, asset: str, column: str, day: date) -> list[Row]:
+        return rows_of(pq.read_table(self._path(asset, column, day), partitioning=None))
+
+    def _path(self, asset: str, column: str, day: date) -> Path:
+        return self.dagster.data / asset / f"{column}={day}" / "part-0.parquet"
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    today = datetime.now(UTC).date()
+    first = today - timedelta(days=8)
+    made = population(51, first, 9, lead_days=0, window_days=WINDOW)
+    with (
+        RudeServer(made, seed=5) as server,
+        DagsterProcesses(
+            tmp_path_factory.mktemp("deployed"),
+            NP6_BASE_URL=server.url,
+            NP6_API_KEY=server.key,
+            NP6_START_DATE=f"{first}",
+            NP6_WINDOW_DAYS=f"{WINDOW}",
+            NP6_MAX_CONCURRENT_REQUESTS=f"{CAP}",
+        ) as dagster,
+    ):
+        yield Deployed(dagster, server, made, days(first, today))
+
+
+@pytest.fixture
+def deployed(running: Deployed, request: pytest.FixtureRequest) -> Iterator[Deployed]:
+    """The deployment, with a server that behaves well at first; a test that fails shows the processes' logs."""
+    yield running
+    running.server.release()
+    running.server.behave()
+    running.server.released = threading.Event()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    report = yield
+    running = getattr(item, "funcargs", {}).get("running")
+    if report.when == "call" and report.failed and running is not None:
+        report.sections.append(("the processes' logs", running.dagster.logs()))
+    return report

@@ -1,0 +1,63 @@
+"""A webserver and a daemon that are told through GraphQL what to do, as by the UI, and what is on disk in the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from np6_assets_tests.deployed.conftest import CAP, Deployed
+from np6_assets_tests.support.dagster_processes import until
+from np6_assets_tests.support.events import KINDS
+
+HITS = "/notifications/reactivities/hits"
+OPTOUTS = "/notifications/reactivities/optouts"
+
+
+def test_runs_at_once_share_the_cap_on_requests(deployed: Deployed):
+    dagster, server = deployed.dagster, deployed.server
+    server.always(HITS, "stall before")
+    runs = [dagster.launch(["hits"], *deployed.days[at : at + CAP]) for at in (0, CAP, 2 * CAP)]
+    until(lambda: len(server.asked(HITS)) == CAP, "the first run's requests")
+    # Rates ask the API for nothing: their run, which was launched last, overtakes the two that wait.
+    rates = dagster.launch(["reactivity_rates"], deployed.days[-1])
+    assert [run.status for run in dagster.finished(rates)] == ["SUCCESS"]
+    server.behave()
+    server.release()
+    assert {run.status for run in dagster.finished(*runs)} == {"SUCCESS"}
+    assert server.peak_in_flight == CAP
+    deployed.assert_stored(["hits"], deployed.days[: 3 * CAP])
+
+
+def test_a_killed_run_is_started_again_and_a_bad_key_is_not(deployed: Deployed):
+    dagster, server = deployed.dagster, deployed.server
+    days = deployed.days[3:6]
+    server.always(OPTOUTS, "401")
+    before = len(server.asked(OPTOUTS))
+    refused = dagster.launch(["optouts"], days[0])
+    assert [run.status for run in dagster.finished(refused)] == ["FAILURE"]
+
+    server.script(HITS, None, None, "stall in body")
+    before_hits = len(server.asked(HITS))
+    killed = dagster.launch(["hits"], days[0], days[2])
+    until(lambda: len(server.asked(HITS)) == before_hits + 3, "the request that stalls")
+    os.kill(dagster.process_of(killed), signal.SIGKILL)
+    again = until(lambda: dagster.retries(killed), "the run to be started again")
+    assert [run.status for run in dagster.finished(*again)] == ["SUCCESS"]
+    deployed.assert_stored(["hits"], days)
+
+    # What looks for runs to be started again has passed the failure before.
+    assert dagster.retries(refused) == []
+    assert len(server.asked(OPTOUTS)) == before + 1
+
+
+def test_a_backfill_asked_for_while_the_daemon_is_down_is_one_run(deployed: Deployed):
+    dagster = deployed.dagster
+    days = deployed.days[:5]
+    dagster.stop("daemon")
+    backfill = dagster.backfill([*KINDS, "reactivity_rates"], days)
+    dagster.start_daemon()
+    runs = until(lambda: dagster.runs(dagster_backfill=backfill), "the backfill's run")
+    assert [run.status for run in dagster.finished(*(run.id for run in runs))] == ["SUCCESS"]
+    deployed.assert_stored(KINDS, days)
+    deployed.assert_rates(days)
+    assert len(dagster.runs(dagster_backfill=backfill)) == 1
