@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets_tests.support.dagster_processes import DagsterProcesses
+from np6_assets_tests.support.dagster_processes import IN_PROGRESS, DagsterProcesses
 from np6_assets_tests.support.deployment import days
 from np6_assets_tests.support.events import KINDS, Population, population
 from np6_assets_tests.support.oracle import Row, day_bounds, expected_rates, expected_rows
@@ -20,7 +21,7 @@ from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import assert_alike, canonical, rows_of
 
 CAP = 2
-WINDOW = 1
+WINDOW = 0  # one cohort follows a day, in one tick: with more of them Dagster makes a backfill, half a minute later
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,15 @@ class Deployed:
                 }
                 for kind in KINDS
             }
-            expected = expected_rates(day, "UTC", WINDOW, feeds)
+            expected = expected_rates(day, "UTC", WINDOW, feeds, lambda _, fetched: fetched < self.days[-1])
             found = self._stored("reactivity_rates", "activation_date", day)
             assert_alike([{"activation_date": day, **row} for row in found], expected)
+
+    def assert_complete(self) -> None:
+        """Every day of every asset is on disk as it should be, and nothing is under way."""
+        assert [run for run in self.dagster.runs() if run.status in IN_PROGRESS] == []
+        self.assert_stored(KINDS, self.days)
+        self.assert_rates(self.days)
 
     def _expected(self, asset: str, day: date) -> list[Row]:
         return expected_rows(asset, self.made.feed(asset), *day_bounds(day, "UTC"))
@@ -66,6 +73,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     today = datetime.now(UTC).date()
     first = today - timedelta(days=8)
     made = population(51, first, 9, lead_days=0, window_days=WINDOW)
+    for kind in KINDS:  # nothing is published before its time
+        made.feed(kind)[:] = [event for event in made.feed(kind) if event["timestamp"] < time.time() * 1000]
     with (
         RudeServer(made, seed=5) as server,
         DagsterProcesses(
@@ -75,6 +84,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             NP6_START_DATE=f"{first}",
             NP6_WINDOW_DAYS=f"{WINDOW}",
             NP6_MAX_CONCURRENT_REQUESTS=f"{CAP}",
+            NP6_REFRESH_SECONDS="30",
+            NP6_REFRESH_OVERLAP_MINUTES="0",
         ) as dagster,
     ):
         yield Deployed(dagster, server, made, days(first, today))

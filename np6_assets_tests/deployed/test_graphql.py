@@ -6,7 +6,7 @@ import os
 import signal
 
 from np6_assets_tests.deployed.conftest import CAP, Deployed
-from np6_assets_tests.support.dagster_processes import until
+from np6_assets_tests.support.dagster_processes import eventually, until
 from np6_assets_tests.support.events import KINDS
 
 HITS = "/notifications/reactivities/hits"
@@ -16,7 +16,10 @@ OPTOUTS = "/notifications/reactivities/optouts"
 def test_runs_at_once_share_the_cap_on_requests(deployed: Deployed):
     dagster, server = deployed.dagster, deployed.server
     server.always(HITS, "stall before")
+    # All of them are in the queue when the daemon first looks at it, which is when Dagster does not know the pool yet.
+    dagster.stop("daemon")
     runs = [dagster.launch(["hits"], *deployed.days[at : at + CAP]) for at in (0, CAP, 2 * CAP)]
+    dagster.start_daemon()
     until(lambda: len(server.asked(HITS)) == CAP, "the first run's requests")
     # Rates ask the API for nothing: their run, which was launched last, overtakes the two that wait.
     rates = dagster.launch(["reactivity_rates"], deployed.days[-1])
@@ -50,14 +53,15 @@ def test_a_killed_run_is_started_again_and_a_bad_key_is_not(deployed: Deployed):
     assert len(server.asked(OPTOUTS)) == before + 1
 
 
-def test_a_backfill_asked_for_while_the_daemon_is_down_is_one_run(deployed: Deployed):
+def test_a_backfill_is_one_run_and_the_sensors_do_the_rest(deployed: Deployed):
     dagster = deployed.dagster
-    days = deployed.days[:5]
+    *days, today = deployed.days
     dagster.stop("daemon")
     backfill = dagster.backfill([*KINDS, "reactivity_rates"], days)
+    dagster.turn("np6_refresh", on=True)
     dagster.start_daemon()
-    runs = until(lambda: dagster.runs(dagster_backfill=backfill), "the backfill's run")
-    assert [run.status for run in dagster.finished(*(run.id for run in runs))] == ["SUCCESS"]
-    deployed.assert_stored(KINDS, days)
-    deployed.assert_rates(days)
-    assert len(dagster.runs(dagster_backfill=backfill)) == 1
+    eventually(deployed.assert_complete)
+    dagster.turn("np6_refresh", on=False)
+    assert [run.status for run in dagster.runs(dagster_backfill=backfill)] == ["SUCCESS"]
+    # the sensor's own share
+    assert [run.tags["dagster/partition"] for run in dagster.runs(dagster_sensor_name="np6_refresh")] == [f"{today}"]

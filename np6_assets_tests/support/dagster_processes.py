@@ -24,6 +24,18 @@ IN_PROGRESS = {"NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING"}
 T = TypeVar("T")
 
 
+def eventually(check: Callable[[], None], seconds: float = 120) -> None:
+    """Check again and again until it holds; what it still finds wrong in the end is raised."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check()
+        except (AssertionError, OSError):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
+
+
 @dataclass(frozen=True)
 class Run:
     """A run as the GraphQL API tells it."""
@@ -203,6 +215,18 @@ class DagsterProcesses:
         assert asked["__typename"] == "LaunchBackfillSuccess", asked
         backfill_id: str = asked["backfillId"]
         return backfill_id
+
+    def turn(self, sensor: str, *, on: bool) -> None:
+        """Turn a sensor on or off."""
+        where = {"repositoryLocationName": "np6_assets", "repositoryName": "__repository__", "sensorName": sensor}
+        if on:
+            query = "mutation($s: SensorSelector!) { turned: startSensor(sensorSelector: $s) { __typename } }"
+            answer = self.graphql(query, s=where)
+        else:
+            query = "query($s: SensorSelector!) { sensorOrError(sensorSelector: $s) { ... on Sensor { id } } }"
+            id_ = self.graphql(query, s=where)["sensorOrError"]["id"]
+            answer = self.graphql("mutation($id: String!) { turned: stopSensor(id: $id) { __typename } }", id=id_)
+        assert answer["turned"]["__typename"] in ("Sensor", "StopSensorMutationResult"), answer
 
     def runs(self, **tags: str) -> list[Run]:
         """The runs with these tags (`_` for `/`), newest first."""

@@ -1,0 +1,94 @@
+"""The UI in a real browser: what a person clicks, what is on disk then, and what the plots show."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from np6_assets_tests.deployed.conftest import Deployed
+from np6_assets_tests.support.dagster_processes import eventually, until
+from np6_assets_tests.support.events import event
+from np6_assets_tests.support.oracle import day_bounds
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PATIENCE_MS = 60_000
+
+COLOURS = """canvas => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return new Set(new Uint32Array(pixels.buffer)).size;
+}"""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the UI in: apt install chromium")
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        opened = browser.new_page(viewport={"width": 1500, "height": 950})
+        opened.set_default_timeout(PATIENCE_MS)
+        yield opened
+        browser.close()
+
+
+def publish(deployed: Deployed, kind: str, at_ms: int) -> None:
+    """One event more in a feed."""
+    fields = {"stamp_time": at_ms, "stamp_id": f"stamp {at_ms}"}
+    deployed.made.feed(kind).append(event(kind, id=f"{kind} {at_ms}", timestamp=at_ms, **fields))
+    deployed.server.serve(deployed.made)
+
+
+def launch(page: Page, button: str, days: str) -> str:
+    """Click through the dialog in which the days of a run or backfill are chosen; what the UI says then."""
+    page.get_by_role("button", name=button).click()
+    dialog = page.get_by_role("dialog")
+    choice = dialog.locator("input[type=text]")
+    choice.fill(days)
+    choice.press("Enter")
+    dialog.get_by_role("button", name=re.compile("^Launch")).click()
+    said = page.get_by_text(re.compile(r"^(Launched run|Created backfill)"))
+    return said.inner_text()
+
+
+def test_a_day_a_backfill_the_sensor_and_the_rates_in_the_ui(deployed: Deployed, page: Page):
+    dagster = deployed.dagster
+    day, other, *_ = deployed.days
+
+    page.goto(f"{dagster.url}/assets/hits?view=lineage")
+    expect(page.get_by_text("reactivity_rates")).to_be_visible()
+
+    # something new on a day, of which the hits are fetched at once, on another, and today
+    publish(deployed, "hits", day_bounds(day, "UTC")[0])
+    publish(deployed, "optouts", day_bounds(other, "UTC")[0])
+    page.goto(f"{dagster.url}/assets/hits")
+    assert launch(page, "Materialize…", f"{day}").startswith("Launched run")
+    page.goto(f"{dagster.url}/asset-groups")
+    assert launch(page, "Materialize all…", f"[{day}...{other}]").startswith("Created backfill")
+    eventually(lambda: deployed.assert_stored(["hits"], [day]))
+
+    publish(deployed, "hits", round(time.time() * 1000))
+    before = dagster.runs(dagster_sensor_name="np6_refresh")
+    page.goto(f"{dagster.url}/locations/np6_assets/sensors/np6_refresh")
+    page.get_by_role("checkbox").dispatch_event("click")
+    until(lambda: len(dagster.runs(dagster_sensor_name="np6_refresh")) > len(before), "the sensor's run")
+    page.reload()
+    expect(page.get_by_text("1 run requested").first).to_be_visible()
+    page.get_by_role("checkbox").dispatch_event("click")
+
+    eventually(deployed.assert_complete)
+    page.goto(f"{dagster.url}/assets/reactivity_rates")
+    page.get_by_role("button", name="Plots").click()
+    for rate in ("hit_rate", "optout_rate", "bounce_rate"):
+        plot = page.locator("div", has=page.get_by_text(rate, exact=True)).locator("canvas").last
+        expect(plot).to_be_visible()
+        assert plot.evaluate(COLOURS) > 10
