@@ -25,7 +25,7 @@ DAYS_PER_TICK = 62
 """How many days that were never looked at are looked at in one tick."""
 
 LATE_LOOKS = timedelta(hours=1)
-"""How often closed days are looked at for what was published after they were closed."""
+"""How often one of the closed days is looked at for what was published after it was closed."""
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
@@ -78,7 +78,7 @@ class Memory:
         still_open: the days up to `closed_through` that are not closed.
         tries: by day, what was asked for and has not brought anything yet.
         last_probed: the notification whose activations were probed last; the others have their turn first.
-        looked_late_at: when closed days were last looked at.
+        looked_late_at: when a closed day was last looked at, or else when the sensor began.
         late: by closed day, after which event something was published late and asked for: not asked for again, as
             what the file then does not hold is in quarantine.
         said: what the last tick said.
@@ -108,8 +108,8 @@ class Memory:
             return cls()
 
     def may_look_late(self, now: datetime) -> bool:
-        """Whether it is time to look at closed days."""
-        return not self.looked_late_at or now - datetime.fromisoformat(self.looked_late_at) >= LATE_LOOKS
+        """Whether it is time to look at a closed day."""
+        return bool(self.looked_late_at) and now - datetime.fromisoformat(self.looked_late_at) >= LATE_LOOKS
 
     def write(self) -> str:
         """The cursor: JSON that a person can read."""

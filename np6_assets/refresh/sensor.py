@@ -53,10 +53,9 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             "Today is asked for when something new was published. A day that has ended is asked for when it ended "
             f"more than {round(settings.refresh_overlap.total_seconds() / 60)} minutes ago and is not closed, however "
             "long nothing ran. All event assets of a day, and days that follow one another, in one run. A day whose "
-            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Once an hour the "
-            f"{settings.trailing_days} days before are looked at for events that were published after they were "
-            "closed. Each tick says what it "
-            f"did, and the tag {jobs.WHY_TAG} of a run says why it was asked for."
+            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Once an hour one "
+            f"of the last {settings.trailing_days} days is looked at for what was published after it was closed. Each "
+            f"tick says what it did, and the tag {jobs.WHY_TAG} of a run says why it was asked for."
         ),
     )
     def sensor(
@@ -116,12 +115,11 @@ class _Tick:
         ended = [one for one in free if news.can_be_closed(one.day, self._now, overlap)]
         failed = [one for one in free if one not in ended and one.day.key in memory.tries]
         open_days = [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:]
-        closed_days = self._closed_days(memory, fetching)
-        probed = self._probed(np6, open_days, closed_days, memory)
+        closed_day = self._closed_day(memory, fetching)
+        probed = self._probed(np6, open_days, closed_day, memory)
         memory = replace(memory, last_probed=probed.last_probed)
-        if closed_days and not probed.trouble:
-            keys = {one.day.key for one in closed_days}
-            late = {day: after for day, after in memory.late.items() if day in keys}
+        if (closed_day is not None and not probed.trouble) or not memory.looked_late_at:
+            late = {day: after for day, after in memory.late.items() if day >= str(self._first_trailing)}
             memory = replace(memory, looked_late_at=self._now.isoformat(), late=late | probed.late)
         if probed.trouble and not probed.answers:
             return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.trouble}")
@@ -201,30 +199,36 @@ class _Tick:
                     days -= set(done.get_partition_keys() if done else ())
         return days
 
-    def _closed_days(self, memory: news.Memory, fetching: set[str]) -> list[news.Stored]:
-        """The closed days of which it is time to look whether anything was published late."""
-        if not memory.may_look_late(self._now):
-            return []
-        first = max(self._today - timedelta(days=self._settings.trailing_days), self._settings.start_date)
-        days = (first + timedelta(days=ahead) for ahead in range((self._today - first).days))
-        stored = (self._stored(day) for day in days if str(day) not in fetching)
-        return [one for one in stored if one.is_closed]
+    @property
+    def _first_trailing(self) -> date:
+        return max(self._today - timedelta(days=self._settings.trailing_days), self._settings.start_date)
+
+    def _closed_day(self, memory: news.Memory, fetching: set[str]) -> news.Stored | None:
+        """The closed day that is to be looked at for what was published late: once an hour one of the last, in turn."""
+        days = (self._today - self._first_trailing).days
+        if not days or not memory.may_look_late(self._now):
+            return None
+        hours = int(self._now.timestamp() // 3600)
+        day = self._first_trailing + timedelta(days=hours % days)
+        stored = self._stored(day)
+        return stored if stored.is_closed and str(day) not in fetching else None
 
     def _probed(
-        self, np6: NP6Resource, open_days: list[news.Stored], closed_days: list[news.Stored], memory: news.Memory
+        self, np6: NP6Resource, open_days: list[news.Stored], closed_day: news.Stored | None, memory: news.Memory
     ) -> _Probed:
         """Ask the API whether anything of these days was published since they were fetched: few bytes a feed."""
         probed = _Probed(memory.last_probed)
-        if not open_days and not closed_days:
+        days = open_days if closed_day is None else [closed_day, *open_days]
+        if not days:
             return probed
         ends = monotonic() + SECONDS_OF_PROBING
         try:
             with np6.looking(self._log.warning) as client:
-                for kind, path, one in self._probes(client, open_days, closed_days, probed):
+                for kind, path, one in self._probes(client, days, probed):
                     if monotonic() > ends:
                         probed.trouble = "the API is slow"
                         break
-                    after = self._last_event(kind, one) if one in closed_days else one.until[kind.asset]
+                    after = self._last_event(kind, one) if one is closed_day else one.until[kind.asset]
                     if self._has_news(client, kind, path, one.day, after):
                         self._note(kind, one, after, memory, probed)
                     probed.answers += 1
@@ -244,23 +248,25 @@ class _Tick:
         probed.new[one.day.key] = kind.asset
 
     def _probes(
-        self, client: NP6Client, open_days: list[news.Stored], closed_days: list[news.Stored], probed: _Probed
+        self, client: NP6Client, days: list[news.Stored], probed: _Probed
     ) -> Iterator[tuple[EventKind, str, news.Stored]]:
         """The feeds to look at: those for all notifications, then, of the newest day, those of some notifications.
 
         None for a day of which something new is known, as all of it is fetched then.
         """
         for kind in KINDS:
-            for one in [*closed_days, *open_days] if not kind.per_notification else ():
+            for one in days if not kind.per_notification else ():
                 if one.day.key not in probed.new:
                     yield kind, kind.path, one
-        if open_days and open_days[-1].day.key not in probed.new:
-            turn = self._turn(client, probed.last_probed)
-            for kind in KINDS:
-                for id_ in turn if kind.per_notification else ():
-                    if open_days[-1].day.key not in probed.new:
-                        probed.last_probed = id_
-                        yield kind, kind.path.format(id=id_), open_days[-1]
+        newest = days[-1]
+        if newest.is_closed or newest.day.key in probed.new:
+            return
+        turn = self._turn(client, probed.last_probed)
+        for kind in KINDS:
+            for id_ in turn if kind.per_notification else ():
+                if newest.day.key not in probed.new:
+                    probed.last_probed = id_
+                    yield kind, kind.path.format(id=id_), newest
 
     def _turn(self, client: NP6Client, last_probed: int) -> list[int]:
         """The notifications whose turn it is: of those in the asset `notifications`, or else of the account's."""
