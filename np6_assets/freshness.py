@@ -59,7 +59,11 @@ def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> 
     return dg.ScheduleDefinition(
         name="freshness",
         description="Checks at the set hour whether the day before is there, whole, in every daily asset.",
-        job=dg.define_asset_job("freshness_job", dg.AssetSelection.checks(checks)),
+        job=dg.define_asset_job(
+            "freshness_job",
+            dg.AssetSelection.checks(checks),
+            description="Checks whether the day before is there, whole, in every daily asset.",
+        ),
         cron_schedule=f"0 {settings.fresh_by_hour} * * *",
         execution_timezone=settings.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
