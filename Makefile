@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint format lock clean
+.PHONY: help install demo dev test lint format bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -63,13 +63,33 @@ format: install ## let ruff put the code in shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Pins that still fit are kept; remove requirements.lock first to take the newest of everything.
-lock: ## write requirements.lock from pyproject.toml (needs uv)
+# What the project is measured against is installed apart, and by nothing else.
+BENCH_STAMP := .venv-bench/.installed
+bench: install ## speed and memory next to other tools, in some minutes (see benchmarks/README.md)
+	@set -e; \
+	stamp="$$(cksum < benchmarks/requirements.lock), $$($(BIN)/python -V), $$PWD"; \
+	if [ "$$(cat $(BENCH_STAMP) 2>/dev/null)" != "$$stamp" ]; then \
+		echo "Installing what to compare with in .venv-bench"; \
+		rm -f $(BENCH_STAMP); \
+		$(BIN)/python -m venv --clear .venv-bench; \
+		.venv-bench/bin/python -I -m pip --disable-pip-version-check install -qq \
+			--require-hashes --no-deps -r benchmarks/requirements.lock; \
+		echo "$$stamp" > $(BENCH_STAMP); \
+	fi; \
+	exec $(BIN)/python -m benchmarks $(if $(SIZES),--sizes $(SIZES)) $(if $(SENDS),--sends $(SENDS)) \
+		$(if $(DAYS),--days $(DAYS)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(PARTS),--parts "$(PARTS)") \
+		$(if $(GIB),--gib $(GIB)) $(if $(OUT),--out $(OUT))
+
+# Pins that still fit are kept; remove the lock files first to take the newest of everything.
+lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (needs uv)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: no uv here: install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
 	@"$(UV)" pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--quiet --output-file requirements.lock
+	@"$(UV)" pip compile --group pyproject.toml:bench --constraint requirements.lock --universal --python-version 3.11 \
+		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" --quiet --output-file benchmarks/requirements.lock
 
-clean: ## remove .venv and caches (data and .dagster_home stay)
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find np6_assets np6_assets_tests -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## remove .venv, .venv-bench, .bench and caches (data and .dagster_home stay)
+	@rm -rf .venv .venv-bench .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find np6_assets np6_assets_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How fast the project is, and in how much memory, next to what people would use instead: `make bench`."""

@@ -1,0 +1,1 @@
+"""One program a contender, each run as a whole process; its docstring says what it stands for."""

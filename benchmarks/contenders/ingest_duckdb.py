@@ -1,0 +1,30 @@
+"""The bound: DuckDB's own COPY of a local file, without download, order, checks or duplicates. BODY FILE."""
+
+import sys
+
+import duckdb
+
+from benchmarks.contenders.columns import COLUMNS
+
+TEXT = "VARCHAR"
+STRUCTURE = f"""{{
+    id: '{TEXT}', timestamp: 'BIGINT', identity: 'STRUCT(agency {TEXT}, customer {TEXT})',
+    source: 'STRUCT(detail STRUCT(
+        activation STRUCT(
+            id BIGINT, version {TEXT}, kind {TEXT}, application {TEXT}, subscription {TEXT},
+            receiver STRUCT("type" {TEXT}, "value" STRUCT(id {TEXT})),
+            stamp STRUCT(id {TEXT}, thread {TEXT}, "time" BIGINT),
+            channel {TEXT}, urgent BOOLEAN, expiration {TEXT}
+        ),
+        link STRUCT("type" {TEXT}, "label" {TEXT}, uri {TEXT})
+    ))'
+}}"""
+
+body, file = sys.argv[1:]
+TIMES = {"event_time": "epoch_ms({})", "activated_at": "epoch_ms({})", "expires_at": "try_cast({} AS TIMESTAMP)"}
+fields = ", ".join(f"{TIMES.get(name, '{}').format('.'.join(path))} AS {name}" for name, path in COLUMNS.items())
+with duckdb.connect() as database:
+    database.execute(
+        f"COPY (SELECT {fields} FROM read_json('{body}', format = 'array', columns = {STRUCTURE})) "
+        f"TO '{file}' (FORMAT parquet, COMPRESSION zstd)"
+    )

@@ -1,0 +1,19 @@
+"""httpx and Polars. URL FILE."""
+
+import io
+import sys
+from functools import reduce
+
+import httpx
+import polars as pl
+
+from benchmarks.contenders.columns import COLUMNS
+
+url, file = sys.argv[1:]
+answer = httpx.get(url, headers={"X-Key": "any"}, timeout=60)
+answer.raise_for_status()
+fields = [
+    reduce(lambda field, name: field.struct.field(name), path[1:], pl.col(path[0])).alias(column)
+    for column, path in COLUMNS.items()
+]
+pl.read_json(io.BytesIO(answer.content)).select(fields).write_parquet(file, compression="zstd")

@@ -1,0 +1,26 @@
+"""This project's computation of a cohort without Dagster's run: FOLDER DAY FILE."""
+
+import sys
+from datetime import date, timedelta
+
+from np6_assets.events.kinds import KINDS
+from np6_assets.partitions import EVENT_DATE
+from np6_assets.rates.compute import ACTIVATION_DAYS, Feeds, rates
+from np6_assets.storage.files import Folder
+from np6_assets.storage.parquet import partitioned_dataset
+
+WINDOW_DAYS = 7
+
+folder, day, file = sys.argv[1:]
+days = [str(date.fromisoformat(day) + timedelta(days=ahead)) for ahead in range(WINDOW_DAYS + 1)]
+datasets = {
+    kind.asset: partitioned_dataset(
+        Folder(folder),
+        kind.asset,
+        kind.schema,
+        EVENT_DATE,
+        days[: ACTIVATION_DAYS + 1] if kind.asset == "activations" else days,
+    )
+    for kind in KINDS
+}
+rates(Feeds(datasets, "UTC"), day, WINDOW_DAYS).to_parquet(file)

@@ -1,0 +1,40 @@
+"""Serves the simulated account's smallest size, from FIRST_DAY on, and counts requests, until its input ends."""
+
+import json
+import sys
+from datetime import UTC, date, datetime
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from np6_assets.sandbox.app import create_app
+from np6_assets.sandbox.population import Account
+from np6_assets.sandbox.server import running
+
+
+def counting(app: ASGIApp) -> ASGIApp:
+    """Answer how many requests there were since it was asked last, beside the app."""
+    counts = {"requests": 0, "bytes": 0}
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            counts["bytes"] += len(message.get("body", b""))
+            await send(message)
+
+        if scope["path"] == "/bench/sent":
+            body = json.dumps(counts).encode()
+            counts.update(requests=0, bytes=0)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            counts["requests"] += 1
+            await app(scope, receive, counted)
+
+    return answer
+
+
+small = Account.small()
+account = Account(sends_per_day=small.sends_per_day, first_day=date.fromisoformat(sys.argv[1]))
+app = create_app(account, api_key=None, now=lambda: datetime.now(UTC))
+with running(counting(app)) as url:
+    print(url, flush=True)
+    sys.stdin.read()
