@@ -142,6 +142,7 @@ def serving(program: str, *arguments: str) -> Iterator[Served]:
     """Run one of the servers here (a module of `benchmarks`) in another process while the block runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{program}", *arguments],
+        cwd=Path(__file__).parent.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
