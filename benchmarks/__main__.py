@@ -1,4 +1,4 @@
-"""The command: measures what is asked for, keeps the runs in OUT/results.json and writes OUT/README.md from them."""
+"""The command: measures what is asked for, adds the runs to OUT/results.json and writes OUT/README.md from them."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ def main() -> None:
             print(f"{name}:", file=sys.stderr)
             measure, sizes = parts[name]
             rounds = Rounds(Path(work), options.repeats, Limits(options.seconds, options.gib * 2**30))
-            rows = measure(sizes, rounds)
-            results[name] = {"machine": _machine(), "repeats": options.repeats, "rows": _plain(rows)}
+            before = [row for row in results.get(name, {}).get("rows", ()) if row.get("size") not in sizes]
+            rounds.remember(before)
+            rows = [*(row for row in before if "size" in row), *_plain(measure(sizes, rounds))]
+            results[name] = {"machine": _machine(), "rows": sorted(rows, key=lambda row: row.get("size", 0))}
             file.write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, options.out)
     print(f"The report is {options.out / 'README.md'}")

@@ -39,14 +39,14 @@ def _introduction(results: Mapping[str, Any]) -> list[str]:
         "in brackets. *Memory* is the most that the process tree had resident at once. An output that is not right "
         "(rows, distinct ids, their values combined) has no figure.",
         "",
-        "| Part | Date | Commit | Rounds | Other programs' load while it ran, in cores (median, most) |",
-        "| --- | --- | --- | --- | --- |",
+        "| Part | Date | Commit | Other programs' load meanwhile, in cores (median, most) |",
+        "| --- | --- | --- | --- |",
     ]
     for name, part in results.items():
         machine = part["machine"]
         loads = [run["others"] for row in part["rows"] for run in row.get("runs", ()) if not run["failed"]]
         noise = f"{median(loads):.2f}, {max(loads):.2f}" if loads else ""
-        lines.append(f"| {name} | {machine['date']} | `{machine['commit']}` | {part['repeats']} | {noise} |")
+        lines.append(f"| {name} | {machine['date']} | `{machine['commit']}` | {noise} |")
     machine = next(iter(results.values()))["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return [

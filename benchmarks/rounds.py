@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Limits, Run, run
 
@@ -71,6 +72,12 @@ class Rounds:
     limits: Limits
     known: dict[str, list[tuple[int, Run]]] = field(default_factory=dict)
 
+    def remember(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take over what was measured before, smaller sizes first."""
+        for row in rows:
+            if row.get("runs"):
+                self.known.setdefault(row["contender"], []).append((row["size"], Run(**row["runs"][-1])))
+
     def measure(
         self, size: int, contenders: Sequence[Contender], serving: Callable[[], float] = lambda: 0.0
     ) -> dict[str, list[Run]]:
@@ -115,7 +122,9 @@ class Rounds:
 
     def _too_much(self, name: str, size: int) -> Run | None:
         """A run that is not made, as the smaller ones say that it would be beyond the limits."""
-        *_, first, last = [(0, Run(0, 0, 0, 0)), *self.known.get(name, [(0, Run(0, 0, 0, 0))])]
+        nothing = (0, Run(0, 0, 0, 0))
+        smaller = [found for found in self.known.get(name, ()) if found[0] < size]
+        *_, first, last = [nothing, nothing, *smaller]
         if last[1].failed:
             return Run(0, 0, 0, 0, last[1].failed)
         if not last[0]:

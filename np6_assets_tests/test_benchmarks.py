@@ -135,7 +135,7 @@ def test_a_report_says_what_has_no_figure(tmp_path: Path) -> None:
             "large": [{**good, "failed": "more than 14 GiB\nand so on"}],
         }.items()
     ]
-    report.write({"ingest": {"machine": machine, "repeats": 2, "rows": rows}}, tmp_path)
+    report.write({"ingest": {"machine": machine, "rows": rows}}, tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "| 1,000 | large | more than 14 GiB | | | | | | |" in text
     assert "7.00 (4.00 to 10.00)" in text  # 8 over 2 and 10 over 1
