@@ -18,11 +18,16 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status: 0, 1 after an error (one line on stderr), 130 after Ctrl-C."""
+    """Run a command; returns its exit status: 0, 1 after an error (one line on stderr), 130 after Ctrl-C.
+
+    `doctor` gives 1 where it found something wrong, which it has printed.
+    """
     options = _parser().parse_args(arguments)
     try:
         if options.command == "demo":
             return _demo(options)
+        if options.command == "doctor":
+            return _doctor(options)
         return _sandbox(options)
     except KeyboardInterrupt:
         return _complain(options.command, "stopped", INTERRUPTED)
@@ -34,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
+    _add_doctor(commands)
     _add_sandbox(commands)
     return parser
 
@@ -48,6 +54,26 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--days", type=_positive, default=10, metavar="N", help="event days, today included")
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the settings, this machine and the account, and say what to do",
+        description="Checks settings, key, clock, TLS, reachability, rate limit, folders and DAGSTER_HOME, and finds "
+        "out what the API's reference leaves open. It makes about ten requests, reads at most 256 KiB of each answer, "
+        "changes nothing in the account, and prints neither the key nor data of a contact.",
+        epilog="Exit status: 0 where nothing is wrong (warnings and unknowns do not count), 1 where something is, "
+        "2 for a wrong option, 130 after Ctrl-C.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
+    doctor.add_argument(
+        "--watch",
+        type=_positive,
+        default=0,
+        metavar="SECONDS",
+        help="look every 15 s, for so long, how late events are published; default: do not",
+    )
 
 
 def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -104,6 +130,14 @@ def _demo(options: argparse.Namespace) -> int:
     except (demo.DemoError, SettingsError, OSError) as error:
         return _complain(options.command, str(error))
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from np6_assets import demo
+    from np6_assets.doctor import command
+
+    os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
+    return command.run(os.environ, as_json=options.json, watch_seconds=options.watch)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

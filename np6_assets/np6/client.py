@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import httpx
 
@@ -27,6 +27,7 @@ from np6_assets.np6.errors import (
     BadResponseError,
     CancelledError,
     CutResponseError,
+    NP6Error,
     PermanentError,
     RetriesUsedUpError,
     TransientError,
@@ -150,6 +151,29 @@ class NP6Client:
         """Give up what is under way and close the connections."""
         self._stop.set()
         self._http.close()
+
+    @contextmanager
+    def open(self, path: str, parameters: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """An answer as it comes, whatever its status, its body still to be read; nothing is tried again.
+
+        Raises httpx.TransportError or httpx.DecodingError, also out of reading the body.
+        """
+        with self._lock:
+            self.traffic.requests += 1
+        with self._http.stream("GET", path, params=dict(parameters)) as response:
+            try:
+                yield response
+            finally:
+                with self._lock:
+                    self.traffic.bytes += response.num_bytes_downloaded
+
+    def refusal(self, path: str, response: httpx.Response) -> NP6Error | None:
+        """What a run would raise for the status of an answer; None for 200."""
+        try:
+            self._refuse(path, response)
+        except NP6Error as error:
+            return error
+        return None
 
     def get_list(self, path: str) -> list[Any]:
         """A short JSON array, whole. Raises PermanentError or RetriesUsedUpError."""
@@ -343,12 +367,23 @@ def asked_wait(headers: httpx.Headers, now: datetime) -> float | None:
         seconds = _seconds_until(asked, now)
     if seconds is not None:
         return max(seconds, 0.0)
-    reset = _number(headers.get("x-ratelimit-reset", ""))
+    reset = read_reset(headers.get("x-ratelimit-reset", ""), now)
+    return None if reset is None else reset[1]
+
+
+ResetUnit = Literal["epoch milliseconds", "epoch seconds", "seconds to wait"]
+
+
+def read_reset(text: str, now: datetime) -> tuple[ResetUnit, float] | None:
+    """What a value of `X-RateLimit-Reset` counts, told by its size, and how many seconds it asks to wait."""
+    reset = _number(text)
     if reset is None:
         return None
     if reset > 1e11:
-        reset /= 1000
-    return max(reset - now.timestamp() if reset > 1e9 else reset, 0.0)
+        return "epoch milliseconds", max(reset / 1000 - now.timestamp(), 0.0)
+    if reset > 1e9:
+        return "epoch seconds", max(reset - now.timestamp(), 0.0)
+    return "seconds to wait", reset
 
 
 def _seconds_until(date: str, now: datetime) -> float | None:

@@ -128,6 +128,19 @@ def client(server: RudeServer) -> Iterator[NP6Client]:
     made.close()
 
 
+def test_an_answer_as_it_comes_whatever_its_status() -> None:
+    with RudeServer(ACCOUNT, key=KEY) as server, closing(NP6Client(server.url, KEY)) as client:
+        server.script("/notifications", "503", None)
+        with client.open("/notifications", {}) as response:
+            assert response.status_code == 503
+            assert "answered 503" in str(client.refusal("/notifications", response))
+        with client.open("/notifications", {}) as response:
+            assert client.refusal("/notifications", response) is None
+            assert len(json.loads(response.read())) == len(ACCOUNT.notifications)
+        assert (client.traffic.requests, client.traffic.retries) == (2, 0)
+        assert client.traffic.bytes > 0
+
+
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of a few events, for all that a socket brings many at once."""

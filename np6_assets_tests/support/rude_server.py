@@ -14,12 +14,13 @@ import mmap
 import random
 import re
 import socket
+import ssl
 import struct
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -45,7 +46,7 @@ INCOMPLETE = (  # with a proper ending of the protocol
 STALLS = ("stall before", "stall in body")  # until the server is released
 ODD_BUT_WHOLE = ("wrong content type", "duplicated", "shuffled")
 # What the reference leaves to the client's judgement: retry, ignore or give up.
-DEBATABLE = ("outside window", "shuffled and cut", "redirect")
+DEBATABLE = ("outside window", "end ignored", "end of the send", "shuffled and cut", "redirect")
 
 # What a client must get over by itself, with right data in the end.
 TRANSIENT = (*RATE_LIMITS, *SERVER_ERRORS, *BROKEN, *CUT, *INCOMPLETE, *ODD_BUT_WHOLE)
@@ -142,6 +143,8 @@ class RudeServer:
         seed: of everything random in it.
         transports: of whole bodies: "length", "chunked", "close".
         prepared: large bodies by path, in place of the population's.
+        headers: more headers for every answer, called for each.
+        tls: to speak TLS with, to clients that call it localhost.
 
     Use it as a context manager. `url` is where it is; `requests` is what it was asked.
     """
@@ -154,8 +157,12 @@ class RudeServer:
         seed: int = 0,
         transports: Sequence[str] = ("length", "chunked", "close"),
         prepared: Mapping[str, Prepared] | None = None,
+        headers: Callable[[], Mapping[str, str]] = dict,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.key = key
+        self.headers = headers
+        self.tls = tls
         self.seed = seed
         self.transports = tuple(transports)
         self.prepared = dict(prepared or {})
@@ -278,8 +285,8 @@ class RudeServer:
 
     # -- answers --
 
-    def elements(self, request: Request, *, widened_ms: int = 0) -> list[_Item]:
-        """The array elements that the request asks for.
+    def elements(self, request: Request, *, widened_ms: int = 0, end_filters: str = "events") -> list[_Item]:
+        """The array elements that the request asks for; `end_filters`: "events", "sends" or "nothing".
 
         Raises:
             Refusal: no such path or parameter.
@@ -298,7 +305,12 @@ class RudeServer:
             if notification_id is not None and item.notification_id != notification_id:
                 return False
             for name, ms in times.items():
-                subject = item.activation_ms if name.startswith("activation") else item.ms
+                of_send = name.startswith("activation")
+                if name.lower().endswith("end") and end_filters != "events":
+                    if end_filters == "nothing":
+                        continue
+                    of_send = True
+                subject = item.activation_ms if of_send else item.ms
                 if subject is None or (subject < ms if name.lower().endswith("start") else subject >= ms):
                     return False
             return True
@@ -348,7 +360,7 @@ class RudeServer:
     @property
     def url(self) -> str:
         """The base URL."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> RudeServer:
         self._server = _Server(self)
@@ -418,6 +430,8 @@ class _Server(http.server.ThreadingHTTPServer):
         self.rude = rude
         self.to_reset: set[int] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
+        if rude.tls is not None:
+            self.socket = rude.tls.wrap_socket(self.socket, server_side=True)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection; with a reset where the handler asked for one."""
@@ -475,7 +489,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             elif request.path == "/notifications":
                 self._send_array(act, rude.listing(request))
             else:
-                items = rude.elements(request)
+                how = {"end ignored": "nothing", "end of the send": "sends"}
+                items = rude.elements(request, end_filters=how.get(act.name if act else "", "events"))
                 self._send_array(act, [item.text for item in items])
         except Refusal as refusal:
             self._refuse(refusal.status, str(refusal))
@@ -531,9 +546,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         request.events = len(texts)
         headers = {"Content-Type": "application/json; charset=utf-8"}
         transport = rng.choice(self.server.rude.transports)
-        if name in ("", "wrong content type"):
+        if name in ("", "wrong content type", "end ignored", "end of the send"):
             request.done = name or "ok"
-            if name:
+            if name == "wrong content type":
                 headers["Content-Type"] = rng.choice(("text/plain", "application/octet-stream", "text/html"))
             encoding = self._encoding()
             headers |= {"Content-Encoding": encoding} if encoding else {}
@@ -606,6 +621,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         reason = self.responses.get(status, ("",))[0]
+        headers = {**self.server.rude.headers(), **headers}
         lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
         self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 

@@ -1,0 +1,115 @@
+"""The command: looks, asks, judges, and prints each finding as soon as it is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from np6_assets.doctor import judge, machine
+from np6_assets.doctor.finding import Finding, Verdict, worst
+from np6_assets.doctor.probe import Now, survey
+from np6_assets.np6.client import NP6Client, Traffic
+from np6_assets.settings import Settings
+
+_STYLES: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red", "unknown": "cyan"}
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 15.0
+
+
+def run(environment: Mapping[str, str], *, as_json: bool, watch_seconds: int) -> int:
+    """Examine, and print the findings on standard output. Returns 1 where anything is wrong, and 0 otherwise."""
+    traffic = Traffic()
+    secrets = [environment.get(name, "").strip() for name in ("NP6_API_KEY", "NP6_PSEUDONYM_KEY")]
+    secrets += re.findall(r"//([^/@]+)@", environment.get("NP6_DATA_DIR", ""))
+    console = Console(highlight=False)
+    findings = []
+    for finding in examine(environment, traffic, watch_seconds):
+        findings.append(finding.without(secrets))
+        if not as_json:
+            console.print(_text(findings[-1], console.width), soft_wrap=True)
+    verdict = worst(findings)
+    if as_json:
+        report = {
+            "verdict": verdict,
+            "findings": [finding.as_json() for finding in findings],
+            "traffic": {"requests": traffic.requests, "bytes": traffic.bytes},
+        }
+        print(json.dumps(report, indent=2))
+    else:
+        console.print(f"\n{_summary(findings)} ({traffic.requests} requests, {traffic.bytes / 1024:,.0f} KiB)")
+    return 1 if verdict == "wrong" else 0
+
+
+def examine(
+    environment: Mapping[str, str],
+    traffic: Traffic,
+    watch_seconds: int = 0,
+    *,
+    now: Now = lambda: datetime.now(UTC),
+    wait: Callable[[float], None] = time.sleep,
+) -> Iterator[Finding]:
+    """Every finding, this machine's first. What is asked of the API is added to `traffic`."""
+    read = machine.read_settings(environment)
+    yield from judge.settings(read, now())
+    if read.settings is not None:
+        yield judge.folder("data folder", machine.data_folder(read.settings.data_dir), "NP6_DATA_DIR")
+    yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
+    yield judge.dagster(machine.dagster_home(environment))
+    if read.settings is None or read.settings.missing is not None:
+        yield Finding("API", "unknown", "not asked: the settings come first", "Put right what is wrong above.")
+        return
+    with _client(read.settings, environment.get("NP6_API_KEY", "").strip(), now) as client:
+        found = survey(client, now, wait, watch_seconds)
+        traffic.requests, traffic.bytes = client.traffic.requests, client.traffic.bytes
+    proxies = list(machine.proxies(environment))
+    yield from judge.api(found, read.settings, proxies)
+
+
+@contextmanager
+def _client(settings: Settings, api_key: str, now: Now) -> Iterator[NP6Client]:
+    with _address(settings, now) as address:
+        timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
+        client = NP6Client(address, api_key, timeout=timeout, concurrency=1, now=now)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+@contextmanager
+def _address(settings: Settings, now: Now) -> Iterator[str]:
+    if not settings.is_sandbox:
+        yield settings.base_url
+        return
+    from np6_assets.sandbox.app import create_app
+    from np6_assets.sandbox.population import Account
+    from np6_assets.sandbox.server import running
+
+    with running(create_app(Account(), api_key=None, now=now)) as address:
+        yield address
+
+
+def _text(finding: Finding, width: int) -> Text:
+    """The finding in lines: verdict and subject once, what there is to say beside them."""
+    indent = " " * 24
+    lines = [finding.text, *([f"-> {finding.advice}"] if finding.advice else [])]
+    wrapped = [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, max(width - len(indent), 30), break_on_hyphens=False) or [""]
+    ]
+    head = Text.assemble((f"{finding.verdict:<8}", _STYLES[finding.verdict]), f"{finding.subject:<16}")
+    return head + Text(f"\n{indent}".join(wrapped))
+
+
+def _summary(findings: list[Finding]) -> str:
+    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in _STYLES}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)

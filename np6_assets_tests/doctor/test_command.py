@@ -1,0 +1,126 @@
+"""`np6-assets doctor`, run as a user runs it: what it prints, and its exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.rude_server import RudeServer
+
+KEY = "s3cret-key-of-the-account"
+PERSON = "canary.person@example.com"
+VERDICTS = {"ok", "warning", "wrong", "unknown"}
+
+
+def doctor(folder, *arguments, **settings):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
+    clean |= {"PYTHONPATH": str(Path(__file__).parents[2]), "NO_PROXY": "127.0.0.1,localhost"}
+    return subprocess.run(
+        [sys.executable, "-m", "np6_assets.cli", "doctor", *arguments],
+        cwd=folder,
+        env=clean | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def hits():
+    now = datetime.now(UTC)
+    return [
+        event(
+            "hits",
+            id=f"hit {number}",
+            timestamp=round((now - timedelta(minutes=number + 1)).timestamp() * 1000),
+            unicity=PERSON,
+            hash=PERSON,
+            link_type=PERSON,
+            link_uri=PERSON,
+        )
+        for number in range(40)
+    ]
+
+
+@pytest.fixture
+def server():
+    """An account that puts a person and the key wherever it can."""
+
+    def headers():
+        return {
+            "Date": format_datetime(datetime.now(UTC), usegmt=True),
+            "X-RateLimit-Limit": KEY,
+            "X-RateLimit-Reset": PERSON,
+            "x-request-id": KEY,
+        }
+
+    account = Population(notifications=[{"id": 156, "name": PERSON}], hits=hits())
+    with RudeServer(account, key=KEY, headers=headers) as running:
+        yield running
+
+
+def test_the_simulated_account_is_well(tmp_path):
+    process = doctor(tmp_path, NP6_BASE_URL="sandbox://")
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = process.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    verdicts = {line[8:24].strip(): line[:8].strip() for line in lines if line[:8].strip() in VERDICTS}
+    for subject in (
+        "settings",
+        "reachability",
+        "window end",
+        "window content",
+        "sort=asc",
+        "link types",
+        "compression",
+    ):
+        assert verdicts[subject] == "ok"
+    assert "wrong" not in verdicts.values()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_has_what_the_lines_say(tmp_path):
+    process = doctor(tmp_path, "--json", NP6_BASE_URL="sandbox://")
+    assert (process.returncode, process.stderr) == (0, "")
+    report = json.loads(process.stdout)
+    assert report["verdict"] in ("ok", "unknown")
+    assert 0 < report["traffic"]["requests"] <= 12
+    for finding in report["findings"]:
+        assert set(finding) == {"subject", "verdict", "text", "advice", "values"}
+        assert finding["verdict"] in VERDICTS
+        assert finding["text"]
+    subjects = [finding["subject"] for finding in report["findings"]]
+    assert len(set(subjects)) == len(subjects)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+@pytest.mark.parametrize("act", [None, "401", "403", "503"])
+def test_neither_the_key_nor_a_person_is_ever_printed(server, tmp_path, arguments, act):
+    if act:
+        server.always("/notifications", act)
+    process = doctor(tmp_path, *arguments, NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
+    assert process.returncode == (1 if act else 0)
+    assert process.stdout
+    for text in (process.stdout, process.stderr):
+        assert KEY not in text.replace("\n", "")
+        assert "canary" not in text
+
+
+def test_something_wrong_is_exit_status_1(server, tmp_path):
+    (tmp_path / ".env").write_text("NP6_API_KEY=another-key\n")
+    process = doctor(tmp_path, "--json", NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
+    assert (process.returncode, process.stderr) == (1, "")
+    report = json.loads(process.stdout)
+    assert report["verdict"] == "wrong"
+    [key] = [finding for finding in report["findings"] if finding["subject"] == "key"]
+    assert "answered 401" in key["text"]  # .env wins
+    assert "another-key" not in process.stdout
+
+
+def test_a_wrong_option_is_exit_status_2(tmp_path):
+    assert doctor(tmp_path, "--watch", "0").returncode == 2
