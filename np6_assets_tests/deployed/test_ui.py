@@ -74,7 +74,8 @@ def test_a_day_a_backfill_the_sensor_and_the_rates_in_the_ui(deployed: Deployed,
     assert launch(page, "Materialize…", f"{day}").startswith("Launched run")
     page.goto(f"{dagster.url}/asset-groups")
     assert launch(page, "Materialize all…", f"[{day}...{other}]").startswith("Created backfill")
-    eventually(lambda: deployed.assert_stored(["hits"], [day]))
+    dagster.finished(*(run.id for run in dagster.runs(dagster_partition=f"{day}")))
+    deployed.assert_stored(["hits"], [day])
 
     publish(deployed, "hits", round(time.time() * 1000))
     before = dagster.runs(dagster_sensor_name="np6_refresh")

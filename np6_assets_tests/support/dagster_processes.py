@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, TypeVar
 
 import httpx
@@ -24,7 +26,7 @@ IN_PROGRESS = {"NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING"}
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], None], seconds: float = 120) -> None:
+def eventually(check: Callable[[], None], seconds: float = 240) -> None:
     """Check again and again until it holds; what it still finds wrong in the end is raised."""
     deadline = time.monotonic() + seconds
     while True:
@@ -271,7 +273,9 @@ class DagsterProcesses:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody is given by chance in the seconds until it is used: below those that systems hand out."""
+    for port in SystemRandom().sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port on 127.0.0.1")
