@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from np6_assets_tests.deployed.conftest import Deployed
+from np6_assets_tests.support.browser import chromium, in_a_browser
 from np6_assets_tests.support.dagster_processes import eventually, until
 from np6_assets_tests.support.events import event
 from np6_assets_tests.support.oracle import day_bounds
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 PATIENCE_MS = 60_000
 
 COLOURS = """canvas => {
@@ -27,18 +22,16 @@ COLOURS = """canvas => {
     return new Set(new Uint32Array(pixels.buffer)).size;
 }"""
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the UI in: apt install chromium")
+pytestmark = in_a_browser
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with chromium() as browser:
         opened = browser.new_page(viewport={"width": 1500, "height": 950})
         opened.set_default_timeout(PATIENCE_MS)
         yield opened
-        browser.close()
 
 
 def publish(deployed: Deployed, kind: str, at_ms: int) -> None:
