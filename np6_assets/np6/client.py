@@ -397,7 +397,7 @@ def _seconds_until(date: str, now: datetime) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\s*\d{1,18}(\.\d{1,9})?\s*", text) else None
+    return float(text) if re.fullmatch(r"[ \t]*\d{1,18}(\.\d{1,9})?[ \t]*", text) else None
 
 
 def _timestamp(request: Request, event: Any) -> int | None:
