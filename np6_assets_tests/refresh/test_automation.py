@@ -81,6 +81,18 @@ def fails(*arguments: Any) -> Any:
     raise RuntimeError("no rates today")
 
 
+def fail_twice(deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch) -> list[date]:
+    """What is asked for after a fetch, and again at once after it failed, but no third time."""
+    deployment.materialize("hits", FIRST)
+    asked = tick()
+    monkeypatch.setattr(rates_assets, "rates", fails)
+    compute(deployment, asked, succeeds=False)
+    assert tick() == asked
+    compute(deployment, asked, succeeds=False)
+    assert tick() == []
+    return asked
+
+
 def test_days_together_are_asked_for_as_one_backfill_that_is_one_run(deployment: Deployment):
     sensor = rates_sensor()
     assert sensor.emit_backfills  # Dagster makes one backfill of what a tick asks for, and asks its policy for the runs
@@ -194,13 +206,7 @@ def test_rates_wait_for_the_events_that_are_being_fetched(
 def test_a_run_that_failed_is_asked_for_again_at_once_and_then_by_the_hour(
     deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
 ):
-    deployment.materialize("hits", FIRST)
-    asked = tick()
-    monkeypatch.setattr(rates_assets, "rates", fails)
-    compute(deployment, asked, succeeds=False)
-    assert tick() == asked
-    compute(deployment, asked, succeeds=False)
-    assert tick() == []
+    asked = fail_twice(deployment, tick, monkeypatch)
     hour = datetime.now(UTC).replace(minute=5, second=0, microsecond=0) + HOUR
     assert [at for at in every_ten_minutes(hour, 4) if tick(at) == asked] == [hour + n * HOUR for n in range(4)]
     monkeypatch.undo()
@@ -216,12 +222,6 @@ def every_ten_minutes(first: datetime, hours: int) -> list[datetime]:
 def test_new_events_are_not_kept_waiting_by_a_run_that_failed(
     deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
 ):
-    deployment.materialize("hits", FIRST)
-    asked = tick()
-    monkeypatch.setattr(rates_assets, "rates", fails)
-    compute(deployment, asked, succeeds=False)
-    assert tick() == asked
-    compute(deployment, asked, succeeds=False)
-    assert tick() == []
+    asked = fail_twice(deployment, tick, monkeypatch)
     deployment.materialize("bounces", FIRST)
     assert tick() == asked
