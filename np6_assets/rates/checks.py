@@ -34,10 +34,11 @@ ORPHANS = 0.01
 CHECKS = (
     Check(
         "rates_within_0_and_1",
-        "Every rate and share is within 0 and 1, and there are no fewer hits than sends with a hit. A warning as long "
-        "as the cohort's activations are not all closed: reactions can be stored before their sends are.",
-        # not blocking: the rates are what the events say, and a run that failed would be asked for again for nothing
+        "Every rate and share is within 0 and 1, and there are no fewer hits than sends with a hit. A warning where "
+        "the row's counts are out of range themselves (more sends reacted than were delivered), and as long as the "
+        "cohort's activations are not all closed: reactions can be stored before their sends are.",
         ERROR,
+        blocking=True,
     ),
     Check(
         "counts_reconciled",
@@ -55,6 +56,14 @@ CHECKS = (
 
 _AT_LEAST_1 = "hits_per_hit_activation"
 _WITHIN_0_AND_1 = [field.name for field in SCHEMA if field.type == pa.float64() and field.name != _AT_LEAST_1]
+_SHARE_OF = {
+    "hit_rate": ("hit_activations", "delivered"),
+    "optout_rate": ("optout_activations", "delivered"),
+    "bounce_rate": ("bounced", "activations"),
+    "hard_bounce_rate": ("bounces_hard", "activations"),
+    "impression_rate": ("impression_activations", "delivered"),
+}
+"""The rates that are above 1 where the events say so: of sends without an activation, or that bounced and reacted."""
 
 Counts = dict[str, int | None]
 """A cohort's sums, by column; None where an asset that is not materialized makes them unknown."""
@@ -114,19 +123,32 @@ def _following(day: Day, more: int, timezone: str) -> list[Day]:
 
 def within_0_and_1(rates: pa.Table, is_sent: bool) -> Finding:
     """Whether the rates can be. NaN and infinity cannot."""
-    wrong = {}
+    wrong, unexplained = {}, False
     for name in (*_WITHIN_0_AND_1, _AT_LEAST_1):
-        values = rates.column(name).drop_null().to_numpy()
+        values = _numbers(rates, name)
         fine = values >= 1 if name == _AT_LEAST_1 else (values >= 0) & (values <= 1)
-        if name == _AT_LEAST_1:
-            fine &= np.isfinite(values)
-        if count := int(np.count_nonzero(~fine)):
+        out = np.isinf(values) | ~fine & rates.column(name).is_valid().to_numpy()
+        if count := int(np.count_nonzero(out)):
             wrong[name] = count
+            part, whole = (_numbers(rates, counted) for counted in _SHARE_OF.get(name, (name, name)))
+            unexplained |= bool(np.any(out & ~(part > whole)))
     if not wrong:
         return Finding(True, f"all rates of {rates.num_rows} rows are in their range", {"rows": rates.num_rows})
     columns = ", ".join(f"{name} in {count} rows" for name, count in wrong.items())
-    why = "" if is_sent else "; the cohort's activations are not all closed, so this can pass"
-    return Finding(False, f"out of range: {columns}{why}", {"rows_out_of_range": wrong}, tolerated=not is_sent)
+    if not is_sent:
+        why = "; the cohort's activations are not all closed, so this can pass"
+    elif unexplained:
+        why = "; the counts say otherwise; materialize the rates again"
+    else:
+        why = "; so are the counts: sends reacted that have no activation, or that bounced"
+    tolerated = not is_sent or not unexplained
+    return Finding(False, f"out of range: {columns}{why}", {"rows_out_of_range": wrong}, tolerated=tolerated)
+
+
+def _numbers(rates: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """A column as floats; NaN where it is null."""
+    numbers: npt.NDArray[np.float64] = rates.column(name).cast(pa.float64()).to_numpy()
+    return numbers
 
 
 def orphans(rates: pa.Table, is_sent: bool) -> Finding:

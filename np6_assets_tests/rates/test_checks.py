@@ -211,9 +211,20 @@ def test_a_rate_out_of_its_range_is_an_error_and_a_warning_while_sends_are_missi
     for day in days(FIRST, LAST):
         rewrite(deployment, day, cleaned)
     for day in (DAY, LAST):
+        rewrite(deployment, day, first_row("delivered", 10**6))
         rewrite(deployment, day, first_row("hit_rate", 1.5))
     found = deployment.check("reactivity_rates", FIRST, LAST)
     assert failed(found, "rates_within_0_and_1") == {f"{DAY}": ERROR, f"{LAST}": WARN}
+
+
+def test_a_rate_above_1_is_a_warning_where_more_sends_reacted_than_were_delivered(made: Deployment):
+    table = cleaned(pq.read_table(made.path("reactivity_rates", DAY, "activation_date"), partitioning=None))
+    for name, number in (("delivered", 1), ("impression_activations", 2), ("impression_rate", 2.0)):
+        table = first_row(name, number)(table)
+    finding = within_0_and_1(table, is_sent=True)
+    assert (finding.passed, finding.tolerated) == (False, True)
+    assert "bounced" in finding.text
+    assert not within_0_and_1(first_row("bounce_rate", 2.0)(table), is_sent=True).tolerated
 
 
 @pytest.mark.parametrize(("lost", "passed"), [(1, True), (2, False)])
