@@ -13,6 +13,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import fsspec.core
 import pyarrow.parquet as pq
 import pytest
 
@@ -290,6 +291,22 @@ def test_rates_over_stored_days_are_those_of_the_oracle(
     for day in days(FIRST, LAST):
         deployment.materialize("reactivity_rates", day)
     assert files(deployment.data / "reactivity_rates") == together
+
+
+def test_a_remote_folder_holds_what_a_local_one_does(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    server.serve(population(33, FIRST, 3, misfit_days=[FIRST]))
+    url = f"memory://{tmp_path.name}/data"
+    local = Deployment(tmp_path / "data", server, instance)
+    remote = Deployment(tmp_path / "unused", server, instance, NP6_DATA_DIR=url)
+    for deployment in (local, remote):
+        deployment.materialize([*KINDS, "notifications"], FIRST, LAST)
+        deployment.materialize("reactivity_rates", FIRST, LAST)
+        deployment.materialize("reactivity_report")
+    filesystem, root = fsspec.core.url_to_fs(url)
+    found = {path.removeprefix(root).strip("/"): filesystem.cat_file(path) for path in filesystem.find(root)}
+    report = "reactivity_report/report.html"
+    assert found.pop(report).startswith(b"<!DOCTYPE html>")
+    assert found == {name: content for name, content in files(local.data).items() if name != report}
 
 
 # --- the command line ----------------------------------------------------------------------------------------------

@@ -91,7 +91,9 @@ def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemData
     files = data.files
     if isinstance(data.filesystem, pafs.PyFileSystem):
         remote = data.filesystem.handler.fs
-        database.register_filesystem(remote)
+        protocols = {remote.protocol} if isinstance(remote.protocol, str) else set(remote.protocol)
+        if protocols.isdisjoint(database.list_filesystems()):  # DuckDB takes it once
+            database.register_filesystem(remote)
         files = [remote.unstrip_protocol(file) for file in files]
     database.read_parquet(files, hive_partitioning=True).create_view(name)
 
