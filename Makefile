@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint format bench lock clean
+.PHONY: help install demo dev test lint format bench soak lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -80,6 +80,10 @@ bench: install ## speed and memory next to other tools, in some minutes (see ben
 		$(if $(DAYS),--days $(DAYS)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(PARTS),--parts "$(PARTS)") \
 		$(if $(GIB),--gib $(GIB)) $(if $(OUT),--out $(OUT))
 
+soak: install ## whole rounds under faults, kills and a full disk, in some minutes (see soak/README.md)
+	@exec $(BIN)/python -m soak $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(OUT),--out $(OUT))
+
 # Pins that still fit are kept; remove the lock files first to take the newest of everything.
 lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (needs uv)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: no uv here: install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
@@ -90,6 +94,6 @@ lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (
 		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" --quiet --output-file benchmarks/requirements.lock
 
-clean: ## remove .venv, .venv-bench, .bench and caches (data and .dagster_home stay)
-	@rm -rf .venv .venv-bench .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find np6_assets np6_assets_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## remove .venv, .venv-bench, .bench, .soak and caches (data and .dagster_home stay)
+	@rm -rf .venv .venv-bench .bench .soak .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find np6_assets np6_assets_tests benchmarks soak -name __pycache__ -type d -prune -exec rm -rf {} +
