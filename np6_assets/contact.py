@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 ContactMode = Literal["drop", "pseudonymize", "keep"]
 
@@ -38,7 +37,7 @@ class ContactPolicy:
             return values
         if self.mode == "drop":
             return pa.chunked_array([pa.nulls(len(values), pa.string())])
-        encoded = pc.dictionary_encode(values.combine_chunks())
+        encoded = values.combine_chunks().dictionary_encode()
         names = [self.pseudonym(value) for value in encoded.dictionary.to_pylist()]
         return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)], pa.string())
 

@@ -5,17 +5,20 @@ Dagster's own freshness policies look at an asset and not at its partitions: an 
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from np6_assets.events.files import EventFiles
 from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Finding, Records
 from np6_assets.partitions import Day, day_of
 from np6_assets.rates.checks import ASSET as RATES
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore
+
+if TYPE_CHECKING:
+    from np6_assets.events.files import EventFiles
 
 CHECK = "yesterday_there"
 
@@ -32,6 +35,8 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
         can_subset=True,
     )
     def freshness(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[dg.AssetCheckResult]:
+        from np6_assets.events.files import EventFiles
+
         day = due(now(), settings)
         folder = store.folder()
         for key in sorted(context.selected_asset_check_keys):
@@ -77,7 +82,7 @@ def due(now: datetime, settings: Settings) -> Day:
     return day_of((local.date() - timedelta(days=days)).isoformat(), settings.timezone)
 
 
-def _fetched(day: Day, files: EventFiles) -> Finding:
+def _fetched(day: Day, files: "EventFiles") -> Finding:
     stored = files.stored(day)
     if stored is None:
         return Finding(False, f"{day.key} is not there")

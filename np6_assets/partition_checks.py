@@ -2,7 +2,7 @@
 
 In long ranges only those do in which something is wrong.
 
-What is wrong with a partition, `events/checks.py` and `rates/checks.py` find; here it becomes what Dagster records.
+What is wrong with a partition, `events/examine.py` and `rates/examine.py` find; here it becomes what Dagster records.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -36,7 +36,7 @@ SHAKEN = 3
 ATTEMPTS = 6
 """A worker for some days is started at most so often."""
 
-BYTES_LEFT = 100_000
+BYTES_LEFT = 50_000
 """A full disk takes less than these first."""
 
 SECONDS = 180.0

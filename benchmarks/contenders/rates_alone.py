@@ -4,8 +4,8 @@ import sys
 from datetime import date, timedelta
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partitions import EVENT_DATE
-from np6_assets.rates.compute import ACTIVATION_DAYS, Feeds, rates
+from np6_assets.partitions import ACTIVATION_DAYS, EVENT_DATE
+from np6_assets.rates.compute import Feeds, rates
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitioned_dataset
 

@@ -1,17 +1,22 @@
 """The Dagster resource of the API: every knob of the client, visible and described in the UI."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import httpx
 from pydantic import Field
 
-from np6_assets.np6.client import NP6Client, Retry
 from np6_assets.np6.errors import NP6Error, PermanentError
+from np6_assets.np6.retry import Retry
 from np6_assets.settings import NO_KEY, SANDBOX
+
+if TYPE_CHECKING:
+    from np6_assets.np6.client import NP6Client
 
 # Of a tick of a sensor: Dagster gives it a minute in all.
 _LOOK_SECONDS = 8.0
@@ -60,10 +65,9 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         Errors of the client leave this block as what Dagster acts on: permanent ones as a Failure that nobody
         retries, others as a request to start the step again. Errors of another kind are no reason to try again.
         """
-        timeout = httpx.Timeout(self.read_timeout, connect=self.connect_timeout)
         retry = Retry(self.max_retries, self.backoff, self.longest_wait)
         try:
-            with self._client(timeout, retry, log) as client:
+            with self._client(self.read_timeout, self.connect_timeout, retry, log) as client:
                 yield client
         except PermanentError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -74,16 +78,23 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     def looking(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
         """A client for a short look, such as a sensor's: it gives up after seconds. Its errors are the client's own."""
         retry = replace(_LOOK_RETRY, backoff=min(self.backoff, _LOOK_RETRY.backoff))
-        with self._client(httpx.Timeout(min(self.read_timeout, _LOOK_SECONDS)), retry, log) as client:
+        seconds = min(self.read_timeout, _LOOK_SECONDS)
+        with self._client(seconds, seconds, retry, log) as client:
             yield client
 
     @contextmanager
-    def _client(self, timeout: httpx.Timeout, retry: Retry, log: Callable[[str], None]) -> Iterator[NP6Client]:
+    def _client(
+        self, timeout: float, connect_timeout: float, retry: Retry, log: Callable[[str], None]
+    ) -> Iterator[NP6Client]:
+        import httpx
+
+        from np6_assets.np6.client import NP6Client
+
         with self._address() as address:
             client = NP6Client(
                 address,
                 self.api_key.strip(),
-                timeout=timeout,
+                timeout=httpx.Timeout(timeout, connect=connect_timeout),
                 retry=retry,
                 concurrency=self.max_concurrent_requests,
                 log=log,

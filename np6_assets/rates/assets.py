@@ -1,28 +1,17 @@
 """The asset `reactivity_rates`, one partition for each activation day."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
-import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
 
-from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead
-from np6_assets.rates import pictures
-from np6_assets.rates.columns import COLUMNS, SCHEMA
-from np6_assets.rates.compute import ACTIVATION_DAYS, Feeds, rates
-from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
+from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, backfill_policy, daily, days_ahead
+from np6_assets.rates.columns import COLUMNS
 from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
-from np6_assets.storage import parquet
-from np6_assets.storage.files import Folder
-from np6_assets.storage.io_manager import ALLOW_MISSING, ParquetStore, Partition, PartitionStream
+from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, ParquetStore, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
-
-_CHARTED_COHORTS = 30
 
 
 def rates_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -55,13 +44,16 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
     )
     def reactivity_rates(
         context: dg.AssetExecutionContext,
-        activations: ds.Dataset,
-        hits: ds.Dataset,
-        optouts: ds.Dataset,
-        bounces: ds.Dataset,
-        impressions: ds.Dataset,
+        activations: Dataset,
+        hits: Dataset,
+        optouts: Dataset,
+        bounces: Dataset,
+        impressions: Dataset,
         store: ParquetStore,
     ) -> Any:
+        from np6_assets.rates.compute import Feeds, rates
+        from np6_assets.rates.metadata import metadata_of, notification_names, overview
+
         datasets = {
             "activations": activations,
             "hits": hits,
@@ -85,43 +77,3 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
         yield from PartitionStream(lambda: nullcontext(cohorts())).outputs()
 
     return reactivity_rates
-
-
-def metadata_of(frame: pd.DataFrame, names: Mapping[int, str]) -> dict[str, Any]:
-    """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and its notifications."""
-    metadata: dict[str, Any] = {
-        "activations": _number(frame["activations"].sum(min_count=1)),
-        **{measure.column: measure.of(frame).rate for measure in pictures.MEASURES},
-        "notifications": dg.MetadataValue.md(pictures.notifications_markdown(frame, names)),
-    }
-    return {name: value for name, value in metadata.items() if value is not None}
-
-
-def _number(value: Any) -> int | None:
-    return None if pd.isna(value) else int(value)
-
-
-def notification_names(folder: Folder) -> dict[int, str]:
-    """The notifications' names, as far as `notifications` is materialized.
-
-    No dependency of the rates: a notification that gets another name must not make every cohort stale.
-    """
-    if not folder.exists(parquet.file_of("notifications")):
-        return {}
-    schema = pa.schema([("activation_id", pa.int64()), ("name", pa.string())])
-    table = parquet.dataset(folder, "notifications", schema).to_table().to_pydict()
-    return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
-
-
-def overview(folder: Folder, key: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
-    last = date.fromisoformat(key)
-    before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
-    stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, before)
-    cohorts = pictures.cohorts_of(
-        pd.concat(
-            [stored.to_table().to_pandas(types_mapper=pd.ArrowDtype), frame.assign(**{ACTIVATION_DATE: last})],
-        )
-    )
-    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
-    return {COLUMN_LINEAGE: column_lineage(), **chart}

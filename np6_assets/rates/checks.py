@@ -1,30 +1,14 @@
-"""The checks of `reactivity_rates`: whether the numbers can be, and whether they are those of the event files."""
+"""The checks of `reactivity_rates`: what they are. How they look at a cohort is in `examine.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from datetime import date, timedelta
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from np6_assets.events.files import EventFiles
-from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.events.ordering import Ledger
 from np6_assets.partition_checks import ERROR, Check, Finding, Records, partition_checks
-from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
-from np6_assets.rates.columns import SCHEMA
-from np6_assets.rates.compute import ACTIVATION_DAYS
 from np6_assets.settings import Settings
-from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
-from np6_assets.storage.query import Query, querying
 
 ASSET = "reactivity_rates"
 
@@ -54,250 +38,13 @@ CHECKS = (
     ),
 )
 
-_AT_LEAST_1 = "hits_per_hit_activation"
-_WITHIN_0_AND_1 = [field.name for field in SCHEMA if field.type == pa.float64() and field.name != _AT_LEAST_1]
-_SHARE_OF = {
-    "hit_rate": ("hit_activations", "delivered"),
-    "optout_rate": ("optout_activations", "delivered"),
-    "bounce_rate": ("bounced", "activations"),
-    "hard_bounce_rate": ("bounces_hard", "activations"),
-    "impression_rate": ("impression_activations", "delivered"),
-}
-"""The rates that are above 1 where the events say so: of sends without an activation, or that bounced and reacted."""
-
-Counts = dict[str, int | None]
-"""A cohort's sums, by column; None where an asset that is not materialized makes them unknown."""
-
-_COUNTED = (
-    "activations",
-    "bounced",
-    "hit_activations",
-    "hits",
-    "other_hits",
-    "optout_activations",
-    "impression_activations",
-    "reacting_activations",
-)
-
 
 def rates_checks(settings: Settings) -> dg.AssetsDefinition:
     """The checks of the rates."""
 
-    def examine(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
-        activations = EventFiles(folder, next(kind for kind in KINDS if kind.asset == "activations"), settings)
-        files = {key: parquet.file_of(ASSET, ACTIVATION_DATE, key) for key in keys}
-        days = [day_of(key, settings.timezone) for key, file in files.items() if folder.exists(file)]
-        made = records.newest(ASSET, keys)
-        for day, counted in recount(folder, days, settings):
-            rates = _read(folder, files[day.key])
-            is_sent = all(
-                (stored := activations.stored(other)) is not None
-                and stored.fetched_until is not None
-                and stored.fetched_until >= other.end
-                for other in _following(day, ACTIVATION_DAYS, settings.timezone)
-            )
-            yield (
-                day.key,
-                {
-                    "rates_within_0_and_1": within_0_and_1(rates, is_sent),
-                    "counts_reconciled": reconciled(
-                        totals(rates),
-                        counted,
-                        partial(_changed_since, day, made.get(day.key), records, settings),
-                    ),
-                    "orphans_few": orphans(rates, is_sent),
-                },
-            )
+    def look(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
+        from np6_assets.rates.examine import examine
 
-    return partition_checks(ASSET, CHECKS, settings, examine)
+        return examine(settings, folder, keys, records)
 
-
-def _read(folder: Folder, file: str) -> pa.Table:
-    with folder.open(file) as opened:
-        return pq.ParquetFile(opened).read()
-
-
-def _following(day: Day, more: int, timezone: str) -> list[Day]:
-    return [day_of((day.date + timedelta(days=ahead)).isoformat(), timezone) for ahead in range(more + 1)]
-
-
-def within_0_and_1(rates: pa.Table, is_sent: bool) -> Finding:
-    """Whether the rates can be. NaN and infinity cannot."""
-    wrong, unexplained = {}, False
-    for name in (*_WITHIN_0_AND_1, _AT_LEAST_1):
-        values = _numbers(rates, name)
-        fine = values >= 1 if name == _AT_LEAST_1 else (values >= 0) & (values <= 1)
-        out = np.isinf(values) | ~fine & rates.column(name).is_valid().to_numpy()
-        if count := int(np.count_nonzero(out)):
-            wrong[name] = count
-            part, whole = (_numbers(rates, counted) for counted in _SHARE_OF.get(name, (name, name)))
-            unexplained |= bool(np.any(out & ~(part > whole)))
-    if not wrong:
-        return Finding(True, f"all rates of {rates.num_rows} rows are in their range", {"rows": rates.num_rows})
-    columns = ", ".join(f"{name} in {count} rows" for name, count in wrong.items())
-    if not is_sent:
-        why = "; the cohort's activations are not all closed, so this can pass"
-    elif unexplained:
-        why = "; the counts say otherwise; materialize the rates again"
-    else:
-        why = "; so are the counts: sends reacted that have no activation, or that bounced"
-    tolerated = not is_sent or not unexplained
-    return Finding(False, f"out of range: {columns}{why}", {"rows_out_of_range": wrong}, tolerated=tolerated)
-
-
-def _numbers(rates: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    """A column as floats; NaN where it is null."""
-    numbers: npt.NDArray[np.float64] = rates.column(name).cast(pa.float64()).to_numpy()
-    return numbers
-
-
-def orphans(rates: pa.Table, is_sent: bool) -> Finding:
-    """Whether the activations know nearly all sends that reacted."""
-    if not is_sent:
-        return Finding(True, "the cohort's activations are not all closed: nothing to compare with")
-    lost = pc.sum(rates.column("orphan_reactions")).as_py() or 0
-    reacting = pc.sum(rates.column("reacting_activations")).as_py() or 0
-    share = lost / reacting if reacting else 0.0
-    text = f"{lost} of {reacting} reacting sends have no activation"
-    return Finding(share <= ORPHANS, text, {"orphan_reactions": lost, "share": share})
-
-
-def totals(rates: pa.Table) -> Counts:
-    """The sums of the stored counts."""
-    sums = {name: pc.sum(rates.column(name)).as_py() for name in _COUNTED}
-    return sums if rates.num_rows else dict.fromkeys(sums, 0)
-
-
-def reconciled(stored: Counts, counted: Counts, changed_since: Callable[[], list[str]]) -> Finding:
-    """Whether the stored sums are those that were counted anew."""
-    nothing = not any(counted.values())
-    wrong = {
-        name: f"{stored[name]} stored, {number} counted"
-        for name, number in counted.items()
-        if stored[name] != number and not (nothing and not stored[name])
-    }
-    if not wrong:
-        return Finding(True, "the counts are those of the event files", {name: n for name, n in counted.items() if n})
-    changed = changed_since()
-    if changed:
-        why = f"{', '.join(changed)} were materialized again since; materialize the rates again"
-    else:
-        why = "the event files say otherwise; materialize the rates again"
-    text = "; ".join(f"{name}: {both}" for name, both in wrong.items())
-    return Finding(False, f"{text}: {why}", {"differences": wrong}, tolerated=bool(changed))
-
-
-def _changed_since(day: Day, made: dg.EventLogRecord | None, records: Records, settings: Settings) -> list[str]:
-    """The event assets that were materialized, for a day that the cohort needs, after its rates."""
-    if made is None:
-        return []
-    return [
-        kind.asset
-        for kind in KINDS
-        if any(
-            record.storage_id > made.storage_id
-            for record in records.newest(
-                kind.asset, [other.key for other in _following(day, _reach(kind, settings), settings.timezone)]
-            ).values()
-        )
-    ]
-
-
-def _reach(kind: EventKind, settings: Settings) -> int:
-    """How many days after a cohort's own its events of a kind count."""
-    return ACTIVATION_DAYS if kind.asset == "activations" else settings.window_days
-
-
-# --- counting anew ----------------------------------------------------------------------------------------------------
-
-_SQL = """
-    SELECT epoch_ms(coalesce(activated_at, event_time)) AS sent_at,
-           hash(agency, customer, activation_id, activation_version, application_id, subscription_id,
-                coalesce(stamp_id, event_id), stamp_id IS NULL) AS send{more}
-    FROM read_parquet($file)
-"""
-_HITS_TOO = """,
-           hash(event_id, send) AS hit,
-           link_type IS NOT DISTINCT FROM 'redirection' AS is_redirection"""
-
-_SENDS = {
-    "activations": "activations",
-    "hits": "hit_activations",
-    "optouts": "optout_activations",
-    "bounces": "bounced",
-    "impressions": "impression_activations",
-}
-"""For each asset the column that counts its sends."""
-
-_REACTING = ("hit_activations", "optout_activations", "bounced")
-
-
-class _Cohort:
-    """What is counted of a cohort: different hashes, by column, in bounded memory."""
-
-    def __init__(self, day: Day) -> None:
-        self.day = day
-        self.loaded: set[str] = set()
-        """The assets that are there for the day itself."""
-        self._hashes = {name: Ledger() for name in _COUNTED}
-
-    def add(self, name: str, hashes: npt.NDArray[np.uint64]) -> None:
-        """Take hashes; those that were there already change nothing."""
-        self._hashes[name].add(hashes, np.zeros(len(hashes), np.int64))
-
-    def counts(self) -> Counts:
-        """How many different ones there are. Nothing can be added after."""
-        counts: Counts = {name: hashes.distinct() for name, hashes in self._hashes.items()}
-        reacting = self._hashes["reacting_activations"]
-        for name in _REACTING:
-            reacting.absorb(self._hashes[name])
-        counts["reacting_activations"] = reacting.distinct()
-        for asset in ("activations", "impressions"):
-            if asset not in self.loaded:
-                counts[_SENDS[asset]] = None
-        return counts
-
-    def close(self) -> None:
-        """Give memory and disk back."""
-        for hashes in self._hashes.values():
-            hashes.close()
-
-
-def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts]]:
-    """Count each cohort's events anew, apart from `rates.sql`. Each event file is read once for all its cohorts."""
-    kinds = {kind.asset: _reach(kind, settings) for kind in KINDS if kind.asset in _SENDS}
-    longest = max(kinds.values())
-    wanted = {day.date: day for day in days}
-    cohorts: dict[date, _Cohort] = {}
-    with ExitStack() as stack:
-        query = stack.enter_context(querying(folder))
-        for event_date in sorted({first + timedelta(ahead) for first in wanted for ahead in range(longest + 1)}):
-            if event_date in wanted:
-                cohorts[event_date] = stack.enter_context(closing(_Cohort(wanted[event_date])))
-            for asset, reach in kinds.items():
-                reached = [cohort for first, cohort in cohorts.items() if event_date - first <= timedelta(reach)]
-                file = parquet.file_of(asset, EVENT_DATE, event_date.isoformat())
-                if reached and folder.exists(file):
-                    _share_out(query, asset, file, reached)
-                    if event_date in cohorts:
-                        cohorts[event_date].loaded.add(asset)
-            if (cohort := cohorts.pop(event_date - timedelta(longest), None)) is not None:
-                yield cohort.day, cohort.counts()
-                cohort.close()
-
-
-def _share_out(query: Query, asset: str, file: str, cohorts: Sequence[_Cohort]) -> None:
-    """Give each cohort what a day's file of an asset has of it."""
-    is_hits = asset == "hits"
-    for batch in query.batches(_SQL.format(more=_HITS_TOO if is_hits else ""), file):
-        times, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
-        for cohort in cohorts:
-            mine = (times >= cohort.day.start_ms) & (times < cohort.day.end_ms)
-            if not mine.any():
-                continue
-            if is_hits:
-                hits, is_redirection = more
-                cohort.add("hits", hits[mine & is_redirection])
-                cohort.add("other_hits", hits[mine & ~is_redirection])
-                mine &= is_redirection
-            cohort.add(_SENDS[asset], sends[mine])
+    return partition_checks(ASSET, CHECKS, settings, look)

@@ -19,15 +19,12 @@ import pyarrow.fs as pafs
 
 from np6_assets.events.files import FETCHED_UNTIL
 from np6_assets.events.kinds import TIME
-from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.partitions import ACTIVATION_DAYS, EVENT_DATE, day_of
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.storage.parquet import partitions_of, subset
 
 REACTIONS = ("hits", "optouts", "bounces")
 """The assets without which a cohort's rates cannot be final."""
-
-ACTIVATION_DAYS = 1
-"""How many days after its own a cohort's activations can be published."""
 
 _SQL = files(__package__).joinpath("rates.sql").read_text()
 

@@ -27,6 +27,9 @@ FIRST_DAY_TAG = "dagster/asset_partition_range_start"
 LAST_DAY_TAG = "dagster/asset_partition_range_end"
 """Dagster's tags for the partition, or the range of partitions, that a run is for."""
 
+SENSOR = "np6_refresh"
+"""Name of the sensor that asks for days; Dagster's tag for it is on its runs."""
+
 WHY_TAG = "np6/why"
 """Tag of a run that was asked for here: the reason, in words."""
 

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 import dagster as dg
-import pyarrow.dataset as ds
 from pydantic import Field
 
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ALLOW_MISSING, ParquetStore
+from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, ParquetStore
 
 REPORT = "reactivity_report/report.html"
 """Where the report stands below the data folder."""
@@ -42,12 +41,11 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         context: dg.AssetExecutionContext,
         config: ReportConfig,
         store: ParquetStore,
-        reactivity_rates: ds.Dataset,
-        notifications: ds.Dataset,
-        hits: ds.Dataset,
-        bounces: ds.Dataset,
+        reactivity_rates: Dataset,
+        notifications: Dataset,
+        hits: Dataset,
+        bounces: Dataset,
     ) -> dg.MaterializeResult[None]:
-        # the page needs jinja2, which the other assets do not
         from np6_assets.report.page import render
         from np6_assets.report.queries import find
 

@@ -3,17 +3,20 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
-import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pydantic import Field
 
-from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 from np6_assets.storage.schemas import COLUMN_SCHEMA, PARTITION_COLUMN, arrow_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow.dataset as ds
+
+    from np6_assets.storage import parquet
 
 ALLOW_MISSING = "allow_missing_partitions"
 """Metadata key of an input that takes missing partitions for normal."""
@@ -31,7 +34,10 @@ class UnexpectedOutputError(Exception):
     """An asset returned something that does not fit its declaration."""
 
 
-Partition: TypeAlias = pa.RecordBatchReader | pa.Table | pd.DataFrame | dg.AssetMaterialization
+Dataset: TypeAlias = Any
+"""`pyarrow.dataset.Dataset`, as the annotation of an input. Its own name would make the definitions import pandas."""
+
+Partition: TypeAlias = "pa.RecordBatchReader | pa.Table | pd.DataFrame | dg.AssetMaterialization"
 """What a partition holds; or the record of it, where its file is there already and is to stay."""
 
 
@@ -82,15 +88,17 @@ class ParquetIOManager(dg.ConfigurableIOManager):
     """Writes each partition as one Parquet file, whole or not at all, and reads any number of them back.
 
     Takes `pyarrow.RecordBatchReader`, `pyarrow.Table` and `pandas.DataFrame`, one or a mapping from partition to one.
-    Gives what the input's annotation asks for: `pyarrow.dataset.Dataset` (lazy), `pyarrow.Table` or
-    `pandas.DataFrame`, the partition column included. Missing partitions raise MissingPartitionsError unless the
-    input's metadata has `allow_missing_partitions`.
+    Gives what the input's annotation asks for: `pyarrow.dataset.Dataset` (lazy; also where there is no annotation),
+    `pyarrow.Table` or `pandas.DataFrame`, the partition column included. Missing partitions raise
+    MissingPartitionsError unless the input's metadata has `allow_missing_partitions`.
     """
 
     store: dg.ResourceDependency[ParquetStore]
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write what an asset returned, partition by partition."""
+        from np6_assets.storage import parquet
+
         asset = "/".join(context.asset_key.path)
         declared = context.definition_metadata
         schema = arrow_schema(declared)
@@ -130,19 +138,24 @@ class ParquetIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read what an asset needs, as the type that it asks for."""
+        import pandas as pd
+        import pyarrow.dataset as ds
+
         data = self._dataset(context)
         wanted = context.dagster_type.typing_type
         if wanted is pa.Table:
             return data.to_table()
         if wanted is pd.DataFrame:
             return data.to_table().to_pandas()
-        if wanted in (ds.Dataset, ds.FileSystemDataset):
+        if wanted in (Dataset, ds.Dataset, ds.FileSystemDataset):
             return data
         raise UnexpectedOutputError(
             f"an input is annotated with {wanted}; use pyarrow.dataset.Dataset, pyarrow.Table or pandas.DataFrame"
         )
 
-    def _dataset(self, context: dg.InputContext) -> ds.FileSystemDataset:
+    def _dataset(self, context: dg.InputContext) -> "ds.FileSystemDataset":
+        from np6_assets.storage import parquet
+
         assert context.upstream_output is not None
         asset = "/".join(context.asset_key.path)
         declared = context.upstream_output.definition_metadata
@@ -190,8 +203,10 @@ def _version(records: list[dg.AssetMaterialization]) -> str:
     )
 
 
-def _rows(value: Any, schema: pa.Schema) -> parquet.Tables:
+def _rows(value: Any, schema: pa.Schema) -> "parquet.Tables":
     """The rows in the declared schema. Metadata that a reader or a table brings in its schema goes into the file."""
+    import pandas as pd
+
     if isinstance(value, pd.DataFrame):
         if list(value.columns) != schema.names:
             raise UnexpectedOutputError(f"the columns are not those declared: {list(value.columns)}")
@@ -203,7 +218,7 @@ def _rows(value: Any, schema: pa.Schema) -> parquet.Tables:
     raise UnexpectedOutputError(f"cannot write {type(value).__name__} as Parquet")
 
 
-def _metadata(written: parquet.Written, declared: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(written: "parquet.Written", declared: Mapping[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": written.rows,
         "bytes": written.bytes,

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.events import ordering
-from np6_assets.events.checks import CHECKS, volume
+from np6_assets.events.checks import CHECKS
+from np6_assets.events.examine import volume
 from np6_assets.events.kinds import KINDS, TIME
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder

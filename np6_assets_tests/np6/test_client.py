@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from np6_assets.np6 import client as client_module
-from np6_assets.np6.client import NP6Client, Request, Retry, asked_wait
+from np6_assets.np6.client import NP6Client, Request, asked_wait
 from np6_assets.np6.errors import BadResponseError, CancelledError, PermanentError, RetriesUsedUpError
+from np6_assets.np6.retry import Retry
 from np6_assets.np6.spool import Part, Spool
 from np6_assets_tests.support.events import DAY_MS, Misfit, Population, event, population
 from np6_assets_tests.support.rude_server import (

@@ -14,8 +14,8 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
-from np6_assets.np6.client import Retry
 from np6_assets.np6.resource import NP6Resource
+from np6_assets.np6.retry import Retry
 from np6_assets_tests.support.events import population
 from np6_assets_tests.support.rude_server import PERMANENT, Act, RudeServer
 

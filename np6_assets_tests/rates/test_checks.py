@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.partitions import day_of
-from np6_assets.rates.checks import CHECKS, recount, within_0_and_1
+from np6_assets.rates.checks import CHECKS
+from np6_assets.rates.examine import recount, within_0_and_1
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.support.deployment import Deployment, days, files

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from np6_assets.events.progress import Progress
-from np6_assets.rates import assets as rates_assets
+from np6_assets.rates import compute as rates_compute
 from np6_assets.refresh.automation import rates_sensor
 from np6_assets_tests.support.deployment import Deployment, days, files
 from np6_assets_tests.support.events import KINDS, population
@@ -85,7 +85,7 @@ def fail_twice(deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPa
     """What is asked for after a fetch, and again at once after it failed, but no third time."""
     deployment.materialize("hits", FIRST)
     asked = tick()
-    monkeypatch.setattr(rates_assets, "rates", fails)
+    monkeypatch.setattr(rates_compute, "rates", fails)
     compute(deployment, asked, succeeds=False)
     assert tick() == asked
     compute(deployment, asked, succeeds=False)
@@ -161,7 +161,7 @@ def test_what_lands_while_the_rates_are_computed_is_asked_for_again_once_they_ar
     asked = tick()
     assert asked == cohorts_of(FIRST)
     during: list[list[date]] = []
-    compute_one = rates_assets.rates
+    compute_one = rates_compute.rates
 
     def rates(feeds: Any, day: str, window: int) -> Any:
         computed = compute_one(feeds, day, window)
@@ -171,7 +171,7 @@ def test_what_lands_while_the_rates_are_computed_is_asked_for_again_once_they_ar
         during.append(tick())
         return computed
 
-    monkeypatch.setattr(rates_assets, "rates", rates)
+    monkeypatch.setattr(rates_compute, "rates", rates)
     compute(deployment, asked)
     monkeypatch.undo()
     # each once, as soon as its own rates are written

@@ -1,0 +1,60 @@
+"""What the UI shows of a materialization of the rates: a cohort's own, and those of the cohorts up to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+
+from np6_assets.partitions import ACTIVATION_DATE
+from np6_assets.rates import pictures
+from np6_assets.rates.columns import SCHEMA
+from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+
+_CHARTED_COHORTS = 30
+
+
+def metadata_of(frame: pd.DataFrame, names: Mapping[int, str]) -> dict[str, Any]:
+    """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and its notifications."""
+    metadata: dict[str, Any] = {
+        "activations": _number(frame["activations"].sum(min_count=1)),
+        **{measure.column: measure.of(frame).rate for measure in pictures.MEASURES},
+        "notifications": dg.MetadataValue.md(pictures.notifications_markdown(frame, names)),
+    }
+    return {name: value for name, value in metadata.items() if value is not None}
+
+
+def _number(value: Any) -> int | None:
+    return None if pd.isna(value) else int(value)
+
+
+def notification_names(folder: Folder) -> dict[int, str]:
+    """The notifications' names, as far as `notifications` is materialized.
+
+    No dependency of the rates: a notification that gets another name must not make every cohort stale.
+    """
+    if not folder.exists(parquet.file_of("notifications")):
+        return {}
+    schema = pa.schema([("activation_id", pa.int64()), ("name", pa.string())])
+    table = parquet.dataset(folder, "notifications", schema).to_table().to_pydict()
+    return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
+
+
+def overview(folder: Folder, key: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
+    last = date.fromisoformat(key)
+    before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
+    stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, before)
+    cohorts = pictures.cohorts_of(
+        pd.concat(
+            [stored.to_table().to_pandas(types_mapper=pd.ArrowDtype), frame.assign(**{ACTIVATION_DATE: last})],
+        )
+    )
+    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
+    return {COLUMN_LINEAGE: column_lineage(), **chart}
