@@ -18,6 +18,7 @@ EVENTS = "hits,optouts,bounces,impressions,activations"
 ASSETS = f"{EVENTS},reactivity_rates"
 RANGE = "one run over the range"
 SINGLE = "a run a day"
+NOTHING = "one run of assets that do nothing"
 SINGLE_DAYS = 5
 """How many runs of a day are made; the others are taken to cost as much."""
 
@@ -33,8 +34,9 @@ def measure(days: list[int], rounds: Rounds) -> list[dict[str, Any]]:
             alone: dict[date, dict[str, bytes]] = {}
             singles = [_single(server, day, alone) for day in some]
             ranged = _ranged(server, last, alone)
-            runs = rounds.measure(count, [*singles, ranged], server.cpu)
-            rows.append({"size": count, "contender": RANGE, "runs": runs.pop(RANGE), "dagster_runs": 1})
+            runs = rounds.measure(count, [*singles, ranged, _nothing(server, last)], server.cpu)
+            for name in (RANGE, NOTHING):
+                rows.append({"size": count, "contender": name, "runs": runs.pop(name), "dagster_runs": 1})
             rows.append({"size": count, "contender": SINGLE, "runs": _extrapolated(runs, count), "dagster_runs": count})
     return rows
 
@@ -52,6 +54,16 @@ def _ranged(server: Served, last: date, alone: dict[date, dict[str, bytes]]) -> 
         RANGE,
         lambda folder: materialize(ASSETS, f"{FIRST}...{last}"),
         _whole(server, last, alone),
+        lambda folder: _environment(server, folder),
+        before=lambda folder: _forget(server),
+    )
+
+
+def _nothing(server: Served, last: date) -> Contender:
+    return Contender(
+        NOTHING,
+        lambda folder: materialize(ASSETS, f"{FIRST}...{last}", "benchmarks.contenders.records"),
+        lambda folder: server.sent(),
         lambda folder: _environment(server, folder),
         before=lambda folder: _forget(server),
     )

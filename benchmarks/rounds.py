@@ -55,12 +55,10 @@ def in_dagster(url: str, data: Path, home: Path, **more: str) -> dict[str, str]:
     }
 
 
-def materialize(selection: str, partitions: str) -> list[str]:
+def materialize(selection: str, partitions: str, module: str = "np6_assets.definitions") -> list[str]:
     """The command that fetches or computes a day, or a range of days, for assets of this project."""
     days = ["--partition-range" if "..." in partitions else "--partition", partitions]
-    return [
-        str(PROJECT / "dagster"), "asset", "materialize", "-m", "np6_assets.definitions", "--select", selection, *days
-    ]  # fmt: skip
+    return [str(PROJECT / "dagster"), "asset", "materialize", "-m", module, "--select", selection, *days]
 
 
 @dataclass
