@@ -35,8 +35,10 @@ def measure(days: list[int], rounds: Rounds) -> list[dict[str, Any]]:
             singles = [_single(server, day, alone) for day in some]
             ranged = _ranged(server, last, alone)
             runs = rounds.measure(count, [*singles, ranged, _nothing(server, last)], server.cpu)
-            for name in (RANGE, NOTHING):
-                rows.append({"size": count, "contender": name, "runs": runs.pop(name), "dagster_runs": 1})
+            rows += [
+                {"size": count, "contender": name, "runs": runs.pop(name), "dagster_runs": 1}
+                for name in (RANGE, NOTHING)
+            ]
             rows.append({"size": count, "contender": SINGLE, "runs": _extrapolated(runs, count), "dagster_runs": count})
     return rows
 

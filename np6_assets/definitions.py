@@ -16,6 +16,7 @@ from np6_assets.events.checks import event_checks
 from np6_assets.events.kinds import KINDS
 from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.np6.resource import NP6Resource
+from np6_assets.privacy.retention import apply_retention, retention_schedule
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
 from np6_assets.refresh import jobs
@@ -58,10 +59,11 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
     assets = [
         *(event_asset(kind, settings, now) for kind in KINDS),
         notifications_asset(settings),
-        rates_asset(settings),
+        rates_asset(settings, now),
         report_asset(settings, now),
     ]
     freshness = freshness_checks(settings, now)
+    retention = apply_retention(settings, now)
     return dg.Definitions(
         assets=dg.with_source_code_references(
             dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=[OWNER]), assets)
@@ -71,9 +73,13 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             rates_checks(settings),
             freshness,
         ],
-        jobs=jobs.JOBS,
+        jobs=[*jobs.JOBS, retention],
         sensors=[np6_refresh(settings, now), rates_sensor()],
-        schedules=[daily_ingest(settings), freshness_schedule(freshness, settings)],
+        schedules=[
+            daily_ingest(settings),
+            freshness_schedule(freshness, settings),
+            retention_schedule(retention, settings),
+        ],
         resources={
             "np6": NP6Resource(
                 base_url=settings.base_url,

@@ -46,6 +46,7 @@ class Settings:
     refresh_interval: timedelta
     trailing_days: int
     fresh_by_hour: int
+    retention_days: int | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -61,20 +62,23 @@ class Settings:
                 raise SettingsError(f"{name}={text!r} {error}") from None
 
         _check_key(environment.get("NP6_API_KEY", ""))
+        window_days = read("NP6_WINDOW_DAYS", "7", _whole_number(0, 365))
+        trailing_days = read("NP6_TRAILING_DAYS", "3", _whole_number(0, 60))
         return cls(
             base_url=read("NP6_BASE_URL", "https://api-cm.np6.com", _base_url),
             has_api_key=bool(environment.get("NP6_API_KEY", "").strip()),
             data_dir=read("NP6_DATA_DIR", "data", _data_dir),
             start_date=read("NP6_START_DATE", "2026-01-01", _date),
             timezone=read("NP6_TIMEZONE", "UTC", _timezone),
-            window_days=read("NP6_WINDOW_DAYS", "7", _whole_number(0, 365)),
+            window_days=window_days,
             contact=_contact(read("NP6_CONTACT_DATA", "drop", _contact_mode), environment.get("NP6_PSEUDONYM_KEY", "")),
             max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
             backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _whole_number(0, 3660)) or None,
             refresh_overlap=timedelta(minutes=read("NP6_REFRESH_OVERLAP_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
             refresh_interval=timedelta(seconds=read("NP6_REFRESH_SECONDS", "60", _whole_number(30, 24 * 3600))),
-            trailing_days=read("NP6_TRAILING_DAYS", "3", _whole_number(0, 60)),
+            trailing_days=trailing_days,
             fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
+            retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,
         )
 
     @property
@@ -151,6 +155,18 @@ def _whole_number(least: int, most: int) -> Callable[[str], int]:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
             raise ValueError(f"is not a whole number from {least} to {most}")
         return int(text)
+
+    return parse
+
+
+def _retention(least: int) -> Callable[[str], int]:
+    """0, or enough days for every cohort to become final and for every day that is fetched again."""
+
+    def parse(text: str) -> int:
+        days = _whole_number(0, 36600)(text)
+        if 0 < days < least:
+            raise ValueError(f"is too short: NP6_WINDOW_DAYS and NP6_TRAILING_DAYS need {least}, and 0 keeps all")
+        return days
 
     return parse
 

@@ -33,6 +33,7 @@ def test_the_defaults():
         refresh_interval=timedelta(minutes=1),
         trailing_days=3,
         fresh_by_hour=8,
+        retention_days=None,
     )
 
 
@@ -52,6 +53,7 @@ def test_all_of_them_set():
         NP6_REFRESH_SECONDS="300",
         NP6_TRAILING_DAYS="0",
         NP6_FRESH_BY_HOUR="0",
+        NP6_RETENTION_DAYS="2",
     ) == Settings(
         base_url="http://127.0.0.1:8001/np6",
         has_api_key=True,
@@ -66,13 +68,23 @@ def test_all_of_them_set():
         refresh_interval=timedelta(minutes=5),
         trailing_days=0,
         fresh_by_hour=0,
+        retention_days=2,
     )
+
+
+@pytest.mark.parametrize(("window", "trailing", "least"), [("7", "3", 9), ("1", "3", 5), ("0", "0", 2)])
+def test_events_are_kept_for_as_long_as_they_are_needed(window: str, trailing: str, least: int):
+    others = {"NP6_WINDOW_DAYS": window, "NP6_TRAILING_DAYS": trailing}
+    assert read(**others, NP6_RETENTION_DAYS=f"{least}").retention_days == least
+    assert read(**others, NP6_RETENTION_DAYS="0").retention_days is None
+    with pytest.raises(SettingsError, match=rf"^NP6_RETENTION_DAYS='{least - 1}' is too short: .* need {least}, and 0"):
+        read(**others, NP6_RETENTION_DAYS=f"{least - 1}")
 
 
 def test_empty_and_blank_are_not_set():
     names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
     names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "BACKFILL_DAYS_PER_RUN")
-    names += ("REFRESH_SECONDS", "TRAILING_DAYS", "FRESH_BY_HOUR")
+    names += ("REFRESH_SECONDS", "TRAILING_DAYS", "FRESH_BY_HOUR", "RETENTION_DAYS")
     for blank in ("", "  ", "\n"):
         assert read(**{f"NP6_{name}": blank for name in names}) == read()
 

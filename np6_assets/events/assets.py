@@ -11,6 +11,7 @@ from pydantic import Field
 from np6_assets.events.kinds import EventKind
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, backfill_policy, daily
+from np6_assets.privacy.retention import refuse_retired
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
@@ -50,6 +51,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
     def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
         from np6_assets.events.run import Run
 
+        refuse_retired(context.partition_keys, settings, now())
         run = Run(context, kind, settings, store.folder(), now, full_refresh=config.full_refresh)
         yield from PartitionStream(lambda: run.partitions(np6), run.failed).outputs()
 

@@ -1,12 +1,14 @@
 """The asset `reactivity_rates`, one partition for each activation day."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, backfill_policy, daily, days_ahead
+from np6_assets.privacy.retention import refuse_retired
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
@@ -14,7 +16,7 @@ from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, ParquetStore, 
 from np6_assets.storage.schemas import storage_metadata
 
 
-def rates_asset(settings: Settings) -> dg.AssetsDefinition:
+def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The rates of each activation day, over the days of its window."""
 
     def window(days: int) -> dg.AssetIn:
@@ -32,7 +34,7 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
         kinds={"duckdb", "pandas", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
-        automation_condition=follow_the_events(),
+        automation_condition=follow_the_events(settings.retention_days),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
         ins={
             "activations": window(ACTIVATION_DAYS),
@@ -54,6 +56,7 @@ def rates_asset(settings: Settings) -> dg.AssetsDefinition:
         from np6_assets.rates.compute import Feeds, rates
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
 
+        refuse_retired(context.partition_keys, settings, now())
         datasets = {
             "activations": activations,
             "hits": hits,

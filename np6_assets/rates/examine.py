@@ -58,7 +58,11 @@ def examine(
     """What each check finds in each of the cohorts that are there, by the check's name."""
     activations = EventFiles(folder, next(kind for kind in KINDS if kind.asset == "activations"), settings)
     files = {key: parquet.file_of(ASSET, ACTIVATION_DATE, key) for key in keys}
-    days = [day_of(key, settings.timezone) for key, file in files.items() if folder.exists(file)]
+    days = [
+        day
+        for day in (day_of(key, settings.timezone) for key, file in files.items() if folder.exists(file))
+        if settings.retention_days is None or _has_events(folder, day)
+    ]
     made = records.newest(ASSET, keys)
     for day, counted in recount(folder, days, settings):
         rates = _read(folder, files[day.key])
@@ -80,6 +84,11 @@ def examine(
                 "orphans_few": orphans(rates, is_sent),
             },
         )
+
+
+def _has_events(folder: Folder, day: Day) -> bool:
+    """Whether a day's events are there; of those that are not kept any more the rates stay, and cannot be counted."""
+    return any(folder.exists(parquet.file_of(kind.asset, EVENT_DATE, day.key)) for kind in KINDS)
 
 
 def _read(folder: Folder, file: str) -> pa.Table:

@@ -5,6 +5,8 @@ What belongs here: Dagster's own conditions, put together. Which input days a co
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 
 RETRY_CRON = "0 * * * *"
@@ -13,8 +15,11 @@ RETRY_CRON = "0 * * * *"
 SECONDS_BETWEEN_TICKS = 30
 
 
-def follow_the_events() -> dg.AutomationCondition[dg.AssetKey]:
-    """Ask for the cohorts of which an input day got another data version, once nothing is fetched for them any more."""
+def follow_the_events(days: int | None = None) -> dg.AutomationCondition[dg.AssetKey]:
+    """Ask for the cohorts of which an input day got another data version, once nothing is fetched for them any more.
+
+    Only of today and the `days` before, where a number is given: of older ones the events are not kept.
+    """
     changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
     absent = dg.AutomationCondition.missing() & dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing())
     failed = dg.AutomationCondition.execution_failed()
@@ -32,7 +37,11 @@ def follow_the_events() -> dg.AutomationCondition[dg.AssetKey]:
     busy = dg.AutomationCondition.in_progress() | dg.AutomationCondition.any_deps_match(
         dg.AutomationCondition.in_progress()
     )
-    return (due.with_label("due") & ~busy.with_label("being fetched or computed")).with_label("follow the events")
+    due_now = due.with_label("due") & ~busy.with_label("being fetched or computed")
+    if days is not None:
+        window = timedelta(days=days + 1)  # with today
+        due_now &= dg.AutomationCondition.in_latest_time_window(window).with_label("its events are kept")
+    return due_now.with_label("follow the events")
 
 
 def rates_sensor() -> dg.AutomationConditionSensorDefinition:

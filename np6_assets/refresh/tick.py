@@ -21,6 +21,7 @@ from np6_assets.np6.client import NP6Client, Request
 from np6_assets.np6.errors import NP6Error
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import Day, day_of, milliseconds
+from np6_assets.privacy.retention import first_kept
 from np6_assets.refresh import jobs, news
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -66,6 +67,7 @@ class Tick:
         self._folder = folder
         self._now = moment
         self._today = moment.astimezone(ZoneInfo(settings.timezone)).date()
+        self._first = first_kept(settings, moment)
         self._memory = news.Memory.read(context.cursor)
 
     def result(self, np6: NP6Resource) -> dg.SensorResult:
@@ -73,9 +75,7 @@ class Tick:
         memory = self._started()
         if self._today < self._settings.start_date:
             return self._said(memory, f"Nothing to do before NP6_START_DATE, which is {self._settings.start_date}.")
-        stored = [
-            self._stored(day) for day in news.days_to_look_at(memory, self._today) if day >= self._settings.start_date
-        ]
+        stored = [self._stored(day) for day in news.days_to_look_at(memory, self._today) if day >= self._first]
         overlap = self._settings.refresh_overlap
         memory = news.looked_at(memory, stored, self._now, overlap)
         fetching, runs = self._under_way()
@@ -118,7 +118,7 @@ class Tick:
     def _started(self) -> news.Memory:
         """The memory; where there is none, one that watches from the first day that is recorded, or else from today."""
         memory = self._memory
-        before = str(self._settings.start_date - timedelta(days=1))
+        before = str(self._first - timedelta(days=1))
         if not memory.closed_through:
             recorded = set[str]().union(
                 *(self._instance.get_materialized_partitions(dg.AssetKey(kind.asset)) for kind in KINDS)
@@ -172,7 +172,7 @@ class Tick:
 
     @property
     def _first_trailing(self) -> date:
-        return max(self._today - timedelta(days=self._settings.trailing_days), self._settings.start_date)
+        return max(self._today - timedelta(days=self._settings.trailing_days), self._first)
 
     def _closed_day(self, memory: news.Memory, fetching: set[str]) -> news.Stored | None:
         """The closed day that is to be looked at for what was published late: once an hour one of the last, in turn."""

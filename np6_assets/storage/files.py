@@ -48,6 +48,14 @@ class Folder:
         """Size of a file in bytes."""
         return int(self.filesystem.size(self.path(relative)))
 
+    def folders(self, relative: str) -> list[str]:
+        """The names of the folders in a folder; none where there is no such folder."""
+        path = self.path(relative)
+        if not self.filesystem.isdir(path):
+            return []
+        listed = self.filesystem.ls(path, detail=True)
+        return sorted(posixpath.basename(one["name"].rstrip("/")) for one in listed if one["type"] == "directory")
+
     def remove(self, relative: str) -> None:
         """Remove a file, and its folder if that is empty then; nothing happens where there is none."""
         if self.exists(relative):

@@ -1,0 +1,1 @@
+"""Personal data: for how long events are kept."""

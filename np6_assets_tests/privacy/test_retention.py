@@ -1,0 +1,133 @@
+"""Retention: old events go, rates stay, and nothing brings either back or spoils them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets_tests.refresh.account import Account
+from np6_assets_tests.support.deployment import Deployment, days, files
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST = date(2026, 3, 1)
+LAST = date(2026, 3, 10)
+NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
+KEPT = date(2026, 3, 8)  # the setting less than today, which is the 14th
+SETTINGS = {"NP6_RETENTION_DAYS": "6", "NP6_TRAILING_DAYS": "1"}
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(population(61, FIRST, 10, sends_per_day=6, misfit_days=[FIRST, LAST])) as running:
+        yield running
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, **settings: str) -> Deployment:
+    return Deployment(data, server, instance, lambda: NOW, **settings)
+
+
+def fill(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
+    deployment = deployed(server, instance, data)
+    deployment.materialize(list(KINDS), FIRST, LAST)
+    deployment.materialize("reactivity_rates", FIRST, LAST)
+
+
+def retain(deployment: Deployment) -> dict[str, object]:
+    """A run of the job; what its metadata says."""
+    definitions = deployment.definitions
+    result = definitions.resolve_job_def("apply_retention").execute_in_process(
+        instance=deployment.instance, resources=definitions.resources
+    )
+    [output] = [event.step_output_data for event in result.all_events if event.is_successful_output]
+    return {name: value.value for name, value in output.metadata.items()}
+
+
+def test_old_events_and_their_quarantine_go_and_all_else_stays(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    fill(server, instance, data)
+    before = files(data)
+    old = {name for name in before if any(f"event_date={day}/" in name for day in days(FIRST, date(2026, 3, 7)))}
+    assert len(old) == 7 * len(KINDS) + len(KINDS)  # a day of each kind is in quarantine
+    deployment = deployed(server, instance, data, **SETTINGS)
+    said = retain(deployment)
+    assert said["first_kept"] == f"{KEPT}"
+    assert set(said["files"]) == old
+    assert said["removed"] == {**dict.fromkeys(KINDS, 7), **{f"quarantine/{kind}": 1 for kind in KINDS}}
+    assert files(data) == {name: content for name, content in before.items() if name not in old}
+    assert not (data / "hits" / f"event_date={FIRST}").exists()
+    assert retain(deployment)["files"] == []
+    # of the cohorts whose events are gone there is nothing to count anew
+    found = deployment.check("reactivity_rates", FIRST, LAST)
+    assert {day for _, day in found if day} == {f"{day}" for day in days(KEPT, LAST)}
+
+
+def test_everything_is_kept_where_nothing_is_set(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    fill(server, instance, data)
+    before = files(data)
+    assert retain(deployed(server, instance, data)) == {}
+    assert files(data) == before
+
+
+@pytest.mark.parametrize("asset", ["hits", "activations", "reactivity_rates"])
+def test_a_run_for_days_that_are_not_kept_is_refused_and_asks_nothing(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, asset: str
+) -> None:
+    data = tmp_path / "data"
+    fill(server, instance, data)
+    deployment = deployed(server, instance, data, **SETTINGS)
+    before, asked = files(data), len(server.asked())
+    with pytest.raises(
+        dg.Failure, match=r"^NP6_RETENTION_DAYS=6: events before 2026-03-08 are not kept, so 2026-03-06"
+    ):
+        deployment.materialize(asset, date(2026, 3, 6), LAST)
+    assert files(data) == before
+    assert len(server.asked()) == asked
+    deployment.materialize(asset, KEPT, LAST)
+
+
+def test_the_sensor_asks_for_no_day_that_is_not_kept(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    events = population(62, FIRST, 10, sends_per_day=6)
+    account = Account.made(
+        tmp_path / "data", server, instance, datetime(2026, 3, 1, 12, tzinfo=UTC), events, **SETTINGS
+    )
+    account.deployment.materialize(list(KINDS), FIRST)
+    account.clock.now = NOW  # nothing ran for two weeks, and nothing was published today
+    assert account.tick().days == [(f"{KEPT}", "2026-03-13")]
+
+
+def test_rates_of_days_that_are_not_kept_are_not_asked_for(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    # by the true clock, as Dagster evaluates conditions by it
+    today = datetime.now(UTC).date()
+    old, new = today - timedelta(days=8), today - timedelta(days=5)
+    start = {"NP6_START_DATE": f"{today - timedelta(days=20)}"}
+    deployment = Deployment(tmp_path / "data", server, instance, **SETTINGS, **start)
+    kept = Deployment(tmp_path / "data", server, instance, **start)
+    rates = dg.AssetKey("reactivity_rates")
+    kept.materialize(["hits", "activations"], old, new)
+
+    def asked(of: Deployment) -> set[str]:
+        result = dg.evaluate_automation_conditions(of.definitions, instance)
+        return {day for day in result.get_requested_partitions(rates) if day}
+
+    assert {f"{old}", f"{new}"} <= asked(kept)
+    assert min(asked(deployment)) == f"{today - timedelta(days=6)}"
