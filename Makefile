@@ -52,7 +52,7 @@ dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or N
 	exec $(BIN)/dg dev
 
 test: install ## the whole test suite; needs no network
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: install ## ruff and mypy
 	@$(BIN)/ruff check .
