@@ -16,6 +16,7 @@ from np6_assets.events.checks import event_checks
 from np6_assets.events.kinds import KINDS
 from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.np6.resource import NP6Resource
+from np6_assets.privacy.erasure import erase_receiver
 from np6_assets.privacy.retention import apply_retention, retention_schedule
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
@@ -73,7 +74,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             rates_checks(settings),
             freshness,
         ],
-        jobs=[*jobs.JOBS, retention],
+        jobs=[*jobs.JOBS, retention, erase_receiver(settings)],
         sensors=[np6_refresh(settings, now), rates_sensor()],
         schedules=[
             daily_ingest(settings),

@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import dagster as dg
 import pytest
+import yaml
 
+from np6_assets.definitions import defs
 from np6_assets.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +52,7 @@ RUN = [(document, text) for document, text in SHELL if not text.startswith("make
 
 
 def test_blocks_are_in_languages_that_are_looked_at() -> None:
-    assert {language for _, language, _ in blocks()} == {"sh", "mermaid", ""}
+    assert {language for _, language, _ in blocks()} == {"sh", "mermaid", "yaml", ""}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,11 @@ def test_make_knows_the_target(line: str) -> None:
     assert line.startswith("make ")
     done = subprocess.run(["bash", "-c", line.replace("make", "make --dry-run", 1)], cwd=ROOT, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_s_config_is_one() -> None:
+    [config] = [text for _, language, text in blocks() if language == "yaml"]
+    assert dg.validate_run_config(defs.resolve_job_def("erase_receiver"), yaml.safe_load(config))
 
 
 @pytest.fixture(scope="module")

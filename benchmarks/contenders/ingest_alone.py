@@ -13,13 +13,14 @@ from np6_assets.events.ingest import Ingestion, Wanted
 from np6_assets.events.kinds import KINDS
 from np6_assets.np6.client import NP6Client
 from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.privacy.tombstones import Tombstones
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
 url, folder, day = sys.argv[1:]
 kind = next(kind for kind in KINDS if kind.asset == "hits")
 client = NP6Client(url, "any")
-ingestion = Ingestion(kind, client, Decoder(kind, ContactPolicy("drop")), lambda: datetime.now(UTC))
+ingestion = Ingestion(kind, client, Decoder(kind, ContactPolicy("drop"), Tombstones(b"")), lambda: datetime.now(UTC))
 with closing(client), closing(ingestion.days([Wanted.in_full(day_of(day, "UTC"))])) as arrivals:
     for arrival in arrivals:
         batches = (

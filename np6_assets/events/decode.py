@@ -26,6 +26,7 @@ from np6_assets.events.kinds import CONTACT_COLUMNS, KNOWN_UNREAD, TIME, EventKi
 from np6_assets.events.oddities import stated_time, strangers, structure, unreadable, value_at
 from np6_assets.np6.errors import BadResponseError, CutResponseError
 from np6_assets.np6.spool import Part, elements
+from np6_assets.privacy.tombstones import Tombstones
 
 IDENTITY = "identity"
 
@@ -43,8 +44,8 @@ _HEAD_BYTES = 2**16
 
 _TENS = 10 ** np.arange(1, 19)
 
-Misfit = tuple[int, str, str, str]
-"""A row of MISFIT_SCHEMA, the time in ms since 1970."""
+Misfit = tuple[int, str, str, str | None]
+"""A row of MISFIT_SCHEMA, the time in ms since 1970; no event where its receiver was erased."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ class Decoded:
 
 
 class Decoder:
-    """Decodes parts of one event kind. Safe to share between threads."""
+    """Decodes parts of one event kind, without the events of erased receivers. Safe to share between threads."""
 
-    def __init__(self, kind: EventKind, contact: ContactPolicy) -> None:
+    def __init__(self, kind: EventKind, contact: ContactPolicy, erased: Tombstones) -> None:
         self.kind = kind
         self._contact = contact
+        self._erased = erased
         self._containers = json_sql.tree(column.path for column in kind.columns)
         self._known = json_sql.tree([*(column.path for column in kind.columns), *KNOWN_UNREAD])
         self._plain_columns = [column for column in kind.columns if json_sql.is_plain(column)]
@@ -129,11 +131,12 @@ class Decoder:
 
     def _typed(self, table: pa.Table) -> pa.Table:
         """The rows in the stored types, contact data treated."""
-        table = table.select([*self.kind.schema.names, ID_HASH])
+        table = self._erased.without(table.select([*self.kind.schema.names, ID_HASH]))
         for name in CONTACT_COLUMNS:
             place = table.schema.get_field_index(name)
             table = table.set_column(place, name, self._contact.treated(table.column(name)))
-        return table.cast(pa.schema([*self.kind.schema, pa.field(ID_HASH, pa.uint64())]))
+        # again: who is erased may be known by a pseudonym alone
+        return self._erased.without(table.cast(pa.schema([*self.kind.schema, pa.field(ID_HASH, pa.uint64())])))
 
     # --- the plain way ----------------------------------------------------------------------------------------------
 
@@ -235,7 +238,7 @@ class Decoder:
 
     def _misfit(self, time: int, reason: str, event: Any) -> Misfit:
         identity = blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).hexdigest()
-        return time, identity, reason, self._contact.redact(event)
+        return time, identity, reason, None if self._erased.name(event) else self._contact.redact(event)
 
     def _sift(self, part: Part) -> list[Misfit]:
         """Take the events that DuckDB cannot read out of the part, and rewrite it without them."""
@@ -287,5 +290,6 @@ def _text(part: Part) -> str:
 
 
 def _misfit_table(misfits: list[Misfit]) -> pa.Table:
-    times, *texts = zip(*sorted(misfits), strict=True) if misfits else ((),) * len(MISFIT_SCHEMA)
+    misfits = sorted(misfit for misfit in misfits if misfit[-1] is not None)
+    times, *texts = zip(*misfits, strict=True) if misfits else ((),) * len(MISFIT_SCHEMA)
     return pa.table([pa.array(times, pa.int64()).cast(TIME), *texts], schema=MISFIT_SCHEMA)

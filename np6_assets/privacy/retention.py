@@ -3,16 +3,15 @@
 Rates hold no data of a receiver, and stay.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from np6_assets.events.kinds import KINDS
-from np6_assets.partitions import EVENT_DATE
+from np6_assets.privacy.files import day_files
 from np6_assets.settings import Settings
-from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import ParquetStore
 
 CRON = "30 4 * * *"
@@ -48,16 +47,16 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
         first = first_kept(settings, now())
         folder = store.folder()
         with folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends")):
-            removed = [(asset, file) for asset, file in retired_files(folder, first)]
-            for _, file in removed:
-                folder.remove(file)
-        counts = {asset: sum(one == asset for one, _ in removed) for asset in sorted({one for one, _ in removed})}
-        context.log.info(f"kept from {first} on; removed {len(removed)} files: {counts}")
+            removed = [file for file in day_files(folder) if file.day < first]
+            for file in removed:
+                folder.remove(file.path)
+        counts = Counter(file.asset for file in removed)
+        context.log.info(f"kept from {first} on; removed {len(removed)} files: {dict(counts)}")
         context.add_output_metadata(
             {
                 "first_kept": str(first),
-                "removed": dg.MetadataValue.json(counts),
-                "files": dg.MetadataValue.json([file for _, file in removed]),
+                "removed": dg.MetadataValue.json(dict(counts)),
+                "files": dg.MetadataValue.json([file.path for file in removed]),
             }
         )
 
@@ -84,13 +83,3 @@ def retention_schedule(job: dg.JobDefinition, settings: Settings) -> dg.Schedule
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="At half past four at night: removes event days older than NP6_RETENTION_DAYS.",
     )
-
-
-def retired_files(folder: Folder, first: date) -> Iterator[tuple[str, str]]:
-    """Asset and path of each event file, and each of the quarantine, of a day before `first`."""
-    for kind in KINDS:
-        for asset in (kind.asset, f"quarantine/{kind.asset}"):
-            for partition in folder.folders(asset):
-                name, _, day = partition.partition("=")
-                if name == EVENT_DATE and date.fromisoformat(day) < first:
-                    yield asset, f"{asset}/{partition}/part-0.parquet"

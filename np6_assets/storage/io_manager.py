@@ -219,12 +219,16 @@ def _rows(value: Any, schema: pa.Schema) -> "parquet.Tables":
 
 
 def _metadata(written: "parquet.Written", declared: Mapping[str, Any]) -> dict[str, Any]:
+    return written_metadata(written) | {COLUMN_SCHEMA: declared[COLUMN_SCHEMA]}
+
+
+def written_metadata(written: "parquet.Written") -> dict[str, Any]:
+    """What Dagster shows of a file that was written."""
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": written.rows,
         "bytes": written.bytes,
         "content": written.content,
         "path": dg.MetadataValue.path(written.path),
-        COLUMN_SCHEMA: declared[COLUMN_SCHEMA],
     }
     if written.first_event is not None and written.last_event is not None:
         metadata["first_event"] = dg.MetadataValue.timestamp(written.first_event)

@@ -164,6 +164,14 @@ def footer(folder: Folder, relative: str) -> pq.FileMetaData:
         return pq.read_metadata(file)
 
 
+def schema(folder: Folder, relative: str) -> pa.Schema:
+    """A file's columns, and what it says of itself but for CONTENT, which is written anew with its rows."""
+    with folder.open(relative) as file:
+        found = pq.read_schema(file)
+    said = {name: value for name, value in (found.metadata or {}).items() if name != CONTENT}
+    return found.with_metadata(said or None)
+
+
 def greatest(footer: pq.FileMetaData, column: str) -> Any:
     """The greatest value of a column, as the file's statistics have it; None where there is none."""
     place = footer.schema.names.index(column)

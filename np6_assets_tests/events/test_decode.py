@@ -20,6 +20,7 @@ from np6_assets.events.decode import ID_HASH, Decoded, Decoder
 from np6_assets.events.kinds import KINDS, Column, EventKind, Reading
 from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.spool import Part, Spool
+from np6_assets.privacy.tombstones import Tombstones
 from np6_assets_tests.support.events import (
     MISSING,
     PATHS,
@@ -45,7 +46,7 @@ each_kind = pytest.mark.parametrize("kind", KIND)
 
 @cache
 def decoder(kind: EventKind, mode: ContactMode = "drop") -> Decoder:
-    return Decoder(kind, ContactPolicy(mode, SECRET if mode == "pseudonymize" else ""))
+    return Decoder(kind, ContactPolicy(mode, SECRET if mode == "pseudonymize" else ""), Tombstones(b""))
 
 
 def parts(body: bytes, part_bytes: int = 2**24) -> list[Part]:

@@ -1,0 +1,240 @@
+"""Erasure: a receiver is nowhere afterwards, does not come back, and all others' events stay as they were."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.contact import ContactPolicy
+from np6_assets.storage import parquet
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
+from np6_assets_tests.support.events import KINDS, MISSING, Misfit, Population, event, population
+from np6_assets_tests.support.rude_server import RudeServer
+from soak.compare import leaked
+
+FIRST = date(2026, 3, 1)
+LAST = date(2026, 3, 2)
+NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
+
+RECEIVER = "0CANARY0"
+UNICITY = "canary.bird@example.com"
+HASH = hashlib.md5(UNICITY.encode()).hexdigest()
+SECRETS = {"the id": RECEIVER.encode(), "the unicity": UNICITY.encode(), "the hash": HASH.encode()}
+NAMES = {"id": RECEIVER, "unicity": UNICITY, "hash": HASH}
+
+
+def at(day: date, hour: int) -> int:
+    return int(datetime(day.year, day.month, day.day, hour, tzinfo=UTC).timestamp() * 1000)
+
+
+def canary(sender: int) -> Population:
+    """The receiver's events: on two days one of each kind, and one that lacks its activation's id."""
+    made = Population()
+    for kind in KINDS:
+        for day in (FIRST, LAST):
+            who: dict[str, Any] = {"receiver_id": RECEIVER, "unicity": UNICITY, "hash": HASH}
+            fits = event(kind, id=f"bird-{kind}-{day}", timestamp=at(day, 9), activation_id=sender, **who)
+            odd = event(kind, id=f"odd-{kind}-{day}", timestamp=at(day, 10), activation_id=MISSING, **who)
+            made.feed(kind).append(fits)
+            made.misfits.append(Misfit("no activation.id", kind, at(day, 10), sender, odd))
+    return made
+
+
+def others() -> Population:
+    return population(71, FIRST, 2, sends_per_day=4, misfit_days=[LAST])
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (home := tmp_path / "home").mkdir()
+    return home
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(home)) as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    known = others()
+    with RudeServer(known.merged(canary(known.notifications[0]["id"]))) as running:
+        yield running
+
+
+def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, mode: str) -> Deployment:
+    return Deployment(data, server, instance, lambda: NOW, NP6_CONTACT_DATA=mode, NP6_PSEUDONYM_KEY=PSEUDONYM_KEY)
+
+
+def fill(deployment: Deployment, **options: Any) -> None:
+    deployment.materialize(list(KINDS), FIRST, LAST, **options)
+    deployment.materialize("reactivity_rates", FIRST, LAST)
+
+
+def erase(deployment: Deployment, tmp_path: Path, *named: str) -> dict[str, Any]:
+    """A run of the job; what its receipt says."""
+    file = tmp_path / "named.txt"
+    file.write_text("\n".join([*named, ""]))
+    try:
+        result = deployment.definitions.resolve_job_def("erase_receiver").execute_in_process(
+            instance=deployment.instance,
+            resources=deployment.definitions.resources,
+            run_config={"ops": {"erase": {"config": {"file": str(file)}}}},
+        )
+    finally:
+        file.unlink()
+    [output] = [one.step_output_data for one in result.all_events if one.is_successful_output]
+    return {name: value.value for name, value in output.metadata.items()}
+
+
+def held(data: Path) -> dict[str, Any]:
+    """The files of events and rates; of those in quarantine, whose text and order are the feed's, the events."""
+    found: dict[str, Any] = {name: content for name, content in files(data).items() if "_date=" in name}
+    for name in found:
+        if name.startswith("quarantine/"):
+            texts = pq.read_table(data / name, partitioning=None).column("event").to_pylist()
+            found[name] = sorted(json.dumps(json.loads(text), sort_keys=True) for text in texts)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mode", "named"),
+    [("drop", "id"), ("pseudonymize", "unicity"), ("pseudonymize", "pseudonym"), ("keep", "hash")],
+)
+def test_a_receiver_is_nowhere_and_all_else_is_as_if_it_had_never_been(
+    server: RudeServer,
+    instance: dg.DagsterInstance,
+    home: Path,
+    tmp_path: Path,
+    mode: str,
+    named: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    data = tmp_path / "data"
+    deployment = deployed(server, instance, data, mode)
+    fill(deployment)
+    if mode == "keep":
+        deployment.materialize(["notifications", "reactivity_report"])
+    read = {name for name, secret in SECRETS.items() if leaked([data], {name: secret})}
+    assert read == (set(SECRETS) if mode == "keep" else {"the id"})
+    assert leaked([home, temporary], SECRETS) == []
+
+    pseudonym = ContactPolicy("pseudonymize", PSEUDONYM_KEY).pseudonym(UNICITY)
+    receipt = erase(deployment, tmp_path, {**NAMES, "pseudonym": pseudonym}[named])
+    assert receipt["receivers_named"] == 1
+    assert receipt["events_removed"] == {**dict.fromkeys(KINDS, 2), **{f"quarantine/{kind}": 2 for kind in KINDS}}
+    assert len(receipt["files"]) == len(set(receipt["files"])) == 4 * len(KINDS)
+    secrets = {**SECRETS, "the pseudonym": pseudonym.encode()}
+    assert leaked([data, home, temporary], secrets) == []
+    printed = "".join(capfd.readouterr()).encode()
+    assert [name for name, secret in secrets.items() if secret in printed] == []
+
+    # the rates' own checks say that they are to follow, and once they did all is as it is without that receiver
+    found = deployment.check("reactivity_rates", FIRST, LAST)
+    assert not found["counts_reconciled", f"{FIRST}"].passed
+    assert found["counts_reconciled", f"{FIRST}"].severity == dg.AssetCheckSeverity.WARN
+    deployment.materialize("reactivity_rates", FIRST, LAST)
+    found = deployment.check("reactivity_rates", FIRST, LAST)
+    assert found["counts_reconciled", f"{FIRST}"].passed
+    after = held(data)
+    with RudeServer(others()) as clean, dg.DagsterInstance.ephemeral() as ephemeral:
+        fill(deployed(clean, ephemeral, tmp_path / "clean", mode))
+    assert after == held(tmp_path / "clean")
+
+    # and it does not come back
+    config = {"ops": {kind: {"config": {"full_refresh": True}} for kind in KINDS}}
+    deployment.materialize(list(KINDS), FIRST, LAST, run_config=config)
+    assert held(data) == after
+
+
+def test_under_drop_who_is_named_by_a_unicity_that_is_not_stored_does_not_come_with_later_fetches(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    deployment = deployed(server, instance, tmp_path / "data", "drop")
+    assert erase(deployment, tmp_path, UNICITY)["events_removed"] == {}
+    deployment.materialize(list(KINDS), FIRST, LAST)
+    assert leaked([tmp_path / "data"], SECRETS) == []
+
+
+def test_what_names_the_erased_cannot_be_read_and_is_for_its_owner_alone(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    deployment = deployed(server, instance, tmp_path / "data", "drop")
+    erase(deployment, tmp_path, RECEIVER)
+    [(name, content)] = files(tmp_path / "data").items()
+    assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
+    digests = json.loads(content)["digests"]
+    assert len(digests) == 1
+    assert hashlib.blake2b(RECEIVER.encode(), digest_size=16).hexdigest() not in digests
+
+
+def test_a_run_that_was_killed_between_a_file_and_its_record_is_made_good_by_the_next(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    deployment = deployed(server, instance, data, "drop")
+    fill(deployment)
+    write = parquet.write
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(*arguments: Any) -> Any:
+        write(*arguments)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "write", killed)
+        with pytest.raises(KilledError):
+            erase(deployment, tmp_path, RECEIVER)
+    receipt = erase(deployment, tmp_path, RECEIVER)
+    assert receipt["events_removed"]["hits"] == 1  # the other was out already
+    assert leaked([data], SECRETS) == []
+    assert deployment.metadata("hits", FIRST)["content"] == content_of(deployment.path("hits", FIRST))
+    assert deployment.fetched_until("hits", FIRST).timestamp() == deployment.metadata("hits", FIRST)["fetched_until"]
+    assert erase(deployment, tmp_path, RECEIVER)["files"] == []
+
+
+def content_of(file: Path) -> str:
+    return str(pq.read_metadata(file).metadata[b"np6.content"].decode())
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("\n \n", "names none"), (b"\xff", "Unicode")])
+def test_a_file_that_names_nobody_is_refused(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, content: str | bytes | None, said: str
+) -> None:
+    deployment = deployed(server, instance, tmp_path / "data", "drop")
+    file = tmp_path / "named.txt"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(dg.Failure, match=said):
+        deployment.definitions.resolve_job_def("erase_receiver").execute_in_process(
+            instance=instance,
+            resources=deployment.definitions.resources,
+            run_config={"ops": {"erase": {"config": {"file": str(file)}}}},
+        )
+    assert files(tmp_path / "data") == {}
+
+
+def test_broken_tombstones_let_nobody_back_in(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    deployment = deployed(server, instance, data, "drop")
+    erase(deployment, tmp_path, RECEIVER)
+    [name] = files(data)
+    (data / name).write_text("{")
+    with pytest.raises(Exception, match=r"tombstones\.json is broken: restore it from a backup"):
+        deployment.materialize("hits", FIRST)
+    assert list(files(data)) == [name]
