@@ -67,6 +67,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "2 for a wrong option, 130 after Ctrl-C.",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
+    doctor.add_argument("--account", metavar="NAME", help="one of several accounts, by its name in workspace.yaml")
     doctor.add_argument(
         "--watch",
         type=_positive,
@@ -134,10 +135,16 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from np6_assets import demo
+    from np6_assets.accounts import environment_of
     from np6_assets.doctor import command
+    from np6_assets.settings import SettingsError
 
     os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
-    return command.run(os.environ, as_json=options.json, watch_seconds=options.watch)
+    try:
+        environment = environment_of(os.environ, options.account) if options.account else os.environ
+    except SettingsError as error:
+        return _complain(options.command, str(error))
+    return command.run(environment, as_json=options.json, watch_seconds=options.watch)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pyarrow as pa
 
+from np6_assets.accounts import environment_of, variable_of
 from np6_assets.events.assets import event_asset, notifications_asset
 from np6_assets.events.checks import event_checks
 from np6_assets.events.kinds import KINDS
@@ -20,12 +21,11 @@ from np6_assets.privacy.erasure import erase_receiver
 from np6_assets.privacy.retention import apply_retention, retention_schedule
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
-from np6_assets.refresh import jobs
 from np6_assets.refresh.automation import rates_sensor
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset
-from np6_assets.settings import Settings
+from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
 
 # Arrow's own allocator hands each large buffer back to the system and asks for it anew: a fifth of the time of writing
@@ -74,8 +74,8 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             rates_checks(settings),
             freshness,
         ],
-        jobs=[*jobs.JOBS, retention, erase_receiver(settings)],
-        sensors=[np6_refresh(settings, now), rates_sensor()],
+        jobs=[retention, erase_receiver(settings)],
+        sensors=[np6_refresh(settings, now), rates_sensor(settings)],
         schedules=[
             daily_ingest(settings),
             freshness_schedule(freshness, settings),
@@ -84,7 +84,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
         resources={
             "np6": NP6Resource(
                 base_url=settings.base_url,
-                api_key=dg.EnvVar("NP6_API_KEY") if settings.has_api_key else "",
+                api_key=dg.EnvVar(variable_of("NP6_API_KEY", settings.account)) if settings.has_api_key else "",
                 max_concurrent_requests=settings.max_concurrent_requests,
             ),
             "store": store,
@@ -93,6 +93,16 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
         # One process a run: the work is threaded, and a process for each step costs seconds and memory.
         executor=dg.in_process_executor,
     )
+
+
+def account(name: str) -> dg.Definitions:
+    """The definitions of one of several accounts. Raises SettingsError, with its name."""
+    environment = environment_of(os.environ, name)
+    try:
+        return build_definitions(Settings.from_environment(environment, name))
+    except SettingsError as error:
+        own = variable_of("NP6_", name)
+        raise SettingsError(f"account {name}: {error} (variables of its own begin with {own})") from None
 
 
 defs = build_definitions(Settings.from_environment(os.environ))

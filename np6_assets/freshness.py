@@ -31,7 +31,9 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
 
     @dg.multi_asset_check(
         name="freshness",
-        specs=[dg.AssetCheckSpec(CHECK, asset=asset, description=description) for asset in (*kinds, RATES)],
+        specs=[
+            dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in (*kinds, RATES)
+        ],
         can_subset=True,
     )
     def freshness(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[dg.AssetCheckResult]:
@@ -40,13 +42,13 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
         day = due(now(), settings)
         folder = store.folder()
         for key in sorted(context.selected_asset_check_keys):
-            asset = key.asset_key.to_user_string()
+            asset = key.asset_key.path[-1]
             if day.date < settings.start_date:
                 finding = Finding(True, "no day is due yet")
             elif asset in kinds:
                 finding = _fetched(day, EventFiles(folder, kinds[asset], settings))
             else:
-                finding = _computed(day, Records(context.instance))
+                finding = _computed(day, Records(context.instance, settings))
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,
@@ -65,7 +67,7 @@ def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> 
         name="freshness",
         description="Checks at the set hour whether the day before is there, whole, in every daily asset.",
         job=dg.define_asset_job(
-            "freshness_job",
+            settings.named("freshness_job"),
             dg.AssetSelection.checks(checks),
             description="Checks whether the day before is there, whole, in every daily asset.",
         ),

@@ -55,12 +55,13 @@ class Finding:
 class Records:
     """The newest materialization of each partition."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    def __init__(self, instance: dg.DagsterInstance, settings: Settings) -> None:
         self._instance = instance
+        self._settings = settings
 
     def newest(self, asset: str, partitions: Sequence[str]) -> dict[str, dg.EventLogRecord]:
         """The newest record of each of the partitions that were ever materialized."""
-        wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=list(partitions))
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(self._settings.key(asset)), asset_partitions=list(partitions))
         found: dict[str, dg.EventLogRecord] = {}
         cursor = None
         while len(found) < len(partitions):
@@ -81,30 +82,31 @@ Examine = Callable[[Folder, Sequence[str], Records], Iterator[tuple[str, Mapping
 def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, examine: Examine) -> dg.AssetsDefinition:
     """The checks of an asset, in one step. A partition that is not there is passed over."""
     days = daily(settings.start_date, settings.timezone)
+    key = dg.AssetKey(settings.key(asset))
     severities = {check.name: check.severity for check in checks}
     specs = [
         dg.AssetCheckSpec(
-            check.name, asset=asset, description=check.description, blocking=check.blocking, partitions_def=days
+            check.name, asset=key, description=check.description, blocking=check.blocking, partitions_def=days
         )
         for check in checks
     ]
 
     @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
     def look(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[Any]:
-        records = Records(context.instance)
+        records = Records(context.instance, settings)
         if context.op_execution_context.has_partition_key or context.op_execution_context.has_partition_key_range:
             keys = days.get_partition_keys_in_range(context.op_execution_context.partition_key_range)
         else:  # the UI can start a check without a partition
-            keys = sorted(context.instance.get_materialized_partitions(dg.AssetKey(asset)))[-1:]
+            keys = sorted(context.instance.get_materialized_partitions(key))[-1:]
         targets = records.newest(asset, keys)
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
-        for key, findings in examine(store.folder(), keys, records):
+        for partition, findings in examine(store.folder(), keys, records):
             for spec in selected:
                 finding = findings[spec.name]
                 if finding.passed and len(keys) > EVALUATED:
                     continue
                 severity = WARN if finding.tolerated else severities[spec.name]
-                yield _evaluation(spec, severity, key, finding, targets.get(key))
+                yield _evaluation(spec, severity, partition, finding, targets.get(partition))
         for spec in selected:
             yield dg.Output(None, spec.get_python_identifier())
 

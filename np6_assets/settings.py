@@ -47,10 +47,14 @@ class Settings:
     trailing_days: int
     fresh_by_hour: int
     retention_days: int | None
+    account: str | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the settings. Raises SettingsError for the first that is wrong; empty counts as not set."""
+    def from_environment(cls, environment: Mapping[str, str], account: str | None = None) -> Settings:
+        """Read the settings. Raises SettingsError for the first that is wrong; empty counts as not set.
+
+        `account` is its name where there are several, and `environment` then what `accounts.environment_of` gives.
+        """
 
         def read(name: str, default: str, parse: Callable[[str], T]) -> T:
             text = environment.get(name, "").strip() or default
@@ -79,7 +83,21 @@ class Settings:
             trailing_days=trailing_days,
             fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
             retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,
+            account=account,
         )
+
+    def key(self, asset: str) -> list[str]:
+        """The path of an asset's key: below the account's name, where the account has one."""
+        return [asset] if self.account is None else [self.account, asset]
+
+    def named(self, name: str) -> str:
+        """A name that is to be the account's own in the whole deployment: that of a job, or of the pool."""
+        return "_".join(self.key(name))
+
+    @property
+    def pool(self) -> str:
+        """The pool of the runs that ask the API, or that change what those write."""
+        return self.named("np6_api")
 
     @property
     def is_sandbox(self) -> bool:
@@ -89,7 +107,9 @@ class Settings:
     @property
     def missing(self) -> str | None:
         """What a run cannot do without, in one line; None where nothing is missing."""
-        return None if self.is_sandbox or self.has_api_key else NO_KEY
+        if self.is_sandbox or self.has_api_key:
+            return None
+        return NO_KEY if self.account is None else f"account {self.account}: {NO_KEY}"
 
 
 def _check_key(key: str) -> None:

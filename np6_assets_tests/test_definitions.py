@@ -12,7 +12,6 @@ import dagster as dg
 import pytest
 
 from np6_assets.definitions import build_definitions
-from np6_assets.refresh import jobs
 from np6_assets.settings import Settings
 
 SNAPSHOT = Path(__file__).with_name("definitions.json")
@@ -39,7 +38,11 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
             for spec in asset.specs
         },
         "checks": describe_checks(definitions),
-        "jobs": {job.name: str(job.selection) for job in jobs.JOBS},
+        "jobs": {
+            one.job.name: str(one.job.selection)
+            for one in (*(definitions.sensors or ()), *(definitions.schedules or ()))
+            if one.name in ("np6_refresh", "daily_ingest")
+        },
         "sensors": {
             sensor.name: {
                 "runs": [job.name for job in sensor.jobs] if sensor.has_jobs else str(sensor.asset_selection),

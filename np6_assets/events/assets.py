@@ -36,13 +36,13 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
     """The daily asset of an event kind."""
 
     @dg.asset(
-        name=kind.asset,
+        key=settings.key(kind.asset),
         description=_description(kind.description, settings),
         group_name="events",
         kinds={"python", "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
-        pool="np6_api",
+        pool=settings.pool,
         metadata=storage_metadata(
             ((column.name, column.type, column.description, not column.required) for column in kind.columns),
             EVENT_DATE,
@@ -67,12 +67,12 @@ def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
     """The asset with the notifications' names."""
 
     @dg.asset(
-        name="notifications",
+        key=settings.key("notifications"),
         description=_description("The account's notifications: their names and types.", settings),
         group_name="events",
         kinds={"python", "parquet"},
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool="np6_api",
+        pool=settings.pool,
         metadata=storage_metadata(NOTIFICATION_COLUMNS),
     )
     def asset(context: dg.AssetExecutionContext, np6: NP6Resource, store: ParquetStore) -> pa.Table:

@@ -43,7 +43,7 @@ class EraseConfig(dg.Config):
 def erase_receiver(settings: Settings) -> dg.JobDefinition:
     """The job that erases receivers."""
 
-    @dg.op(name="erase", out=dg.Out(dg.Nothing), pool="np6_api")
+    @dg.op(name="erase", out=dg.Out(dg.Nothing), pool=settings.pool)
     def erase(context: dg.OpExecutionContext, config: EraseConfig, store: ParquetStore) -> None:
         named = receivers(config.file)
         folder = store.folder()
@@ -51,7 +51,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
             tombstones = bury(folder, named, settings.contact)
             removed: Counter[str] = Counter()
             files = []
-            for file, count, record in remove(folder, tombstones, Records(context.instance)):
+            for file, count, record in remove(folder, tombstones, Records(context.instance, settings)):
                 removed[file.asset] += count
                 files += [file.path] if count else []
                 if record is not None:
@@ -66,7 +66,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
         )
 
     @dg.job(
-        name="erase_receiver",
+        name=settings.named("erase_receiver"),
         description=(
             "Removes receivers, named in a file, from every event file and from the quarantine, and keeps them out of "
             "later fetches. The metadata of the run is the receipt: counts and files, no data of a receiver."

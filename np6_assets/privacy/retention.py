@@ -39,7 +39,7 @@ def refuse_retired(partitions: Sequence[str], settings: Settings, now: datetime)
 def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDefinition:
     """The job that removes what is not kept. It can be killed and repeated: each file is there or gone."""
 
-    @dg.op(name="remove_retired_days", out=dg.Out(dg.Nothing), pool="np6_api")
+    @dg.op(name="remove_retired_days", out=dg.Out(dg.Nothing), pool=settings.pool)
     def remove(context: dg.OpExecutionContext, store: ParquetStore) -> None:
         if settings.retention_days is None:
             context.log.info("NP6_RETENTION_DAYS is 0: everything is kept")
@@ -61,7 +61,7 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
         )
 
     @dg.job(
-        name="apply_retention",
+        name=settings.named("apply_retention"),
         description=(
             "Removes the event files, and the quarantine, of days older than NP6_RETENTION_DAYS. Rates stay. The "
             "metadata of the run says which files were removed."

@@ -19,13 +19,13 @@ from np6_assets.storage.schemas import storage_metadata
 def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The rates of each activation day, over the days of its window."""
 
-    def window(days: int) -> dg.AssetIn:
-        return dg.AssetIn(partition_mapping=days_ahead(days), metadata={ALLOW_MISSING: True})
+    def window(asset: str, days: int) -> dg.AssetIn:
+        return dg.AssetIn(settings.key(asset), partition_mapping=days_ahead(days), metadata={ALLOW_MISSING: True})
 
-    reactions = window(settings.window_days)
+    reactions = ("hits", "optouts", "bounces", "impressions")
 
     @dg.asset(
-        name="reactivity_rates",
+        key=settings.key("reactivity_rates"),
         description=(
             "What share of the day's sends was hit, opted out or bounced, one row for each notification, version "
             f"and application. Reactions count up to {settings.window_days} days after the day of the send."
@@ -37,11 +37,8 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         automation_condition=follow_the_events(settings.retention_days),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
         ins={
-            "activations": window(ACTIVATION_DAYS),
-            "hits": reactions,
-            "optouts": reactions,
-            "bounces": reactions,
-            "impressions": reactions,
+            "activations": window("activations", ACTIVATION_DAYS),
+            **{asset: window(asset, settings.window_days) for asset in reactions},
         },
     )
     def reactivity_rates(
@@ -74,7 +71,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
                 frame = rates(feeds, key, settings.window_days)
                 context.add_asset_metadata(metadata_of(frame, names), partition_key=key)
                 if key == last:  # the UI shows what the newest materialization says
-                    context.add_asset_metadata(overview(folder, key, frame), partition_key=key)
+                    context.add_asset_metadata(overview(folder, key, frame, settings), partition_key=key)
                 yield key, frame
 
         yield from PartitionStream(lambda: nullcontext(cohorts())).outputs()

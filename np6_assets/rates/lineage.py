@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import dagster as dg
 
+from np6_assets.settings import Settings
+
 COLUMN_LINEAGE = "dagster/column_lineage"
 """Dagster's metadata key for where an asset's columns come from."""
 
@@ -55,11 +57,15 @@ _SOURCES: Mapping[str, _Sources] = {
 }
 
 
-def column_lineage() -> dg.TableColumnLineage:
+def column_lineage(settings: Settings) -> dg.TableColumnLineage:
     """Where the columns of `reactivity_rates` come from. Those about the window come from no column."""
     return dg.TableColumnLineage(
         {
-            column: [dg.TableColumnDep(dg.AssetKey(asset), name) for asset, names in sources.items() for name in names]
+            column: [
+                dg.TableColumnDep(dg.AssetKey(settings.key(asset)), name)
+                for asset, names in sources.items()
+                for name in names
+            ]
             for column, sources in _SOURCES.items()
         }
     )

@@ -14,6 +14,7 @@ from np6_assets.partitions import ACTIVATION_DATE
 from np6_assets.rates import pictures
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
+from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
@@ -46,7 +47,7 @@ def notification_names(folder: Folder) -> dict[int, str]:
     return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
-def overview(folder: Folder, key: str, frame: pd.DataFrame) -> dict[str, Any]:
+def overview(folder: Folder, key: str, frame: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
     last = date.fromisoformat(key)
     before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
@@ -57,4 +58,4 @@ def overview(folder: Folder, key: str, frame: pd.DataFrame) -> dict[str, Any]:
         )
     )
     chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
-    return {COLUMN_LINEAGE: column_lineage(), **chart}
+    return {COLUMN_LINEAGE: column_lineage(settings), **chart}

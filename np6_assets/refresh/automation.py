@@ -9,6 +9,8 @@ from datetime import timedelta
 
 import dagster as dg
 
+from np6_assets.settings import Settings
+
 RETRY_CRON = "0 * * * *"
 """When cohorts whose run failed are asked for again, after the first time: every hour."""
 
@@ -44,11 +46,11 @@ def follow_the_events(days: int | None = None) -> dg.AutomationCondition[dg.Asse
     return due_now.with_label("follow the events")
 
 
-def rates_sensor() -> dg.AutomationConditionSensorDefinition:
+def rates_sensor(settings: Settings) -> dg.AutomationConditionSensorDefinition:
     """The sensor that asks for rates. It runs unless stopped: it follows what was fetched, and fetches nothing."""
     return dg.AutomationConditionSensorDefinition(
         name="rates_follow",
-        target=dg.AssetSelection.assets("reactivity_rates"),
+        target=dg.AssetSelection.assets(settings.key("reactivity_rates")),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         description=(

@@ -1,26 +1,19 @@
-"""The jobs that fetch event days, and how the sensor and the schedule ask for a run of them."""
+"""What the sensor and the schedule have in common: the names of their jobs, and how they ask for a run."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from np6_assets.events.kinds import KINDS
+from np6_assets.settings import Settings
 
 EVENT_ASSETS = tuple(kind.asset for kind in KINDS)
 
-FETCH_EVENTS = dg.define_asset_job(
-    "fetch_events",
-    selection=dg.AssetSelection.assets(*EVENT_ASSETS),
-    description="Fetches event days: all event assets of a day, or of a range of days, in one run.",
-)
+FETCH_EVENTS = "fetch_events"
+"""Name of the sensor's job."""
 
-DAILY_INGEST = dg.define_asset_job(
-    "daily_ingest",
-    selection=dg.AssetSelection.assets(*EVENT_ASSETS, "notifications"),
-    description="Fetches event days, and the list of notifications, in one run.",
-)
-
-JOBS = (FETCH_EVENTS, DAILY_INGEST)
+DAILY_INGEST = "daily_ingest"
+"""Name of the schedule's job."""
 
 DAY_TAG = "dagster/partition"
 FIRST_DAY_TAG = "dagster/asset_partition_range_start"
@@ -34,9 +27,9 @@ WHY_TAG = "np6/why"
 """Tag of a run that was asked for here: the reason, in words."""
 
 
-def request(first: str, last: str, why: str, *, full_refresh: bool = False) -> dg.RunRequest:
+def request(settings: Settings, first: str, last: str, why: str, *, full_refresh: bool = False) -> dg.RunRequest:
     """Ask for the days from `first` to `last`, both included, in one run."""
-    full = {"ops": {asset: {"config": {"full_refresh": True}} for asset in EVENT_ASSETS}}
+    full = {"ops": {"__".join(settings.key(asset)): {"config": {"full_refresh": True}} for asset in EVENT_ASSETS}}
     days = {FIRST_DAY_TAG: first, LAST_DAY_TAG: last} if first != last else {}
     return dg.RunRequest(
         partition_key=None if days else first,

@@ -24,11 +24,15 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
             return dg.SkipReason(f"{yesterday} is before NP6_START_DATE, which is {settings.start_date}.")
         first = max(yesterday - timedelta(days=settings.trailing_days), settings.start_date)
         why = f"{yesterday} in full" + (f", and again the days from {first} on" if first < yesterday else "")
-        return jobs.request(str(first), str(yesterday), why, full_refresh=True)
+        return jobs.request(settings, str(first), str(yesterday), why, full_refresh=True)
 
     return dg.ScheduleDefinition(
         name="daily_ingest",
-        job=jobs.DAILY_INGEST,
+        job=dg.define_asset_job(
+            settings.named(jobs.DAILY_INGEST),
+            selection=dg.AssetSelection.assets(*map(settings.key, (*jobs.EVENT_ASSETS, "notifications"))),
+            description="Fetches event days, and the list of notifications, in one run.",
+        ),
         cron_schedule=CRON,
         execution_timezone=settings.timezone,
         execution_fn=ask,

@@ -16,7 +16,11 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
 
     @dg.sensor(
         name=jobs.SENSOR,
-        job=jobs.FETCH_EVENTS,
+        job=dg.define_asset_job(
+            settings.named(jobs.FETCH_EVENTS),
+            selection=dg.AssetSelection.assets(*map(settings.key, jobs.EVENT_ASSETS)),
+            description="Fetches event days: all event assets of a day, or of a range of days, in one run.",
+        ),
         minimum_interval_seconds=round(settings.refresh_interval.total_seconds()),
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(

@@ -110,7 +110,7 @@ class Tick:
     def _said(self, memory: news.Memory, words: str, made: list[news.Ask] | None = None) -> dg.SensorResult:
         self._log.info(words)
         return dg.SensorResult(
-            run_requests=[jobs.request(ask.first, ask.last, ask.why) for ask in made or []],
+            run_requests=[jobs.request(self._settings, ask.first, ask.last, ask.why) for ask in made or []],
             skip_reason=None if made else words,
             cursor=replace(memory, said=words).write(),
         )
@@ -121,11 +121,18 @@ class Tick:
         before = str(self._first - timedelta(days=1))
         if not memory.closed_through:
             recorded = set[str]().union(
-                *(self._instance.get_materialized_partitions(dg.AssetKey(kind.asset)) for kind in KINDS)
+                *(self._instance.get_materialized_partitions(self._key(kind.asset)) for kind in KINDS)
             )
             first = min(map(date.fromisoformat, recorded), default=self._today)
             memory = replace(memory, closed_through=str(first - timedelta(days=1)))
         return replace(memory, closed_through=max(memory.closed_through, before))
+
+    def _key(self, asset: str) -> dg.AssetKey:
+        return dg.AssetKey(self._settings.key(asset))
+
+    @property
+    def _keys(self) -> set[dg.AssetKey]:
+        return set(map(self._key, jobs.EVENT_ASSETS))
 
     def _stored(self, day: date) -> news.Stored:
         whole = day_of(str(day), self._settings.timezone)
@@ -137,7 +144,7 @@ class Tick:
         if stored is None or stored.fetched_until is None:
             return None
         records = self._instance.fetch_materializations(
-            dg.AssetRecordsFilter(dg.AssetKey(kind.asset), asset_partitions=[day.key]), limit=1
+            dg.AssetRecordsFilter(self._key(kind.asset), asset_partitions=[day.key]), limit=1
         ).records
         materialization = records[0].asset_materialization if records else None
         said = materialization.metadata.get("fetched_until") if materialization else None
@@ -152,8 +159,8 @@ class Tick:
         unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _FINISHED])
         for record in self._instance.get_run_records(unfinished):
             run = record.dagster_run
-            assets = {key.to_user_string() for key in run.asset_selection or ()}
-            if assets & set(jobs.EVENT_ASSETS) or (not assets and run.job_name in _JOBS):
+            assets = run.asset_selection
+            if self._keys & set(assets or ()) or (not assets and run.job_name in map(self._settings.named, _JOBS)):
                 days |= set(_days_of(run.tags))
                 runs += run.tags.get("dagster/sensor_name") == jobs.SENSOR
         return days | self._in_backfills(), runs
@@ -163,9 +170,9 @@ class Tick:
         for backfill in self._instance.get_backfills(limit=BACKFILLS):
             data = backfill.asset_backfill_data
             if backfill.status.name == "REQUESTED" and data is not None:
-                for asset in jobs.EVENT_ASSETS:
-                    target = data.target_subset.partitions_subsets_by_asset_key.get(dg.AssetKey(asset))
-                    done = data.materialized_subset.partitions_subsets_by_asset_key.get(dg.AssetKey(asset))
+                for key in self._keys:
+                    target = data.target_subset.partitions_subsets_by_asset_key.get(key)
+                    done = data.materialized_subset.partitions_subsets_by_asset_key.get(key)
                     days |= set(target.get_partition_keys() if target else ())
                     days -= set(done.get_partition_keys() if done else ())
         return days
@@ -265,7 +272,7 @@ class Tick:
         return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, *window))
 
 
-_JOBS = {job.name for job in jobs.JOBS}
+_JOBS = (jobs.FETCH_EVENTS, jobs.DAILY_INGEST)
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 

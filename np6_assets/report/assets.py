@@ -23,10 +23,13 @@ class ReportConfig(dg.Config):
 
 def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The report on the newest cohorts."""
-    every_day = dg.AssetIn(partition_mapping=dg.AllPartitionMapping(), metadata={ALLOW_MISSING: True})
+
+    def every_day(asset: str) -> dg.AssetIn:
+        mapping = dg.AllPartitionMapping()
+        return dg.AssetIn(settings.key(asset), partition_mapping=mapping, metadata={ALLOW_MISSING: True})
 
     @dg.asset(
-        name="reactivity_report",
+        key=settings.key("reactivity_report"),
         description=(
             "The rates as one HTML page for people who never open Dagster: over time, by notification and version, "
             f"with bounce reasons and hours of the day. It is written to `{REPORT}` in the data folder, needs no "
@@ -35,7 +38,10 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         group_name="rates",
         kinds={"python", "duckdb", "html"},
         backfill_policy=dg.BackfillPolicy.single_run(),
-        ins={"reactivity_rates": every_day, "hits": every_day, "bounces": every_day},
+        ins={
+            "notifications": dg.AssetIn(settings.key("notifications")),
+            **{asset: every_day(asset) for asset in ("reactivity_rates", "hits", "bounces")},
+        },
     )
     def reactivity_report(
         context: dg.AssetExecutionContext,

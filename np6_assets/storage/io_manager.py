@@ -99,7 +99,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         """Write what an asset returned, partition by partition."""
         from np6_assets.storage import parquet
 
-        asset = "/".join(context.asset_key.path)
+        asset = context.asset_key.path[-1]
         declared = context.definition_metadata
         schema = arrow_schema(declared)
         column = declared.get(PARTITION_COLUMN)
@@ -157,7 +157,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         from np6_assets.storage import parquet
 
         assert context.upstream_output is not None
-        asset = "/".join(context.asset_key.path)
+        asset = context.asset_key.path[-1]
         declared = context.upstream_output.definition_metadata
         schema = arrow_schema(declared)
         folder = self.store.folder()

@@ -18,6 +18,7 @@ from np6_assets.rates.pictures import (
     notifications_markdown,
     rates_chart,
 )
+from np6_assets.settings import Settings
 from np6_assets_tests.support.oracle import RATE_COLUMNS, columns, wilson
 
 D = date(2026, 3, 20)
@@ -135,7 +136,7 @@ def test_a_long_table_says_what_it_leaves_out():
 
 
 def test_lineage_names_columns_that_exist():
-    lineage = column_lineage().deps_by_column
+    lineage = column_lineage(Settings.from_environment({})).deps_by_column
     assert set(RATE_COLUMNS) - set(lineage) == {"window_days", "days_loaded", "is_final"}
     for column, deps in lineage.items():
         assert column in RATE_COLUMNS

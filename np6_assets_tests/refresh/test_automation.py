@@ -11,6 +11,7 @@ import pytest
 from np6_assets.events.progress import Progress
 from np6_assets.rates import compute as rates_compute
 from np6_assets.refresh.automation import rates_sensor
+from np6_assets.settings import Settings
 from np6_assets_tests.support.deployment import Deployment, days, files
 from np6_assets_tests.support.events import KINDS, population
 from np6_assets_tests.support.oracle import day_bounds
@@ -94,7 +95,7 @@ def fail_twice(deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPa
 
 
 def test_days_together_are_asked_for_as_one_backfill_that_is_one_run(deployment: Deployment):
-    sensor = rates_sensor()
+    sensor = rates_sensor(Settings.from_environment({}))
     assert sensor.emit_backfills  # Dagster makes one backfill of what a tick asks for, and asks its policy for the runs
     [rates] = [asset for asset in deployment.definitions.assets or () if asset.key == RATES]
     assert rates.backfill_policy == dg.BackfillPolicy.single_run()
