@@ -21,7 +21,7 @@ from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import DaysFailedError, RetriesUsedUpError
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import Day, day_of
-from np6_assets.privacy.tombstones import Tombstones
+from np6_assets.privacy.erasure import tombstones_of
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -75,7 +75,7 @@ class Run:
         yield from kept.items()
         days = [day_of(key, self._settings.timezone) for key in self._context.partition_keys if key not in kept]
         progress = Progress(self._kind.asset, len(days), self._context.log.info)
-        decoder = Decoder(self._kind, self._settings.contact, Tombstones.read(self._folder))
+        decoder = Decoder(self._kind, self._settings.contact, tombstones_of(self._folder))
         ingestion = Ingestion(self._kind, client, decoder, self._now)
         with closing(ingestion.days(map(self._wanted, days))) as arrivals:
             for arrival in arrivals:

@@ -93,14 +93,24 @@ def receivers(file: str) -> list[str]:
     return named
 
 
+def tombstones_of(folder: Folder) -> "Tombstones":
+    """The tombstones of a data folder. Raises a Failure that nobody retries where they cannot be read."""
+    from np6_assets.privacy.tombstones import Tombstones, TombstonesError
+
+    try:
+        return Tombstones.read(folder)
+    except TombstonesError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
 def bury(folder: Folder, named: Sequence[str], contact: ContactPolicy) -> "Tombstones":
     """Keep tombstones of the receivers, and of the ids that stored events have for them."""
     import pyarrow.compute as pc
 
-    from np6_assets.privacy.tombstones import RECEIVER_COLUMNS, Tombstones
+    from np6_assets.privacy.tombstones import RECEIVER_COLUMNS
     from np6_assets.storage import parquet
 
-    tombstones = Tombstones.read(folder).covering(named)
+    tombstones = tombstones_of(folder).covering(named)
     if contact.mode == "pseudonymize":
         tombstones = tombstones.covering(map(contact.pseudonym, named))
     tombstones.write(folder)
@@ -121,10 +131,12 @@ def remove(
 
     Also where Dagster's record is of what was there before, as an earlier try was killed before it said so.
     """
+    from np6_assets.privacy.tombstones import RECEIVER_COLUMNS
     from np6_assets.storage import parquet
 
     for file in day_files(folder):
-        kept = sum(table.num_rows for table in _kept(folder, file, tombstones))
+        columns = ("event",) if file.is_quarantine else RECEIVER_COLUMNS
+        kept = sum(table.num_rows for table in _kept(folder, file, tombstones, columns))
         footer = parquet.footer(folder, file.path)
         count = footer.num_rows - kept
         if file.is_quarantine:
@@ -136,9 +148,7 @@ def remove(
             continue
         newest = records.newest(file.asset, [str(file.day)]).get(str(file.day))
         before = None if newest is None else newest.asset_materialization
-        content = (footer.metadata or {}).get(parquet.CONTENT, b"").decode()
-        is_recorded = before is None or before.metadata["content"].value == content
-        if not count and is_recorded:
+        if not count and (before is None or _content(before) == footer.metadata.get(parquet.CONTENT, b"").decode()):
             continue
         written = _rewrite(folder, file, tombstones)
         yield file, count, None if before is None else _record(before, written)
@@ -153,21 +163,28 @@ def _rewrite(folder: Folder, file: DayFile, tombstones: "Tombstones") -> "Writte
     schema = parquet.schema(folder, file.path)
     batches = (
         pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-        for table in _kept(folder, file, tombstones)
+        for table in _kept(folder, file, tombstones, schema.names)
         for batch in table.to_batches()
     )
     return parquet.write(folder, file.path, pa.RecordBatchReader.from_batches(schema, batches))
 
 
-def _kept(folder: Folder, file: DayFile, tombstones: "Tombstones") -> Iterator["pa.Table"]:
+def _kept(folder: Folder, file: DayFile, tombstones: "Tombstones", columns: Sequence[str]) -> Iterator["pa.Table"]:
+    """Some columns of the rows that stay; what names a receiver is among them."""
     from np6_assets.storage import parquet
 
-    for table in parquet.tables(folder, file.path, parquet.schema(folder, file.path).names):
+    for table in parquet.tables(folder, file.path, columns):
         if file.is_quarantine:
             texts = table.column("event").to_pylist()
             yield table.filter([not tombstones.name(json.loads(text)) for text in texts])
         else:
             yield tombstones.without(table)
+
+
+def _content(record: dg.AssetMaterialization) -> str | None:
+    """The digest of the rows that a record is of; None where it does not say, as one that was reported by hand."""
+    said = record.metadata.get("content")
+    return None if said is None else str(said.value)
 
 
 def _record(before: dg.AssetMaterialization, written: "Written") -> dg.AssetMaterialization:

@@ -235,6 +235,6 @@ def test_broken_tombstones_let_nobody_back_in(server: RudeServer, instance: dg.D
     erase(deployment, tmp_path, RECEIVER)
     [name] = files(data)
     (data / name).write_text("{")
-    with pytest.raises(Exception, match=r"tombstones\.json is broken: restore it from a backup"):
+    with pytest.raises(dg.Failure, match=r"tombstones\.json is broken: restore it from a backup"):
         deployment.materialize("hits", FIRST)
     assert list(files(data)) == [name]
