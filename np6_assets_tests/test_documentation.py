@@ -1,7 +1,7 @@
 """Every command and query of the documentation is run, every file and setting in it is there.
 
 Commands of one block run one after the other in one shell, as they are written, in a folder that has what a clone has,
-with three days of the simulated account. `make` is asked whether it knows its target: what the targets do (the demo,
+with two days of the simulated account. `make` is asked whether it knows its target: what the targets do (the demo,
 this suite, the benchmarks, the endurance suite) has tests of its own.
 """
 
@@ -28,7 +28,7 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.
 # What is written for a person, and how the test does it.
 INSTEAD = {
     "--watch 300": "--watch 1",  # five minutes of looking
-    "2026-03-20...2026-04-12": "2026-03-20...2026-03-22",  # as many commands, fewer days
+    "2026-03-20...2026-04-12": "2026-03-20...2026-03-21",  # as many commands, fewer days
     "2026-03-20...2026-04-05": "2026-03-20...2026-03-21",
 }
 # Spark needs Java; DuckDB has its interface.
@@ -79,7 +79,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pyspark = folder / "stubs" / "pyspark" / "sql"
     pyspark.mkdir(parents=True)
     (pyspark / "__init__.py").write_text(PYSPARK)
-    run(folder, ".venv/bin/np6-assets demo --days 3")
+    run(folder, ".venv/bin/np6-assets demo --days 2")
     return folder
 
 
