@@ -91,7 +91,7 @@ class Settings:
         return [asset] if self.account is None else [self.account, asset]
 
     def named(self, name: str) -> str:
-        """A name that is to be the account's own in the whole deployment: that of a job, or of the pool."""
+        """A name that is the account's own in the whole deployment: of a job, a group of assets, the pool."""
         return "_".join(self.key(name))
 
     @property

@@ -97,7 +97,7 @@ def test_each_has_its_own_events_rates_and_records(
     assert {Path(name).parts[0] for name in files(tmp_path / "data")} == set(NAMES)
 
 
-def test_each_has_a_pool_and_jobs_of_its_own(deployed: dict[str, dg.Definitions]) -> None:
+def test_each_has_a_pool_jobs_and_groups_of_its_own(deployed: dict[str, dg.Definitions]) -> None:
     pools, jobs = {}, {}
     for name, definitions in deployed.items():
         repository = definitions.get_repository_def()
@@ -106,6 +106,8 @@ def test_each_has_a_pool_and_jobs_of_its_own(deployed: dict[str, dg.Definitions]
         jobs[name] = {name for name in repository.job_names if not name.startswith("__")}
     assert pools == {name: {f"{name}_np6_api"} for name in NAMES}
     assert not jobs["brand_a"] & jobs["brand_b"]
+    groups = {name: {spec.group_name for spec in one.resolve_all_asset_specs()} for name, one in deployed.items()}
+    assert groups == {name: {f"{name}_events", f"{name}_rates"} for name in NAMES}
 
 
 def test_the_sensor_asks_for_the_days_of_its_account(

@@ -38,7 +38,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
     @dg.asset(
         key=settings.key(kind.asset),
         description=_description(kind.description, settings),
-        group_name="events",
+        group_name=settings.named("events"),
         kinds={"python", "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
@@ -69,7 +69,7 @@ def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         key=settings.key("notifications"),
         description=_description("The account's notifications: their names and types.", settings),
-        group_name="events",
+        group_name=settings.named("events"),
         kinds={"python", "parquet"},
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=settings.pool,

@@ -30,7 +30,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "What share of the day's sends was hit, opted out or bounced, one row for each notification, version "
             f"and application. Reactions count up to {settings.window_days} days after the day of the send."
         ),
-        group_name="rates",
+        group_name=settings.named("rates"),
         kinds={"duckdb", "pandas", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),

@@ -35,7 +35,7 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
             f"with bounce reasons and hours of the day. It is written to `{REPORT}` in the data folder, needs no "
             "network and holds no data of a receiver."
         ),
-        group_name="rates",
+        group_name=settings.named("rates"),
         kinds={"python", "duckdb", "html"},
         backfill_policy=dg.BackfillPolicy.single_run(),
         ins={
