@@ -113,7 +113,7 @@ class EventFiles:
         return parquet.file_of(self._kind.asset, EVENT_DATE, day.key)
 
     def _quarantine(self, day: Day) -> str:
-        return parquet.file_of(f"quarantine/{self._kind.asset}", EVENT_DATE, day.key)
+        return parquet.file_of(self._kind.quarantine, EVENT_DATE, day.key)
 
 
 def fetched_until(day: Day, asked_at: datetime, overlap: timedelta) -> datetime:

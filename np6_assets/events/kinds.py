@@ -53,6 +53,11 @@ class EventKind:
     own_columns: tuple[Column, ...] = ()
 
     @property
+    def quarantine(self) -> str:
+        """Where the events that do not fit are kept, below the data folder, as if it were an asset."""
+        return f"quarantine/{self.asset}"
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, in the order in which they are stored."""
         return COMMON_COLUMNS + self.own_columns

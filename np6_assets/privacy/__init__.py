@@ -1,1 +1,1 @@
-"""Personal data: for how long events are kept."""
+"""Personal data: for how long events are kept, and how receivers are erased."""

@@ -113,7 +113,6 @@ def bury(folder: Folder, named: Sequence[str], contact: ContactPolicy) -> "Tombs
     tombstones = tombstones_of(folder).covering(named)
     if contact.mode == "pseudonymize":
         tombstones = tombstones.covering(map(contact.pseudonym, named))
-    tombstones.write(folder)
     ids: set[str] = set()
     for file in day_files(folder):
         for table in () if file.is_quarantine else parquet.tables(folder, file.path, RECEIVER_COLUMNS):
@@ -134,7 +133,12 @@ def remove(
     from np6_assets.privacy.tombstones import RECEIVER_COLUMNS
     from np6_assets.storage import parquet
 
-    for file in day_files(folder):
+    files = list(day_files(folder))
+    newest = {
+        asset: records.newest(asset, [str(file.day) for file in files if file.asset == asset])
+        for asset in {file.asset for file in files if not file.is_quarantine}
+    }
+    for file in files:
         columns = ("event",) if file.is_quarantine else RECEIVER_COLUMNS
         kept = sum(table.num_rows for table in _kept(folder, file, tombstones, columns))
         footer = parquet.footer(folder, file.path)
@@ -146,8 +150,8 @@ def remove(
                 folder.remove(file.path)
             yield file, count, None
             continue
-        newest = records.newest(file.asset, [str(file.day)]).get(str(file.day))
-        before = None if newest is None else newest.asset_materialization
+        record = newest[file.asset].get(str(file.day))
+        before = None if record is None else record.asset_materialization
         if not count and (before is None or _content(before) == footer.metadata.get(parquet.CONTENT, b"").decode()):
             continue
         written = _rewrite(folder, file, tombstones)
