@@ -1,7 +1,7 @@
 """The asset `reactivity_rates`, one partition for each activation day."""
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -50,7 +50,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         impressions: Dataset,
         store: ParquetStore,
     ) -> Any:
-        from np6_assets.rates.compute import Feeds, rates
+        from np6_assets.rates.compute import Feeds, connect, rates
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
 
         refuse_retired(context.partition_keys, settings, now())
@@ -66,14 +66,15 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         names = notification_names(folder)
         last = max(context.partition_keys)
 
-        def cohorts() -> Iterator[tuple[str, Partition]]:
-            for key in context.partition_keys:
-                frame = rates(feeds, key, settings.window_days)
-                context.add_asset_metadata(metadata_of(frame, names), partition_key=key)
-                if key == last:  # the UI shows what the newest materialization says
-                    context.add_asset_metadata(overview(folder, key, frame, settings), partition_key=key)
-                yield key, frame
+        def cohorts() -> Generator[tuple[str, Partition]]:
+            with connect() as database:
+                for key in context.partition_keys:
+                    frame = rates(database, feeds, key, settings.window_days)
+                    context.add_asset_metadata(metadata_of(frame, names), partition_key=key)
+                    if key == last:  # the UI shows what the newest materialization says
+                        context.add_asset_metadata(overview(folder, key, frame, settings), partition_key=key)
+                    yield key, frame
 
-        yield from PartitionStream(lambda: nullcontext(cohorts())).outputs()
+        yield from PartitionStream(lambda: closing(cohorts())).outputs()
 
     return reactivity_rates

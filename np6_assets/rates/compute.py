@@ -64,26 +64,26 @@ class Feeds:
         return subset(self.datasets[asset], [self.days[asset][day] for day in days if self.has(asset, day)])
 
 
-def rates(feeds: Feeds, activation_date: str, window_days: int) -> pd.DataFrame:
+def rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, activation_date: str, window_days: int) -> pd.DataFrame:
     """The rates of the cohort of a day, one row for each notification, version and application (columns.py)."""
     window = _days(activation_date, window_days)
     sent = _days(activation_date, ACTIVATION_DAYS)
-    with connect() as database:
-        database.register("cohort", _cohort(feeds, activation_date, window, sent))
-        for asset in feeds.datasets:
-            view(database, asset, feeds.of(asset, sent if asset == "activations" else window))
-        result = database.sql(_SQL).to_arrow_table()
+    database.register("cohort", _cohort(feeds, activation_date, window, sent))
+    for asset in feeds.datasets:
+        view(database, asset, feeds.of(asset, sent if asset == "activations" else window))
+    result = database.sql(_SQL).to_arrow_table()
     frame: pd.DataFrame = result.cast(SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 
 def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:
-    """Let SQL read a dataset by a name.
+    """Let SQL read a dataset by a name, in place of what it read by it before.
 
     DuckDB reads the files itself: pyarrow's scanner can deadlock when it is read as a stream from a Python file system.
     """
     if not data.files:
-        database.register(name, data.schema.empty_table())
+        # what is registered would hide every later view of that name
+        database.from_arrow(data.schema.empty_table()).create_view(name)
         return
     files = data.files
     if isinstance(data.filesystem, pafs.PyFileSystem):

@@ -1,12 +1,13 @@
 """The rates: small cases worked out by hand, and whole populations against plain Python over the event dicts."""
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ import pytest
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.compute import Feeds, rates
+from np6_assets.rates.compute import Feeds, connect, rates
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitioned_dataset
 from np6_assets_tests.support.events import event, population
@@ -34,6 +35,13 @@ D = date(2026, 3, 20)
 HOUR = 3_600_000
 DAY = 24 * HOUR
 Days = Mapping[str, Mapping[date, list[Row] | None]]
+
+
+@pytest.fixture
+def database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """One for all cohorts, as in a run."""
+    with connect() as database:
+        yield database
 
 
 def days_from(first: date, number: int) -> list[date]:
@@ -92,7 +100,7 @@ def feeds_of(made: Any, days: list[date], tz: str) -> dict[str, dict[date, list[
     ],
 )
 def test_populations_have_the_rates_that_plain_python_finds(
-    seed: int, tz: str, window: int, first: date, tmp_path: Path
+    seed: int, tz: str, window: int, first: date, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
     cohorts = days_from(first, 4)
     made = population(seed, first, 4, tz, window_days=window)
@@ -102,7 +110,7 @@ def test_populations_have_the_rates_that_plain_python_finds(
         expected = expected_rates(cohort, tz, window, feeds)
         assert len(expected) > 5
         assert all(row["is_final"] and row["days_loaded"] == window + 1 for row in expected)
-        frame = rates(stored, cohort.isoformat(), window)
+        frame = rates(database, stored, cohort.isoformat(), window)
         assert_alike(as_rows(frame, cohort), expected)
 
 
@@ -129,7 +137,10 @@ ALL = tuple(kind.asset for kind in KINDS)
     ],
 )
 def test_what_is_not_there_or_not_closed_is_told(
-    absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]], tmp_path: Path
+    absent: Mapping[str, Collection[int]],
+    unclosed: Mapping[str, Collection[int]],
+    tmp_path: Path,
+    database: duckdb.DuckDBPyConnection,
 ):
     tz, window = "Europe/Paris", 2
     feeds = feeds_of(population(9, D, 1, tz, window_days=window), days_from(D, 4), tz)
@@ -141,9 +152,23 @@ def test_what_is_not_there_or_not_closed_is_told(
         return (day - D).days not in unclosed.get(kind, ())
 
     expected = expected_rates(D, tz, window, feeds, closed)
-    frame = rates(store(tmp_path, feeds, tz, closed), D.isoformat(), window)
+    frame = rates(database, store(tmp_path, feeds, tz, closed), D.isoformat(), window)
     assert_alike(as_rows(frame, D), expected)
     assert set(frame["is_final"]) == {not absent.get("activations") and not _of_reactions(absent, unclosed)}
+
+
+def test_what_is_not_there_for_one_cohort_is_there_for_the_next(tmp_path: Path, database: duckdb.DuckDBPyConnection):
+    feeds = feeds_of(population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
+    for kind in ALL:
+        feeds[kind][D] = feeds[kind][D + timedelta(days=1)] = None
+        feeds[kind][D + timedelta(days=4)] = feeds[kind][D + timedelta(days=5)] = None
+    stored = store(tmp_path, feeds, "UTC")
+    counted = []
+    for cohort in days_from(D, 6):
+        rows = as_rows(rates(database, stored, cohort.isoformat(), 1), cohort)
+        assert_alike(rows, expected_rates(cohort, "UTC", 1, feeds))
+        counted.append(len(rows))
+    assert [bool(count) for count in counted] == [False, True, True, True, False, True]
 
 
 def _of_reactions(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> bool:
@@ -160,7 +185,8 @@ NOON = day_bounds(D, "UTC")[0] + 12 * HOUR
 class Case:
     """A cohort of D in UTC, written down event by event."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._database = database
         self._ids = count()
         self.feeds: dict[str, dict[date, list[Row] | None]] = {
             kind: {day: [] for day in days_from(D, 9)} for kind in ALL
@@ -175,7 +201,7 @@ class Case:
         rows.append(row)
 
     def frame(self, root: Path, window: int = 7) -> pd.DataFrame:
-        return rates(store(root, self.feeds, "UTC"), D.isoformat(), window)
+        return rates(self._database, store(root, self.feeds, "UTC"), D.isoformat(), window)
 
     def row(self, root: Path, window: int = 7) -> Row:
         """The one row that comes out."""
@@ -184,8 +210,8 @@ class Case:
 
 
 @pytest.fixture
-def case() -> Case:
-    return Case()
+def case(database: duckdb.DuckDBPyConnection) -> Case:
+    return Case(database)
 
 
 def part(row: Row, *names: str) -> dict[str, Any]:
@@ -447,9 +473,9 @@ def test_columns_are_those_of_the_contract_and_each_is_described():
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_an_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, there: bool):
+def test_an_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, database: duckdb.DuckDBPyConnection, there: bool):
     feeds: Days = {kind: {D: [] if there else None} for kind in ALL}
-    frame = rates(store(tmp_path, feeds, "UTC"), D.isoformat(), 7)
+    frame = rates(database, store(tmp_path, feeds, "UTC"), D.isoformat(), 7)
     assert len(frame) == 0
     assert list(frame.columns) == list(RATE_COLUMNS)
     assert types_of(pa.Table.from_pandas(frame, preserve_index=False)) == RATE_COLUMNS
@@ -471,10 +497,12 @@ def test_counts_stay_whole_numbers_where_they_are_null(case: Case, tmp_path: Pat
     }
 
 
-def test_nothing_is_left_in_the_temporary_folder(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    case.add("activations", "s")
-    assert len(case.frame(tmp_path / "data")) == 1
+    with connect() as database:
+        case = Case(database)
+        case.add("activations", "s")
+        assert len(case.frame(tmp_path / "data")) == 1
     assert list(temporary.iterdir()) == []
