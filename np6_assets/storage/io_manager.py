@@ -1,9 +1,10 @@
 """The Parquet IO manager: what an asset returns becomes files, and files become what an asset asks for."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import dagster as dg
 import pyarrow as pa
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 ALLOW_MISSING = "allow_missing_partitions"
 """Metadata key of an input that takes missing partitions for normal."""
 
+
+RECORDED_WITHIN = 30
+"""Seconds after which Dagster knows of a partition at the latest, while its step goes on."""
 
 DATA_VERSION = "dagster/data_version"
 """Dagster's tag for what tells one content of a partition from another."""
@@ -110,9 +114,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             context.step_context.set_data_version(context.asset_key, dg.DataVersion(written.version))
             return
         expected = list(context.asset_partition_keys)
-        is_range = len(expected) > 1
         stream = obj if isinstance(obj, PartitionStream) else _stream(obj, expected)
-        with stream.opened() as partitions:
+        with _InTime(context) as in_time, stream.opened() as partitions:
             for partition, value in partitions:
                 if partition not in expected:
                     raise UnexpectedOutputError(f"{asset} returned partition {partition}, which this run is not for")
@@ -129,11 +132,9 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 # the output context itself has no metadata for one partition of a range
                 context.step_context.add_asset_metadata(_metadata(written, declared), context.asset_key, partition)
                 stream.records.append(_record(context, partition, written.version))
-                if is_range:
-                    # Dagster does so at the end of a step that succeeds; until then what is written is to be known
-                    context.log_event(stream.records[-1])
-        if expected:
-            raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
+                in_time.written(stream.records[-1])
+            if expected:
+                raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(_version(stream.records)))
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -184,6 +185,37 @@ def _stream(obj: Any, expected: list[str]) -> PartitionStream:
             raise UnexpectedOutputError(f"a run for {len(expected)} partitions has to return a mapping of partitions")
         obj = {expected[0]: obj}
     return PartitionStream(lambda: nullcontext(iter(obj.items())))
+
+
+class _InTime:
+    """Records the partitions that a step has written, in time for a step that does not succeed.
+
+    Dagster does so at the end of a step that succeeds. What is written is to be known as well where the step fails or
+    is terminated; and after RECORDED_WITHIN, as its process may be killed. A record costs what a small partition does.
+    """
+
+    def __init__(self, context: dg.OutputContext) -> None:
+        self._context = context
+        self._waiting: list[dg.AssetMaterialization] = []
+        self._recorded_at = time.monotonic()
+
+    def written(self, record: dg.AssetMaterialization) -> None:
+        """Take the record of a partition."""
+        self._waiting.append(record)
+        if time.monotonic() - self._recorded_at >= RECORDED_WITHIN:
+            self._record()
+
+    def _record(self) -> None:
+        while self._waiting:
+            self._context.log_event(self._waiting.pop(0))
+        self._recorded_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:
+            self._record()
 
 
 def _record(context: dg.OutputContext, partition: str, version: str) -> dg.AssetMaterialization:

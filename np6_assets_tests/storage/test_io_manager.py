@@ -249,6 +249,23 @@ def test_the_days_that_a_failing_range_has_written_are_recorded():
             assert materialization(lab, day).metadata["dagster/partition_row_count"].value == 3
 
 
+def test_the_days_of_a_range_that_takes_long_are_recorded_meanwhile(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("np6_assets.storage.io_manager.RECORDED_WITHIN", 0)
+    known = []
+
+    def make(keys: list[str]) -> PartitionStream:
+        def rows():
+            for key in keys:
+                known.append(instance.get_materialized_partitions(dg.AssetKey("up")))
+                yield key, reader(day_rows(key, 3))
+
+        return streamed(rows)
+
+    with dg.DagsterInstance.ephemeral() as instance, tempfile.TemporaryDirectory() as folder:
+        Lab(folder, instance).write(make, DAYS[0], DAYS[2])
+    assert known == [set(), set(DAYS[:1]), set(DAYS[:2])]
+
+
 def test_the_same_rows_have_the_same_version_and_others_another(lab: Lab):
     def version_of(count: int) -> str:
         lab.write(lambda keys: day_rows(keys[0], count), DAYS[0])
