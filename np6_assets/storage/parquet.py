@@ -132,13 +132,15 @@ class _Digesting(io.RawIOBase):
         return self._file.write(data)
 
 
-def _ahead(tables: Iterator[pa.Table]) -> Generator[pa.Table]:
-    """The same tables, the next one being made while one is used."""
+def _ahead(groups: Iterator[pa.Table]) -> Generator[pa.Table]:
+    """The same row groups, the next one being made while one is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="np6-rows") as pool:
-        coming = pool.submit(next, tables, None)
-        while (table := coming.result()) is not None:
-            coming = pool.submit(next, tables, None)
-            yield table
+        group = next(groups, None)
+        while group is not None:
+            # one that is not full is the last: no thread is started for a small file
+            coming = pool.submit(next, groups, None) if group.num_rows == ROW_GROUP_ROWS else None
+            yield group
+            group = coming and coming.result()
 
 
 def _row_groups(rows: Tables) -> Iterator[pa.Table]:
