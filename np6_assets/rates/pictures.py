@@ -46,8 +46,9 @@ class Measure:
 
     def of(self, rows: pd.DataFrame) -> Share:
         """The rate of some rows of `reactivity_rates` together."""
-        known = rows[rows[self.part].notna() & rows[self.whole].notna()]
-        return Share(int(known[self.part].sum()), int(known[self.whole].sum()))
+        part, whole = rows[self.part], rows[self.whole]
+        known = part.notna() & whole.notna()
+        return Share(int(part[known].sum()), int(whole[known].sum()))
 
 
 @dataclass(frozen=True)
