@@ -53,14 +53,21 @@ class Finding:
 
 
 class Records:
-    """The newest materialization of each partition."""
+    """The newest materialization of each partition, as it was when it was first asked for."""
 
     def __init__(self, instance: dg.DagsterInstance, settings: Settings) -> None:
         self._instance = instance
         self._settings = settings
+        self._known: dict[tuple[str, tuple[str, ...]], dict[str, dg.EventLogRecord]] = {}
 
-    def newest(self, asset: str, partitions: Sequence[str]) -> dict[str, dg.EventLogRecord]:
+    def newest(self, asset: str, partitions: Sequence[str]) -> Mapping[str, dg.EventLogRecord]:
         """The newest record of each of the partitions that were ever materialized."""
+        asked = asset, tuple(partitions)
+        if asked not in self._known:
+            self._known[asked] = self._newest(asset, partitions)
+        return self._known[asked]
+
+    def _newest(self, asset: str, partitions: Sequence[str]) -> dict[str, dg.EventLogRecord]:
         wanted = dg.AssetRecordsFilter(dg.AssetKey(self._settings.key(asset)), asset_partitions=list(partitions))
         found: dict[str, dg.EventLogRecord] = {}
         cursor = None
