@@ -19,6 +19,7 @@ ASSETS = f"{EVENTS},reactivity_rates"
 RANGE = "one run over the range"
 SINGLE = "a run a day"
 NOTHING = "one run of assets that do nothing"
+VERSIONS = "the same, with a data version for each day"
 SINGLE_DAYS = 5
 """How many runs of a day are made; the others are taken to cost as much."""
 
@@ -34,10 +35,11 @@ def measure(days: list[int], rounds: Rounds) -> list[dict[str, Any]]:
             alone: dict[date, dict[str, bytes]] = {}
             singles = [_single(server, day, alone) for day in some]
             ranged = _ranged(server, last, alone)
-            runs = rounds.measure(count, [*singles, ranged, _nothing(server, last)], server.cpu)
+            bounds = [_nothing(server, last, NOTHING), _nothing(server, last, VERSIONS, VERSIONS="yes")]
+            runs = rounds.measure(count, [*singles, ranged, *bounds], server.cpu)
             rows += [
                 {"size": count, "contender": name, "runs": runs.pop(name), "dagster_runs": 1}
-                for name in (RANGE, NOTHING)
+                for name in (RANGE, NOTHING, VERSIONS)
             ]
             rows.append({"size": count, "contender": SINGLE, "runs": _extrapolated(runs, count), "dagster_runs": count})
     return rows
@@ -61,12 +63,12 @@ def _ranged(server: Served, last: date, alone: dict[date, dict[str, bytes]]) -> 
     )
 
 
-def _nothing(server: Served, last: date) -> Contender:
+def _nothing(server: Served, last: date, name: str, **more: str) -> Contender:
     return Contender(
-        NOTHING,
+        name,
         lambda folder: materialize(ASSETS, f"{FIRST}...{last}", "benchmarks.contenders.records"),
         lambda folder: server.sent(),
-        lambda folder: _environment(server, folder),
+        lambda folder: _environment(server, folder) | more,
         before=lambda folder: _forget(server),
     )
 

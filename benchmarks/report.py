@@ -162,7 +162,8 @@ def _backfill(part: Row, folder: Path) -> list[str]:
         "",
         f"*{backfill.SINGLE}* is taken from {backfill.SINGLE_DAYS} runs at even distances in each round, times the "
         "number of days, one after the other. The days that were fetched alone have the same bytes as in the range. "
-        f"*{backfill.NOTHING}* has the same names and partitions, and Dagster's own records alone: the bound.",
+        f"*{backfill.NOTHING}* has the same names and partitions, and Dagster's own records alone, which give all days "
+        f"of a range one data version; *{backfill.VERSIONS}* has what this project records: the bound.",
         "",
         "| Days | How | Runs | Requests | Seconds | CPU seconds | Memory, MiB | Time |",
         "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
