@@ -224,6 +224,65 @@ def test_a_range_of_activations_takes_a_request_a_notification_for_31_days(
     assert len(server.asked()) == 1 + 2 * len(made.notifications)
 
 
+def test_small_days_of_a_range_are_asked_for_together(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, last = date(2026, 3, 1), date(2026, 4, 13)  # 44 days, the clocks change in between
+    made = population(33, first, 44, "Europe/Paris", sends_per_day=8)
+    server.serve(made)
+    together = Deployment(tmp_path / "together", server, instance, NP6_TIMEZONE="Europe/Paris")
+    together.np6 = impatient(server, max_concurrent_requests=2)
+    together.materialize("hits", first, last)
+    together.assert_holds(made, ["hits"], first, last)
+    # a week tells that they are small, during which three more are asked for; then 31 days, and those that are left
+    assert len(server.asked()) == 7 + 3 + 2
+    monkeypatch.setattr(ingest, "EVENTS_PER_REQUEST", 1)  # now they are large
+    alone = Deployment(tmp_path / "alone", server, instance, NP6_TIMEZONE="Europe/Paris")
+    before = len(server.asked())
+    alone.materialize("hits", first, last)
+    assert len(server.asked()) == before + 44
+    assert files(alone.data) == files(together.data)
+
+
+def test_days_that_were_asked_for_together_are_asked_for_alone_where_one_cannot_be_had(
+    server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, bad, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
+    made = population(34, first, 33, sends_per_day=8)
+    server.serve(made)
+    start = day_bounds(bad, "UTC")[0]
+
+    def holds_the_bad_day(request: Request) -> Act | None:
+        begins, ends = (int(request.query[f"reactivity{end}"]) for end in ("Start", "End"))
+        return Act("503") if begins <= start < ends else None
+
+    monkeypatch.setattr(server, "decide", holds_the_bad_day)
+    with dg.DagsterInstance.ephemeral() as instance:
+        deployment = Deployment(tmp_path / "data", server, instance)
+        deployment.np6 = impatient(server, max_retries=0, step_retries=0)
+        failed = deployment.materialize("hits", first, last, raise_on_error=False)
+        assert "1 of 33 days could not be fetched" in told(failed)
+        assert f"Failed: {bad}" in told(failed)
+        good = [day for day in days(first, last) if day != bad]
+        assert recorded(deployment, "hits") == {f"{day}" for day in good}
+        for day in good:
+            assert deployment.rows("hits", day) == expected_rows("hits", made.feed("hits"), *day_bounds(day, "UTC"))
+
+
+def test_an_event_that_does_not_fit_is_quarantined_on_its_own_day_where_days_are_asked_for_together(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    first, odd, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
+    made = population(35, first, 33, sends_per_day=8, misfit_days=[odd])
+    server.serve(made)
+    deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
+    deployment.materialize("hits", first, last)
+    deployment.assert_holds(made, ["hits"], first, last, "keep")
+    misfits = [misfit.event for misfit in made.misfits if misfit.kind == "hits"]
+    assert sorted(map(dump, deployment.quarantined("hits", odd))) == sorted(map(dump, misfits))
+    assert [path.name for path in deployment.data.glob("quarantine/hits/*")] == [f"event_date={odd}"]
+
+
 def test_no_notifications_are_no_activations(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize("activations", FIRST, LAST)

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -30,7 +30,13 @@ from np6_assets.np6.spool import Part
 from np6_assets.partitions import Day, milliseconds
 
 DAYS_PER_REQUEST = 31
-"""How many days one request for one notification's feed asks for, where there is no feed for all notifications."""
+"""The most days that one request asks for."""
+
+EVENTS_PER_REQUEST = 20_000
+"""About how many events one request for several days brings, where the days are small."""
+
+DAYS_TO_JUDGE_BY = 7
+"""So many days have to be there before others are taken to be as small: weekdays differ."""
 
 DECODERS = 2
 """Parts decoded at once."""
@@ -112,24 +118,47 @@ class Ingestion:
     now: Callable[[], datetime]
 
     def days(self, days: Iterable[Wanted]) -> Generator[Arrival]:
-        """Each day's events, in the order of the days. A day is gone when the next one is asked for."""
+        """Each day's events. A day is gone when the next one is asked for.
+
+        In the order of the days; those of a request for several days that failed come at the end, asked for anew.
+        """
         return self._together(days) if self.kind.per_notification else self._each(days)
 
     def _each(self, days: Iterable[Wanted]) -> Generator[Arrival]:
-        """The days, each asked for with one request and given while it is on its way."""
-        with self._asking(self._question(self.kind.path, [wanted], wanted.known) for wanted in days) as answers:
+        """The days, each asked for with one request and given while it is on its way; small ones several at once.
+
+        Where the answer for several days leaves open which of them something belongs to, a failure or an event that
+        does not fit, they are asked for again, one by one.
+        """
+        rows: deque[int] = deque(maxlen=DAYS_TO_JUDGE_BY)
+        again: list[Wanted] = []
+
+        def days_per_request() -> int:
+            if again or len(rows) < DAYS_TO_JUDGE_BY:
+                return 1
+            return min(EVENTS_PER_REQUEST // max(1, *rows), DAYS_PER_REQUEST)
+
+        chunks = _chunks(days, days_per_request)
+        with self._asking(self._question(self.kind.path, chunk, chunk[0].known) for chunk in chunks) as answers:
             for question, finished in answers:
-                [wanted] = question.days
                 try:
-                    yield _on_its_way(wanted, question, finished)
+                    if len(question.days) > 1 and not _is_clear(finished):
+                        again += question.days
+                        continue
+                    for wanted in question.days:
+                        yield _on_its_way(wanted, question, finished)
+                    with suppress(RetriesUsedUpError):  # its consumer knows
+                        rows += [day.events.rows for day in finished().days.values()]
                 finally:
                     question.close()
+        if again:
+            yield from self._each(again)
 
     def _together(self, days: Iterable[Wanted]) -> Generator[Arrival]:
         """The days, DAYS_PER_REQUEST of them asked for with one request a notification, once they are all there."""
         asked_at = self.now()
         paths = [self.kind.path.format(id=id_) for id_, *_ in notifications(self.client)]
-        chunks = list(_chunks(days))
+        chunks = list(_chunks(days, lambda: DAYS_PER_REQUEST))
         with self._asking(self._question(path, chunk) for chunk in chunks for path in paths) as answers:
             for chunk in chunks:
                 together = {
@@ -179,14 +208,14 @@ class Ingestion:
             yield ((waiting.popleft(), finished) for finished in answers)
 
 
-def _chunks(days: Iterable[Wanted]) -> Iterator[list[Wanted]]:
-    """Days that follow one another, at most DAYS_PER_REQUEST at a time, to be asked for with one request.
+def _chunks(days: Iterable[Wanted], most: Callable[[], int]) -> Iterator[list[Wanted]]:
+    """Days that follow one another, at most `most()` at a time, to be asked for with one request.
 
     Those after a chunk's first come in full with it.
     """
     chunk: list[Wanted] = []
     for wanted in days:
-        if chunk and len(chunk) < DAYS_PER_REQUEST and chunk[-1].day.end == wanted.day.start:
+        if chunk and len(chunk) < most() and chunk[-1].day.end == wanted.day.start:
             chunk.append(Wanted.in_full(wanted.day, wanted.rows_before))
             continue
         if chunk:
@@ -194,6 +223,14 @@ def _chunks(days: Iterable[Wanted]) -> Iterator[list[Wanted]]:
         chunk = [wanted]
     if chunk:
         yield chunk
+
+
+def _is_clear(finished: Callable[[], Answer]) -> bool:
+    """Whether an answer is there, and all that is in it belongs to one of its days for certain."""
+    try:
+        return not any(day.misfits.rows for day in finished().days.values())
+    except RetriesUsedUpError:
+        return False
 
 
 def _on_its_way(wanted: Wanted, question: _Question, finished: Callable[[], Answer]) -> Arrival:
@@ -269,7 +306,10 @@ def _text(value: Any) -> str | None:
 
 
 class Answer:
-    """The sink of one request: decodes parts on other threads while the next are downloaded."""
+    """The sink of one request: decodes parts on other threads while the next are downloaded.
+
+    `known` are rows of the first of the days.
+    """
 
     def __init__(
         self,
@@ -284,7 +324,10 @@ class Answer:
         self._pool = pool
         self._request = request
         self._starts = np.array([day.start_ms for day in days] + [days[-1].end_ms])
-        self.days = {day: DayEvents(day, asked_at, known, ROWS_IN_MEMORY // len(days)) for day in days}
+        self.days = {
+            day: DayEvents(day, asked_at, None if number else known, ROWS_IN_MEMORY // len(days))
+            for number, day in enumerate(days)
+        }
         self._decoding: deque[Future[Decoded]] = deque()
         self._last = self._request.start
         self._sorted = True
