@@ -164,8 +164,8 @@ def test_what_lands_while_the_rates_are_computed_is_asked_for_again_once_they_ar
     during: list[list[date]] = []
     compute_one = rates_compute.rates
 
-    def rates(feeds: Any, day: str, window: int) -> Any:
-        computed = compute_one(feeds, day, window)
+    def rates(*arguments: Any) -> Any:
+        computed = compute_one(*arguments)
         if not during:
             during.append(tick())
             record(deployment, "optouts", FIRST, "late")
@@ -175,7 +175,7 @@ def test_what_lands_while_the_rates_are_computed_is_asked_for_again_once_they_ar
     monkeypatch.setattr(rates_compute, "rates", rates)
     compute(deployment, asked)
     monkeypatch.undo()
-    # each once, as soon as its own rates are written
+    # each once, when its own rates are recorded
     assert during[:2] == [[], []]
     assert sorted([day for some in during for day in some] + tick()) == asked
     compute(deployment, asked)
