@@ -60,7 +60,14 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def stored(home: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance on disk, to be searched for what must not be there."""
     with dg.DagsterInstance.local_temp(str(home)) as made:
         yield made
 
@@ -114,6 +121,7 @@ def held(data: Path) -> dict[str, Any]:
 def test_a_receiver_is_nowhere_and_all_else_is_as_if_it_had_never_been(
     server: RudeServer,
     instance: dg.DagsterInstance,
+    stored: dg.DagsterInstance,
     home: Path,
     tmp_path: Path,
     mode: str,
@@ -124,7 +132,7 @@ def test_a_receiver_is_nowhere_and_all_else_is_as_if_it_had_never_been(
     (temporary := tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     data = tmp_path / "data"
-    deployment = deployed(server, instance, data, mode)
+    deployment = deployed(server, stored, data, mode)
     fill(deployment)
     if mode == "keep":
         deployment.materialize(["notifications", "reactivity_report"])
@@ -146,12 +154,13 @@ def test_a_receiver_is_nowhere_and_all_else_is_as_if_it_had_never_been(
     found = deployment.check("reactivity_rates", FIRST, LAST)
     assert not found["counts_reconciled", f"{FIRST}"].passed
     assert found["counts_reconciled", f"{FIRST}"].severity == dg.AssetCheckSeverity.WARN
+    deployment = deployed(server, instance, data, mode)
     deployment.materialize("reactivity_rates", FIRST, LAST)
     found = deployment.check("reactivity_rates", FIRST, LAST)
     assert found["counts_reconciled", f"{FIRST}"].passed
     after = held(data)
-    with RudeServer(others()) as clean, dg.DagsterInstance.ephemeral() as ephemeral:
-        fill(deployed(clean, ephemeral, tmp_path / "clean", mode))
+    with RudeServer(others()) as clean:
+        fill(deployed(clean, instance, tmp_path / "clean", mode))
     assert after == held(tmp_path / "clean")
 
     # and it does not come back
