@@ -39,21 +39,22 @@ def _introduction(results: Mapping[str, Any]) -> list[str]:
         "in brackets. *Memory* is the most that the process tree had resident at once. An output that is not right "
         "(rows, distinct ids, their values combined) has no figure.",
         "",
-        "| Part | Date | Commit | Other programs' load meanwhile, in cores (median, most) |",
-        "| --- | --- | --- | --- |",
+        "| Part | Date | Commit | Machine | Other programs' load meanwhile, in cores (median, most) |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for name, part in results.items():
         machine = part["machine"]
         loads = [run["others"] for row in part["rows"] for run in row.get("runs", ()) if not run["failed"]]
         noise = f"{median(loads):.2f}, {max(loads):.2f}" if loads else ""
-        lines.append(f"| {name} | {machine['date']} | `{machine['commit']}` | {noise} |")
+        where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory'] / 2**30:.0f} GiB, {machine['linux']}"
+        lines.append(f"| {name} | {machine['date']} | `{machine['commit']}` | {where} | {noise} |")
     machine = next(iter(results.values()))["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return [
         *lines,
         "",
-        f"Machine: {machine['cores']} cores ({machine['cpu']}), {machine['memory'] / 2**30:.0f} GiB, Linux "
-        f"{machine['linux']}, Python {machine['python']}, {versions}.",
+        f"With Python {machine['python']}, {versions}. Figures of one part are not to be compared with those of a part "
+        "that was measured on another machine.",
     ]
 
 
