@@ -71,8 +71,8 @@ class Deployed:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     today = datetime.now(UTC).date()
-    first = today - timedelta(days=8)
-    made = population(51, first, 9, lead_days=0, window_days=WINDOW)
+    first = today - timedelta(days=6)
+    made = population(51, first, 7, lead_days=0, window_days=WINDOW)
     for kind in KINDS:  # nothing is published before its time
         made.feed(kind)[:] = [event for event in made.feed(kind) if event["timestamp"] < time.time() * 1000]
     with (

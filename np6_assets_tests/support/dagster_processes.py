@@ -35,7 +35,7 @@ def eventually(check: Callable[[], None], seconds: float = 240) -> None:
         except (AssertionError, OSError):
             if time.monotonic() > deadline:
                 raise
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def until(condition: Callable[[], T | None], what: str, seconds: float = 120) ->
         if found := condition():
             return found
         assert time.monotonic() < deadline, f"waited {seconds} seconds in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 class DagsterProcesses:
