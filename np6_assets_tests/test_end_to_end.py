@@ -244,6 +244,24 @@ def test_small_days_of_a_range_are_asked_for_together(
     assert files(alone.data) == files(together.data)
 
 
+def test_days_of_which_a_part_is_there_are_not_asked_for_together(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    first, last = date(2026, 3, 1), date(2026, 3, 12)
+    made = population(36, first, 12, sends_per_day=8)
+    server.serve(made)
+    for day in days(first, last):
+        noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+        Deployment(tmp_path, server, instance, lambda noon=noon: noon).materialize("hits", day)
+    before = len(server.asked())
+    deployment = Deployment(tmp_path, server, instance)
+    deployment.np6 = impatient(server, max_concurrent_requests=1)
+    deployment.materialize("hits", first, last)
+    eleven = [str(day_bounds(day, "UTC")[0] + 11 * 3_600_000) for day in days(first, last)]  # noon, less the overlap
+    assert sorted(request.query["reactivityStart"] for request in server.asked()[before:]) == eleven
+    deployment.assert_holds(made, ["hits"], first, last)
+
+
 def test_days_that_were_asked_for_together_are_asked_for_alone_where_one_cannot_be_had(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

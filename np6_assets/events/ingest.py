@@ -120,7 +120,7 @@ class Ingestion:
     def days(self, days: Iterable[Wanted]) -> Generator[Arrival]:
         """Each day's events. A day is gone when the next one is asked for.
 
-        In the order of the days; those of a request for several days that failed come at the end, asked for anew.
+        In the order of the days; those that were asked for together in vain come at the end.
         """
         return self._together(days) if self.kind.per_notification else self._each(days)
 
@@ -130,15 +130,15 @@ class Ingestion:
         Where the answer for several days leaves open which of them something belongs to, a failure or an event that
         does not fit, they are asked for again, one by one.
         """
-        rows: deque[int] = deque(maxlen=DAYS_TO_JUDGE_BY)
+        rows: deque[int] = deque(maxlen=DAYS_TO_JUDGE_BY)  # of the last days that came in full
         again: list[Wanted] = []
 
-        def days_per_request() -> int:
-            if again or len(rows) < DAYS_TO_JUDGE_BY:
-                return 1
-            return min(EVENTS_PER_REQUEST // max(1, *rows), DAYS_PER_REQUEST)
+        def is_small(day: Wanted, before: int) -> bool:
+            if again or day.known is not None or len(rows) < DAYS_TO_JUDGE_BY:
+                return False
+            return before < DAYS_PER_REQUEST and (before + 1) * max(rows) <= EVENTS_PER_REQUEST
 
-        chunks = _chunks(days, days_per_request)
+        chunks = _chunks(days, is_small)
         with self._asking(self._question(self.kind.path, chunk, chunk[0].known) for chunk in chunks) as answers:
             for question, finished in answers:
                 try:
@@ -148,7 +148,8 @@ class Ingestion:
                     for wanted in question.days:
                         yield _on_its_way(wanted, question, finished)
                     with suppress(RetriesUsedUpError):  # its consumer knows
-                        rows += [day.events.rows for day in finished().days.values()]
+                        answer = finished()
+                        rows += [answer.days[each.day].events.rows for each in question.days if each.known is None]
                 finally:
                     question.close()
         if again:
@@ -158,7 +159,7 @@ class Ingestion:
         """The days, DAYS_PER_REQUEST of them asked for with one request a notification, once they are all there."""
         asked_at = self.now()
         paths = [self.kind.path.format(id=id_) for id_, *_ in notifications(self.client)]
-        chunks = list(_chunks(days, lambda: DAYS_PER_REQUEST))
+        chunks = list(_chunks(days, lambda _, before: before < DAYS_PER_REQUEST))
         with self._asking(self._question(path, chunk) for chunk in chunks for path in paths) as answers:
             for chunk in chunks:
                 together = {
@@ -208,14 +209,14 @@ class Ingestion:
             yield ((waiting.popleft(), finished) for finished in answers)
 
 
-def _chunks(days: Iterable[Wanted], most: Callable[[], int]) -> Iterator[list[Wanted]]:
-    """Days that follow one another, at most `most()` at a time, to be asked for with one request.
+def _chunks(days: Iterable[Wanted], joins: Callable[[Wanted, int], bool]) -> Iterator[list[Wanted]]:
+    """Days that follow one another, to be asked for with one request. Those after a chunk's first come in full with it.
 
-    Those after a chunk's first come in full with it.
+    `joins` is asked about a day and the number of those before it, and says whether it goes with them.
     """
     chunk: list[Wanted] = []
     for wanted in days:
-        if chunk and len(chunk) < most() and chunk[-1].day.end == wanted.day.start:
+        if chunk and joins(wanted, len(chunk)) and chunk[-1].day.end == wanted.day.start:
             chunk.append(Wanted.in_full(wanted.day, wanted.rows_before))
             continue
         if chunk:

@@ -132,7 +132,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 # the output context itself has no metadata for one partition of a range
                 context.step_context.add_asset_metadata(_metadata(written, declared), context.asset_key, partition)
                 stream.records.append(_record(context, partition, written.version))
-                in_time.written(stream.records[-1])
+                in_time.written(stream.records[-1], more=bool(expected))
             if expected:
                 raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(_version(stream.records)))
@@ -199,10 +199,10 @@ class _InTime:
         self._waiting: list[dg.AssetMaterialization] = []
         self._recorded_at = time.monotonic()
 
-    def written(self, record: dg.AssetMaterialization) -> None:
-        """Take the record of a partition."""
+    def written(self, record: dg.AssetMaterialization, *, more: bool) -> None:
+        """Take the record of a partition; there is `more` where it is not the last."""
         self._waiting.append(record)
-        if time.monotonic() - self._recorded_at >= RECORDED_WITHIN:
+        if more and time.monotonic() - self._recorded_at >= RECORDED_WITHIN:
             self._record()
 
     def _record(self) -> None:
