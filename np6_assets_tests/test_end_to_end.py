@@ -134,14 +134,17 @@ def test_a_day_that_fails_leaves_the_day_that_was_there(
 
 
 def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date) -> None:
-    """From now on the server answers 503 to every request that begins with one of the days."""
-    starts = {str(day_bounds(day, "UTC")[0]) for day in refused}
+    """From now on the server answers 503 to every request in whose window one of the days begins."""
+    starts = [day_bounds(day, "UTC")[0] for day in refused]
 
-    monkeypatch.setattr(server, "decide", lambda request: Act("503") if start_of(request) in starts else None)
+    def decide(request: Request) -> Act | None:
+        window = [request.query.get(f"reactivity{end}") or request.query.get(end.lower()) for end in ("Start", "End")]
+        if None in window:  # the list of notifications
+            return None
+        first, end = map(int, window)
+        return Act("503") if any(first <= start < end for start in starts) else None
 
-
-def start_of(request: Request) -> str | None:
-    return request.query.get("reactivityStart") or request.query.get("start")
+    monkeypatch.setattr(server, "decide", decide)
 
 
 def recorded(deployment: Deployment, asset: str) -> set[str]:
@@ -265,16 +268,10 @@ def test_days_of_which_a_part_is_there_are_not_asked_for_together(
 def test_days_that_were_asked_for_together_are_asked_for_alone_where_one_cannot_be_had(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    first, bad, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
+    first, bad, last = date(2026, 3, 1), date(2026, 3, 30), date(2026, 4, 2)
     made = population(34, first, 33, sends_per_day=8)
     server.serve(made)
-    start = day_bounds(bad, "UTC")[0]
-
-    def holds_the_bad_day(request: Request) -> Act | None:
-        begins, ends = (int(request.query[f"reactivity{end}"]) for end in ("Start", "End"))
-        return Act("503") if begins <= start < ends else None
-
-    monkeypatch.setattr(server, "decide", holds_the_bad_day)
+    refuse(server, monkeypatch, bad)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
         deployment.np6 = impatient(server, max_retries=0, step_retries=0)
@@ -285,6 +282,8 @@ def test_days_that_were_asked_for_together_are_asked_for_alone_where_one_cannot_
         assert recorded(deployment, "hits") == {f"{day}" for day in good}
         for day in good:
             assert deployment.rows("hits", day) == expected_rows("hits", made.feed("hits"), *day_bounds(day, "UTC"))
+    # once with others and once alone
+    assert [request.done for request in server.asked()].count("503") == 2
 
 
 def test_an_event_that_does_not_fit_is_quarantined_on_its_own_day_where_days_are_asked_for_together(

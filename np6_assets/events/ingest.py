@@ -124,7 +124,7 @@ class Ingestion:
         """
         return self._together(days) if self.kind.per_notification else self._each(days)
 
-    def _each(self, days: Iterable[Wanted]) -> Generator[Arrival]:
+    def _each(self, days: Iterable[Wanted], *, joined: bool = True) -> Generator[Arrival]:
         """The days, each asked for with one request and given while it is on its way; small ones several at once.
 
         Where the answer for several days leaves open which of them something belongs to, a failure or an event that
@@ -134,7 +134,7 @@ class Ingestion:
         again: list[Wanted] = []
 
         def is_small(day: Wanted, before: int) -> bool:
-            if again or day.known is not None or len(rows) < DAYS_TO_JUDGE_BY:
+            if not joined or again or day.known is not None or len(rows) < DAYS_TO_JUDGE_BY:
                 return False
             return before < DAYS_PER_REQUEST and (before + 1) * max(rows) <= EVENTS_PER_REQUEST
 
@@ -153,7 +153,7 @@ class Ingestion:
                 finally:
                     question.close()
         if again:
-            yield from self._each(again)
+            yield from self._each(again, joined=False)
 
     def _together(self, days: Iterable[Wanted]) -> Generator[Arrival]:
         """The days, DAYS_PER_REQUEST of them asked for with one request a notification, once they are all there."""
@@ -326,8 +326,8 @@ class Answer:
         self._request = request
         self._starts = np.array([day.start_ms for day in days] + [days[-1].end_ms])
         self.days = {
-            day: DayEvents(day, asked_at, None if number else known, ROWS_IN_MEMORY // len(days))
-            for number, day in enumerate(days)
+            day: DayEvents(day, asked_at, known if day is days[0] else None, ROWS_IN_MEMORY // len(days))
+            for day in days
         }
         self._decoding: deque[Future[Decoded]] = deque()
         self._last = self._request.start
