@@ -78,7 +78,7 @@ bench: install ## speed and memory next to other tools, in some minutes (see ben
 	fi; \
 	exec $(BIN)/python -m benchmarks $(if $(SIZES),--sizes $(SIZES)) $(if $(SENDS),--sends $(SENDS)) \
 		$(if $(DAYS),--days $(DAYS)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(PARTS),--parts "$(PARTS)") \
-		$(if $(GIB),--gib $(GIB)) $(if $(OUT),--out $(OUT))
+		$(if $(GIB),--gib $(GIB)) $(if $(SHAPES),--shapes "$(SHAPES)") $(if $(OUT),--out $(OUT))
 
 soak: install ## whole rounds under faults, kills and a full disk, in some minutes (see soak/README.md)
 	@exec $(BIN)/python -m soak $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

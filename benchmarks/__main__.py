@@ -1,4 +1,4 @@
-"""The command: measures what is asked for, adds the runs to OUT/results.json and writes OUT/README.md from them."""
+"""The command: measure the parts, add the runs to OUT/results.json and write OUT/README.md from them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks import backfill, ingest, rates, refresh, report, startup, tick
+from benchmarks.inputs import Shape
 from benchmarks.measure import Limits, Run
 from benchmarks.rounds import PEERS, ROOT, Rounds
 
@@ -29,8 +31,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    for row in results.get("ingest", {}).get("rows", ()):
+        row.setdefault("shape", str(Shape.PLAIN))  # results of before there were several
     parts: dict[str, tuple[Part, list[int]]] = {
-        "ingest": (ingest.measure, options.sizes),
+        "ingest": (partial(ingest.measure, shapes=options.shapes), options.sizes),
         "rates": (rates.measure, options.sends),
         "backfill": (backfill.measure, [options.days]),
         "refresh": (refresh.measure, options.sizes[-1:]),
@@ -42,19 +46,32 @@ def main() -> None:
             print(f"{name}:", file=sys.stderr)
             measure, sizes = parts[name]
             rounds = Rounds(Path(work), options.repeats, Limits(options.seconds, options.gib * 2**30))
-            before = [row for row in results.get(name, {}).get("rows", ()) if row.get("size") not in sizes]
+            before = results.get(name, {}).get("rows", [])
             rounds.remember(before)
-            rows = [*(row for row in before if "size" in row), *_plain(measure(sizes, rounds))]
+            measured = _plain(measure(sizes, rounds))
+            replaced = {_input(row) for row in measured}
+            rows = [*(row for row in before if "size" in row and _input(row) not in replaced), *measured]
             results[name] = {"machine": _machine(), "rows": sorted(rows, key=lambda row: row.get("size", 0))}
             file.write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, options.out)
     print(f"The report is {options.out / 'README.md'}")
 
 
+def _input(row: dict[str, Any]) -> tuple[str, int | None]:
+    """The shape and size of a row's input."""
+    return row.get("shape", ""), row.get("size")
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
         "--sizes", type=_numbers, default="20000,100000", help="events of a day, for ingest and refresh"
+    )
+    parser.add_argument(
+        "--shapes",
+        type=_shapes,
+        default=(),
+        help=f"shapes of ingest, of {' '.join(Shape)}; default: plain at all sizes, the others at the largest",
     )
     parser.add_argument(
         "--sends", type=_numbers, default="1000000", help="sends of a cohort; a tenth as many reactions"
@@ -71,6 +88,13 @@ def _options() -> argparse.Namespace:
 
 def _numbers(text: str) -> list[int]:
     return sorted(int(number) for number in text.replace(",", " ").split())
+
+
+def _shapes(text: str) -> list[Shape]:
+    names = text.replace(",", " ").split()
+    if unknown := [name for name in names if name not in list(Shape)]:
+        raise argparse.ArgumentTypeError(f"{' '.join(unknown)} is none of {' '.join(Shape)}")
+    return [Shape(name) for name in names]
 
 
 def _machine() -> dict[str, Any]:

@@ -1,20 +1,22 @@
-"""What the contenders are given: one day's hits as JSON, and a cohort as Parquet. The same seed gives the same bytes.
+"""The contenders' input: a day of events as JSON, and a cohort as Parquet. The same seed gives the same bytes.
 
-The values are the simulated account's: only how many there are, and when, is decided here.
+The values are the simulated account's; this module sets how many events there are, when they are, and in which order.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from np6_assets.contact import ContactPolicy
+from np6_assets.contact.policy import ContactPolicy
 from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.partitions import Day, day_of
 from np6_assets.sandbox.population import DAY, DISMISSAL, EVENT, Account, Events, Kind, Population, fold, sequence
@@ -24,69 +26,183 @@ from np6_assets.storage.files import Folder
 
 SEED = 6
 HITS_DAY = day_of("2026-03-20", "UTC")
+NOTIFICATION_COUNT = 300
 
 _CHUNK = 50_000
 
 
+class Shape(StrEnum):
+    """How a day of events comes from the API."""
+
+    PLAIN = "plain"
+    """Hits, sorted by time."""
+    ESCAPES = "escapes"
+    """Hits, sorted by time; each event has escapes in its channel, and each link in its label and address."""
+    RANDOM = "random"
+    """Hits in completely random order, whatever `sort` asks for."""
+    NOTIFICATIONS = "notifications"
+    """Activations, spread unevenly over 300 notifications, each of which has its own feed, sorted by time."""
+
+    @property
+    def asset(self) -> str:
+        """The asset that the events belong to."""
+        return "activations" if self is Shape.NOTIFICATIONS else "hits"
+
+
 @dataclass(frozen=True)
 class Feed:
-    """A day of a feed, as the server sends it.
+    """A day of events as the server sends it, in files.
 
-    `body` is a JSON array, sorted by time; `index` holds int64 pairs of an event's time and the offset of its first
-    byte, and a last pair for the end. The rest is what is in it, to check an output against: `ids` is all ids hashed
-    and combined, so that it does not depend on their order.
+    `body` is one JSON array. `index` holds int64 pairs, in the order of the body: an event's time and the offset of its
+    first byte; the last pair is the end. `notifications` is a JSON file with the id of each notification, the number of
+    its first event and the number after its last, or empty for a feed of the whole account. The rest describes the
+    events, to check an output against: `ids` combines the hashes of all ids, whatever their order, and is None without
+    events; `label` is the label of each redirection, or empty where labels are not checked.
     """
 
+    shape: Shape
     body: str
     index: str
+    notifications: str
+    label: str
     bytes: int
     rows: int
     distinct: int
-    ids: int
+    ids: int | None
     redirections: int
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The arguments of the server."""
+        return tuple(file for file in (self.body, self.index, self.notifications) if file)
 
 
 def remove(feed: Feed) -> None:
-    """Give back the disk that a feed takes."""
-    for file in (feed.body, feed.index):
+    """Remove the feed's files."""
+    for file in feed.served:
         Path(file).unlink()
 
 
-def feed(folder: Path, events: int, day: Day = HITS_DAY) -> Feed:
-    """So many hits, spread evenly over a day."""
-    body, index = folder / f"hits-{events}.body", folder / f"hits-{events}.index"
-    renderer = Renderer(Population(Account(seed=SEED)))
+def feed(folder: Path, events: int, shape: Shape = Shape.PLAIN) -> Feed:
+    """Write a day of so many events. Memory: a chunk of text, and up to 40 bytes an event."""
+    body, index, notifications = (folder / f"{shape}-{events}.{kind}" for kind in ("body", "index", "notifications"))
+    account = _account(shape)
+    renderer = Renderer(Population(account))
+    chunks = _activations(events, account) if shape is Shape.NOTIFICATIONS else _hits(events, shape)
     offset = 0
     with body.open("wb") as text, index.open("wb") as pairs:
-        for chunk in _hits(events, day):
+        for chunk in chunks:
             rendered = renderer.render(chunk)  # each event after a comma
+            if shape is Shape.ESCAPES:
+                rendered = _escape(rendered)
             commas = offset + _commas(rendered)
             pairs.write(np.stack([chunk["timestamp"], commas + 1], axis=1).tobytes())
             text.write(rendered if offset else b"[" + rendered[1:])
             offset += len(rendered)
         pairs.write(np.array([2**62, offset + 1], dtype=np.int64).tobytes())
         text.write(b"]")
-    return Feed(str(body), str(index), body.stat().st_size, *_described(body))
+    if shape is Shape.NOTIFICATIONS:
+        notifications.write_text(json.dumps(_ranges(events, account)))
+    return Feed(
+        shape,
+        str(body),
+        str(index),
+        str(notifications) if shape is Shape.NOTIFICATIONS else "",
+        _LABEL if shape is Shape.ESCAPES else "",
+        body.stat().st_size,
+        *_described(body),
+    )
 
 
-def _hits(events: int, day: Day) -> Iterator[Events]:
+# More notifications than the simulated account has room for.
+_EVENT = np.dtype([(name, np.uint16 if name == "notification" else EVENT[name]) for name in EVENT.names or ()])
+_LABEL = "Découvrir la sélection / tout voir"
+
+
+def _account(shape: Shape) -> Account:
+    account = Account(seed=SEED)
+    given = account.notifications
+    if shape is Shape.NOTIFICATIONS:
+        given = tuple(
+            replace(given[number % len(given)], id=1001 + number, name=f"Notification {number + 1}")
+            for number in range(NOTIFICATION_COUNT)
+        )
+    if shape is Shape.ESCAPES:
+        given = tuple(
+            replace(one, channel="actualités", links=tuple(replace(link, label=_LABEL) for link in one.links))
+            for one in given
+        )
+    return replace(account, notifications=given)
+
+
+def _escape(rendered: bytes) -> bytes:
+    r"""Escape as PHP's json_encode does: `\/`, and `\u00e9` for the one letter beyond ASCII that there is."""
+    return rendered.replace(b"/", rb"\/").replace("é".encode(), rb"\u00e9")
+
+
+def _hits(events: int, shape: Shape) -> Iterator[Events]:
     """Hits at even distances, in chunks; nine in ten click through."""
     base = fold(SEED, events)
+    order = None
+    if shape is Shape.RANDOM:
+        order = np.argsort(sequence(fold(SEED, events, 1), np.arange(events, dtype=np.uint64)))
     for first in range(0, events, _CHUNK):
         number = np.arange(first, min(first + _CHUNK, events), dtype=np.uint64)
-        rows = np.zeros(len(number), dtype=EVENT)
+        if order is not None:
+            number = order[first : first + _CHUNK].astype(np.uint64)
+        rows = np.zeros(len(number), dtype=_EVENT)
         rows["key"] = sequence(base, number)
-        rows["timestamp"] = day.start_ms + number.astype(np.int64) * (day.end_ms - day.start_ms) // events
-        rows["stamp_time"] = rows["timestamp"] - (rows["key"] >> np.uint64(38)).astype(np.int64) // 10
+        rows["timestamp"] = _at(number.astype(np.int64), events)
+        rows["stamp_time"] = rows["timestamp"] - _delay(rows["key"])
         rows["notification"] = rows["key"] % np.uint64(6)
         rows["kind"] = Kind.HIT
         rows["variant"] = np.where(rows["key"] % np.uint64(10) == 0, DISMISSAL, 0)
         yield rows
 
 
+def _activations(events: int, account: Account) -> Iterator[Events]:
+    """Activations, notification by notification, each one's at even distances over the day, in chunks."""
+    base = fold(SEED, events, 2)
+    firsts = _firsts(events, len(account.notifications))
+    for first in range(0, events, _CHUNK):
+        number = np.arange(first, min(first + _CHUNK, events), dtype=np.int64)
+        notification = np.searchsorted(firsts, number, side="right") - 1
+        count = firsts[notification + 1] - firsts[notification]
+        rows = np.zeros(len(number), dtype=_EVENT)
+        rows["key"] = sequence(base, number.astype(np.uint64))
+        rows["timestamp"] = _at(number - firsts[notification], count)
+        rows["stamp_time"] = rows["timestamp"] - _delay(rows["key"])
+        rows["notification"] = notification
+        rows["kind"] = Kind.ACTIVATION
+        yield rows
+
+
+def _firsts(events: int, notifications: int) -> np.ndarray:
+    """The number of each notification's first event, and the number of all: the n-th has 1/n of what the first has."""
+    # whole numbers alone, so that they are the same everywhere
+    shares = np.cumsum(10**9 // np.arange(1, notifications + 1, dtype=np.int64))
+    return np.concatenate([[0], events * shares // shares[-1]])
+
+
+def _ranges(events: int, account: Account) -> list[tuple[int, int, int]]:
+    firsts = _firsts(events, len(account.notifications)).tolist()
+    return [
+        (one.id, first, end) for one, first, end in zip(account.notifications, firsts[:-1], firsts[1:], strict=True)
+    ]
+
+
+def _at(number: np.ndarray, count: np.ndarray | int) -> np.ndarray:
+    return HITS_DAY.start_ms + number * (HITS_DAY.end_ms - HITS_DAY.start_ms) // count
+
+
+def _delay(keys: np.ndarray) -> np.ndarray:
+    """From a send to its event, in ms: up to two hours."""
+    return (keys >> np.uint64(38)).astype(np.int64) // 10
+
+
 def _commas(rendered: bytes) -> np.ndarray:
-    """Where the comma before each event is."""
-    opening = b',{"type":"hit"'
+    """The offset of the comma before each event."""
+    opening = rendered[: rendered.index(b'"id"')]
     found, at = [], rendered.find(opening)
     while at >= 0:
         found.append(at)

@@ -84,7 +84,7 @@ def run(
     others = max(_busy() - busy - cpu - (serving() - served), 0.0) / wall
     text = log.read_text(errors="replace").strip()
     if process.returncode and not failed:
-        failed = f"exit status {process.returncode}: {text[-2000:]}"
+        failed = f"exit status {process.returncode}: {text.rpartition(chr(10))[2]}\n{text[-2000:]}"
     return Run(wall, cpu, peak, others, failed)
 
 

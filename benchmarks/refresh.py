@@ -52,20 +52,20 @@ def contenders(feed: inputs.Feed, server: Served, fetched: Path) -> list[Contend
     """What is new, and all of it."""
     late = inputs.HITS_DAY.end - timedelta(milliseconds=1)
 
-    def contender(name: str, overlap: int, *arguments: str) -> Contender:
+    def contender(name: str, lookback: int, *arguments: str) -> Contender:
         return Contender(
             name,
             lambda folder: script(PROJECT, "refresh", late.isoformat(), *arguments),
             _checked(feed, server),
-            lambda folder: _environment(server, folder, overlap),
+            lambda folder: _environment(server, folder, lookback),
             before=lambda folder: _ready(fetched, folder, server),
         )
 
     return [contender(SINCE, 60), contender(SINCE_LITTLE, 5), contender(FULL, 60, "full")]
 
 
-def _environment(server: Served, folder: Path, overlap: int) -> dict[str, str]:
-    return in_dagster(server.url, folder / "data", folder / "home", NP6_REFRESH_OVERLAP_MINUTES=str(overlap))
+def _environment(server: Served, folder: Path, lookback: int) -> dict[str, str]:
+    return in_dagster(server.url, folder / "data", folder / "home", NP6_LOOKBACK_MINUTES=str(lookback))
 
 
 def _ready(fetched: Path, folder: Path, server: Served) -> None:

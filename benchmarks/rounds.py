@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class WrongOutputError(Exception):
 class Contender:
     """A program, given an empty folder for its output.
 
-    `check` raises WrongOutputError, or gives facts about the output; `before` readies the folder, unmeasured.
+    `check` raises WrongOutputError, or gives facts about the output; `before` prepares the folder, unmeasured. `size`
+    is the contender's own, where it is not the round's.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Contender:
     check: Callable[[Path], Mapping[str, float]]
     environment: Callable[[Path], Mapping[str, str]] = lambda folder: {}
     before: Callable[[Path], None] = lambda folder: None
+    size: int | None = None
 
 
 def script(python: Path, name: str, *arguments: str) -> list[str]:
@@ -63,36 +66,48 @@ def materialize(selection: str, partitions: str, module: str = "np6_assets.defin
 
 @dataclass
 class Rounds:
-    """Runs contenders over rounds, and remembers what each size cost to tell what a larger one would."""
+    """Runs contenders over rounds, and keeps what each size cost, by shape and contender, to estimate larger ones."""
 
     work: Path
     repeats: int
     limits: Limits
-    known: dict[str, list[tuple[int, Run]]] = field(default_factory=dict)
+    known: dict[tuple[str, str], dict[int, Run]] = field(default_factory=dict)
 
     def remember(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take over what was measured before, smaller sizes first."""
+        """Take over what was measured before; of the failures those that are for lack of time or memory."""
         for row in rows:
             if row.get("runs"):
-                self.known.setdefault(row["contender"], []).append((row["size"], Run(**row["runs"][-1])))
+                last = Run(**row["runs"][-1])
+                if not last.failed or last.failed.startswith(("more than", "not run")):
+                    self.known.setdefault((row.get("shape", ""), row["contender"]), {})[row["size"]] = last
 
     def measure(
-        self, size: int, contenders: Sequence[Contender], serving: Callable[[], float] = lambda: 0.0
+        self,
+        size: int,
+        contenders: Sequence[Contender],
+        serving: Callable[[], float] = lambda: 0.0,
+        shape: str = "",
     ) -> dict[str, list[Run]]:
-        """The runs of each contender, in the order of the rounds. One that fails has no further round."""
+        """Run each contender once a round, and give its runs in the order of the rounds.
+
+        A contender that fails has no further round. `serving` is as for `run`; `shape` tells apart inputs of one size.
+        """
         runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
         for number in range(self.repeats):
-            # another one comes first in each round
-            shift = number % len(contenders)
+            # another one comes first in each round; one with a size of its own stays after the one before it
+            firsts = [at for at, contender in enumerate(contenders) if contender.size is None] or [0]
+            shift = firsts[number % len(firsts)]
             for contender in [*contenders[shift:], *contenders[:shift]]:
                 before = runs[contender.name]
                 if before and before[-1].failed:
                     continue
-                one = self._too_much(contender.name, size) or self._one(contender, serving)
+                events = size if contender.size is None else contender.size
+                key = shape, contender.name
+                one = self._too_much(key, events) or self._one(contender, serving)
                 before.append(one)
-                _say(f"{size:>11,}  {contender.name:<32} {one.failed.splitlines()[0] if one.failed else _cost(one)}")
-        for name, found in runs.items():
-            self.known.setdefault(name, []).append((size, found[-1]))
+                self.known.setdefault(key, {})[events] = one
+                result = one.failed.splitlines()[0] if one.failed else _cost(one)
+                _say(f"{' '.join((shape, f'{events:,}')):>24}  {contender.name:<40} {result}")
         return runs
 
     def _one(self, contender: Contender, serving: Callable[[], float]) -> Run:
@@ -118,10 +133,10 @@ class Rounds:
         shutil.rmtree(folder, ignore_errors=True)
         return done
 
-    def _too_much(self, name: str, size: int) -> Run | None:
-        """A run that is not made, as the smaller ones say that it would be beyond the limits."""
+    def _too_much(self, key: tuple[str, str], size: int) -> Run | None:
+        """A run that is not made, because by the smaller sizes it would exceed the limits."""
         nothing = (0, Run(0, 0, 0, 0))
-        smaller = [found for found in self.known.get(name, ()) if found[0] < size]
+        smaller = sorted((known for known in self.known.get(key, {}).items() if known[0] < size), key=itemgetter(0))
         *_, first, last = [nothing, nothing, *smaller]
         if last[1].failed:
             return Run(0, 0, 0, 0, last[1].failed)

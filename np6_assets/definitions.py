@@ -15,6 +15,7 @@ from np6_assets.accounts import environment_of, variable_of
 from np6_assets.events.assets import event_asset, notifications_asset
 from np6_assets.events.checks import event_checks
 from np6_assets.events.kinds import KINDS
+from np6_assets.events.recount import recount_job
 from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.privacy.erasure import erase_receiver
@@ -74,7 +75,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             rates_checks(settings),
             freshness,
         ],
-        jobs=[retention, erase_receiver(settings)],
+        jobs=[retention, erase_receiver(settings), recount_job(settings)],
         sensors=[np6_refresh(settings, now), rates_sensor(settings)],
         schedules=[
             daily_ingest(settings),

@@ -18,7 +18,7 @@ from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore
 
 if TYPE_CHECKING:
-    from np6_assets.events.files import EventFiles
+    from np6_assets.events.store import EventStore
 
 CHECK = "yesterday_there"
 
@@ -37,7 +37,7 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
         can_subset=True,
     )
     def freshness(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[dg.AssetCheckResult]:
-        from np6_assets.events.files import EventFiles
+        from np6_assets.events.store import EventStore
 
         day = due(now(), settings)
         folder = store.folder()
@@ -46,7 +46,7 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
             if day.date < settings.start_date:
                 finding = Finding(True, "no day is due yet")
             elif asset in kinds:
-                finding = _fetched(day, EventFiles(folder, kinds[asset], settings))
+                finding = _fetched(day, EventStore(folder, kinds[asset], settings))
             else:
                 finding = _computed(day, Records(context.instance, settings))
             yield dg.AssetCheckResult(
@@ -84,12 +84,12 @@ def due(now: datetime, settings: Settings) -> Day:
     return day_of((local.date() - timedelta(days=days)).isoformat(), settings.timezone)
 
 
-def _fetched(day: Day, files: "EventFiles") -> Finding:
-    stored = files.stored(day)
+def _fetched(day: Day, store: "EventStore") -> Finding:
+    stored = store.stored(day)
     if stored is None:
         return Finding(False, f"{day.key} is not there")
     # a day that is fetched after its end, and not late enough to be closed, says a millisecond before its end
-    if stored.fetched_until is None or stored.fetched_until < day.end - timedelta(milliseconds=1):
+    if stored.watermark is None or stored.watermark < day.end - timedelta(milliseconds=1):
         return Finding(False, f"{day.key} was fetched before it had ended, and not since")
     return Finding(True, f"{day.key} is there")
 

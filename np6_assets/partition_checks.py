@@ -1,8 +1,6 @@
 """Asset checks of partitions: each partition of a run, also of a run for a range, gets an evaluation of its own.
 
-In long ranges only those do in which something is wrong.
-
-What is wrong with a partition, `events/examine.py` and `rates/examine.py` find; here it becomes what Dagster records.
+What is wrong with a partition, `events/checks.py` and `rates/examine.py` find; here it becomes what Dagster records.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,12 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-# The type of AssetCheckEvaluation's argument; Dagster gives it no public name. Without it the UI takes an evaluation
-# for one of an older materialization.
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData as Target,
-)
-
+from np6_assets.dagster_private import CheckTarget
 from np6_assets.partitions import daily
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -24,10 +17,6 @@ from np6_assets.storage.io_manager import ParquetStore
 
 WARN = dg.AssetCheckSeverity.WARN
 ERROR = dg.AssetCheckSeverity.ERROR
-
-EVALUATED = 31
-"""In a run for more partitions than these, those in which a check found nothing wrong get no evaluation of their own:
-Dagster commits each by itself, six checks of a year would take a minute."""
 
 _RECORDS_PER_PAGE = 1000
 
@@ -110,8 +99,6 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
         for partition, findings in examine(store.folder(), keys, records):
             for spec in selected:
                 finding = findings[spec.name]
-                if finding.passed and len(keys) > EVALUATED:
-                    continue
                 severity = WARN if finding.tolerated else severities[spec.name]
                 yield _evaluation(spec, severity, partition, finding, targets.get(partition))
         for spec in selected:
@@ -137,5 +124,5 @@ def _evaluation(
         description=f"{partition}: {finding.text}",
         metadata=finding.metadata,
         target_materialization_data=target
-        and Target(storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp),
+        and CheckTarget(storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp),
     )

@@ -15,12 +15,15 @@ from zoneinfo import ZoneInfo
 
 import fsspec.core
 
-from np6_assets.contact import ContactMode, ContactPolicy
+from np6_assets.contact.policy import ContactMode, ContactPolicy
 
 SANDBOX = "sandbox://"
 """The base URL of the simulated account."""
 
 NO_KEY = f"NP6_API_KEY is not set: set it to the account's API key, or set NP6_BASE_URL={SANDBOX} to try without one"
+
+RENAMED = {"NP6_REFRESH_OVERLAP_MINUTES": "NP6_LOOKBACK_MINUTES", "NP6_REFRESH_SECONDS": "NP6_PROBE_SECONDS"}
+"""Variables of version 0.1, and what they are called now."""
 
 T = TypeVar("T")
 
@@ -41,9 +44,9 @@ class Settings:
     window_days: int
     contact: ContactPolicy
     max_concurrent_requests: int
-    refresh_overlap: timedelta
+    lookback: timedelta
     backfill_days_per_run: int | None
-    refresh_interval: timedelta
+    probe_interval: timedelta
     trailing_days: int
     fresh_by_hour: int
     retention_days: int | None
@@ -65,6 +68,9 @@ class Settings:
             except ValueError as error:
                 raise SettingsError(f"{name}={text!r} {error}") from None
 
+        for old, new in RENAMED.items():
+            if environment.get(old, "").strip():
+                raise SettingsError(f"{old} is called {new} now: rename it")
         _check_key(environment.get("NP6_API_KEY", ""))
         window_days = read("NP6_WINDOW_DAYS", "7", _whole_number(0, 365))
         trailing_days = read("NP6_TRAILING_DAYS", "3", _whole_number(0, 60))
@@ -78,8 +84,8 @@ class Settings:
             contact=_contact(read("NP6_CONTACT_DATA", "drop", _contact_mode), environment.get("NP6_PSEUDONYM_KEY", "")),
             max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
             backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _whole_number(0, 3660)) or None,
-            refresh_overlap=timedelta(minutes=read("NP6_REFRESH_OVERLAP_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
-            refresh_interval=timedelta(seconds=read("NP6_REFRESH_SECONDS", "60", _whole_number(30, 24 * 3600))),
+            lookback=timedelta(minutes=read("NP6_LOOKBACK_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
+            probe_interval=timedelta(seconds=read("NP6_PROBE_SECONDS", "60", _whole_number(30, 24 * 3600))),
             trailing_days=trailing_days,
             fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
             retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,

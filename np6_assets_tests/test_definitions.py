@@ -1,8 +1,9 @@
-"""The definitions, held by a snapshot: a change to the graph, the columns or the settings shows in review."""
+"""The definitions against a snapshot: a change to the graph, the columns or the settings shows in review."""
 
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
             for one in (*(definitions.sensors or ()), *(definitions.schedules or ()))
             if one.name in ("np6_refresh", "daily_ingest")
         },
+        "jobs of their own": sorted(job.name for job in definitions.jobs or ()),
         "sensors": {
             sensor.name: {
                 "runs": [job.name for job in sensor.jobs] if sensor.has_jobs else str(sensor.asset_selection),
@@ -119,7 +121,7 @@ def columns_of(spec: dg.AssetSpec) -> list[dg.TableColumn]:
     return list(schema.columns) if schema else []
 
 
-def test_the_definitions_are_those_of_the_snapshot(definitions: dg.Definitions):
+def test_definitions_are_those_of_the_snapshot(definitions: dg.Definitions):
     found = json.dumps(describe(definitions), indent=2) + "\n"
     if os.environ.get(UPDATE):
         SNAPSHOT.write_text(found)
@@ -131,11 +133,11 @@ def test_the_definitions_are_those_of_the_snapshot(definitions: dg.Definitions):
     )
 
 
-def test_the_definitions_load(definitions: dg.Definitions):
+def test_definitions_load(definitions: dg.Definitions):
     dg.Definitions.validate_loadable(definitions)
 
 
-def test_everything_is_described(definitions: dg.Definitions):
+def test_definitions_describe_everything(definitions: dg.Definitions):
     for asset in assets_of(definitions):
         for spec in asset.specs:
             assert spec.description, spec.key
@@ -156,11 +158,19 @@ def test_everything_is_described(definitions: dg.Definitions):
             assert info.description or nested, (name, field)
 
 
-def test_the_key_is_named_and_not_held():
+def test_definitions_name_the_key_and_do_not_hold_it():
     key = "a-key-that-must-not-show"
     resources = build_definitions(Settings.from_environment({"NP6_API_KEY": key})).resources or {}
     assert resources["np6"].api_key == dg.EnvVar("NP6_API_KEY")
     assert key not in repr(resources)
+
+
+PRIVATE = re.compile(r"\bdagster\._|\bdg\._|\bstep_context\b|\b(?:context|instance|definitions|result)\._\w")
+
+
+def test_private_names_of_dagster_are_used_in_one_module():
+    places = {path for path in (ROOT / "np6_assets").rglob("*.py") if PRIVATE.search(path.read_text())}
+    assert places == {ROOT / "np6_assets" / "dagster_private.py"}
 
 
 # Counts what an import must not do, by Python's own audit of it.
@@ -180,7 +190,7 @@ print(done, [thread.name for thread in threading.enumerate()])
 """
 
 
-def test_loading_the_definitions_reaches_for_nothing_and_imports_nothing_that_only_runs_need(tmp_path: Path):
+def test_import_opens_no_connection_and_imports_nothing_that_only_runs_need(tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NP6_")}
     result = subprocess.run(
         [sys.executable, "-B", "-c", QUIET_IMPORT],

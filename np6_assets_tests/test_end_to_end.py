@@ -1,13 +1,18 @@
 """Whole materializations: a real Dagster instance, a real HTTP server, real files, against the plain-Python oracle."""
 
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,9 +22,9 @@ import fsspec.core
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets.events import ingest
+from np6_assets.events import plan
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, days, dump, files, impatient
-from np6_assets_tests.support.events import KINDS, Population, population
+from np6_assets_tests.support.events import KINDS, Misfit, Population, event, population
 from np6_assets_tests.support.oracle import day_bounds, expected_rates, expected_rows
 from np6_assets_tests.support.rude_server import Act, Request, RudeServer
 from np6_assets_tests.support.tables import assert_alike, rows_of, types_of
@@ -58,7 +63,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     ("timezone", "contact", "kinds"),
     [("Europe/Paris", "pseudonymize", list(KINDS)), ("UTC", "keep", ["bounces", "activations"])],
 )
-def test_a_range_is_byte_for_byte_what_single_days_are_and_what_the_oracle_says(
+def test_range_gives_the_same_bytes_as_single_days_and_the_rows_of_the_oracle(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, timezone: str, contact: str, kinds: list[str]
 ):
     made = population(21, FIRST, 3, timezone, misfit_days=[FIRST, LAST])
@@ -73,7 +78,7 @@ def test_a_range_is_byte_for_byte_what_single_days_are_and_what_the_oracle_says(
     assert files(alone.data) == files(together.data)
 
 
-def test_a_third_of_the_requests_may_fail(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+def test_run_survives_a_third_of_failing_requests(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     made = population(22, FIRST, 3, misfit_days=[LAST])
     server.serve(made)
     server.fail(0.35, seed=5, wait=0)
@@ -84,37 +89,46 @@ def test_a_third_of_the_requests_may_fail(server: RudeServer, instance: dg.Dagst
     assert len(ways) > 8, ways  # "ok" is one of them
 
 
-def test_an_event_that_does_not_fit_is_quarantined_until_the_day_is_fetched_without_it(
+def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     made = population(23, FIRST, 1, misfit_days=[FIRST])
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
-    misfits = [misfit.event for misfit in made.misfits if misfit.kind == "hits"]
+    misfits = [misfit for misfit in made.misfits if misfit.kind == "hits"]
     deployment.materialize("hits", FIRST)
-    assert sorted(map(dump, deployment.quarantined("hits", FIRST))) == sorted(map(dump, misfits))
+    deployment.assert_holds(made, ["hits"], FIRST, FIRST, "keep")
+    rejected = sorted(dump(misfit.event) for misfit in misfits)
+    assert sorted(map(dump, deployment.quarantined("hits", FIRST))) == rejected
     metadata = deployment.metadata("hits", FIRST)
     assert metadata["quarantined"] == len(misfits)
     assert metadata["dagster/partition_row_count"] == len(deployment.rows("hits", FIRST))
     assert metadata["events_received"] >= metadata["dagster/partition_row_count"]
     assert {"novelty", "identity.set", "source.detail.set"} <= set(metadata["unknown_fields"])
 
-    made.misfits = made.misfits[:1]
-    server.serve(made)
+    # the API forgets all of them: they stay
+    server.serve(replace(made, misfits=[]))
     deployment.materialize("hits", FIRST)
-    assert deployment.quarantined("hits", FIRST) == [made.misfits[0].event]
-    assert deployment.metadata("hits", FIRST)["quarantined"] == 1
+    assert deployment.metadata("hits", FIRST)["quarantined"] == len(misfits)
+    assert sorted(map(dump, deployment.quarantined("hits", FIRST))) == rejected
 
-    made.misfits = []
+    # it corrects one
+    [bad] = [misfit for misfit in misfits if misfit.name == "text stamp"]
+    good = event("hits", id=bad.event["id"], timestamp=bad.placed_ms, activation_id=bad.notification_id)
+    corrected = replace(made, hits=[*made.hits, good], misfits=[one for one in made.misfits if one is not bad])
+    server.serve(corrected)
+    deployment.materialize("hits", FIRST)
+    deployment.assert_holds(corrected, ["hits"], FIRST, FIRST, "keep")
+
+    # and spoils it again: the good row stays, and is the one that is known
     server.serve(made)
     deployment.materialize("hits", FIRST)
-    assert deployment.metadata("hits", FIRST)["quarantined"] == 0
-    deployment.assert_holds(made, ["hits"], FIRST, FIRST, "keep")
-    assert not list(deployment.data.glob("quarantine/hits/*"))
+    row = next(row for row in deployment.rows("hits", FIRST) if row["event_id"] == good["id"])
+    assert row["event_time"] == bad.placed_ms
 
 
 @pytest.mark.parametrize("status", ["401", "404"])
-def test_a_day_that_fails_leaves_the_day_that_was_there(
+def test_refused_day_keeps_the_file_that_was_there(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, status: str
 ):
     server.serve(population(24, FIRST, 2))
@@ -133,16 +147,16 @@ def test_a_day_that_fails_leaves_the_day_that_was_there(
     assert len(server.asked("/notifications/reactivities/hits")) == asked + 1
 
 
-def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date) -> None:
-    """From now on the server answers 503 to every request in whose window one of the days begins."""
-    starts = [day_bounds(day, "UTC")[0] for day in refused]
+def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date, status: str = "503") -> None:
+    """From now on the server refuses every request whose window holds one of these days."""
+    bounds = [day_bounds(day, "UTC") for day in refused]
 
     def decide(request: Request) -> Act | None:
         window = [request.query.get(f"reactivity{end}") or request.query.get(end.lower()) for end in ("Start", "End")]
         if None in window:  # the list of notifications
             return None
-        first, end = map(int, window)
-        return Act("503") if any(first <= start < end for start in starts) else None
+        first, last = map(int, window)
+        return Act(status) if any(first <= start and end <= last for start, end in bounds) else None
 
     monkeypatch.setattr(server, "decide", decide)
 
@@ -152,12 +166,13 @@ def recorded(deployment: Deployment, asset: str) -> set[str]:
 
 
 @pytest.mark.parametrize("asset", ["hits", "activations"])
-def test_a_day_of_a_range_that_fails_costs_that_day_alone_and_is_named(
+def test_failed_day_of_a_range_costs_that_day_alone(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str
 ):
-    # activations are asked for in chunks: two that do not follow one another are two chunks
-    monkeypatch.setattr(ingest, "DAYS_PER_REQUEST", 1)
-    old, new = population(26, FIRST, 3), population(27, FIRST, 3)
+    # one day a request, for activations as well
+    monkeypatch.setattr(plan, "DAYS_PER_REQUEST", 1)
+    old = population(26, FIRST, 3)
+    new = old.merged(population(27, FIRST, 3))
     server.serve(old)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
@@ -169,7 +184,7 @@ def test_a_day_of_a_range_that_fails_costs_that_day_alone_and_is_named(
         before = len(server.asked())
         failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
         assert not failed.success
-        assert "1 of 3 days could not be fetched. The days that were are stored" in told(failed)
+        assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in told(failed)
         assert f"Failed: {second}" in told(failed)
         starts = [
             request.query.get("reactivityStart") or request.query.get("start") for request in server.asked()[before:]
@@ -188,7 +203,48 @@ def test_a_day_of_a_range_that_fails_costs_that_day_alone_and_is_named(
         deployment.assert_holds(new, [asset], FIRST, LAST)
 
 
-def test_a_range_stops_where_the_api_is_out_of_order(
+@pytest.mark.parametrize(("asset", "status"), [("hits", "404"), ("activations", "404"), ("activations", "403")])
+def test_refused_day_of_a_range_costs_that_day_alone(
+    server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str, status: str
+):
+    made = population(26, FIRST, 3)
+    server.serve(made)
+    second = FIRST + timedelta(days=1)
+    refuse(server, monkeypatch, second, status=status)
+    with dg.DagsterInstance.ephemeral() as instance:
+        deployment = Deployment(tmp_path / "data", server, instance)
+        deployment.np6 = impatient(server, step_retries=0)
+        failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
+        assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in told(failed)
+        assert re.search(rf"Failed: {second} \(GET /notifications/.* returned {status} .*x-request-id", told(failed))
+        assert recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
+        for day in (FIRST, LAST):
+            assert deployment.rows(asset, day) == expected_rows(asset, made.feed(asset), *day_bounds(day, "UTC"))
+        assert not deployment.path(asset, second).exists()
+
+
+@pytest.mark.parametrize(("asset", "status"), [("hits", "401"), ("hits", "403"), ("activations", "401")])
+def test_refused_key_ends_the_range(
+    server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str, status: str
+):
+    monkeypatch.setattr(plan, "DAYS_PER_REQUEST", 1)
+    first, last = FIRST - timedelta(days=20), LAST
+    made = population(32, first, 3)
+    server.serve(made)
+    refuse(server, monkeypatch, *days(first + timedelta(days=1), last), status=status)
+    with dg.DagsterInstance.ephemeral() as instance:
+        deployment = Deployment(tmp_path / "data", server, instance)
+        deployment.np6 = impatient(server, max_concurrent_requests=1, step_retry_delay=0)
+        with pytest.raises(dg.Failure, match=rf"^GET /notifications/.* returned {status} "):
+            deployment.materialize(asset, first, last)
+        # one that is refused, and what was under way by then; neither the client nor Dagster asks again
+        refused = [request for request in server.asked() if request.done == status]
+        assert 1 <= len(refused) <= 3
+        assert recorded(deployment, asset) <= {f"{first}"}
+        assert len(files(deployment.data)) == len(recorded(deployment, asset))
+
+
+def test_range_ends_after_three_failed_days_in_a_row(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first = FIRST - timedelta(days=20)
@@ -213,7 +269,70 @@ def told(result: dg.ExecuteInProcessResult) -> str:
     return "\n".join(texts)
 
 
-def test_a_range_of_activations_takes_a_request_a_notification_for_31_days(
+TODAY = datetime.now(UTC).date()
+BEYOND = {
+    "begins before": (date(2026, 1, 30), date(2026, 2, 2), "2026-01-30 is before NP6_START_DATE=2026-02-01"),
+    "is before": (date(2026, 1, 2), date(2026, 1, 4), "2026-01-02 is before NP6_START_DATE=2026-02-01"),
+    "ends after": (TODAY, TODAY + timedelta(days=2), f"{TODAY + timedelta(days=2)} has not begun"),
+    "is after": (TODAY + timedelta(days=3), TODAY + timedelta(days=4), f"{TODAY + timedelta(days=4)} has not begun"),
+}
+
+
+@pytest.mark.parametrize(
+    ("asset", "which"),
+    # where rates begin too early, Dagster refuses their inputs before any of this project's code runs
+    [
+        *((asset, which) for asset in ("hits", "activations") for which in BEYOND),
+        ("reactivity_rates", "ends after"),
+        ("reactivity_rates", "is after"),
+    ],
+)
+def test_range_beyond_the_days_there_are_is_refused_in_one_line(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, asset: str, which: str
+):
+    first, last, why = BEYOND[which]
+    deployment = Deployment(tmp_path / "data", server, instance)
+    with pytest.raises(dg.Failure) as refused:
+        deployment.materialize(asset, first, last)
+    assert refused.value.description.startswith(why)
+    assert "launch days from 2026-02-01 to " in refused.value.description
+    assert "\n" not in refused.value.description
+    assert server.asked() == []
+    assert files(deployment.data) == {}
+
+
+def test_range_gives_each_day_an_evaluation_and_a_repaired_day_a_good_one(server: RudeServer, tmp_path: Path):
+    first, odd, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
+    made = Population()
+    for day in days(first, last):
+        made.hits.append(event("hits", id=f"hit {day}", timestamp=day_bounds(day, "UTC")[0]))
+    good = made.hits[(odd - first).days]
+    bad = {**good, "source": None}
+    made.hits.remove(good)
+    made.misfits.append(Misfit("null source", "hits", good["timestamp"], 156, bad))
+
+    def evaluated() -> dict[str, bool]:
+        server.serve(made)
+        result = deployment.materialize("hits", first, last, checks=True)
+        evaluations = [
+            one
+            for one in result.get_asset_check_evaluations()
+            if one.check_name == "events_as_expected" and one.partition
+        ]
+        found = {one.partition: one.passed for one in evaluations}
+        assert len(evaluations) == len(found)
+        assert found.keys() == {f"{day}" for day in days(first, last)}
+        return found
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        deployment = Deployment(tmp_path / "data", server, instance)
+        assert [day for day, passed in evaluated().items() if not passed] == [f"{odd}"]
+        made.hits.append(good)
+        made.misfits.clear()
+        assert all(evaluated().values())
+
+
+def test_range_of_activations_takes_one_request_a_notification_for_31_days(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, last = date(2026, 3, 1), date(2026, 4, 2)  # 33 days
@@ -227,7 +346,7 @@ def test_a_range_of_activations_takes_a_request_a_notification_for_31_days(
     assert len(server.asked()) == 1 + 2 * len(made.notifications)
 
 
-def test_small_days_of_a_range_are_asked_for_together(
+def test_small_days_of_a_range_share_a_request(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, last = date(2026, 3, 1), date(2026, 4, 13)  # 44 days, the clocks change in between
@@ -239,7 +358,7 @@ def test_small_days_of_a_range_are_asked_for_together(
     together.assert_holds(made, ["hits"], first, last)
     # a week tells that they are small, during which three more are asked for; then 31 days, and those that are left
     assert len(server.asked()) == 7 + 3 + 2
-    monkeypatch.setattr(ingest, "EVENTS_PER_REQUEST", 1)  # now they are large
+    monkeypatch.setattr(plan, "EVENTS_PER_REQUEST", 1)  # now they are large
     alone = Deployment(tmp_path / "alone", server, instance, NP6_TIMEZONE="Europe/Paris")
     before = len(server.asked())
     alone.materialize("hits", first, last)
@@ -247,7 +366,7 @@ def test_small_days_of_a_range_are_asked_for_together(
     assert files(alone.data) == files(together.data)
 
 
-def test_days_of_which_a_part_is_there_are_not_asked_for_together(
+def test_open_days_of_a_range_are_fetched_incrementally_one_request_each(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, last = date(2026, 3, 1), date(2026, 3, 12)
@@ -260,12 +379,12 @@ def test_days_of_which_a_part_is_there_are_not_asked_for_together(
     deployment = Deployment(tmp_path, server, instance)
     deployment.np6 = impatient(server, max_concurrent_requests=1)
     deployment.materialize("hits", first, last)
-    eleven = [str(day_bounds(day, "UTC")[0] + 11 * 3_600_000) for day in days(first, last)]  # noon, less the overlap
+    eleven = [str(day_bounds(day, "UTC")[0] + 11 * 3_600_000) for day in days(first, last)]  # noon, less the lookback
     assert sorted(request.query["reactivityStart"] for request in server.asked()[before:]) == eleven
     deployment.assert_holds(made, ["hits"], first, last)
 
 
-def test_days_that_were_asked_for_together_are_asked_for_alone_where_one_cannot_be_had(
+def test_request_of_several_days_that_fails_is_halved_down_to_the_failed_day(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, bad, last = date(2026, 3, 1), date(2026, 3, 30), date(2026, 4, 2)
@@ -282,11 +401,11 @@ def test_days_that_were_asked_for_together_are_asked_for_alone_where_one_cannot_
         assert recorded(deployment, "hits") == {f"{day}" for day in good}
         for day in good:
             assert deployment.rows("hits", day) == expected_rows("hits", made.feed("hits"), *day_bounds(day, "UTC"))
-    # once with others and once alone
-    assert [request.done for request in server.asked()].count("503") == 2
+    # with 22 others, then in halves: 12, 6, 3 and 2 days, and alone
+    assert [request.done for request in server.asked()].count("503") == 6
 
 
-def test_an_event_that_does_not_fit_is_quarantined_on_its_own_day_where_days_are_asked_for_together(
+def test_rejected_event_of_a_shared_request_goes_to_the_quarantine_of_its_day(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, odd, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
@@ -300,7 +419,7 @@ def test_an_event_that_does_not_fit_is_quarantined_on_its_own_day_where_days_are
     assert [path.name for path in deployment.data.glob("quarantine/hits/*")] == [f"event_date={odd}"]
 
 
-def test_no_notifications_are_no_activations(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+def test_account_without_notifications_has_empty_days(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize("activations", FIRST, LAST)
     deployment.assert_holds(Population(), ["activations"], FIRST, LAST)
@@ -319,7 +438,7 @@ def test_notifications_are_listed_by_id(server: RudeServer, instance: dg.Dagster
     ]
 
 
-def test_a_file_says_until_when_its_day_was_fetched(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+def test_file_has_the_watermark_of_its_day(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     zone = ZoneInfo("Europe/Paris")
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE="Europe/Paris")
     before = datetime.now(UTC)
@@ -337,9 +456,7 @@ def test_a_file_says_until_when_its_day_was_fetched(server: RudeServer, instance
 # --- rates ---------------------------------------------------------------------------------------------------------
 
 
-def test_rates_over_stored_days_are_those_of_the_oracle(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-):
+def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     timezone, window = "Europe/Paris", 2
     made = population(30, FIRST, 3, timezone, window_days=window)
     server.serve(made)
@@ -368,7 +485,7 @@ def test_rates_over_stored_days_are_those_of_the_oracle(
     assert files(deployment.data / "reactivity_rates") == together
 
 
-def test_a_remote_folder_holds_what_a_local_one_does(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     server.serve(population(33, FIRST, 3, misfit_days=[FIRST]))
     url = f"memory://{tmp_path.name}/data"
     local = Deployment(tmp_path / "data", server, instance)
@@ -399,7 +516,9 @@ class Stop(threading.Event):
         return super().wait(timeout)
 
 
-def command(server: RudeServer, home: Path, data: Path, temporary: Path) -> subprocess.Popen[str]:
+def command(
+    server: RudeServer, home: Path, data: Path, temporary: Path, *assets: str, **more: str
+) -> subprocess.Popen[str]:
     home.mkdir(exist_ok=True)
     shutil.copy(ROOT / "dagster.yaml", home)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
@@ -409,8 +528,9 @@ def command(server: RudeServer, home: Path, data: Path, temporary: Path) -> subp
         "NP6_DATA_DIR": str(data),
         "NP6_START_DATE": "2026-03-20",
         "NP6_MAX_CONCURRENT_REQUESTS": "1",
+        **more,
     }
-    what = ["--select", "hits", "--partition-range", f"{FIRST}...{FIRST + timedelta(days=2)}"]
+    what = ["--select", ",".join(assets or ("hits",)), "--partition-range", f"{FIRST}...{FIRST + timedelta(days=2)}"]
     return subprocess.Popen(
         [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "np6_assets.definitions", *what],
         cwd=ROOT,
@@ -422,9 +542,7 @@ def command(server: RudeServer, home: Path, data: Path, temporary: Path) -> subp
     )
 
 
-def test_a_kill_in_the_middle_of_a_download_leaves_whole_days_and_nothing_else(
-    server: RudeServer, tmp_path: Path, temporary: Path
-):
+def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, tmp_path: Path, temporary: Path):
     made = population(31, FIRST, 3)
     server.serve(made)
     home, data = tmp_path / "home", tmp_path / "data"
@@ -455,3 +573,45 @@ def test_a_kill_in_the_middle_of_a_download_leaves_whole_days_and_nothing_else(
     # the key is in no line and in no file of Dagster's
     assert server.key not in output
     assert not [name for name, content in files(home).items() if server.key.encode() in content]
+
+
+def test_killed_runs_end_as_one_that_was_not(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, temporary: Path
+):
+    made = population(38, FIRST, 3, misfit_days=[FIRST])
+    server.serve(made)
+    clean = Deployment(tmp_path / "clean", server, instance, NP6_START_DATE="2026-03-20")
+    clean.materialize(["hits", "activations"], FIRST, FIRST + timedelta(days=2))
+    home, data = tmp_path / "home", tmp_path / "data"
+    rng = random.Random()
+    for _ in range(2):
+        server.first_request.clear()
+        process = command(server, home, data, temporary, "hits", "activations", NP6_MAX_CONCURRENT_REQUESTS="3")
+        assert server.first_request.wait(120)
+        seconds = rng.uniform(0, 0.5)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        there = {name: content for name, content in files(data).items() if not Path(name).name.startswith(".")}
+        # each day is there whole or not at all
+        assert there.items() <= files(clean.data).items(), seconds
+        assert list(temporary.iterdir()) == []
+    process = command(server, home, data, temporary, "hits", "activations")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert files(data) == files(clean.data)
+
+
+def test_runs_at_once_end_as_one(server: RudeServer, tmp_path: Path):
+    made = population(39, FIRST, 3, misfit_days=[FIRST])
+    server.serve(made)
+    server.fail(0.2, seed=6, wait=0)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        one, other = (Deployment(tmp_path / "data", server, instance) for _ in range(2))
+        with ThreadPoolExecutor(2) as pool:
+            runs = [pool.submit(each.materialize, ["hits", "activations"], FIRST, LAST) for each in (one, other)]
+            assert all(run.result().success for run in runs)
+        one.assert_holds(made, ["hits", "activations"], FIRST, LAST)
+        alone = Deployment(tmp_path / "alone", server, instance)
+        alone.materialize(["hits", "activations"], FIRST, LAST)
+        assert files(one.data) == files(alone.data)

@@ -1,4 +1,4 @@
-"""Days that are fetched again: only what is new is downloaded, and the file is the one that a full fetch gives."""
+"""Days that are fetched again: open ones incrementally, and the file is the one that a full fetch gives."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
-from np6_assets_tests.support.events import KINDS, Population, population
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files, published
+from np6_assets_tests.support.events import KINDS, population
 from np6_assets_tests.support.oracle import day_bounds
 from np6_assets_tests.support.rude_server import Request, RudeServer
 
 DAY = date(2026, 3, 29)  # 23 hours in Paris
 PARIS = "Europe/Paris"
 HITS = "/notifications/reactivities/hits"
-OVERLAP = timedelta(minutes=30)
+LOOKBACK = timedelta(minutes=30)
 FULL = {"ops": {kind: {"config": {"full_refresh": True}} for kind in KINDS}}
 
 
@@ -41,20 +41,6 @@ class Clock:
         return round(self.now.timestamp() * 1000)
 
 
-def published(made: Population, until: int, late: int = 0) -> Population:
-    """What is there at a time, if every third event takes `late` ms longer than its own time to appear."""
-
-    def is_there(number: int, moment: int) -> bool:
-        return moment + (late if number % 3 == 0 else 0) < until
-
-    there = replace(made)
-    for kind in KINDS:
-        feed = made.feed(kind)
-        setattr(there, kind, [one for number, one in enumerate(feed) if is_there(number, one["timestamp"])])
-    there.misfits = [misfit for misfit in made.misfits if is_there(1, misfit.placed_ms)]
-    return there
-
-
 @pytest.fixture(scope="module")
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as made:
@@ -74,11 +60,11 @@ class Account:
         self.clock = Clock(hours=10)
         self.made = population(41, DAY, 1, PARIS, sends_per_day=60)
         self.server = server
-        self.environment = {"NP6_TIMEZONE": PARIS, "NP6_REFRESH_OVERLAP_MINUTES": "30", **environment}
+        self.environment = {"NP6_TIMEZONE": PARIS, "NP6_LOOKBACK_MINUTES": "30", **environment}
         self.deployment = Deployment(data / "stored", server, instance, self.clock, **self.environment)
 
     def fetch(self, *assets: str, late: int = 0, full: bool = False) -> list[Request]:
-        """Fetch what there is by now, and say what was asked for."""
+        """Fetch what the API has by now; the requests."""
         self.server.serve(published(self.made, self.clock.milliseconds, late))
         before = len(self.server.asked())
         config = {"ops": {asset: FULL["ops"][asset] for asset in assets}} if full else None
@@ -106,12 +92,12 @@ def milliseconds(moment: datetime) -> str:
     return str(round(moment.timestamp() * 1000))
 
 
-def test_a_day_that_goes_by_is_fetched_from_where_it_was_left_and_ends_as_a_full_fetch_has_it(account: Account):
+def test_incremental_fetches_of_an_open_day_end_as_a_full_fetch(account: Account):
     kinds = list(KINDS)
     account.fetch(*kinds)
     rows = len(account.deployment.rows("hits", DAY))
     for hours in (3, 0.25, 6, 3.5, 1):  # the last but one is after midnight, the last after the day is closed
-        asked_from = account.clock.now - OVERLAP
+        asked_from = account.clock.now - LOOKBACK
         account.clock.forward(hours)
         asked = account.fetch(*kinds)
         starts = {request.query.get("reactivityStart") or request.query.get("start") for request in asked} - {None}
@@ -129,10 +115,10 @@ def test_a_day_that_goes_by_is_fetched_from_where_it_was_left_and_ends_as_a_full
 @settings(max_examples=5, deadline=None)
 @given(
     hours=st.lists(st.floats(0, 9), min_size=1, max_size=4),
-    late=st.integers(0, int(OVERLAP.total_seconds() * 1000)),
+    late=st.integers(0, int(LOOKBACK.total_seconds() * 1000)),
     kind=st.sampled_from(list(KINDS)),
 )
-def test_what_is_published_late_within_the_overlap_is_not_missed(
+def test_late_arriving_events_within_the_lookback_are_fetched(
     server: RudeServer, instance: dg.DagsterInstance, hours: list[float], late: int, kind: str
 ):
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +130,7 @@ def test_what_is_published_late_within_the_overlap_is_not_missed(
         account.deployment.assert_holds(account.made, [kind], DAY, DAY)
 
 
-def test_a_full_refresh_asks_for_the_whole_day(account: Account):
+def test_full_refresh_fetches_the_whole_day(account: Account):
     account.fetch("hits")
     account.clock.forward(2)
     [request] = account.fetch("hits", full=True)
@@ -152,7 +138,7 @@ def test_a_full_refresh_asks_for_the_whole_day(account: Account):
     assert files(account.deployment.data) == account.in_full("hits")
 
 
-def test_a_closed_day_is_fetched_in_full_and_keeps_its_version_unless_something_is_new(account: Account):
+def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_new(account: Account):
     account.clock.forward(24)
     everything = account.made
     first = min(one["timestamp"] for one in everything.hits if one["timestamp"] >= day_bounds(DAY, PARIS)[0])
@@ -176,37 +162,38 @@ def test_a_closed_day_is_fetched_in_full_and_keeps_its_version_unless_something_
     account.deployment.assert_holds(everything, ["hits"], DAY, DAY)
 
 
-def test_a_day_with_events_in_quarantine_is_fetched_in_full(
-    tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance
-):
+def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance):
     account = Account(tmp_path, server, instance)
     account.made = population(42, DAY, 1, PARIS, misfit_days=[DAY])
-    account.clock.forward(10)
+    account.clock.forward(2.001)  # 12:00:03, when the rejected events begin
+    fetched_until = account.clock.now
     account.fetch("hits")
-    quarantined = len(account.deployment.quarantined("hits", DAY))
-    assert quarantined > 5
-    account.clock.forward(1)
+    before = account.deployment.quarantine("hits", DAY)
+    assert before
+    account.clock.forward(6)
     [request] = account.fetch("hits")
-    assert request.query["reactivityStart"] == str(day_bounds(DAY, PARIS)[0])
-    assert len(account.deployment.quarantined("hits", DAY)) >= quarantined
+    assert request.query["reactivityStart"] == milliseconds(fetched_until - LOOKBACK)
+    after = account.deployment.quarantine("hits", DAY)
+    assert len(after) > len(before)
+    assert {row["event_key"] for row in before} < {row["event_key"] for row in after}
     assert files(account.deployment.data) == account.in_full("hits")
-
-
-def test_a_day_stored_under_another_setting_for_contact_data_is_fetched_in_full(
-    tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance
-):
-    account = Account(tmp_path, server, instance, NP6_CONTACT_DATA="keep")
+    account.clock.forward(24)
     account.fetch("hits")
-    assert any(row["receiver_unicity"] for row in account.deployment.rows("hits", DAY))
-    environment = {
-        **account.environment,
-        "NP6_CONTACT_DATA": "pseudonymize",
-        "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY,
-    }
-    account.environment = environment
-    account.deployment = Deployment(account.deployment.data, server, instance, account.clock, **environment)
-    account.clock.forward(1)
-    [request] = account.fetch("hits")
-    assert request.query["reactivityStart"] == str(day_bounds(DAY, PARIS)[0])
-    assert not any("@" in (row["receiver_unicity"] or "") for row in account.deployment.rows("hits", DAY))
+    account.deployment.assert_holds(account.made, ["hits"], DAY, DAY)
+
+
+@pytest.mark.parametrize("mode", ["drop", "pseudonymize"])
+def test_contact_data_that_was_kept_is_treated_in_stored_rows(account: Account, mode: str):
+    account.made = population(42, DAY, 1, PARIS, misfit_days=[DAY])
+    kept = {"NP6_CONTACT_DATA": "keep", "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
+    for environment in (kept, {**kept, "NP6_CONTACT_DATA": mode}):
+        account.environment |= environment
+        account.deployment = Deployment(
+            account.deployment.data, account.server, account.deployment.instance, account.clock, **account.environment
+        )
+        fetched_until = account.clock.now
+        account.clock.forward(2)
+        [request] = account.fetch("hits")
+    assert request.query["reactivityStart"] == milliseconds(fetched_until - LOOKBACK)
+    assert account.deployment.metadata("hits", DAY)["quarantined"] > 0
     assert files(account.deployment.data) == account.in_full("hits")

@@ -1,4 +1,4 @@
-"""Settings: their defaults, and one line for whatever is wrong with one."""
+"""Settings: their defaults, and one line for each wrong one."""
 
 import os
 import runpy
@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
-from np6_assets.contact import ContactPolicy
+from np6_assets.contact.policy import ContactPolicy
 from np6_assets.definitions import build_definitions
 from np6_assets.settings import Settings, SettingsError
 
@@ -18,7 +18,7 @@ def read(**environment: str) -> Settings:
     return Settings.from_environment(environment)
 
 
-def test_the_defaults():
+def test_settings_have_defaults():
     assert read() == Settings(
         base_url="https://api-cm.np6.com",
         has_api_key=False,
@@ -28,16 +28,16 @@ def test_the_defaults():
         window_days=7,
         contact=ContactPolicy("drop"),
         max_concurrent_requests=4,
-        refresh_overlap=timedelta(hours=1),
+        lookback=timedelta(hours=1),
         backfill_days_per_run=None,
-        refresh_interval=timedelta(minutes=1),
+        probe_interval=timedelta(minutes=1),
         trailing_days=3,
         fresh_by_hour=8,
         retention_days=None,
     )
 
 
-def test_all_of_them_set():
+def test_settings_are_read_from_the_environment():
     assert read(
         NP6_API_KEY=SECRET,
         NP6_BASE_URL="http://127.0.0.1:8001/np6/",
@@ -48,9 +48,9 @@ def test_all_of_them_set():
         NP6_CONTACT_DATA="pseudonymize",
         NP6_PSEUDONYM_KEY="pepper",
         NP6_MAX_CONCURRENT_REQUESTS="64",
-        NP6_REFRESH_OVERLAP_MINUTES="90",
+        NP6_LOOKBACK_MINUTES="90",
         NP6_BACKFILL_DAYS_PER_RUN="31",
-        NP6_REFRESH_SECONDS="300",
+        NP6_PROBE_SECONDS="300",
         NP6_TRAILING_DAYS="0",
         NP6_FRESH_BY_HOUR="0",
         NP6_RETENTION_DAYS="2",
@@ -63,9 +63,9 @@ def test_all_of_them_set():
         window_days=0,
         contact=ContactPolicy("pseudonymize", "pepper"),
         max_concurrent_requests=64,
-        refresh_overlap=timedelta(minutes=90),
+        lookback=timedelta(minutes=90),
         backfill_days_per_run=31,
-        refresh_interval=timedelta(minutes=5),
+        probe_interval=timedelta(minutes=5),
         trailing_days=0,
         fresh_by_hour=0,
         retention_days=2,
@@ -73,7 +73,7 @@ def test_all_of_them_set():
 
 
 @pytest.mark.parametrize(("window", "trailing", "least"), [("7", "3", 9), ("1", "3", 5), ("0", "0", 2)])
-def test_events_are_kept_for_as_long_as_they_are_needed(window: str, trailing: str, least: int):
+def test_retention_shorter_than_the_reaction_window_is_refused(window: str, trailing: str, least: int):
     others = {"NP6_WINDOW_DAYS": window, "NP6_TRAILING_DAYS": trailing}
     assert read(**others, NP6_RETENTION_DAYS=f"{least}").retention_days == least
     assert read(**others, NP6_RETENTION_DAYS="0").retention_days is None
@@ -81,15 +81,15 @@ def test_events_are_kept_for_as_long_as_they_are_needed(window: str, trailing: s
         read(**others, NP6_RETENTION_DAYS=f"{least - 1}")
 
 
-def test_empty_and_blank_are_not_set():
+def test_blank_setting_is_not_set():
     names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
-    names += ("MAX_CONCURRENT_REQUESTS", "REFRESH_OVERLAP_MINUTES", "BACKFILL_DAYS_PER_RUN")
-    names += ("REFRESH_SECONDS", "TRAILING_DAYS", "FRESH_BY_HOUR", "RETENTION_DAYS")
+    names += ("MAX_CONCURRENT_REQUESTS", "LOOKBACK_MINUTES", "BACKFILL_DAYS_PER_RUN")
+    names += ("PROBE_SECONDS", "TRAILING_DAYS", "FRESH_BY_HOUR", "RETENTION_DAYS")
     for blank in ("", "  ", "\n"):
         assert read(**{f"NP6_{name}": blank for name in names}) == read()
 
 
-def test_white_space_around_a_value_does_not_count():
+def test_setting_ignores_white_space_around_it():
     assert read(NP6_TIMEZONE=" Europe/Paris\n", NP6_WINDOW_DAYS=" 3 ") == read(
         NP6_TIMEZONE="Europe/Paris", NP6_WINDOW_DAYS="3"
     )
@@ -107,18 +107,18 @@ def test_white_space_around_a_value_does_not_count():
         "http://[::1]:8000",
     ],
 )
-def test_addresses_that_will_do(url):
+def test_base_url_may_be_https_or_loopback(url):
     assert read(NP6_BASE_URL=url).base_url == url
     assert read(NP6_BASE_URL=f"{url}/").base_url == url
 
 
 @pytest.mark.parametrize("url", ["sandbox://", "sandbox:", "sandbox:/"])
-def test_the_simulated_account_needs_no_key(url):
+def test_sandbox_needs_no_key(url):
     assert read(NP6_BASE_URL=url).is_sandbox
     assert read(NP6_BASE_URL=url).missing is None
 
 
-def test_what_is_missing_without_a_key():
+def test_missing_key_is_named():
     assert (read().missing or "").startswith("NP6_API_KEY is not set: ")
     assert read(NP6_API_KEY=SECRET).missing is None
 
@@ -154,9 +154,9 @@ WRONG = [
     ),
     *(("NP6_WINDOW_DAYS", value) for value in ("-1", "366", "7.0", "seven", "1_0", "\u0667", "²", "+7")),
     *(("NP6_MAX_CONCURRENT_REQUESTS", value) for value in ("0", "65", "four", "4.0")),
-    *(("NP6_REFRESH_OVERLAP_MINUTES", value) for value in ("-1", "10081", "1h")),
+    *(("NP6_LOOKBACK_MINUTES", value) for value in ("-1", "10081", "1h")),
     *(("NP6_BACKFILL_DAYS_PER_RUN", value) for value in ("-1", "3661", "a month")),
-    *(("NP6_REFRESH_SECONDS", value) for value in ("0", "29", "86401", "1m")),
+    *(("NP6_PROBE_SECONDS", value) for value in ("0", "29", "86401", "1m")),
     *(("NP6_TRAILING_DAYS", value) for value in ("-1", "61", "three")),
     *(("NP6_FRESH_BY_HOUR", value) for value in ("-1", "24", "08:00")),
     *(("NP6_CONTACT_DATA", value) for value in ("Drop", "none", "hash", "keep,drop")),
@@ -164,7 +164,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_one_line_that_names_the_variable(name, value):
+def test_wrong_setting_is_refused_in_one_line_that_names_it(name, value):
     with pytest.raises(SettingsError) as caught:
         read(**{name: value, "NP6_API_KEY": SECRET, "NP6_PSEUDONYM_KEY": SECRET})
     line = str(caught.value)
@@ -174,8 +174,20 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(name, value):
     assert SECRET not in line
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("NP6_REFRESH_OVERLAP_MINUTES", "NP6_LOOKBACK_MINUTES"), ("NP6_REFRESH_SECONDS", "NP6_PROBE_SECONDS")],
+)
+def test_setting_with_an_old_name_is_refused_in_a_line_with_the_new_one(old: str, new: str):
+    with pytest.raises(SettingsError, match=rf"^{old} is called {new} now: rename it$"):
+        read(**{old: "60"})
+    with pytest.raises(SettingsError, match=new):
+        read(**{old: "60", new: "60"})
+    assert read(**{old: " "}) == read()
+
+
 @pytest.mark.parametrize("url", ["https://user:pa55word@api-cm.np6.com", f"https://{SECRET}@api-cm.np6.com"])
-def test_a_password_in_the_address_is_refused_and_not_shown(url):
+def test_password_in_the_base_url_is_refused_and_not_shown(url):
     with pytest.raises(SettingsError) as caught:
         read(NP6_BASE_URL=url)
     line = str(caught.value)
@@ -186,7 +198,7 @@ def test_a_password_in_the_address_is_refused_and_not_shown(url):
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "nul\0", "clé", "l\u2028s", "tab\tbed", "del\x7f"])
-def test_a_key_that_no_header_carries_is_refused_and_not_shown(key):
+def test_key_that_no_header_can_carry_is_refused_and_not_shown(key):
     with pytest.raises(SettingsError, match=r"^NP6_API_KEY holds characters") as caught:
         read(NP6_API_KEY=key)
     assert key not in str(caught.value)
@@ -200,7 +212,7 @@ def test_pseudonyms_need_a_key():
     assert "\n" not in str(caught.value)
 
 
-def test_secrets_are_not_shown():
+def test_settings_do_not_show_secrets():
     settings = read(NP6_API_KEY=SECRET, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY=SECRET)
     assert SECRET not in f"{settings!r} {settings}"
 
@@ -209,7 +221,7 @@ def test_secrets_are_not_shown():
 
 
 @pytest.mark.parametrize("asset", ["hits", "activations", "notifications"])
-def test_without_a_key_the_definitions_load_and_a_run_says_what_is_missing(tmp_path, asset):
+def test_definitions_load_without_a_key_and_a_run_says_what_is_missing(tmp_path, asset):
     definitions = build_definitions(read(NP6_DATA_DIR=str(tmp_path), NP6_START_DATE="2026-03-20"))
     dg.Definitions.validate_loadable(definitions)
     job = definitions.resolve_implicit_global_asset_job_def()
@@ -239,17 +251,17 @@ def load(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dg.Definitions:
     return runpy.run_module("np6_assets.definitions")["defs"]
 
 
-def test_a_wrong_setting_is_told_as_the_definitions_load(monkeypatch):
+def test_definitions_refuse_a_wrong_setting_as_they_load(monkeypatch):
     with pytest.raises(SettingsError) as caught:
         load(monkeypatch, NP6_TIMEZONE="Mars/Olympus", NP6_API_KEY=SECRET)
     assert str(caught.value) == "NP6_TIMEZONE='Mars/Olympus' is not an IANA time zone such as Europe/Paris"
 
 
-def test_the_definitions_load_with_an_empty_environment(monkeypatch):
+def test_definitions_load_with_an_empty_environment(monkeypatch):
     dg.Definitions.validate_loadable(load(monkeypatch))
 
 
-def test_the_definitions_load_with_a_key_and_do_not_hold_it(monkeypatch):
+def test_definitions_load_with_a_key_and_do_not_hold_it(monkeypatch):
     np6 = load(monkeypatch, NP6_API_KEY=SECRET).resources["np6"]
     assert np6.api_key == dg.EnvVar("NP6_API_KEY")
     assert SECRET not in f"{np6!r} {np6.model_dump()}"

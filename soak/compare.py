@@ -1,20 +1,21 @@
-"""What a round has lost: files that differ from the clean run's, rates that are wrong, and what should not be there."""
+"""Find what a round lost: files that differ from the clean run's, wrong rows, and files that should not be there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from np6_assets_tests.support.events import KINDS, Population
-from np6_assets_tests.support.oracle import day_bounds, expected_rates, expected_rows
+from np6_assets_tests.support.events import KINDS, Misfit, Population, quarantine_errors
+from np6_assets_tests.support.oracle import day_bounds, event_time, expected_rates, expected_rows
 from np6_assets_tests.support.tables import assert_alike, canonical, rows_of
 
 
 def stored(folder: Path) -> dict[str, Path]:
-    """The files below a folder, by relative path, but for hidden ones, over which every reader passes."""
+    """The files below a folder by relative path, less hidden ones, which no reader opens."""
     return {
         str(path.relative_to(folder)): path
         for path in sorted(folder.rglob("*"))
@@ -23,21 +24,27 @@ def stored(folder: Path) -> dict[str, Path]:
 
 
 def hidden(folder: Path) -> int:
-    """How many hidden files are below a folder: each is an upload whose process was killed."""
+    """Number of hidden files below a folder: each is an upload whose process was killed."""
     return sum(path.is_file() and path.name.startswith(".") for path in folder.rglob("*"))
 
 
 def differing(found: Path, clean: Path) -> list[str]:
-    """Files that are not byte for byte those of the clean run."""
-    one, other = stored(found), stored(clean)
+    """Files that are not byte for byte those of the clean run; for quarantine see `wrongly_quarantined`."""
+    one, other = (
+        {name: path for name, path in stored(data).items() if not _is_quarantine(name)} for data in (found, clean)
+    )
     lost = [f"{name} is missing" for name in other.keys() - one.keys()]
     lost += [f"{name} should not be there" for name in one.keys() - other.keys()]
     both = one.keys() & other.keys()
     return sorted(lost + [f"{name} differs" for name in both if one[name].read_bytes() != other[name].read_bytes()])
 
 
+def _is_quarantine(name: str) -> bool:
+    return name.startswith("quarantine/")
+
+
 def wrong(data: Path, made: Population, days: Iterable[date], timezone: str, window_days: int) -> list[str]:
-    """Event files and rates that are not what the events themselves give, worked out in plain Python."""
+    """Files of events, rates and quarantine that do not follow from the events, as plain Python computes them."""
     days = list(days)
     feeds = {
         kind: {day: expected_rows(kind, made.feed(kind), *day_bounds(day, timezone)) for day in days} for kind in KINDS
@@ -54,20 +61,56 @@ def wrong(data: Path, made: Population, days: Iterable[date], timezone: str, win
             assert_alike(found, expected_rates(day, timezone, window_days, feeds))
         except AssertionError:
             lost.append(f"rates of {day} are not those of the events")
+    return lost + wrongly_quarantined(data, made, days, timezone)
+
+
+def wrongly_quarantined(
+    data: Path, made: Population, days: Iterable[date], timezone: str, *, in_order: bool = True
+) -> list[str]:
+    """Rejected events that are missing from quarantine, and rows there that should not be.
+
+    Args:
+        data: the data folder.
+        made: what was published.
+        days: the days that were fetched.
+        timezone: IANA name of the zone that days are in.
+        in_order: whether every answer was sorted and cut to its window. If not, an event without a readable time
+            may be in quarantine on any of the days, also on several.
+    """
+    lost: list[str] = []
+    for kind in KINDS:
+        untimed: list[Misfit] = []
+        left: set[str] = set()
+        for day in days:
+            start, end = day_bounds(day, timezone)
+            rejected = [one for one in made.misfits if one.kind == kind and start <= one.placed_ms < end]
+            rows = _rows(data / "quarantine" / kind / f"event_date={day}" / "part-0.parquet")
+            keys = [row["event_key"] for row in rows]
+            where = f"quarantine of {kind} of {day}"
+            lost += [f"{where}: {row['event_key']} has no reason" for row in rows if not row["reason"]]
+            if in_order:
+                lost += [f"{where}: {error}" for error in quarantine_errors(keys, rejected)]
+                continue
+            timed = [one for one in rejected if event_time(one.event) is not None]
+            untimed += [one for one in rejected if event_time(one.event) is None]
+            lost += [f"{where}: {one.name} is missing" for one in timed if not one.keys.intersection(keys)]
+            left.update(set(keys).difference(*(one.keys for one in timed)))
+        if not in_order:
+            lost += [f"quarantine of {kind}: {error}" for error in quarantine_errors(left, untimed)]
     return lost
 
 
-def _rows(file: Path) -> list[dict[str, object]]:
+def _rows(file: Path) -> list[dict[str, Any]]:
     return rows_of(pq.read_table(file, partitioning=None)) if file.exists() else []
 
 
 def left_over(temporary: Path) -> list[str]:
-    """What is left in the temporary folder: spools, spills."""
+    """Files left in the temporary folder."""
     return [f"{path.relative_to(temporary)} is left in the temporary folder" for path in sorted(temporary.rglob("*"))]
 
 
 def leaked(folders: Iterable[Path], secrets: Mapping[str, bytes]) -> list[str]:
-    """Secrets, by what they are, that stand in a file: data, Dagster's records, what was printed."""
+    """Secrets, by name, that a file contains: data, Dagster's records, logs."""
     found = []
     for folder in folders:
         for path in folder.rglob("*"):
@@ -78,7 +121,7 @@ def leaked(folders: Iterable[Path], secrets: Mapping[str, bytes]) -> list[str]:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file; of Parquet, which is compressed, also its values."""
+    """The bytes of a file; for Parquet, which is compressed, its values as well."""
     if path.suffix != ".parquet":
         return path.read_bytes()
     return path.read_bytes() + str(pq.read_table(path, partitioning=None).to_pylist()).encode(errors="replace")

@@ -1,23 +1,40 @@
-"""The server under which a round runs: it does everything wrong that it can, a tenth of the time."""
+"""Serve a round's account, with one fault in every ten answers."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 from np6_assets_tests.support.events import Population
-from np6_assets_tests.support.rude_server import STALLS, TRANSIENT, Act, Request, RudeServer
+from np6_assets_tests.support.rude_server import (
+    BOMBS,
+    END_MODES,
+    OTHER_FORMATS,
+    STALLS,
+    TRANSIENT,
+    TRICKLES,
+    Act,
+    Request,
+    RudeServer,
+)
 
-FAULTS = (*TRANSIENT, *STALLS, "outside window", "end ignored", "shuffled and cut")
-"""What the project gets over by itself, with right data in the end."""
+FAULTS = (*TRANSIENT, *STALLS, *BOMBS, *OTHER_FORMATS, "outside window", "end ignored", "shuffled and cut")
+"""Faults after which the project must have the right data in the end, by itself or in a new worker."""
+
+SLOW_FAULTS = TRICKLES
+"""Faults that are not dealt: a trickle ends after 120 seconds, however short the read timeout is."""
+
+ENDS = tuple(mode for mode in END_MODES if mode != "both by activation")
+"""What a round's server makes of a window's end. Where the start is not the event's either, no client can be right."""
 
 SHARE = 0.1
-"""Of the requests that are answered wrongly."""
+"""Share of the requests that meet a fault."""
 
 
 class FaultyServer(RudeServer):
-    """Serves what was published until `until_ms`, and answers a tenth of the requests wrongly while it is `faulty`.
+    """Serve what was published until `until_ms`, its clock; while it is `faulty`, a tenth of the answers has a fault.
 
     Faults are dealt from a shuffled deck, so that each kind comes before any comes twice. `injected` counts them.
     """
@@ -25,6 +42,7 @@ class FaultyServer(RudeServer):
     def __init__(self, population: Population, deck: Deck, seed: int, key: str) -> None:
         super().__init__(population, key=key, seed=seed)
         self.until_ms = 0
+        self.date = lambda: datetime.fromtimestamp(self.until_ms / 1000, UTC)
         self.faulty = False
         self.injected: Counter[str] = Counter()
         self._deck = deck
@@ -40,7 +58,7 @@ class FaultyServer(RudeServer):
             return act
 
     def elements(self, request: Request, **options: Any) -> list[Any]:
-        """The array elements that the request asks for, of those that were published."""
+        """The published array elements that the request asks for."""
         return [item for item in super().elements(request, **options) if item.ms < self.until_ms]
 
 

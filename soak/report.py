@@ -1,4 +1,4 @@
-"""The report of a soak: what was done to the project, and what it lost."""
+"""Write the report of a soak: the faults, and what was lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
         "",
         f"{len(outcomes)} rounds from seed {seed}, in {sum(outcome.seconds for outcome in outcomes):.0f} seconds: "
         f"{sum(outcome.requests for outcome in outcomes)} requests, "
-        f"{sum(outcome.faults.total() for outcome in outcomes)} of them answered wrongly; "
+        f"{sum(outcome.faults.total() for outcome in outcomes)} of them met a fault; "
         f"{sum(outcome.starts for outcome in outcomes)} workers, "
         f"{sum(outcome.kills for outcome in outcomes)} of them killed; "
         f"{sum(outcome.files for outcome in outcomes)} files compared with those of a run without faults.",
@@ -39,12 +39,14 @@ def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
             for name in (*FAULTS, "killed (SIGKILL)", "full disk")
         ),
         "",
-        "| Round | Seed | Clock first | Disk | Workers | Killed | Disk full | Requests | Faults | Files | Lost |",
-        "| ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Round | Seed | Clock first | Disk | Window's end | Sorts | Workers | Killed | Disk full | Requests | Faults "
+        "| Files | Lost |",
+        "| ---: | ---: | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in outcomes:
         disk = "full at times" if one.on_full_disk else "local"
-        cells = (one.number, one.seed, f"{one.clock:%Y-%m-%d %H:%M:%S} UTC", disk, one.starts, one.kills, one.refusals)
-        cells = (*cells, one.requests, one.faults.total(), one.files, len(one.lost))
+        server = (disk, one.end, "yes" if one.sorts else "no")
+        workers = (one.starts, one.kills, one.refusals, one.requests, one.faults.total(), one.files, len(one.lost))
+        cells = (one.number, one.seed, f"{one.clock:%Y-%m-%d %H:%M:%S} UTC", *server, *workers)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"

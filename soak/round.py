@@ -1,4 +1,4 @@
-"""One round: an account, a clean run of it, and the same under faults, kills and a full disk, until it is done."""
+"""Play a round: fetch an account without faults, and again under faults, kills and a full disk, until it is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from np6_assets_tests.support.events import Population, population
 from np6_assets_tests.support.oracle import day_bounds
 from soak import compare
-from soak.faults import Deck, FaultyServer
+from soak.faults import ENDS, Deck, FaultyServer
 
 ROOT = Path(__file__).parents[1]
 TIMEZONE = "Europe/Paris"
@@ -30,27 +30,32 @@ CLOCK_CHANGES = {
 }
 """The days in Paris with 23 and with 25 hours, and moments around their change: in autumn both say half past two."""
 
+COERCED_SHARE = 0.02
+"""Share of the events in which one value is coerced, besides those of the day that has every variant."""
+
 SHAKEN = 3
-"""Of the workers for some days at most so many, the first ones, are killed or find the disk full."""
+"""Most workers of one range of days that are killed or run into a full disk: the first ones."""
 
 ATTEMPTS = 6
-"""A worker for some days is started at most so often."""
+"""Most workers of one range of days."""
 
 BYTES_LEFT = 50_000
-"""A full disk takes less than these first."""
+"""A disk is full after fewer bytes than these."""
 
 SECONDS = 180.0
-"""A worker that takes longer is taken to hang."""
+"""A worker that takes longer counts as hanging."""
 
 
 @dataclass
 class Outcome:
-    """What a round did, and what it lost."""
+    """Faults, kills and losses of a round."""
 
     number: int
     seed: int
     clock: datetime
     on_full_disk: bool
+    end: str = "half open"
+    sorts: bool = True
     faults: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     kills: int = 0
@@ -64,7 +69,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Worker:
-    """How workers are started: folders of a round, and the server."""
+    """Start workers on the folders of a run, with the round's server."""
 
     folder: Path
     server: FaultyServer
@@ -72,7 +77,7 @@ class Worker:
     on_disk: Path
 
     def start(self, first: date, last: date, now: datetime, left: int | None = None) -> subprocess.Popen[bytes]:
-        """Start one. `left`: how many bytes go onto the disk."""
+        """Start one; `left` is the number of bytes after which its disk is full."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
         environment = {
             **inherited,
@@ -99,19 +104,31 @@ class Worker:
 
 
 def play(number: int, seed: int, deck: Deck, folder: Path) -> Outcome:
-    """Play a round in a folder. The account, the kills and the clock follow from the seed."""
+    """Play a round in a folder. The account, the kills, the clock and the server's modes follow from the seed."""
     started = time.monotonic()
     rng = random.Random(seed)
     change = rng.choice(list(CLOCK_CHANGES))
     outcome = Outcome(number, seed, rng.choice(CLOCK_CHANGES[change]), on_full_disk=number % 2 == 1)
+    outcome.end, outcome.sorts = rng.choice(ENDS), rng.random() < 0.5
     first = change - timedelta(days=rng.randrange(1, 3))
     days = [first + timedelta(days=ahead) for ahead in range(DAYS)]
-    made = population(seed, first, DAYS, TIMEZONE, notifications=8, sends_per_day=40, misfit_days=[rng.choice(days)])
+    made = population(
+        seed,
+        first,
+        DAYS,
+        TIMEZONE,
+        notifications=8,
+        sends_per_day=40,
+        misfit_days=[rng.choice(days)],
+        poison_days=[rng.choice(days)],
+        coerced_share=COERCED_SHARE,
+    )
     key = f"key-{rng.getrandbits(64):016x}"
     with FaultyServer(made, deck, seed, key) as server:
         clean = _worker(folder / "clean", server, on_full_disk=False)
         _clean_run(clean, days, outcome)
         server.faulty = True
+        server.end, server.sorts, server.no_content = outcome.end, outcome.sorts, rng.random() < 0.5
         shaken = _worker(folder / "shaken", server, on_full_disk=outcome.on_full_disk)
         before = len(server.requests)
         _shaken_run(shaken, days, rng, outcome)
@@ -187,6 +204,7 @@ def _losses(clean: Worker, shaken: Worker, made: Population, days: list[date], k
     return [
         *(f"clean run: {text}" for text in compare.wrong(clean.on_disk, made, days, TIMEZONE, WINDOW_DAYS)),
         *compare.differing(shaken.on_disk, clean.on_disk),
+        *compare.wrongly_quarantined(shaken.on_disk, made, days, TIMEZONE, in_order=False),
         *compare.left_over(shaken.folder / "tmp"),
         *compare.leaked([clean.folder, shaken.folder], secrets),
     ]

@@ -1,4 +1,4 @@
-"""This project's client, decoder and writer without Dagster's run: URL FOLDER."""
+"""This project's client, decoder, merge and writer without Dagster's run: URL FOLDER DAY [ASSET]."""
 
 import sys
 from contextlib import closing
@@ -7,27 +7,36 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 import np6_assets.definitions  # noqa: F401 -- for the allocators that it sets
-from np6_assets.contact import ContactPolicy
+from np6_assets.contact.policy import ContactPolicy
+from np6_assets.contact.tombstones import Tombstones
+from np6_assets.events.day import MergedDay
 from np6_assets.events.decode import Decoder
-from np6_assets.events.ingest import Ingestion, Wanted
+from np6_assets.events.fetch import Fetcher
 from np6_assets.events.kinds import KINDS
+from np6_assets.events.plan import DayPlan
+from np6_assets.events.store import EventStore
 from np6_assets.np6.client import NP6Client
 from np6_assets.partitions import EVENT_DATE, day_of
-from np6_assets.privacy.tombstones import Tombstones
+from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
-url, folder, day = sys.argv[1:]
-kind = next(kind for kind in KINDS if kind.asset == "hits")
+url, folder, key, *asset = sys.argv[1:]
+kind = next(kind for kind in KINDS if kind.asset == (asset or ["hits"])[0])
 client = NP6Client(url, "any")
-ingestion = Ingestion(kind, client, Decoder(kind, ContactPolicy("drop"), Tombstones(b"")), lambda: datetime.now(UTC))
-with closing(client), closing(ingestion.days([Wanted.in_full(day_of(day, "UTC"))])) as arrivals:
-    for arrival in arrivals:
+decoder = Decoder(kind, ContactPolicy("drop"), Tombstones(b""))
+fetcher = Fetcher(kind, client, decoder, lambda: datetime.now(UTC))
+store = EventStore(Folder(folder), kind, Settings.from_environment({}))
+day = day_of(key, "UTC")
+with closing(client), closing(fetcher.days([DayPlan(day, day.start)])) as fetched:
+    for one in fetched:
+        assert one.error is None, one.error
+        merged = MergedDay(one, store, decoder)
         batches = (
             pa.RecordBatch.from_arrays(batch.columns, schema=kind.schema)
-            for table in arrival.tables()
+            for table in merged.tables()
             for batch in table.to_batches()
         )
         rows = pa.RecordBatchReader.from_batches(kind.schema, batches)
-        parquet.write(Folder(folder), parquet.file_of(kind.asset, EVENT_DATE, day), rows)
-        assert not arrival.whole().misfits.rows
+        parquet.write(Folder(folder), parquet.file_of(kind.asset, EVENT_DATE, key), rows)
+        assert not merged.facts.rejected

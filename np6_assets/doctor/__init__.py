@@ -1,1 +1,1 @@
-"""`np6-assets doctor`: looks at the settings, this machine and the account, and says what is wrong and what to do."""
+"""`np6-assets doctor`: examine the settings, this machine and the account, and say what is wrong and what to do."""

@@ -1,4 +1,4 @@
-"""The command: looks, asks, judges, and prints each finding as soon as it is there."""
+"""The command: examines machine and account, and prints each finding as soon as it is there."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from rich.text import Text
 
 from np6_assets.doctor import judge, machine
 from np6_assets.doctor.finding import Finding, Verdict, worst
-from np6_assets.doctor.probe import Now, survey
-from np6_assets.np6.client import NP6Client, Traffic
+from np6_assets.doctor.probe import LONGEST_BODY, Now
+from np6_assets.doctor.survey import survey
+from np6_assets.np6.client import NP6Client
+from np6_assets.np6.connection import Traffic
 from np6_assets.settings import Settings
 
 _STYLES: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red", "unknown": "cyan"}
@@ -56,7 +58,7 @@ def examine(
     now: Now = lambda: datetime.now(UTC),
     wait: Callable[[float], None] = time.sleep,
 ) -> Iterator[Finding]:
-    """Every finding, this machine's first. What is asked of the API is added to `traffic`."""
+    """Every finding, this machine's first. What the API is sent and sends is added to `traffic`."""
     read = machine.read_settings(environment)
     yield from judge.settings(read, now())
     if read.settings is not None:
@@ -64,7 +66,9 @@ def examine(
     yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
     yield judge.dagster(machine.dagster_home(environment))
     if read.settings is None or read.settings.missing is not None:
-        yield Finding("API", "unknown", "not asked: the settings come first", "Put right what is wrong above.")
+        yield Finding(
+            "API", "unknown", "no request was sent: the settings come first", "Put right what is wrong above."
+        )
         return
     with _client(read.settings, environment.get("NP6_API_KEY", "").strip(), now) as client:
         found = survey(client, now, wait, watch_seconds)
@@ -77,7 +81,8 @@ def examine(
 def _client(settings: Settings, api_key: str, now: Now) -> Iterator[NP6Client]:
     with _address(settings, now) as address:
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
-        client = NP6Client(address, api_key, timeout=timeout, concurrency=1, now=now)
+        stall = LONGEST_BODY.total_seconds()
+        client = NP6Client(address, api_key, timeout=timeout, stall_seconds=stall, concurrency=1, now=now)
         try:
             yield client
         finally:

@@ -1,10 +1,10 @@
-"""What the doctor has to say: one finding a line, with its verdict and what to do."""
+"""Findings: what was found out about one subject, the verdict, and what to do."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["ok", "warning", "wrong", "unknown"]
@@ -28,13 +28,7 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """The finding as `--json` prints it."""
-        return {
-            "subject": self.subject,
-            "verdict": self.verdict,
-            "text": self.text,
-            "advice": self.advice,
-            "values": dict(self.values),
-        }
+        return asdict(self)
 
     def without(self, secrets: Iterable[str]) -> Finding:
         """The finding, should a server or a file system have put a secret into what it says, without it."""

@@ -1,4 +1,4 @@
-"""What the doctor looks at on this machine: settings, folders, and Dagster's home. Nothing that it writes stays."""
+"""This machine: settings, folders, and Dagster's home. Nothing that is written stays."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from np6_assets.storage.files import Folder
 
 
 class Recorded(dict[str, str]):
-    """An environment that remembers which variables it was asked for."""
+    """An environment that remembers which variables were read."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         super().__init__(environment)
-        self.asked: set[str] = set()
+        self.read: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
         """The variable, as a dict gives it."""
-        self.asked.add(name)
+        self.read.add(name)
         return super().get(name, default)
 
 
@@ -48,7 +48,7 @@ def read_settings(environment: Mapping[str, str]) -> SettingsRead:
     except SettingsError as error:
         return SettingsRead(None, str(error), ())
     named = {name for name in environment if name.startswith("NP6_")}
-    return SettingsRead(settings, "", tuple(sorted(named - recorded.asked)))
+    return SettingsRead(settings, "", tuple(sorted(named - recorded.read)))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ class Place:
     """A folder that is written to. `free` is in bytes, None where that cannot be told; `error` where writing failed."""
 
     shown: str
-    is_local: bool
     exists: bool
     free: int | None
     error: str
@@ -78,8 +77,8 @@ def data_folder(url: str) -> Place:
         finally:
             folder.remove(name)
     except Exception as error:  # noqa: BLE001 -- every file system has errors of its own
-        return Place(visible, "://" not in url, False, None, _one_line(error))
-    return Place(visible, False, True, None, "" if same else "what was written is not what is read")
+        return Place(visible, False, None, _one_line(error))
+    return Place(visible, True, None, "" if same else "what was written is not what is read")
 
 
 def temporary_folder() -> Place:
@@ -87,7 +86,7 @@ def temporary_folder() -> Place:
     try:
         folder = tempfile.gettempdir()
     except OSError as error:
-        return Place("no folder", True, False, None, _one_line(error))
+        return Place("no folder", False, None, _one_line(error))
     return _local(Path(folder), folder)
 
 
@@ -102,8 +101,8 @@ def _local(folder: Path, visible: str) -> Place:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return Place(visible, True, there == folder, None, f"{error.strerror or error} ({there})")
-    return Place(visible, True, there == folder, free, "")
+        return Place(visible, there == folder, None, f"{error.strerror or error} ({there})")
+    return Place(visible, there == folder, free, "")
 
 
 @dataclass(frozen=True)

@@ -1,182 +1,131 @@
-"""The doctor's questions to the API: few requests, of whose answers only the beginning is read.
+"""The doctor's requests: one attempt each, of whose answer the beginning is read.
 
-What belongs here: asking, and what of the answers is kept (never anything about a contact). What they mean is judged
-in `judge.py`.
+What belongs here: HTTP, and what is kept of a response (nothing about a contact). What it means is judged elsewhere.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import Enum
+from http import HTTPStatus
 from typing import Any, Literal
 
 import httpx
 
-from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.np6.client import NP6Client
-from np6_assets.np6.errors import BadResponseError, CutResponseError
-from np6_assets.np6.spool import elements
+from np6_assets.np6.bodies import decoded, joined
+from np6_assets.np6.connection import Connection
+from np6_assets.np6.errors import BadResponseError
+from np6_assets.np6.retry import http_date
+from np6_assets.np6.stream import ArrayScanner, elements
+from np6_assets.np6.timestamps import to_milliseconds
 
-NOTIFICATIONS = "/notifications"
 BODY_BYTES = 2**18
-"""How much of an answer is read, decoded: some 300 events."""
+"""How much of a body is read, decompressed: some 300 events."""
 
-LONGEST_ANSWER = timedelta(seconds=20)
-LOOK_EVERY_SECONDS = 15.0
-_FIRST_LOOK_DAYS = (1, 30)
+LONGEST_BODY = timedelta(seconds=20)
+_CHUNK_BYTES = 2**14
 
 Now = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
 class Item:
-    """What is kept of an element of an answer: an event, or a notification, which has an id alone. Times in ms."""
+    """What is kept of an element of an array: an event, or a notification, which has an id alone.
+
+    Times are in ms, 0 where there is none; without its activation's time an event has its own twice.
+    """
 
     id: str | int | None
-    timestamp: int | None = None
-    sent: int | None = None
+    timestamp: int = 0
+    activated: int = 0
     notification: int | None = None
     link_type: str | None = None
     bounce_verdict: str | None = None
 
 
-class Body(Enum):
-    """How the reading of a body ended."""
-
-    WHOLE = "the array is whole"
-    LEFT = "the doctor had read enough"
-    CUT = "it ended before its array did"
-    PAGE = "it is an HTML page"
-    OTHER = "it is not a JSON array"
-
-
 @dataclass(frozen=True)
-class Answer:
-    """What came back. `refusal` is one line where the status is not 200; there is a body only where it is.
+class Reply:
+    """A response. `refusal` is one line where its status is not 200 or 204, `fault` where its body is not an array.
 
-    `asked` and `answered` are this machine's time before the request and after the headers.
+    `started` and `received` are this machine's time before the request and after the headers.
     """
 
     path: str
     status: int
     headers: Mapping[str, str]
-    asked: datetime
-    answered: datetime
+    started: datetime
+    received: datetime
     refusal: str | None = None
     tls: str | None = None
     certificate_end: datetime | None = None
-    body: Body | None = None
+    is_whole: bool = False
+    fault: str = ""
     body_bytes: int = 0
     items: tuple[Item, ...] = ()
 
     @property
     def usable(self) -> bool:
-        """Whether its items, as far as they were read, are what was asked for."""
-        return self.body in (Body.WHOLE, Body.LEFT)
+        """Whether its items are the beginning of an array."""
+        return self.refusal is None and not self.fault
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the API would refuse other requests as well."""
+        return self.status in (401, 429)
+
+    @property
+    def server_time(self) -> datetime | None:
+        """The API's own time of the response."""
+        return http_date(self.headers.get("date", ""))
+
+    @property
+    def times(self) -> list[int]:
+        """The timestamps of its events, in their order."""
+        return [item.timestamp for item in self.items if item.timestamp]
 
 
 Trouble = Literal["name", "refused", "timeout", "certificate", "tls", "other"]
 
 
 @dataclass(frozen=True)
-class NoAnswer:
-    """Nothing came back, and why."""
+class NoReply:
+    """There was no response, and why."""
 
     path: str
     trouble: Trouble
     reason: str
+    usable: bool = False
+    is_final: bool = True
 
 
-@dataclass(frozen=True)
-class Window:
-    """A request for `start` <= timestamp < `end` (ms), oldest first, and the newest events that were known before."""
-
-    asset: str
-    start: int
-    end: int
-    known: tuple[Item, ...]
-    answer: Answer | NoAnswer
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was there to be seen at one time."""
-
-    time: datetime
-    answer: Answer
-
-
-@dataclass
-class Survey:
-    """All that was asked. `feeds` has the newest events of each kind; what is missing was not asked for any more."""
-
-    notifications: Answer | NoAnswer
-    feeds: dict[str, Answer | NoAnswer] = field(default_factory=dict)
-    window: Window | None = None
-    looks: list[Look] = field(default_factory=list)
-
-    @property
-    def answers(self) -> list[Answer]:
-        """Every answer, in the order of the questions."""
-        asked = [self.notifications, *self.feeds.values(), *([self.window.answer] if self.window else [])]
-        return [one for one in asked if isinstance(one, Answer)] + [look.answer for look in self.looks]
-
-
-def survey(client: NP6Client, now: Now, wait: Callable[[float], None], watch_seconds: int) -> Survey:
-    """Ask everything, as long as the API answers. `watch_seconds`: how long to look for events as they appear."""
-    found = Survey(ask(client, NOTIFICATIONS, {}, now))
-    if not _may_go_on(found.notifications):
-        return found
-    for kind in KINDS:
-        path = _path(kind, found)
-        if path is None:
-            continue
-        found.feeds[kind.asset] = answer = _newest(client, kind, path, now)
-        if not _may_go_on(answer, refused_feed=True):
-            return found
-    fullest = _fullest(found)
-    if fullest is None:
-        return found
-    kind, newest = fullest
-    found.window = _ask_window(client, kind, newest, now)
-    if _may_go_on(found.window.answer, refused_feed=True):
-        found.looks = list(_watch(client, kind, now, wait, watch_seconds))
-    return found
-
-
-def ask(client: NP6Client, path: str, parameters: Mapping[str, str], now: Now) -> Answer | NoAnswer:
-    """Ask once, and read the beginning of the body."""
-    asked = now()
+def get(
+    client: Connection,
+    path: str,
+    parameters: Mapping[str, str],
+    now: Now,
+    enough: Callable[[Reply], bool] | None = None,
+) -> Reply | NoReply:
+    """Send one request and read the beginning of the body, until `enough` says so of what there is by then."""
+    started = now()
     try:
-        with client.open(path, parameters) as response:
-            answer = _headed(client, path, response, asked, now())
-            return _read(answer, response, now) if answer.refusal is None else answer
+        with client.open(path, parameters, {"Accept-Encoding": "gzip"}) as response:
+            received, error = now(), client.refusal(path, response)
+            refusal = None if error is None else str(error)
+            connection = response.extensions["network_stream"].get_extra_info("socket")
+            tls = end = None
+            if isinstance(connection, ssl.SSLSocket):
+                tls, end = connection.version(), _end_of(connection.getpeercert())
+            reply = Reply(path, response.status_code, response.headers, started, received, refusal, tls, end)
+            if reply.status == HTTPStatus.NO_CONTENT:
+                return replace(reply, is_whole=True)
+            return _read(reply, response, now, enough) if refusal is None else reply
     except httpx.TransportError as error:
-        return NoAnswer(path, *_trouble(error))
-
-
-def _headed(client: NP6Client, path: str, response: httpx.Response, asked: datetime, answered: datetime) -> Answer:
-    refusal = client.refusal(path, response)
-    stream = response.extensions["network_stream"]
-    connection = stream.get_extra_info("socket")
-    tls = certificate_end = None
-    if isinstance(connection, ssl.SSLSocket):
-        tls = connection.version()
-        certificate_end = _end_of(connection.getpeercert())
-    return Answer(
-        path,
-        response.status_code,
-        response.headers,
-        asked,
-        answered,
-        None if refusal is None else str(refusal),
-        tls,
-        certificate_end,
-    )
+        return NoReply(path, *_trouble(error))
 
 
 def _end_of(certificate: Mapping[str, Any] | None) -> datetime | None:
@@ -184,48 +133,56 @@ def _end_of(certificate: Mapping[str, Any] | None) -> datetime | None:
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC) if text else None
 
 
-def _read(answer: Answer, response: httpx.Response, now: Now) -> Answer:
-    body = bytearray()
-    left = cut = False
+def _read(reply: Reply, response: httpx.Response, now: Now, enough: Callable[[Reply], bool] | None) -> Reply:
+    scanner, body, fault = ArrayScanner(), b"", ""
+    encoding = response.headers.get("content-encoding", "").strip().lower()
     try:
-        for piece in response.iter_bytes():
-            body += piece
-            if len(body) >= BODY_BYTES or now() - answer.answered > LONGEST_ANSWER:
-                left = True
+        for chunk in joined(decoded(response.iter_raw(), encoding), _CHUNK_BYTES):
+            scanner.feed(chunk[: BODY_BYTES - len(body)])
+            body += chunk[: BODY_BYTES - len(body)]
+            is_late = now() - reply.received > LONGEST_BODY
+            if is_late and not scanner.events:
+                fault = f"no whole event for {LONGEST_BODY.total_seconds():.0f} seconds"
+            is_enough = enough is not None and enough(_with_items(reply, body, scanner.closed))
+            if is_late or is_enough or len(body) == BODY_BYTES:
                 break
-    except (httpx.TransportError, httpx.DecodingError):
-        cut = True
-    items, end = _items(bytes(body[:BODY_BYTES]))
-    if end is Body.CUT and left and not cut:
-        end = Body.LEFT
-    return replace(answer, body=Body.CUT if cut and end is Body.WHOLE else end, body_bytes=len(body), items=items)
+        else:
+            if not scanner.closed:
+                fault = "the body ends before its array is closed" if body.strip() else "the body is empty"
+    except httpx.TransportError:
+        fault = "the connection broke before the body was over"
+    except BadResponseError as error:
+        fault = str(error)
+    found = _with_items(reply, body, scanner.closed)
+    fault = fault or found.fault
+    return replace(found, is_whole=scanner.closed and not fault, fault=fault, body_bytes=len(body))
 
 
-def _items(body: bytes) -> tuple[tuple[Item, ...], Body]:
-    text = body.decode(errors="replace")
-    if text.lstrip().startswith("<"):
-        return (), Body.PAGE
-    if not text.strip():
-        return (), Body.CUT
-    items: list[Item] = []
-    try:
-        for _, _, value in elements(text):
-            if isinstance(value, dict):
-                items.append(_item(value))
-    except CutResponseError:
-        return tuple(items), Body.CUT
-    except (BadResponseError, RecursionError):
-        return (), Body.OTHER
-    return tuple(items), Body.WHOLE
+def _with_items(reply: Reply, body: bytes, is_closed: bool) -> Reply:
+    """Add the elements that have arrived whole and are JSON objects, without those that are not."""
+    text = body.partition(b"[")[2]
+    text = text.rpartition(b"]")[0] if is_closed else text
+    texts = [text[start:end] for start, end in elements(text)]
+    items = []
+    for one in texts if is_closed else texts[:-1]:
+        with suppress(ValueError, RecursionError):
+            value = json.loads(one.decode(errors="replace"))
+            items += [_item(value)] if isinstance(value, dict) else []
+    fault = ""
+    if is_closed and texts and not texts[-1].strip():
+        fault = "there is a comma before the end of the array"
+    elif is_closed and texts and not items:
+        fault = "no element of the array is a JSON object"
+    return replace(reply, items=tuple(items), fault=fault)
 
 
 def _item(value: dict[str, Any]) -> Item:
     detail = _at(value, "source", "detail")
-    id_ = value.get("id")
+    id_, time = value.get("id"), _time(value.get("timestamp"))
     return Item(
         id_ if isinstance(id_, str) else _integer(id_),
-        _integer(value.get("timestamp")),
-        _integer(_at(detail, "activation", "stamp", "time")),
+        time,
+        _time(_at(detail, "activation", "stamp", "time")) or time,
         _integer(_at(detail, "activation", "id")),
         _text(_at(detail, "link", "type")),
         _text(_at(detail, "bounce", "analysis", "verdict")),
@@ -242,87 +199,16 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _time(value: Any) -> int:
+    return to_milliseconds(_integer(value) or 0) or 0
+
+
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _may_go_on(answer: Answer | NoAnswer, *, refused_feed: bool = False) -> bool:
-    """Whether more questions make sense: a refusal by one feed says nothing of the others, unless it is the rate."""
-    if isinstance(answer, NoAnswer):
-        return False
-    if answer.refusal is None:
-        return refused_feed or answer.usable
-    return refused_feed and answer.status not in (401, 429)
-
-
-# --- The questions --------------------------------------------------------------------------------
-
-
-def _path(kind: EventKind, found: Survey) -> str | None:
-    """The feed's path, of the notification with the most events so far where there is one for each; None without."""
-    if not kind.per_notification:
-        return kind.path
-    seen = [item.notification for answer in found.answers for item in answer.items if item.notification is not None]
-    assert isinstance(found.notifications, Answer)
-    listed = [item.id for item in found.notifications.items if isinstance(item.id, int)]
-    known = [one for one in seen if one in listed]
-    one = max(known, key=known.count) if known else max(listed, default=None)
-    return None if one is None else kind.path.format(id=one)
-
-
-def _newest(client: NP6Client, kind: EventKind, path: str, now: Now) -> Answer | NoAnswer:
-    """The newest events of the last day; of the last month where there are none."""
-    for days in _FIRST_LOOK_DAYS:
-        start = _ms(now() - timedelta(days=days))
-        answer = ask(client, path, {kind.start_parameter: str(start), "sort": "desc"}, now)
-        if isinstance(answer, NoAnswer) or not (answer.body is Body.WHOLE and not answer.items):
-            break
-    return answer
-
-
-def _fullest(found: Survey) -> tuple[EventKind, Answer] | None:
-    """The feed of reactions with the most events; the first of them where several have as many; None without any."""
-    full: list[tuple[EventKind, Answer]] = []
-    for kind in KINDS:
-        answer = found.feeds.get(kind.asset)
-        if isinstance(answer, Answer) and answer.usable and _times(answer) and not kind.per_notification:
-            full.append((kind, answer))
-    return max(full, key=lambda pair: len(pair[1].items), default=None)
-
-
-def _ask_window(client: NP6Client, kind: EventKind, newest: Answer, now: Now) -> Window:
-    """Ask for the older half of the events that are known: what the end leaves out is known to be there."""
-    times = sorted(set(_times(newest)))
-    end = times[len(times) // 2]
-    start = times[0] if times[0] < end else end - 1000
-    parameters = {kind.start_parameter: str(start), kind.end_parameter: str(end), "sort": "asc"}
-    return Window(kind.asset, start, end, newest.items, ask(client, kind.path, parameters, now))
-
-
-def _watch(client: NP6Client, kind: EventKind, now: Now, wait: Callable[[float], None], seconds: int) -> Iterator[Look]:
-    """Look for the newest events again and again, for so long."""
-    if not seconds:
-        return
-    start = _ms(now() - timedelta(days=1))
-    for turn in range(int(seconds // LOOK_EVERY_SECONDS) + 1):
-        if turn:
-            wait(LOOK_EVERY_SECONDS)
-        answer = ask(client, kind.path, {kind.start_parameter: str(start), "sort": "desc"}, now)
-        if isinstance(answer, NoAnswer) or not answer.usable:
-            return
-        yield Look(answer.answered, answer)
-
-
-def _times(answer: Answer) -> list[int]:
-    return [item.timestamp for item in answer.items if item.timestamp is not None]
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
-
-
-def _trouble(error: httpx.HTTPError) -> tuple[Trouble, str]:
-    """Which trouble it is, from what the error was made of."""
+def _trouble(error: httpx.TransportError) -> tuple[Trouble, str]:
+    """Which trouble it is, from what caused the error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -336,4 +222,6 @@ def _trouble(error: httpx.HTTPError) -> tuple[Trouble, str]:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.TimeoutException):
         return "timeout", "no answer in time"
-    return "other", str(error) or type(error).__name__
+    # the text of another error may quote the response
+    system = isinstance(error, httpx.ConnectError) and str(error)
+    return "other", system or f"the connection broke ({type(error).__name__})"

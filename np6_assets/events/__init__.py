@@ -1,1 +1,1 @@
-"""Events: their kinds, how responses become typed and ordered rows, and the daily assets of them."""
+"""Events: their kinds, how parts become typed rows and runs become days, and the daily assets."""

@@ -8,10 +8,10 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
+from np6_assets.contact.days import refuse_days
 from np6_assets.events.kinds import EventKind
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, backfill_policy, daily
-from np6_assets.privacy.retention import refuse_retired
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
@@ -20,9 +20,7 @@ from np6_assets.storage.schemas import storage_metadata
 class IngestConfig(dg.Config):
     """What a run of an event asset can be told."""
 
-    full_refresh: bool = Field(
-        default=False, description="Fetch every day in full, also where only what was published since is missing."
-    )
+    full_refresh: bool = Field(default=False, description="Fetch every day in full, not from its watermark on.")
 
 
 NOTIFICATION_COLUMNS = (
@@ -51,9 +49,9 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
     def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
         from np6_assets.events.run import Run
 
-        refuse_retired(context.partition_keys, settings, now())
+        refuse_days(context.run.tags, settings, now())
         run = Run(context, kind, settings, store.folder(), now, full_refresh=config.full_refresh)
-        yield from PartitionStream(lambda: run.partitions(np6), run.failed).outputs()
+        yield from PartitionStream(lambda: run.partitions(np6)).outputs()
 
     return events
 
@@ -76,11 +74,11 @@ def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
         metadata=storage_metadata(NOTIFICATION_COLUMNS),
     )
     def asset(context: dg.AssetExecutionContext, np6: NP6Resource, store: ParquetStore) -> pa.Table:
-        from np6_assets.events.ingest import notifications
-        from np6_assets.events.run import in_turn
+        from np6_assets.events.fetch import notifications
+        from np6_assets.events.run import exclusive_client
 
         schema = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in NOTIFICATION_COLUMNS])
-        with in_turn(context, np6, store.folder()) as client:
+        with exclusive_client(context, np6, store.folder()) as client:
             return pa.Table.from_pylist(
                 [dict(zip(schema.names, row, strict=True)) for row in notifications(client)], schema
             )

@@ -1,56 +1,131 @@
-"""The checks of the event assets: what they are. How they look at a stored day is in `examine.py`."""
+"""The check of an event asset's days. It judges what the fetch and the merge of a day found out; it reads no rows."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from np6_assets.events.kinds import EventKind
-from np6_assets.partition_checks import ERROR, Check, Finding, Records, partition_checks
+from np6_assets.partition_checks import Check, Finding, Records, partition_checks
+from np6_assets.partitions import Day, day_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
-CLOCK_SKEW = timedelta(minutes=1)
-"""How long before its send an event may seem to happen: the two times come from clocks of different machines, which
-differ by seconds at worst, while a wrong unit or zone is wrong by minutes at least."""
+if TYPE_CHECKING:
+    from np6_assets.events.store import EventStore
 
-WEEKS = 8
-"""How many weeks before a day its volume is compared with."""
-
-LEAST_WEEKS = 4
-"""With fewer of them there is nothing to compare with: the account, or its data, is new."""
+WEEKS, LEAST_WEEKS = 8, 4
+"""How many weeks before a day its volume is compared with; with fewer than LEAST_WEEKS of them there is no telling."""
 
 USUAL_FACTOR = 3
 """A volume is usual within the range of those weeks, less the least and the greatest of them, widened by this factor.
 
-So one outage or one great campaign does not make another one usual, and an account whose weeks differ is let be."""
+So one outage or one great campaign does not make another one usual.
+"""
 
-CHECKS = (
-    Check("ids_unique", "No `event_id` is there twice.", ERROR, blocking=True),
-    Check("inside_day", "Every `event_time` is inside the day, in the configured time zone.", ERROR, blocking=True),
-    Check(
-        "not_before_activation",
-        f"No event happened more than {CLOCK_SKEW.seconds} s (what clocks may differ by) before its send went out.",
-    ),
-    Check("quarantine_empty", "Every event had the shape that the contract asks for."),
-    Check("fields_known", "The events had no fields that the contract does not know."),
-    Check(
-        "volume_as_usual",
-        f"The number of events is like that of the same weekday in the {WEEKS} weeks before, less the least and the "
-        f"greatest of them: between a {USUAL_FACTOR}rd of the others' least and {USUAL_FACTOR} times their greatest. "
-        f"Passes where fewer than {LEAST_WEEKS} of these days are known, or the day is not closed.",
-    ),
+DEVIATIONS = 5
+"""Small numbers vary by chance: the range is widened by that many square roots at least."""
+
+BUSY_EVENTS = 100
+"""A closed day without events is a warning where the seven days before have a median above this."""
+
+KEPT_EVENTS, KEPT_SHARE = 10, 0.01
+"""Stored events that an answer did not bring: more than so many, and a greater share, are a warning."""
+
+CHECK = Check(
+    "events_as_expected",
+    "No event was rejected, unreadable in part or published before its send; no field is unknown; the API still has "
+    f"what it had ({KEPT_EVENTS} events or {KEPT_SHARE:.0%} may be missing); and a closed day has as many events as "
+    f"its weekday in the {WEEKS} weeks before, within {USUAL_FACTOR} times their range.",
 )
 
 
 def event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
-    """The checks of an event asset."""
+    """The check of an event asset."""
 
-    def look(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
-        from np6_assets.events.examine import examine
+    def examine(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
+        from np6_assets.events.store import EventStore
 
-        return examine(kind, settings, folder, keys, records)
+        store = EventStore(folder, kind, settings)
+        newest = records.newest(kind.asset, keys)
+        for key in keys:
+            day = day_of(key, settings.timezone)
+            if (stored := store.stored(day)) is None:
+                continue
+            record = newest.get(key)
+            materialization = None if record is None else record.asset_materialization
+            facts = (
+                {} if materialization is None else {name: one.value for name, one in materialization.metadata.items()}
+            )
+            rows = stored.rows if stored.is_closed(day) else None
+            weeks = _rows_before(store, day, settings.timezone, [7 * week for week in range(1, WEEKS + 1)])
+            days = _rows_before(store, day, settings.timezone, range(1, 8)) if rows == 0 else []
+            findings = [*judge(facts), *empty(rows, days), volume(rows, weeks)]
+            yield key, {CHECK.name: combined(findings)}
 
-    return partition_checks(kind.asset, CHECKS, settings, look)
+    return partition_checks(kind.asset, (CHECK,), settings, examine)
+
+
+def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """What a materialization's metadata says of the fetch. "unknown" where a file of version 0.1 says nothing."""
+    if "events_kept" not in facts:
+        yield Finding(True, "unknown what its fetch found out: version 0.1, or another program, wrote the day")
+        return
+    rejected, early, kept = facts["quarantined"], facts["events_before_send"], facts["events_kept"]
+    if rejected:
+        yield Finding(False, f"{rejected} events were rejected; the quarantine says why", {"quarantined": rejected})
+    if facts["unknown_fields"]:
+        fields = list(facts["unknown_fields"])
+        yield Finding(False, f"unknown fields: {', '.join(fields)}", {"unknown_fields": fields})
+    if facts["unreadable_values"]:
+        counts = dict(facts["unreadable_values"])
+        text = ", ".join(f"{column} in {count} events" for column, count in sorted(counts.items()))
+        yield Finding(False, f"unreadable values, stored as null: {text}", {"unreadable_values": counts})
+    if early:
+        seconds = facts["seconds_before_send"]
+        text = f"{early} events were published before their send, by up to {seconds:.0f} s"
+        yield Finding(False, text, {"events_before_send": early, "seconds_before_send": seconds})
+    if kept > KEPT_EVENTS and kept > KEPT_SHARE * facts.get("dagster/partition_row_count", 0):
+        text = f"the API did not bring {kept} events that are stored; they are kept"
+        yield Finding(False, text, {"events_kept": kept})
+
+
+def empty(rows: int | None, past: Sequence[int]) -> Iterator[Finding]:
+    """Whether a day closed without events although the days of the week before had many."""
+    if rows == 0 and past and (median := statistics.median(past)) > BUSY_EVENTS:
+        yield Finding(False, f"no event, where the days of the week before had {median:g} in the middle", {"events": 0})
+
+
+def volume(rows: int | None, past: Sequence[int]) -> Finding:
+    """Whether a closed day's number of rows is like those of the same weekday; None for a day that is not closed."""
+    if rows is None or len(past) < LEAST_WEEKS:
+        return Finding(True, "not closed" if rows is None else f"{rows} events")
+    others = sorted(past)[1:-1]
+    least = min(others[0] / USUAL_FACTOR, others[0] - DEVIATIONS * max(others[0], 1) ** 0.5)
+    most = max(others[-1] * USUAL_FACTOR, others[-1] + DEVIATIONS * max(others[-1], 1) ** 0.5)
+    median = float(statistics.median(past))
+    figures: dict[str, Any] = {"events": rows, "median": median, "least": max(least, 0.0), "most": float(most)}
+    if least <= rows <= most:
+        return Finding(True, f"{rows} events, {median:g} on the same weekday in the weeks before", figures)
+    text = (
+        f"{rows} events, not within {max(least, 0):.0f} to {most:.0f}: the weekday had {median:g} in the weeks before"
+    )
+    return Finding(False, text, figures)
+
+
+def combined(findings: Sequence[Finding]) -> Finding:
+    """All findings in one; it passes where each does."""
+    passed = all(finding.passed for finding in findings)
+    told = [finding for finding in findings if passed or not finding.passed]
+    figures = {name: value for finding in findings for name, value in finding.metadata.items()}
+    return Finding(passed, "; ".join(finding.text for finding in told), figures)
+
+
+def _rows_before(store: EventStore, day: Day, timezone: str, days: Sequence[int]) -> list[int]:
+    """The rows of the days that are so many days earlier, where they are stored and closed."""
+    others = [day_of((day.date - timedelta(days=ago)).isoformat(), timezone) for ago in days]
+    return [stored.rows for one in others if (stored := store.stored(one)) is not None and stored.is_closed(one)]

@@ -1,295 +1,304 @@
-"""Decoding: one spool part becomes typed Arrow rows, and a note of every event that does not fit.
+"""Decoding: one part becomes one sorted table of typed rows, and a table of the events that are rejected.
 
-What belongs here: which way a part is read, and what becomes of the events that do not fit. The SQL is in
-`json_sql.py`, the plain-Python look at odd events in `oddities.py`. Knows files and Arrow; of HTTP only its errors.
+Knows files and Arrow, nothing of HTTP. The SQL is in `json_sql.py`, the judgement of single events in `reject.py`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import islice
-from typing import Any
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from np6_assets.contact import ContactPolicy
+from np6_assets.contact.policy import ContactPolicy
+from np6_assets.contact.rows import RowPolicy
+from np6_assets.contact.tombstones import Tombstones
 from np6_assets.events import json_sql
 from np6_assets.events.json_sql import ID_HASH
-from np6_assets.events.kinds import CONTACT_COLUMNS, KNOWN_UNREAD, TIME, EventKind, Reading
-from np6_assets.events.oddities import stated_time, strangers, structure, unreadable, value_at
-from np6_assets.np6.errors import BadResponseError, CutResponseError
-from np6_assets.np6.spool import Part, elements
-from np6_assets.privacy.tombstones import Tombstones
+from np6_assets.events.kinds import EventKind
+from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, sorted_unique
+from np6_assets.events.reject import REJECTED_SCHEMA, Judge, Rejected, Uncertain, parsed_or_none
+from np6_assets.events.unknown_fields import known_fields, sample, unknown_fields
+from np6_assets.np6.stream import Part, elements
+from np6_assets.storage.query import connect_decoder
 
-IDENTITY = "identity"
+MOST_UNSURE = 100
+"""So many of a part's events that Python cannot parse are given to DuckDB; more are rejected unseen."""
 
-MISFIT_SCHEMA = pa.schema(
-    [("event_time", TIME), (IDENTITY, pa.string()), ("reason", pa.string()), ("event", pa.string())]
-)
-"""Misfits: `event_time` is when the event says that it happened, or else the last good time before it in the stream.
-IDENTITY tells events apart that are alike without their contact data."""
+_NONE = np.empty(0, np.int64)
 
-NO_TIME = 0
-"""The time of a misfit before which there is no good time in its part."""
-
-_SMALL_PART = 4 * 2**20
-_HEAD_BYTES = 2**16
-
-_TENS = 10 ** np.arange(1, 19)
-
-Misfit = tuple[int, str, str, str | None]
-"""A row of MISFIT_SCHEMA, the time in ms since 1970; no event where its receiver was erased."""
+Edges = Sequence[int]
+"""The window that a part was asked for, in ms: its start, the ends of its days but the last, its end."""
 
 
 @dataclass(frozen=True)
 class Decoded:
     """A part's events.
 
-    `rows` have the kind's schema and ID_HASH, in the order of the part; `misfits` have MISFIT_SCHEMA;
-    `unknown_fields` are the paths of fields that the contract does not know.
+    Attributes:
+        rows: the kind's schema, ID_HASH and IS_STORED, sorted, each id once a time; no other than the window's.
+        rejected: REJECTED_SCHEMA, with the helper columns of its order; `placed` is 0 where no event before was timed.
+        received: how many events there are of each day of the window, repeated ones included.
+        outside: how many events are outside the window.
+        erased: keys of events whose receiver was erased.
+        ascending: whether the events are in order of time as they arrived; the `first` and `last` time, None without.
+        timed: when the last event was published that says so, whether or not it is a row; None without.
+        unknown: unknown fields by day of the window.
+        unreadable: values that could not be read, by day of the window and column.
     """
 
     rows: pa.Table
-    misfits: pa.Table
-    unknown_fields: frozenset[str]
+    rejected: pa.Table
+    received: npt.NDArray[np.int64]
+    outside: int
+    erased: list[str]
+    ascending: bool
+    first: int | None
+    last: int | None
+    timed: int | None
+    unknown: set[tuple[int, str]]
+    unreadable: Counter[tuple[int, str]]
+
+
+@dataclass
+class _Read:
+    """A part as it was read: `table` has the events at `places`, which are all but those in `rejected`.
+
+    `answer_of` is the number of the answer that each event belongs to.
+    """
+
+    table: pa.Table
+    places: npt.NDArray[np.int64]
+    rejected: list[Rejected]
+    answer_of: npt.NDArray[np.int64]
+
+    def __add__(self, other: _Read) -> _Read:
+        table = pa.concat_tables([self.table, other.table])
+        return _Read(table, np.concatenate([self.places, other.places]), self.rejected + other.rejected, _NONE)
 
 
 class Decoder:
-    """Decodes parts of one event kind, without the events of erased receivers. Safe to share between threads."""
+    """Decodes parts of one event kind. Safe to share between threads."""
 
-    def __init__(self, kind: EventKind, contact: ContactPolicy, erased: Tombstones) -> None:
+    def __init__(self, kind: EventKind, contact: ContactPolicy, tombstones: Tombstones) -> None:
         self.kind = kind
-        self._contact = contact
-        self._erased = erased
-        self._containers = json_sql.tree(column.path for column in kind.columns)
-        self._known = json_sql.tree([*(column.path for column in kind.columns), *KNOWN_UNREAD])
-        self._plain_columns = [column for column in kind.columns if json_sql.is_plain(column)]
-        self._plain = json_sql.plain_query(kind)
-        self._strict = json_sql.strict_query(kind)
-        # One thread a query, as parts are decoded side by side. Extensions are built in; nothing is fetched, spilled,
-        # or cached: the spool's paths are used again.
-        self._database = duckdb.connect(
-            config={
-                "threads": 1,
-                "memory_limit": "1GB",
-                "temp_directory": "",
-                "enable_external_file_cache": False,
-                "autoinstall_known_extensions": False,
-                "TimeZone": "UTC",
-            }
-        )
+        self.schema = pa.schema([*kind.schema, pa.field(ID_HASH, pa.uint64()), pa.field(IS_STORED, pa.bool_())])
+        self.policy = RowPolicy(contact, tombstones)
+        self._lock = threading.Lock()
+        self._judge = Judge(kind)
+        self._known = known_fields(kind)
+        self._nullable = [column.name for column in json_sql.nullable_columns(kind)]
+        self._query = json_sql.part_query(kind)
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self._no_rejected = self.keyed(REJECTED_SCHEMA.empty_table(), stored=False)
 
-    def decode(self, part: Part) -> Decoded:
-        """Decode a part, and close it. Raises BadResponseError where it is not JSON."""
+    def decode(self, part: Part, edges: Edges) -> Decoded:
+        """Decode a part, and close it."""
         try:
-            misfits: list[Misfit] = []
-            shapes = self._shapes(part)
-            table = self._read_plainly(part, shapes)
-            if table is None:
-                table, misfits = self._read_strictly(part)
-                if misfits:
-                    shapes = self._shapes(part)  # without the events that were sifted out
-            if table.num_rows + len(misfits) < part.events:
-                raise BadResponseError("the decoder saw fewer events than the body holds")
-            unknown = frozenset(path for shape in shapes for path in strangers(shape, self._known, ""))
-            return Decoded(self._typed(table), _misfit_table(misfits), unknown)
+            read = self._read(part)
+            unknown = {
+                (day, path)
+                for event in sample(part)
+                if (day := _day(Rejected(0, b"", event, "").time, edges)) is not None
+                for path in unknown_fields(event, self._known)
+            }
         finally:
             part.close()
-
-    def hashed(self, table: pa.Table) -> pa.Table:
-        """Stored rows, with ID_HASH beside them."""
-        with self._database.cursor() as cursor:
-            hashes = cursor.from_arrow(table.select(["event_id"])).project(f"hash(event_id) AS {ID_HASH}")
-            return table.append_column(ID_HASH, hashes.to_arrow_table().column(ID_HASH))
-
-    def _shapes(self, part: Part) -> list[Any]:
-        """What events look like, as `json_structure` tells: all events of a small part, the first ones of a large one.
-
-        None at all where DuckDB cannot read the part.
-        """
-        if part.size > _SMALL_PART:
-            return [structure(event) for _, _, event in _leading(_head(part))]
-        try:
-            with self._database.cursor() as cursor:
-                return [
-                    json.loads(shape or "null")
-                    for (shape,) in cursor.execute(json_sql.STRUCTURES, [part.path]).fetchall()
-                ]
-        except duckdb.Error:
-            return []  # the strict way says what is wrong
-
-    def _query(self, query: str, part: Part) -> pa.Table:
-        with self._database.cursor() as cursor:
-            return cursor.sql(query, params=[part.path]).to_arrow_table()
-
-    def _typed(self, table: pa.Table) -> pa.Table:
-        """The rows in the stored types, contact data treated."""
-        table = self._erased.without(table.select([*self.kind.schema.names, ID_HASH]))
-        for name in CONTACT_COLUMNS:
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, name, self._contact.treated(table.column(name)))
-        # again: who is erased may be known by a pseudonym alone
-        return self._erased.without(table.cast(pa.schema([*self.kind.schema, pa.field(ID_HASH, pa.uint64())])))
-
-    # --- the plain way ----------------------------------------------------------------------------------------------
-
-    def _read_plainly(self, part: Part, shapes: list[Any]) -> pa.Table | None:
-        """The rows, where nothing in the part is out of the ordinary; None where something is or may be."""
-        if part.quotes is None or not shapes or not all(map(self._is_ordinary, shapes)):
-            return None
-        try:
-            table = self._query(self._plain, part)
-        except duckdb.Error:
-            return None  # the strict way says what is wrong
-        return table if self._fits(table) and self._is_accounted_for(part, table) else None
-
-    def _is_ordinary(self, shape: Any) -> bool:
-        """Whether an event of this shape has the right types in all plain columns, and no field that is not known."""
-        types = ((value_at(shape, column.path), json_sql.plain_types(column)) for column in self._plain_columns)
-        return all(type_ in (None, "NULL", *right) for type_, right in types) and not any(
-            strangers(shape, self._known, "")
+        times = self._times(read)
+        days = np.searchsorted(np.asarray(edges), times[read.places], side="right") - 1
+        inside = (days >= 0) & (days < len(edges) - 1)
+        rows, erased = self._rows(read.table if inside.all() else read.table.filter(pa.array(inside)))
+        rejected, more_erased, beyond = self._rejected(read, times, edges)
+        received, timed = times[read.places][inside], times[times > 0]
+        return Decoded(
+            rows,
+            rejected,
+            np.bincount(days[inside], minlength=len(edges) - 1),
+            int(np.count_nonzero(~inside)) + beyond,
+            erased + more_erased,
+            bool((received[1:] >= received[:-1]).all()),
+            int(received[0]) if received.size else None,
+            int(received[-1]) if received.size else None,
+            int(timed[-1]) if timed.size else None,
+            unknown,
+            self._unreadable(read, days, inside),
         )
 
-    def _fits(self, table: pa.Table) -> bool:
-        """Whether all values that are not plain text fit, and none that is required is missing."""
-        if not table.num_rows or table.column(json_sql.REST_BYTES).null_count:
-            return False
-        for column in self.kind.columns:
-            values = table.column(column.name)
-            if column.required and values.null_count:
-                return False
-            if column.reading is Reading.REQUIRED_TEXT and not pc.min(pc.binary_length(values)).as_py():
-                return False
-            if column.reading is Reading.MILLISECONDS:
-                ends = pc.min_max(values).as_py()
-                if ends["min"] is not None and not json_sql.EARLIEST <= ends["min"] <= ends["max"] <= json_sql.LATEST:
-                    return False
-        return True
+    def release(self) -> None:
+        """Give back what DuckDB keeps of large parts; the next query connects again."""
+        self._database = None
 
-    def _is_accounted_for(self, part: Part, table: pa.Table) -> bool:
-        """Whether the rows explain every byte and every quotation mark of the part.
+    def hashes(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+        """ID_HASH of ids."""
+        with self._cursor() as cursor:
+            table = cursor.from_arrow(pa.table({"text": texts})).project(f"hash(text) AS {ID_HASH}").to_arrow_table()
+            return table.column(ID_HASH)
 
-        What is the same in each event is learned from the first one. Where a value in a text column is no text, or a
-        field is missing, or is one too many, the sums differ. Of a large part only the first events were looked at, and
-        two oddities of exactly opposite sums further on would pass: a renamed field whose name is as long, say,
-        together with a number for a text.
-        """
-        head = _head(part)
-        events = list(islice(_leading(head), 2))
-        if not events:
-            return False
-        (start, end, _), *second = events
-        raw = head[start:end]
-        gap = second[0][0] - end if second else 0  # of one event there is none
-        explained = self._explained(table)
-        of_first = self._explained(table.slice(0, 1))
-        count = table.num_rows
-        size = start + count * (len(raw.encode()) - of_first[0]) + explained[0] + gap * (count - 1) + len("]")
-        quotes = count * (raw.count('"') - of_first[1]) + explained[1]
-        return bool(size == part.size and quotes == part.quotes)
+    # --- reading ----------------------------------------------------------------------------------------------------
 
-    def _explained(self, table: pa.Table) -> tuple[int, int]:
-        """How many bytes and quotation marks of JSON the values of the rows stand for."""
-        size = pc.sum(table.column(json_sql.REST_BYTES)).as_py()
-        quotes = pc.sum(table.column(json_sql.REST_QUOTES)).as_py()
-        for column in self._plain_columns:
-            values = table.column(column.name)
-            size += len("null") * values.null_count + _json_size(values.drop_null())
-            if pa.types.is_string(values.type):
-                quotes += len('""') * (len(values) - values.null_count)
-        return size, quotes
+    def _read(self, part: Part) -> _Read:
+        """The part's events; one by one where DuckDB refuses the part, or sees other events than it has."""
+        table = self._ask(part)
+        if table is not None and table.num_rows == part.events:
+            places = np.arange(table.num_rows)
+            firsts = [event for event, _ in part.answers]
+            return self._without_rejected(part, _Read(table, places, [], _numbered(places, firsts)))
+        return self._read_one_by_one(part)
 
-    # --- the strict way ---------------------------------------------------------------------------------------------
-
-    def _read_strictly(self, part: Part) -> tuple[pa.Table, list[Misfit]]:
-        """The rows that fit, and the events that do not."""
-        misfits: list[Misfit] = []
+    def _ask(self, part: Part) -> pa.Table | None:
+        """What the query gives of a part; None where DuckDB refuses it."""
         try:
-            table = self._query(self._strict, part)
+            with self._cursor() as cursor:
+                return cursor.sql(self._query, params={"part": part.path}).to_arrow_table()
+        except (duckdb.FatalException, duckdb.InternalException):
+            self.release()  # the error has closed the database
         except duckdb.Error:
-            misfits = self._sift(part)
+            pass  # the events are read one by one
+        return None
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._database is None:
+                self._database = connect_decoder()
+            return self._database.cursor()
+
+    def _read_one_by_one(self, part: Part) -> _Read:
+        text = part.read()
+        spans = list(elements(text))
+        sure: list[tuple[int, bytes]] = []
+        unsure: list[tuple[int, bytes]] = []
+        rejected: list[Rejected] = []
+        for place, (start, end) in enumerate(spans):
+            raw = text[start:end].strip()
             try:
-                table = self._query(self._strict, part)
-            except duckdb.Error as error:
-                raise BadResponseError(f"the body cannot be decoded: {type(error).__name__}") from None
-        reasons = table.column(json_sql.REASON)
-        if reasons.null_count < table.num_rows:
-            misfits += self._misfits(part, reasons)
-            table = table.filter(pc.is_null(reasons))
-        return table, misfits
-
-    def _misfits(self, part: Part, reasons: pa.ChunkedArray) -> list[Misfit]:
-        """The events of the part that have a reason not to fit."""
-        wanted = {int(place): reasons[int(place)].as_py() for place in np.flatnonzero(pc.is_valid(reasons).to_numpy())}
-        found = []
-        last = NO_TIME
-        for place, (_, _, event) in enumerate(elements(_text(part))):
-            last = stated_time(event, last)
-            if place in wanted:
-                found.append(self._misfit(last, wanted[place], event))
-        return found
-
-    def _misfit(self, time: int, reason: str, event: Any) -> Misfit:
-        identity = blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).hexdigest()
-        return time, identity, reason, None if self._erased.name(event) else self._contact.redact(event)
-
-    def _sift(self, part: Part) -> list[Misfit]:
-        """Take the events that DuckDB cannot read out of the part, and rewrite it without them."""
-        good: list[str] = []
-        found: list[Misfit] = []
-        last = NO_TIME
-        text = _text(part)
-        try:
-            for start, end, event in elements(text):
-                raw = text[start:end]
-                last = stated_time(event, last)
-                if (reason := unreadable(raw, event, self._containers)) is None:
-                    good.append(raw)
+                value, reason = self._judge.parse(raw)
+            except Uncertain:
+                if len(unsure) < MOST_UNSURE:
+                    unsure.append((place, raw))
                 else:
-                    found.append(self._misfit(last, reason, event))
-        except CutResponseError as error:
-            raise BadResponseError(str(error)) from None
-        part.file.seek(0)
-        part.file.truncate()
-        part.file.write(f"[{','.join(good)}]".encode())
-        part.file.flush()
-        return found
+                    rejected.append(Rejected(place, raw, None, "the event cannot be parsed"))
+            else:
+                if reason is None:
+                    sure.append((place, raw))
+                else:
+                    rejected.append(Rejected(place, raw, value, reason))
+        read = self._read_some(sure) + self._read_some(unsure)
+        read.rejected += rejected
+        read.answer_of = _numbered(np.array([start for start, _ in spans], int), [at for _, at in part.answers])
+        return read
+
+    def _read_some(self, events: list[tuple[int, bytes]]) -> _Read:
+        """Read events by their places; those that DuckDB refuses are found by halving."""
+        part = Part.of(b",".join(raw for _, raw in events), len(events))
+        with closing(part):
+            table = self._ask(part)
+            if table is not None and table.num_rows == len(events):
+                places = np.array([place for place, _ in events], np.int64)
+                return self._without_rejected(part, _Read(table, places, [], _NONE))
+        if len(events) > 1:
+            middle = len(events) // 2
+            return self._read_some(events[:middle]) + self._read_some(events[middle:])
+        [(place, raw)] = events
+        value = parsed_or_none(raw.decode(errors="backslashreplace"))
+        return replace(self._read_some([]), rejected=[Rejected(place, raw, value, "the event cannot be parsed")])
+
+    def _without_rejected(self, part: Part, read: _Read) -> _Read:
+        """Take the doubtful events that are rejected out of what was read of a part."""
+        doubtful = np.flatnonzero(read.table.column(json_sql.IS_DOUBTFUL).to_numpy())
+        if not doubtful.size:
+            return read
+        with self._cursor() as cursor:
+            found = cursor.execute(json_sql.EVENTS_AT, {"part": part.path, "places": doubtful.tolist()}).fetchall()
+        wrong = []
+        for row, text in found:
+            value = parsed_or_none(text)
+            reason = "the event cannot be parsed" if value is None else self._judge.reason(value)
+            if reason is not None or text == "null":
+                read.rejected.append(Rejected(int(read.places[row]), text.encode(), value, reason or "it is null"))
+                wrong.append(row)
+        keep = np.ones(read.table.num_rows, bool)
+        keep[wrong] = False
+        return replace(read, table=read.table.filter(pa.array(keep)), places=read.places[keep])
+
+    # --- what becomes of the events ---------------------------------------------------------------------------------
+
+    def _rows(self, table: pa.Table) -> tuple[pa.Table, list[str]]:
+        """The rows in the stored types, sorted, and the ids of those whose receiver was erased."""
+        table, erased = self.policy.treated(table.select([*self.kind.schema.names, ID_HASH]))
+        table = table.append_column(IS_STORED, pa.repeat(False, table.num_rows))
+        return sorted_unique(table.cast(self.schema), EVENTS), erased
+
+    def _times(self, read: _Read) -> npt.NDArray[np.int64]:
+        """When each event of a part was published by its own word; 0 where it does not say."""
+        times = np.zeros(len(read.places) + len(read.rejected), np.int64)
+        times[read.places] = read.table.column("event_time").to_numpy()
+        times[[one.place for one in read.rejected]] = [one.time for one in read.rejected]
+        return times
+
+    def _rejected(self, read: _Read, times: npt.NDArray[np.int64], edges: Edges) -> tuple[pa.Table, list[str], int]:
+        """The rejected events, the keys of those whose receiver was erased, and how many are outside the window."""
+        if not read.rejected:
+            return self._no_rejected, [], 0
+        rows: list[tuple[int, str, str, str | None]] = []
+        erased: list[str] = []
+        beyond = 0
+        for one in read.rejected:
+            placed = _placed(one.place, times, read.answer_of)
+            if placed and not edges[0] <= placed < edges[-1]:
+                beyond += 1
+            elif self.policy.is_erased(one.value):
+                erased.append(one.key)
+            else:
+                rows.append((placed, one.key, one.reason, self.policy.contact.redact(one.value, one.raw)))
+        table = pa.Table.from_pylist(
+            [dict(zip(REJECTED_SCHEMA.names, row, strict=True)) for row in rows], REJECTED_SCHEMA
+        )
+        return self.keyed(table, stored=False), erased, beyond
+
+    def keyed(self, table: pa.Table, *, stored: bool) -> pa.Table:
+        """Rejected events with the helper columns by which they are merged, sorted."""
+        hashes = key_hashes(self.hashes(table.column("event_key")).to_numpy())
+        table = table.append_column(QUARANTINE.number, pa.array(hashes, pa.int64()))
+        table = table.append_column(IS_STORED, pa.repeat(stored, table.num_rows))
+        # one key may be on several days of the window: they are told apart when a day is merged
+        return table.sort_by([(QUARANTINE.number, "ascending"), (QUARANTINE.key, "ascending")])
+
+    def _unreadable(
+        self, read: _Read, days: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_]
+    ) -> Counter[tuple[int, str]]:
+        masks = read.table.column(json_sql.UNREADABLE).to_numpy()
+        found: Counter[tuple[int, str]] = Counter()
+        if masks.any():
+            for bit, name in enumerate(self._nullable):
+                for day, count in enumerate(np.bincount(days[inside & (masks & (1 << bit) > 0)])):
+                    found[day, name] += int(count)
+        return +found
 
 
-def _json_size(values: pa.ChunkedArray) -> int:
-    """How many bytes texts, whole numbers or truth values, none of them null, take in JSON that has no escapes."""
-    if pa.types.is_string(values.type):
-        return (pc.sum(pc.binary_length(values)).as_py() or 0) + len('""') * len(values)
-    if pa.types.is_boolean(values.type):
-        return len("false") * len(values) - (pc.sum(values).as_py() or 0)
-    numbers = values.to_numpy()
-    return int(np.searchsorted(_TENS, np.abs(numbers), side="right").sum() + len(numbers) + (numbers < 0).sum())
+def key_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """ID_HASH as the number by which rejected events are sorted."""
+    return (hashes >> np.uint64(2)).astype(np.int64)
 
 
-def _head(part: Part) -> str:
-    part.file.seek(0)
-    return part.file.read(_HEAD_BYTES).decode(errors="replace")
+def _day(time: int, edges: Edges) -> int | None:
+    """The number of the day of the window in which a time is."""
+    day = int(np.searchsorted(np.asarray(edges), time, side="right")) - 1
+    return day if 0 <= day < len(edges) - 1 else None
 
 
-def _leading(head: str) -> Iterator[tuple[int, int, Any]]:
-    """The events that are whole in the head of a part."""
-    with suppress(BadResponseError):  # where the head ends
-        yield from elements(head)
+def _placed(place: int, times: npt.NDArray[np.int64], answer_of: npt.NDArray[np.int64]) -> int:
+    """An event's time, or that of the last timed event before it in its answer; 0 without."""
+    first = int(np.searchsorted(answer_of, answer_of[place]))
+    timed = np.flatnonzero(times[first : place + 1])
+    return int(times[first + timed[-1]]) if timed.size else 0
 
 
-def _text(part: Part) -> str:
-    part.file.seek(0)
-    return part.file.read().decode(errors="surrogateescape")
-
-
-def _misfit_table(misfits: list[Misfit]) -> pa.Table:
-    misfits = sorted(misfit for misfit in misfits if misfit[-1] is not None)
-    times, *texts = zip(*misfits, strict=True) if misfits else ((),) * len(MISFIT_SCHEMA)
-    return pa.table([pa.array(times, pa.int64()).cast(TIME), *texts], schema=MISFIT_SCHEMA)
+def _numbered(places: npt.NDArray[np.int64], firsts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """For each place the number of the answer that it is in."""
+    return np.searchsorted(np.asarray(firsts), places, side="right") - 1

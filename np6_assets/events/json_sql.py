@@ -1,152 +1,86 @@
-"""The SQL that DuckDB's JSON reader runs, generated from the table of event kinds.
+"""The SQL by which DuckDB reads a part, generated from the table of event kinds.
 
-Two ways to read the same columns. The strict one reads every value as JSON and judges it by its own type. The plain one
-lets the reader make of each value what the column holds, which costs half as much and hides a number in a text column,
-and a text in a number's: the decoder takes its rows only where it can account for every byte of the part.
+Every leaf is read as text (a scalar becomes its text, an object or a list its JSON text), and numbers and booleans are
+cast only where the text is exactly one: DuckDB's own casts round 156.5 and take "yes" for true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator
 
-from np6_assets.events.kinds import Column, EventKind, Reading
+from np6_assets.events.kinds import JSON_PARTS, Column, EventKind, Reading
+from np6_assets.np6.timestamps import MICROSECONDS_FROM, MILLISECONDS_FROM, NANOSECONDS_FROM
 
 ID_HASH = "id_hash"
 """A helper column beside the stored ones: a 64-bit hash of `event_id`."""
 
-REASON = "reason"
-"""A helper column of the strict query: why the event does not fit; null where it does."""
+IS_DOUBTFUL = "is_doubtful"
+"""A helper column: whether the event may have to be rejected, which `reject.py` decides."""
 
-REST_BYTES = "rest_bytes"
-REST_QUOTES = "rest_quotes"
-"""Helper columns of the plain query: how many bytes and quotation marks of the event stand in the columns that are not
-plain; null where one of these does not fit."""
+UNREADABLE = "unreadable"
+"""A helper column: bit i is set where the value of the i-th of `nullable_columns` cannot be read."""
 
 LARGEST_EVENT = 8 * 2**20
-"""Bytes of the largest event that DuckDB is to read."""
+"""Bytes for which DuckDB makes room; a larger event that it refuses is rejected."""
 
-STRUCTURES = f"""SELECT DISTINCT json_structure(json)
-    FROM read_json_objects(?, format='array', maximum_object_size={LARGEST_EVENT})"""
-"""Gives the distinct structures of the events of a part, as DuckDB's json_structure describes them."""
-
-EARLIEST = -62_135_596_800_000
-LATEST = 253_402_300_799_999
-"""The years 1 to 9999 in ms since 1970."""
+EVENTS_AT = f"""
+    SELECT place, json FROM (
+        SELECT row_number() OVER () - 1 AS place, json
+        FROM read_json_objects($part, format = 'array', maximum_object_size = {LARGEST_EVENT})
+    )
+    WHERE place IN (SELECT unnest($places))
+"""
+"""The text of the events at some places of a part."""
 
 Tree = dict[str, "Tree | None"]
 
-_PLAIN = {
-    Reading.TEXT: ("VARCHAR",),
-    Reading.REQUIRED_TEXT: ("VARCHAR",),
-    Reading.INTEGER: ("BIGINT", "UBIGINT"),
-    Reading.MILLISECONDS: ("BIGINT", "UBIGINT"),
-    Reading.BOOLEAN: ("BOOLEAN",),
-}
-"""What the plain query reads as it is stored: the type that it gives to it, and others that json_structure may see."""
-_IS_TEXT = "prefix({0}, '\"')"
-_NUMBER = "TRY_CAST({0}::VARCHAR AS BIGINT)"
-_NO_NUMBER = f"{_NUMBER} IS NULL OR {_NUMBER}::VARCHAR <> {{0}}::VARCHAR"
+_EXACT_INTEGER = (
+    "CASE WHEN TRY_CAST({0} AS BIGINT)::VARCHAR = {0} THEN TRY_CAST({0} AS BIGINT) "
+    # a JSON number with a fraction is a double, exact up to 15 digits
+    "WHEN regexp_full_match({0}, '-?(0|[1-9][0-9]{{0,14}})[.]0+|-0') THEN TRY_CAST({0} AS DOUBLE)::BIGINT END"
+)
+_MILLISECONDS = (
+    f"CASE WHEN {{0}} <= 0 THEN NULL WHEN {{0}} < {MILLISECONDS_FROM} THEN {{0}} * 1000 "
+    f"WHEN {{0}} < {MICROSECONDS_FROM} THEN {{0}} "
+    f"WHEN {{0}} < {NANOSECONDS_FROM} THEN {{0}} // 1000 ELSE {{0}} // 1000000 END"
+)
+_NEVER = "0001-01-01T00:00:00Z"
+_YEAR_1 = -62_135_596_800_000
 # what is finer than ms is cut off, not rounded: 9999-12-31T23:59:59.9999999Z stays in its year
 _INSTANT = (
-    "CASE WHEN regexp_matches({0}->>'$', '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') "
-    "THEN epoch_ms(TRY_CAST(regexp_replace({0}->>'$', '([.][0-9]{{3}})[0-9]+', '\\1') AS TIMESTAMPTZ)) END"
+    "CASE WHEN regexp_matches({0}, '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') "
+    "THEN epoch_ms(TRY_CAST(regexp_replace({0}, '([.][0-9]{{3}})[0-9]+', '\\1') AS TIMESTAMPTZ)) END"
 )
-_NEVER = '"0001-01-01T00:00:00Z"'
-_TYPE_OF = "json_type({0}, '{1}') NOT IN ('{2}', 'NULL')"
-
-_READINGS: Mapping[Reading, tuple[str, str]] = {
-    # the value, and what makes the event a misfit; {0} is the JSON leaf, not null
-    Reading.TEXT: ("{0}->>'$'", f"NOT {_IS_TEXT}"),
-    Reading.REQUIRED_TEXT: ("{0}->>'$'", f"NOT {_IS_TEXT} OR {{0}} = '\"\"'"),
-    Reading.INTEGER: (_NUMBER, _NO_NUMBER),
-    Reading.MILLISECONDS: (_NUMBER, f"{_NO_NUMBER} OR {_NUMBER} NOT BETWEEN {EARLIEST} AND {LATEST}"),
-    Reading.BOOLEAN: ("{0} = 'true'", "{0} NOT IN ('true', 'false')"),
-    Reading.ISO_TIME: (
-        f"CASE WHEN {{0}} <> '{_NEVER}' THEN nullif({_INSTANT}, {EARLIEST}) END",
-        f"{{0}} <> '{_NEVER}' AND (NOT {_IS_TEXT} OR {_INSTANT} IS NULL)",
-    ),
-    Reading.TEXT_OR_JSON: (f"CASE WHEN {_IS_TEXT} THEN {{0}}->>'$' ELSE {{0}}::VARCHAR END", "false"),
-    Reading.TEXT_OR_TYPE: (
-        f"CASE WHEN {_IS_TEXT} THEN {{0}}->>'$' ELSE {{0}}->>'$.type' END",
-        f"NOT {_IS_TEXT} AND (NOT prefix({{0}}, '{{{{') OR {_TYPE_OF.format('{0}', '$.type', 'VARCHAR')})",
-    ),
-    Reading.DETAIL_TYPE: (
-        f"CASE WHEN NOT {_IS_TEXT} THEN {{0}}->>'$.detail.type' END",
-        f"{_TYPE_OF.format('{0}', '$.detail', 'OBJECT')} OR {_TYPE_OF.format('{0}', '$.detail.type', 'VARCHAR')}",
-    ),
-}
 
 
-def strict_query(kind: EventKind) -> str:
-    """Gives the stored columns (times as ms since 1970), ID_HASH and REASON, in the order of the part."""
-    misfits = [line for column in kind.columns for line in _misfit(column)]
-    columns = [*(_value(column) for column in kind.columns), _hash(kind), f"CASE {' '.join(misfits)} END AS {REASON}"]
-    return f"SELECT {', '.join(columns)} FROM {_source(kind, {})}"
-
-
-def plain_query(kind: EventKind) -> str:
-    """Gives the stored columns (times as ms since 1970), ID_HASH, REST_BYTES and REST_QUOTES."""
-    # several columns may read one leaf: it is counted once, and has to fit them all
-    rest: dict[str, list[Reading]] = {}
-    for column in kind.columns:
-        if not is_plain(column):
-            rest.setdefault(_leaf(column), []).append(column.reading)
-    columns = [
-        *(f"{_leaf(column)} AS {column.name}" if is_plain(column) else _value(column) for column in kind.columns),
-        f"hash({_leaf(kind.columns[0])}) AS {ID_HASH}",
-        f"{' + '.join(_size(leaf, readings) for leaf, readings in rest.items()) or '0'} AS {REST_BYTES}",
-        f"{' + '.join(_quotes(leaf, readings[0]) for leaf, readings in rest.items()) or '0'} AS {REST_QUOTES}",
+def part_query(kind: EventKind) -> str:
+    """Gives the stored columns (times as ms since 1970) and the helper columns, in the order of the part ($part)."""
+    paths = dict.fromkeys(_part_of(column) or column.path for column in kind.columns)
+    leaves = [f"{'.'.join(map(_quoted, path.split('.')))} AS {_quoted(path)}" for path in paths]
+    numbers = [
+        f"{_EXACT_INTEGER.format(_quoted(column.path))} AS {_number(column)}"
+        for column in kind.columns
+        if column.reading in (Reading.INTEGER, Reading.TIME)
     ]
-    types = {column.path: _PLAIN[column.reading][0] for column in kind.columns if is_plain(column)}
-    return f"SELECT {', '.join(columns)} FROM {_source(kind, types)}"
+    fields = [f"json_transform({_quoted(part)}, '{_shape(kind, part)}') AS {_fields(part)}" for part in _parts(kind)]
+    values = [f"{_value(column)} AS {column.name}" for column in kind.columns]
+    doubts = [doubt for column in kind.columns if column.rated for doubt in _doubts(column)]
+    bits = [
+        f"CASE WHEN {_unreadable(column)} THEN {1 << bit} ELSE 0 END"
+        for bit, column in enumerate(nullable_columns(kind))
+    ]
+    return (
+        f"SELECT {', '.join(values)}, hash({_quoted(kind.columns[0].path)}) AS {ID_HASH}, "
+        f"{' OR '.join(doubts)} AS {IS_DOUBTFUL}, ({' + '.join(bits)})::UINTEGER AS {UNREADABLE} "
+        f"FROM (SELECT *, {', '.join(numbers + fields)} FROM (SELECT {', '.join(leaves)} FROM {_source(kind)}))"
+    )
 
 
-def is_plain(column: Column) -> bool:
-    """Whether the plain query reads the column as it is stored."""
-    return column.reading in _PLAIN
-
-
-def plain_types(column: Column) -> tuple[str, ...]:
-    """What json_structure calls the values that a plain column takes."""
-    return _PLAIN[column.reading]
-
-
-def _value(column: Column) -> str:
-    return f"{_READINGS[column.reading][0].format(_leaf(column))} AS {column.name}"
-
-
-def _hash(kind: EventKind) -> str:
-    identity = kind.columns[0]
-    return f"hash({_READINGS[identity.reading][0].format(_leaf(identity))}) AS {ID_HASH}"
-
-
-def _misfit(column: Column) -> Iterator[str]:
-    if column.required:
-        yield f"WHEN {_leaf(column)} IS NULL THEN '{column.path} is missing'"
-    wrong = _READINGS[column.reading][1].format(_leaf(column))
-    right = column.reading.value.split(";")[0]
-    if wrong != "false":
-        yield f"WHEN {_leaf(column)} IS NOT NULL AND ({wrong}) THEN '{column.path} is not {right}'"
-
-
-def _size(leaf: str, readings: list[Reading]) -> str:
-    """How many bytes a leaf takes; null where it does not fit each of its readings."""
-    reading, *_ = readings
-    wrong = " OR ".join(f"({_READINGS[each][1].format(leaf)})" for each in readings)
-    known = f"WHEN {leaf} = '{_NEVER}' THEN {len(_NEVER)} " if reading is Reading.ISO_TIME else ""
-    return f"CASE WHEN {leaf} IS NULL THEN 4 {known}WHEN NOT ({wrong}) THEN strlen({leaf}::VARCHAR) END"
-
-
-def _quotes(leaf: str, reading: Reading) -> str:
-    """How many quotation marks stand in a leaf that fits."""
-    if reading is Reading.ISO_TIME:
-        return f"CASE WHEN {leaf} IS NULL THEN 0 ELSE 2 END"
-    text = f"{leaf}::VARCHAR"
-    return f"coalesce(strlen({text}) - strlen(replace({text}, '\"', '')), 0)"
-
-
-def _leaf(column: Column) -> str:
-    return ".".join(f'"{name}"' for name in column.path.split("."))
+def nullable_columns(kind: EventKind) -> list[Column]:
+    """The columns whose values may be unreadable in an event that is stored, in the order of UNREADABLE's bits."""
+    by_type = (Reading.BOOLEAN, Reading.ISO_TIME)
+    return [column for column in kind.columns if column.reading in by_type or _part_of(column) is not None]
 
 
 def tree(paths: Iterable[str]) -> Tree:
@@ -163,16 +97,115 @@ def tree(paths: Iterable[str]) -> Tree:
     return root
 
 
-def _source(kind: EventKind, types: Mapping[str, str]) -> str:
-    """DuckDB's reader for one part, with structs down to leaves, which are of type JSON where no other is given."""
+def containers(kind: EventKind) -> Tree:
+    """What DuckDB reads as objects; everything below a None is read in any shape."""
+    return tree(_part_of(column) or column.path for column in kind.columns)
+
+
+def _value(column: Column) -> str:
+    part, leaf = _part_of(column), _quoted(column.path)
+    match column.reading:
+        case Reading.INTEGER:
+            return _number(column)
+        case Reading.TIME:
+            return _MILLISECONDS.format(_number(column))
+        case Reading.BOOLEAN:
+            return f"CASE {leaf} WHEN 'true' THEN true WHEN 'false' THEN false END"
+        case Reading.ISO_TIME:
+            return f"CASE WHEN {leaf} <> '{_NEVER}' THEN nullif({_INSTANT.format(leaf)}, {_YEAR_1}) END"
+    if part is None:
+        return leaf
+    field = f"{_fields(part)}.{column.path.removeprefix(f'{part}.')}"
+    type_ = f"{_fields(part)}.type"
+    match column.reading:
+        case Reading.RECEIVER_ID:
+            instead = (
+                f"WHEN {type_} = 'id' AND {_type_of(part, '$.value')} = 'VARCHAR' THEN {_quoted(part)}->>'$.value'"
+            )
+        case Reading.RECEIVER_UNICITY:
+            other = f"{type_} IS DISTINCT FROM 'id'"
+            instead = f"WHEN {other} AND {_type_of(part, '$.value')} = 'VARCHAR' THEN {_quoted(part)}->>'$.value'"
+        case Reading.SUBJECT:
+            instead = f"WHEN {_type_of(part, '$')} = 'VARCHAR' THEN {_quoted(part)}->>'$'"
+        case _:
+            return field
+    return f"CASE WHEN {field} IS NOT NULL THEN {field} {instead} END"
+
+
+def _doubts(column: Column) -> Iterator[str]:
+    """What makes it doubtful that the event can be stored."""
+    leaf = _quoted(column.path)
+    if column.reading is Reading.TEXT:
+        # an object or a list, or a string that looks like one
+        yield f"coalesce(prefix({leaf}, '{{') OR prefix({leaf}, '['), false)"
+        if column.required:
+            yield f"coalesce({leaf}, '') = ''"
+    elif column.required:
+        yield f"coalesce({_number(column)}, 0) <= 0" if column.reading is Reading.TIME else f"{_number(column)} IS NULL"
+    else:
+        yield f"({leaf} IS NOT NULL AND {_number(column)} IS NULL)"
+
+
+def _unreadable(column: Column) -> str:
+    """Whether there is a value that cannot be read."""
+    part, leaf = _part_of(column), _quoted(column.path)
+    if column.reading is Reading.BOOLEAN:
+        return f"{leaf} NOT IN ('true', 'false')"
+    if part is None:
+        return f"CASE WHEN {leaf} <> '{_NEVER}' THEN {_INSTANT.format(leaf)} IS NULL END"
+    *inner, _ = column.path.removeprefix(f"{part}.").split(".")
+    paths = [".".join(["$", *inner[:depth]]) for depth in range(len(inner) + 1)]
+    # a string is a shape that the API's samples show of the subject and of the receiver's value
+    as_text = "$" if part.endswith("subject") else "$.value"
+    right = {path: "'OBJECT', 'NULL', 'VARCHAR'" if path == as_text else "'OBJECT', 'NULL'" for path in paths}
+    wrong = " OR ".join(f"{_type_of(part, path)} NOT IN ({types})" for path, types in right.items())
+    field = f"{_fields(part)}.{column.path.removeprefix(f'{part}.')}"
+    return f"CASE WHEN {field} IS NULL AND {_quoted(part)} IS NOT NULL THEN {wrong} END"
+
+
+def _part_of(column: Column) -> str | None:
+    """The object that is read as JSON and that the column's value is in."""
+    return next((part for part in JSON_PARTS if column.path.startswith(f"{part}.")), None)
+
+
+def _parts(kind: EventKind) -> list[str]:
+    return list(dict.fromkeys(part for column in kind.columns if (part := _part_of(column)) is not None))
+
+
+def _shape(kind: EventKind, part: str) -> str:
+    """What json_transform reads of a JSON part."""
+
+    def typed(node: Tree | None) -> object:
+        return "VARCHAR" if node is None else {name: typed(inner) for name, inner in node.items()}
+
+    paths = (column.path for column in kind.columns if column.path.startswith(f"{part}."))
+    return json.dumps(typed(tree(path.removeprefix(f"{part}.") for path in paths)))
+
+
+def _type_of(part: str, path: str) -> str:
+    return f"coalesce(json_type({_quoted(part)}, '{path}'), 'NULL')"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _number(column: Column) -> str:
+    return _quoted(f"{column.path} as a number")
+
+
+def _fields(part: str) -> str:
+    return _quoted(f"fields of {part}")
+
+
+def _source(kind: EventKind) -> str:
+    """DuckDB's reader for one part, with structs down to leaves."""
 
     def struct(node: Tree | None, path: str) -> str:
         if node is None:
-            return types.get(path, "JSON")
-        return (
-            "STRUCT(" + ", ".join(f'"{name}" {struct(child, f"{path}.{name}")}' for name, child in node.items()) + ")"
-        )
+            return "JSON" if path in JSON_PARTS else "VARCHAR"
+        fields = (f"{_quoted(name)} {struct(child, f'{path}.{name}')}" for name, child in node.items())
+        return f"STRUCT({', '.join(fields)})"
 
-    root = tree(column.path for column in kind.columns)
-    columns = ", ".join(f"'{name}': '{struct(child, name)}'" for name, child in root.items())
-    return f"read_json(?, format='array', columns={{{columns}}}, maximum_object_size={LARGEST_EVENT})"
+    columns = ", ".join(f"'{name}': '{struct(child, name)}'" for name, child in containers(kind).items())
+    return f"read_json($part, format = 'array', columns = {{{columns}}}, maximum_object_size = {LARGEST_EVENT})"

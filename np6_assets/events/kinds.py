@@ -15,22 +15,25 @@ TIME = pa.timestamp("ms", tz="UTC")
 
 
 class Reading(Enum):
-    """How a JSON value becomes a column's value. What a reading cannot take makes the event a misfit."""
+    """How a JSON value becomes a column's value; see `json_sql.py`."""
 
-    TEXT = "a string"
-    REQUIRED_TEXT = "a string that is not empty"
+    TEXT = "text"
     INTEGER = "a whole number"
-    MILLISECONDS = "a number of milliseconds since 1970 in the years 1 to 9999"
+    TIME = "a time in seconds, ms, µs or ns since 1970, told by its size"
     BOOLEAN = "true or false"
     ISO_TIME = "an ISO 8601 time; 0001-01-01T00:00:00Z is none"
-    TEXT_OR_JSON = "a string, or the JSON text of anything else"
-    TEXT_OR_TYPE = "a string, or the `type` of an object"
-    DETAIL_TYPE = "the `detail.type` of an object; a string has none"
+    RECEIVER_ID = "text; of a receiver whose value is a string and whose type is `id`, that string"
+    RECEIVER_UNICITY = "text; of a receiver whose value is a string and whose type is another, that string"
+    SUBJECT = "text; of a subject that is a string, that string"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of an event asset. `path` leads to its value in the event's JSON; `required` ones are never null."""
+    """A column of an event asset.
+
+    `path` leads to its value in the event's JSON. `required` ones are never null. The rates depend on `rated` ones: an
+    event in which one of these cannot be read is rejected; elsewhere the value is null.
+    """
 
     name: str
     type: pa.DataType
@@ -38,6 +41,7 @@ class Column:
     reading: Reading
     description: str
     required: bool = False
+    rated: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class EventKind:
 
     @property
     def quarantine(self) -> str:
-        """Where the events that do not fit are kept, below the data folder, as if it were an asset."""
+        """Where rejected events are kept, below the data folder, as if it were an asset."""
         return f"quarantine/{self.asset}"
 
     @property
@@ -73,22 +77,21 @@ class EventKind:
         return "{id}" in self.path
 
 
-def _text(name: str, path: str, description: str) -> Column:
-    return Column(name, pa.string(), path, Reading.TEXT, description)
+def _text(name: str, path: str, description: str, *, required: bool = False, rated: bool = False) -> Column:
+    return Column(name, pa.string(), path, Reading.TEXT, description, required, rated)
+
+
+def _time(name: str, path: str, description: str, *, required: bool = False) -> Column:
+    return Column(name, TIME, path, Reading.TIME, description, required, rated=True)
 
 
 _ACTIVATION = "source.detail.activation"
+_RECEIVER = f"{_ACTIVATION}.receiver"
+_STAMP = f"{_ACTIVATION}.stamp"
 
 COMMON_COLUMNS = (
-    Column(
-        "event_id",
-        pa.string(),
-        "id",
-        Reading.REQUIRED_TEXT,
-        "Unique id of the event, the same however often it is fetched.",
-        required=True,
-    ),
-    Column("event_time", TIME, "timestamp", Reading.MILLISECONDS, "When the event was published.", required=True),
+    _text("event_id", "id", "Unique id of the event, the same however often it is fetched.", required=True, rated=True),
+    _time("event_time", "timestamp", "When the event was published.", required=True),
     Column(
         "activation_id",
         pa.int64(),
@@ -96,46 +99,35 @@ COMMON_COLUMNS = (
         Reading.INTEGER,
         "Id of the notification: what rates are reported on.",
         required=True,
+        rated=True,
     ),
-    _text("agency", "identity.agency", "Agency of the account."),
-    _text("customer", "identity.customer", "Customer of the account."),
-    _text("activation_version", f"{_ACTIVATION}.version", "Version of the notification that was sent."),
+    _text("agency", "identity.agency", "Agency of the account.", rated=True),
+    _text("customer", "identity.customer", "Customer of the account.", rated=True),
+    _text("activation_version", f"{_ACTIVATION}.version", "Version of the notification that was sent.", rated=True),
     _text("activation_kind", f"{_ACTIVATION}.kind", "Kind of the activation, `application` for push."),
-    _text("application_id", f"{_ACTIVATION}.application", "The mobile application."),
-    _text("subscription_id", f"{_ACTIVATION}.subscription", "The device's subscription to the application."),
-    _text("stamp_id", f"{_ACTIVATION}.stamp.id", "Id of the send; with subscription_id it tells sends apart."),
-    _text("stamp_thread", f"{_ACTIVATION}.stamp.thread", "Conversation that the send belongs to."),
-    Column(
-        "activated_at",
-        TIME,
-        f"{_ACTIVATION}.stamp.time",
-        Reading.MILLISECONDS,
-        "When the send went out; its day is the cohort.",
-    ),
+    _text("application_id", f"{_ACTIVATION}.application", "The mobile application.", rated=True),
+    _text("subscription_id", f"{_ACTIVATION}.subscription", "The device's subscription to the app.", rated=True),
+    _text("stamp_id", f"{_STAMP}.id", "Id of the send; with subscription_id it tells sends apart.", rated=True),
+    _text("stamp_thread", f"{_STAMP}.thread", "Conversation that the send belongs to."),
+    _time("activated_at", f"{_STAMP}.time", "When the send went out; its day is the cohort."),
     _text("channel", f"{_ACTIVATION}.channel", "Notification channel on the device."),
     Column("urgent", pa.bool_(), f"{_ACTIVATION}.urgent", Reading.BOOLEAN, "Whether the send was urgent."),
+    Column("expires_at", TIME, f"{_ACTIVATION}.expiration", Reading.ISO_TIME, "When the send expires; null for never."),
+    _text("receiver_type", f"{_RECEIVER}.type", "Type of the receiver, `contact`."),
+    Column("receiver_id", pa.string(), f"{_RECEIVER}.value.id", Reading.RECEIVER_ID, "Id of the contact in NP6."),
     Column(
-        "expires_at",
-        TIME,
-        f"{_ACTIVATION}.expiration",
-        Reading.ISO_TIME,
-        "When the send expires; null for never.",
-    ),
-    _text("receiver_type", f"{_ACTIVATION}.receiver.type", "Type of the receiver, `contact`."),
-    _text("receiver_id", f"{_ACTIVATION}.receiver.value.id", "Id of the contact in NP6."),
-    _text(
         "receiver_unicity",
-        f"{_ACTIVATION}.receiver.value.unicity",
+        pa.string(),
+        f"{_RECEIVER}.value.unicity",
+        Reading.RECEIVER_UNICITY,
         "Unique key of the contact, often the e-mail address: null, a pseudonym or as received (NP6_CONTACT_DATA).",
     ),
     _text(
         "receiver_hash",
-        f"{_ACTIVATION}.receiver.value.hash",
+        f"{_RECEIVER}.value.hash",
         "Hash of the unique key: null, a pseudonym or as received (NP6_CONTACT_DATA).",
     ),
 )
-
-CONTACT_COLUMNS = ("receiver_unicity", "receiver_hash")
 
 _SUBJECT = "source.detail.bounce.analysis.subject"
 
@@ -150,7 +142,7 @@ KINDS = (
         "hits",
         "hit",
         "Receivers who opened a notification, one row a hit. A click-through has the link type `redirection`.",
-        _text("link_type", "source.detail.link.type", "`redirection` for a click-through; others occur."),
+        _text("link_type", "source.detail.link.type", "`redirection` for a click-through; others occur.", rated=True),
         _text("link_label", "source.detail.link.label", "Label of the link."),
         _text("link_uri", "source.detail.link.uri", "Where the link leads."),
     ),
@@ -165,28 +157,16 @@ KINDS = (
         "bounces",
         "bounce",
         "Sends that could not be delivered, with the verdict (hard, soft) and the reason.",
-        Column(
+        _text(
             "bounce_status",
-            pa.string(),
             "source.detail.bounce.status",
-            Reading.TEXT_OR_JSON,
             "Status: text, or the JSON text of what is not text; null for push.",
         ),
-        _text("bounce_verdict", "source.detail.bounce.analysis.verdict", "`hard`, `soft`; others may occur."),
-        Column(
-            "bounce_subject",
-            pa.string(),
-            _SUBJECT,
-            Reading.TEXT_OR_TYPE,
-            "What bounced: `token`, or a plain text.",
+        _text(
+            "bounce_verdict", "source.detail.bounce.analysis.verdict", "`hard`, `soft`; others may occur.", rated=True
         ),
-        Column(
-            "bounce_reason",
-            pa.string(),
-            _SUBJECT,
-            Reading.DETAIL_TYPE,
-            "Why it bounced, such as `unregistered`.",
-        ),
+        Column("bounce_subject", pa.string(), f"{_SUBJECT}.type", Reading.SUBJECT, "What bounced: `token`, or a text."),
+        _text("bounce_reason", f"{_SUBJECT}.detail.type", "Why it bounced, such as `unregistered`."),
     ),
     _reactivity("impressions", "impression", "Sends that were displayed on the device."),
     EventKind(
@@ -199,13 +179,14 @@ KINDS = (
     ),
 )
 
-KNOWN_UNREAD = (
+KNOWN_FIELDS = (
     "type",
     "identity.type",
     "source.type",
-    f"{_ACTIVATION}.receiver.value.type",
-    f"{_ACTIVATION}.stamp.set",
-    f"{_SUBJECT}.type",
-    f"{_SUBJECT}.detail.type",
+    f"{_RECEIVER}.value.type",
+    f"{_STAMP}.set",
 )
-"""Fields that the reference documents and no column reads: not news when they come."""
+"""Fields that the reference documents and no column reads: not unknown."""
+
+JSON_PARTS = (_RECEIVER, "source.detail.optout", _SUBJECT)
+"""Objects without rated columns that come in other shapes as well: read as JSON, so that no shape is refused."""

@@ -1,1 +1,1 @@
-"""The NP6 API over HTTP: client, spool of raw responses, errors, and the Dagster resource that configures them."""
+"""The NP6 API over HTTP: client, streams cut into parts, retries, errors, and the Dagster resource of it."""

@@ -1,100 +1,45 @@
-"""The API client: asks for windows of events, several at once, and sees each answer through to its end.
+"""The API client: requests, retries, and going on where a download was cut.
 
-What belongs here: requests, retries, waiting, and going on where a download was cut. What the events mean, and where
-they go, is for the `Sink` that the caller hands in.
+What an answer's parts mean, and where they go, is for the `Receiver` that the caller hands in.
 """
 
 from __future__ import annotations
 
-import email.utils
 import json
 import random
-import re
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
-from http import HTTPStatus
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-import httpx
-
+from np6_assets.np6.connection import Connection
 from np6_assets.np6.errors import (
+    AccessError,
     BadResponseError,
     CancelledError,
     CutResponseError,
-    NP6Error,
+    ForbiddenError,
+    GaveUpError,
     PermanentError,
-    RetriesUsedUpError,
     TransientError,
+    WrongBodyError,
 )
+from np6_assets.np6.request import Answer, R, Request
 from np6_assets.np6.retry import Retry
-from np6_assets.np6.spool import ArrayScanner, Part, Spool
+from np6_assets.np6.stream import ArrayScanner, PartWriter
+from np6_assets.np6.timestamps import to_milliseconds
 
-CHUNK_BYTES = 2**18
-"""How much of a body is handled at once."""
+LONGEST_LIST = 64 * 2**20
+"""Bytes of the longest list of notifications."""
 
-_ADVICE = {
-    400: "the API does not accept the request; check NP6_START_DATE and the version of the API",
-    401: "the API does not know the key; set NP6_API_KEY to a valid key",
-    403: "the key lacks the right; ask for the right to read notifications and their reactivities",
-    404: "there is nothing at this address; check NP6_BASE_URL",
-}
-_RETRIED = {408, 425, 429}
+FAILURES_IN_A_ROW = 3
+"""After so many failed days in a row the API is taken to be out of order."""
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Request:
-    """A feed over a half-open window, `start` <= timestamp < `end` in ms since the epoch.
-
-    `start_parameter` and `end_parameter` are the names that the endpoint has for them.
-    """
-
-    path: str
-    start_parameter: str
-    end_parameter: str
-    start: int
-    end: int
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The query: half-open and oldest first, which is what lets a cut download go on."""
-        return {self.start_parameter: str(self.start), self.end_parameter: str(self.end), "sort": "asc"}
-
-
-class Sink(Protocol):
-    """Where the parts of one request's answer go, in order.
-
-    `add` and `finish` may raise BadResponseError: then the request is made again from its start, into a new sink.
-    """
-
-    def add(self, part: Part) -> None:
-        """Take a part, and close it once it is done with."""
-
-    def finish(self, *, resumed: bool) -> None:
-        """The answer is whole. `resumed`: it was put together from several, which is right for sorted feeds only."""
-
-    def abandon(self) -> None:
-        """Nothing more will come: give back what is held."""
-
-
-S = TypeVar("S", bound=Sink)
-
-
-@dataclass
-class Traffic:
-    """What a client has asked for and received so far."""
-
-    requests: int = 0
-    retries: int = 0
-    bytes: int = 0
-
-
-class NP6Client:
+class NP6Client(Connection):
     """The API of one account. Safe to share between threads; close it after use."""
 
     def __init__(
@@ -102,332 +47,256 @@ class NP6Client:
         base_url: str,
         api_key: str,
         *,
-        timeout: httpx.Timeout | float = 60.0,
         retry: Retry = Retry(),
         concurrency: int = 4,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         log: Callable[[str], None] = lambda line: None,
+        **options: Any,
     ) -> None:
+        super().__init__(base_url, api_key, concurrency=concurrency, **options)
         self._retry = retry
         self._concurrency = concurrency
-        self._now = now
         self._log = log
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self.traffic = Traffic()
-        if not (api_key.isascii() and api_key.isprintable()):  # httpx would quote it in its error
-            raise PermanentError("NP6_API_KEY holds characters that a request cannot carry; copy the key again")
-        headers = {"X-Key": api_key, "Accept": "application/json", "User-Agent": "np6-assets"}
-        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        try:
-            self._http = httpx.Client(
-                base_url=base_url,
-                headers=headers,
-                timeout=timeout,
-                limits=limits,
-                follow_redirects=False,
-                # over plain HTTP there are no certificates to verify, and reading those of the system takes 20 ms
-                verify=not base_url.startswith("http://"),
-            )
-        except (httpx.InvalidURL, ValueError):
-            raise PermanentError("NP6_BASE_URL is not an http address") from None
-
-    def close(self) -> None:
-        """Give up what is under way and close the connections."""
-        self._stop.set()
-        self._http.close()
-
-    @contextmanager
-    def open(self, path: str, parameters: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """An answer as it comes, whatever its status, its body still to be read; nothing is tried again.
-
-        Raises httpx.TransportError or httpx.DecodingError, also out of reading the body.
-        """
-        with self._lock:
-            self.traffic.requests += 1
-        with self._http.stream("GET", path, params=dict(parameters)) as response:
-            try:
-                yield response
-            finally:
-                with self._lock:
-                    self.traffic.bytes += response.num_bytes_downloaded
-
-    def refusal(self, path: str, response: httpx.Response) -> NP6Error | None:
-        """What a run would raise for the status of an answer; None for 200."""
-        try:
-            self._refuse(path, response)
-        except NP6Error as error:
-            return error
-        return None
+        self._sorting: dict[str, bool] = {}
 
     def get_list(self, path: str) -> list[Any]:
-        """A short JSON array, whole. Raises PermanentError or RetriesUsedUpError."""
-        failures = 0
-        while True:
-            try:
-                body = bytearray()
-                with self._answer(path, {}) as chunks:
-                    for chunk in chunks:
-                        body += chunk
-                return _array(bytes(body))
-            except TransientError as error:
-                failures += 1
-                self._pause(path, error, failures)
+        """A short JSON array, whole. Raises PermanentError or GaveUpError."""
+        return self._retrying(path, lambda: self._list(path))
 
     def has_events(self, request: Request) -> bool:
-        """Whether a request's answer holds any event; no more is read of it than the first.
+        """Whether a request's window holds any event; no more of its answer is read than the first event.
 
-        Raises PermanentError or RetriesUsedUpError.
+        Raises PermanentError or GaveUpError.
         """
-        failures = 0
-        while True:
-            try:
-                return self._look(request)
-            except TransientError as error:
-                failures += 1
-                self._pause(request.path, error, failures)
+        parameters = request.parameters(self._now())
+        first = self._retrying(request.path, lambda: self._first_event(request.path, parameters))
+        time = None if first is None else _timestamp(first)
+        return first is not None and (time is None or request.start <= time < request.end)
 
-    def fetch(self, request: Request, open_sink: Callable[[], S]) -> S:
-        """Download one request's answer, whole, into a sink from `open_sink`, and return that sink, finished.
+    def fetch(self, request: Request, open_receiver: Callable[[], R]) -> list[Answer[R]]:
+        """Download a request's answer. One of several days that fails for good is halved, down to single days.
 
-        Raises PermanentError or RetriesUsedUpError.
+        The halves are attempted twice at most, and no more once FAILURES_IN_A_ROW days have failed. Raises AccessError
+        where that ends the whole range.
         """
-        failures = 0
-        while True:
-            sink = open_sink()
-            try:
-                self._fill(request, sink)
-                return sink
-            except TransientError as error:
-                sink.abandon()
-                failures += 1
-                self._pause(request.path, error, failures)
-            except BaseException:
-                sink.abandon()
-                raise
+        answers: list[Answer[R]] = []
+        pending = [request]
+        try:
+            while pending:
+                part = pending.pop()
+                failed = [answer.error for answer in answers[-FAILURES_IN_A_ROW:] if answer.error is not None]
+                if len(failed) == FAILURES_IN_A_ROW:
+                    answers.append(Answer(part, None, failed[-1]))
+                    continue
+                answer = self._fetch(part, open_receiver, None if part is request else 1)
+                if answer.error is None or not part.halves or isinstance(answer.error, ForbiddenError):
+                    answers.append(answer)
+                else:
+                    pending += reversed(part.halves)
+        except BaseException:
+            for answer in answers:
+                if answer.receiver is not None:
+                    answer.receiver.discard()
+            raise
+        return answers
 
-    def fetch_all(self, requests: Iterable[Request], open_sink: Callable[[Request], S]) -> Generator[Callable[[], S]]:
-        """For each request a function that waits for its finished sink, in the order of the requests.
+    def fetch_all(self, requests: Iterable[tuple[Request, Callable[[], R]]]) -> Generator[list[Answer[R]]]:
+        """The answers to each request, in the order of the requests; `concurrency` of them are fetched ahead.
 
-        Each function gives the same, or raises the same, however often it is called, until the next is asked for.
-        `concurrency` requests are fetched ahead.
+        Each request comes with the function that opens its receivers.
         """
-        ahead: deque[Future[S]] = deque()
+        ahead: deque[Future[list[Answer[R]]]] = deque()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="np6") as pool:
             try:
-                for request in requests:
+                for request, open_receiver in requests:
                     if len(ahead) > self._concurrency:
-                        yield partial(_first_result, ahead)
-                        ahead.popleft()
-                    ahead.append(pool.submit(self.fetch, request, partial(open_sink, request)))
+                        yield _first_result(ahead)
+                    ahead.append(pool.submit(self.fetch, request, open_receiver))
                 while ahead:
-                    yield partial(_first_result, ahead)
-                    ahead.popleft()
+                    yield _first_result(ahead)
             except BaseException:
-                self._stop.set()
+                self.cancel()
                 for future in ahead:
                     future.cancel()
-                    future.add_done_callback(_abandon)
+                    future.add_done_callback(_discard)
                 raise
 
-    def _fill(self, request: Request, sink: Sink) -> None:
-        """Fill the sink, going on from the last whole event after each failure that leaves what came before good."""
-        remaining, failures = request, 0
-        while True:
-            spool = Spool(sink.add)
-            try:
-                with self._answer(request.path, remaining.parameters) as chunks:
-                    for chunk in chunks:
-                        spool.feed(chunk)
-                spool.finish()
-                sink.finish(resumed=remaining is not request)
-                return
-            except TransientError as error:
-                if spool.parts and not isinstance(error, CutResponseError):
-                    raise  # what the sink already took is not to be trusted
-                last = spool.salvage(partial(_timestamp, remaining)) if isinstance(error, CutResponseError) else None
-                if last is None and spool.parts:
-                    raise  # it does not say where to go on
-                failures += 1
-                if last is not None:
-                    failures = 1 if remaining.start < last else failures
-                    remaining = replace(remaining, start=last)
-                self._pause(request.path, error, failures)
-            finally:
-                spool.close()
+    def _fetch(self, request: Request, open_receiver: Callable[[], R], most_retries: int | None) -> Answer[R]:
+        download = _Download(request, open_receiver)
+        try:
+            attempt, failed = partial(self._attempt, download), partial(self._resume, download)
+            self._retrying(request.path, attempt, failed, most_retries)
+        except BaseException as error:
+            download.receiver.discard()
+            if not isinstance(error, GaveUpError | PermanentError):
+                raise
+            if isinstance(error, AccessError) and (request.is_whole_feed or not isinstance(error, ForbiddenError)):
+                raise
+            return Answer(request, None, error)
+        return Answer(request, download.receiver)
 
-    def _look(self, request: Request) -> bool:
-        scanner = ArrayScanner()
-        # plain: a compressed body may hold the first event back until much more of it is there
-        with self._answer(request.path, request.parameters, 1, {"Accept-Encoding": "identity"}) as chunks:
-            for chunk in chunks:
-                scanner.feed(chunk)
-                if scanner.events:
-                    return True
-        if not scanner.closed:
-            raise CutResponseError("the body ends before its array is closed")
+    def _attempt(self, download: _Download[R]) -> None:
+        path, request = download.request.path, download.request
+        writer = PartWriter(download.receiver.add)
+        try:
+            with self.body(path, request.parameters(self._now(), download.start)) as (chunks, stall):
+                for chunk in chunks:
+                    writer.feed(chunk)
+                    stall.progress(writer.events)
+            writer.finish()
+            download.receiver.finish()
+        except CutResponseError:
+            writer.hand_over_whole_events()
+            raise
+        finally:
+            writer.close()
+
+    def _resume(self, download: _Download[R], error: TransientError) -> bool:
+        """Go on from the last event received where its answer is known to be sorted, start again elsewhere.
+
+        Says whether that is progress.
+        """
+        if not isinstance(error, BadResponseError):
+            return False  # a status: nothing of this attempt was received
+        first, last = download.receiver.resume_from() if isinstance(error, CutResponseError) else (None, None)
+        if first is not None and last is not None and self._sorts(download.request, first, last):
+            before, download.start = download.start, last
+            return last > before
+        download.restart()
         return False
 
-    @contextmanager
-    def _answer(
+    def _sorts(self, request: Request, first: int, last: int) -> bool:
+        """Whether the API sorts this feed: its newest event is not earlier than the last one received.
+
+        An answer that is sorted in groups would lose the groups to come. An API that ignores `sort` shows the first
+        one received again.
+        """
+        if request.path not in self._sorting:
+            try:
+                newest = self._first_event(request.path, request.parameters(self._now(), sort="desc"))
+            except (TransientError, PermanentError):
+                return False
+            time = None if newest is None else _timestamp(newest)
+            self._sorting[request.path] = time is not None and time >= last and time > first
+        return self._sorting[request.path]
+
+    def _first_event(self, path: str, parameters: Mapping[str, str]) -> bytes | None:
+        """The bytes of the first event of an answer; None where it is empty."""
+        scanner = ArrayScanner()
+        found = b""
+        # plain: a compressed body may hold the first event back until much more of it is there
+        with self.body(path, parameters, chunk_bytes=1, encoding="identity") as (chunks, _):
+            for chunk in chunks:
+                end = scanner.next_event_end(chunk)
+                scanner.feed(chunk[:end])
+                found += chunk[:end]
+                if end is not None:
+                    return found.partition(b"[")[2]
+        _check_closed(scanner, found)
+        return None
+
+    def _list(self, path: str) -> list[Any]:
+        scanner, body = ArrayScanner(), bytearray()
+        with self.body(path, {}) as (chunks, stall):
+            for chunk in chunks:
+                scanner.feed(chunk)
+                stall.progress(scanner.events)
+                body += chunk
+                if len(body) > LONGEST_LIST:
+                    raise WrongBodyError(f"the list has more than {LONGEST_LIST >> 20} MiB")
+        _check_closed(scanner, bytes(body))
+        found = _parsed(bytes(body))
+        if not isinstance(found, list):
+            raise BadResponseError("the body is not JSON")
+        return found
+
+    def _retrying(
         self,
         path: str,
-        parameters: dict[str, str],
-        chunk_bytes: int = CHUNK_BYTES,
-        headers: Mapping[str, str] | None = None,
-    ) -> Iterator[Iterator[bytes]]:
-        """The decoded body of a 200 answer, in chunks; anything else as one of this package's errors."""
-        with self._lock:
-            self.traffic.requests += 1
-        try:
-            with self._http.stream("GET", path, params=parameters, headers=headers) as response:
-                self._refuse(path, response)
-                yield self._chunks(response, chunk_bytes)
-        except httpx.UnsupportedProtocol:
-            raise PermanentError(f"GET {path}: NP6_BASE_URL is not an http address") from None
-        except httpx.TransportError as error:
-            raise CutResponseError(f"GET {path}: {_reason(error)}") from None
-        except httpx.DecodingError:
-            raise CutResponseError(f"GET {path}: the compressed body is broken") from None
+        attempt: Callable[[], T],
+        failed: Callable[[TransientError], bool] = lambda error: False,
+        most_retries: int | None = None,
+    ) -> T:
+        """The one retry loop: repeat an attempt until it succeeds or too many in a row have failed.
 
-    def _chunks(self, response: httpx.Response, chunk_bytes: int) -> Iterator[bytes]:
-        pending: list[bytes] = []
-        size = 0
-        broken: httpx.HTTPError | None = None
-        try:
-            for piece in response.iter_bytes():
-                pending.append(piece)
-                size += len(piece)
-                if size >= chunk_bytes:
-                    if self._stop.is_set():
-                        raise CancelledError("the download was given up")
-                    yield b"".join(pending)
-                    pending.clear()
-                    size = 0
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            broken = error
-        with self._lock:
-            self.traffic.bytes += response.num_bytes_downloaded
-        yield b"".join(pending)
-        if broken is not None:
-            raise broken
+        `failed` makes ready for the next attempt and says whether the one that failed made progress.
+        """
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except TransientError as error:
+                failures = 1 if failed(error) else failures + 1
+                self._back_off(path, error, failures, most_retries)
 
-    def _refuse(self, path: str, response: httpx.Response) -> None:
-        status = response.status_code
-        if status == HTTPStatus.OK:
-            return
-        line = f"GET {path} answered {status} {response.reason_phrase}".rstrip()
-        if request_id := response.headers.get("x-request-id"):
-            line += f" (x-request-id {_printable(request_id)})"
-        if response.is_redirect:
-            line += f", a redirect to {_host(response)}, which is not followed; set NP6_BASE_URL to the API itself"
-            raise PermanentError(line)
-        if status >= 500 or status in _RETRIED or response.is_success:
-            raise TransientError(line, wait=asked_wait(response.headers, self._now()))
-        raise PermanentError(f"{line}: {_ADVICE.get(status, 'the API refuses the request')}")
-
-    def _pause(self, path: str, error: TransientError, failures: int) -> None:
-        """Wait before the next try; raise the error instead where there is none."""
-        if failures > self._retry.retries:
-            raise RetriesUsedUpError(
-                f"{error}; GET {path} given up after {failures} tries in a row without progress"
+    def _back_off(self, path: str, error: TransientError, failures: int, most_retries: int | None) -> None:
+        """Wait before the next attempt. Raises GaveUpError where there is none."""
+        if self.closed.is_set():
+            raise CancelledError("the client is closed") from None
+        bounds = (self._retry.retries, error.most_retries, most_retries)
+        retries = min(bound for bound in bounds if bound is not None)
+        if failures > retries:
+            raise GaveUpError(
+                f"{error}; GET {path} given up after {failures} attempts in a row without progress"
             ) from None
         seconds = self._retry.wait(failures, error.wait, random.random())
         with self._lock:
             self.traffic.retries += 1
-        self._log(f"{error}; trying GET {path} again in {seconds:.1f} s ({failures} of {self._retry.retries})")
-        if self._stop.wait(seconds):
-            raise CancelledError("the download was given up") from None
+        self._log(f"{error}; retrying GET {path} in {seconds:.1f} s ({failures} of {retries})")
+        if self.closed.wait(seconds):
+            raise CancelledError("the client is closed") from None
 
 
-def asked_wait(headers: httpx.Headers, now: datetime) -> float | None:
-    """How many seconds the API asks to wait, from `Retry-After` or `X-RateLimit-Reset`; None where it says nothing.
+class _Download(Generic[R]):
+    """The state of one request's attempts: where the next one starts, and who takes its parts."""
 
-    `Retry-After` is seconds or an HTTP date (RFC 9110, 10.2.3). What `X-RateLimit-Reset` counts is not documented:
-    a number is taken for epoch milliseconds, epoch seconds or seconds to wait by its size.
-    """
-    asked = headers.get("retry-after", "")
-    seconds = _number(asked)
-    if seconds is None:
-        seconds = _seconds_until(asked, now)
-    if seconds is not None:
-        return max(seconds, 0.0)
-    reset = read_reset(headers.get("x-ratelimit-reset", ""), now)
-    return None if reset is None else reset[1]
+    def __init__(self, request: Request, open_receiver: Callable[[], R]) -> None:
+        self.request = request
+        self._open_receiver = open_receiver
+        self.start = request.start
+        self.receiver = open_receiver()
 
-
-ResetUnit = Literal["epoch milliseconds", "epoch seconds", "seconds to wait"]
+    def restart(self) -> None:
+        """Forget what was received."""
+        self.receiver.discard()
+        self.start = self.request.start
+        self.receiver = self._open_receiver()
 
 
-def read_reset(text: str, now: datetime) -> tuple[ResetUnit, float] | None:
-    """What a value of `X-RateLimit-Reset` counts, told by its size, and how many seconds it asks to wait."""
-    reset = _number(text)
-    if reset is None:
-        return None
-    if reset > 1e11:
-        return "epoch milliseconds", max(reset / 1000 - now.timestamp(), 0.0)
-    if reset > 1e9:
-        return "epoch seconds", max(reset - now.timestamp(), 0.0)
-    return "seconds to wait", reset
+def _check_closed(scanner: ArrayScanner, body: bytes) -> None:
+    if not scanner.closed and not body:
+        raise WrongBodyError("the body is empty")
+    if not scanner.closed:
+        raise CutResponseError("the body ends before its array is closed")
 
 
-def _seconds_until(date: str, now: datetime) -> float | None:
+def _parsed(body: bytes) -> Any:
+    """The JSON value of a body; None where it is no JSON. The error, which quotes the body, ends here."""
     try:
-        moment = email.utils.parsedate_to_datetime(date)
-    except (ValueError, OverflowError):
+        return json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
         return None
-    if moment.tzinfo is None:  # the oldest of the three forms does not name its zone, which is UTC
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - now).total_seconds()
 
 
-def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"[ \t]*\d{1,18}(\.\d{1,9})?[ \t]*", text) else None
+def _timestamp(event: bytes) -> int | None:
+    """When an event says that it was published, in ms; None where it does not say so in a number."""
+    value = _parsed(event)
+    time = value.get("timestamp") if isinstance(value, dict) else None
+    return to_milliseconds(time) if isinstance(time, int) and not isinstance(time, bool) else None
 
 
-def _timestamp(request: Request, event: Any) -> int | None:
-    """When an event happened, in ms; None where it does not say, or says what cannot be in the request's answer."""
-    value = event.get("timestamp") if isinstance(event, dict) else None
-    fits = isinstance(value, int) and not isinstance(value, bool) and request.start <= value < request.end
-    return value if fits else None
-
-
-def _array(body: bytes) -> list[Any]:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        raise BadResponseError("the body is not JSON") from None
-    if not isinstance(value, list):
-        raise BadResponseError("the body is not a JSON array")
-    return value
-
-
-def _first_result(ahead: deque[Future[S]]) -> S:
-    """The first one's result; a permanent failure of any of them at once, for there is no point in waiting then."""
-    while not ahead[0].done():
-        done, _ = wait([future for future in ahead if not future.done()], return_when=FIRST_COMPLETED)
-        for future in done:
-            if isinstance(future.exception(), PermanentError):
+def _first_result(ahead: deque[Future[list[Answer[R]]]]) -> list[Answer[R]]:
+    """Take the first one's result; raise what ends the whole range from whichever of them has it first."""
+    while True:
+        for future in ahead:
+            if future.done() and future.exception() is not None:
                 future.result()
-    return ahead[0].result()
+        if ahead[0].done():
+            return ahead.popleft().result()
+        wait([future for future in ahead if not future.done()], return_when=FIRST_COMPLETED)
 
 
-def _abandon(future: Future[S]) -> None:
+def _discard(future: Future[list[Answer[R]]]) -> None:
     if not future.cancelled() and future.exception() is None:
-        future.result().abandon()
-
-
-def _reason(error: httpx.TransportError) -> str:
-    name = re.sub(r"(?<!^)([A-Z])", lambda found: " " + found[0].lower(), type(error).__name__).lower()
-    return f"{name} ({error})" if str(error) else name
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:80])
-
-
-def _host(response: httpx.Response) -> str:
-    try:
-        return httpx.URL(response.headers["location"]).host or "another path"
-    except (httpx.InvalidURL, KeyError):
-        return "nowhere"
+        for answer in future.result():
+            if answer.receiver is not None:
+                answer.receiver.discard()

@@ -1,24 +1,36 @@
-"""What can go wrong with the API, sorted once into what is worth another try and what is not.
+"""Errors of the API, sorted once into permanent and transient; whatever retries asks the class, never the status.
 
-Everything that retries (the client, Dagster's retry policy) asks the class of the error, never the status code.
+Their text is one line and carries neither the key nor any byte of an answer.
 """
 
 from __future__ import annotations
 
 
 class NP6Error(Exception):
-    """Any failure to get data from the API; its text is one line and carries neither the key nor any event."""
+    """Any failure to get data from the API."""
 
 
 class PermanentError(NP6Error):
-    """Another try cannot help: a wrong key, a wrong address, a request that the API refuses."""
+    """A retry cannot help: a wrong address, a request that the API refuses."""
+
+
+class AccessError(PermanentError):
+    """The key is unknown, or has no right: other days would be refused as well."""
+
+
+class ForbiddenError(AccessError):
+    """The key has no right to what was asked for: to all of it where that is a whole feed."""
 
 
 class TransientError(NP6Error):
-    """Another try may help: overload, a rate limit, a broken connection.
+    """A retry may help: overload, a rate limit, a broken connection.
 
-    `wait` is how many seconds the API asked to wait, or None where it did not ask.
+    Attributes:
+        wait: seconds that the API asks to wait; None where it does not ask.
+        most_retries: how often it is worth a retry; None for as often as the settings allow.
     """
+
+    most_retries: int | None = None
 
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
@@ -26,20 +38,26 @@ class TransientError(NP6Error):
 
 
 class BadResponseError(TransientError):
-    """The answer arrived with status 200 but is not the array of events that was asked for."""
+    """The status is 200, but the body is not the array of events that was asked for."""
 
 
 class CutResponseError(BadResponseError):
-    """The answer ended before its array was closed: what came before the cut is good."""
+    """The body ends before its array is closed; the events before the cut are good."""
 
 
-class RetriesUsedUpError(NP6Error):
-    """Every try that the settings allow has failed; a later run may succeed."""
+class WrongBodyError(BadResponseError):
+    """The body is something else than an array, which a retry seldom mends."""
+
+    most_retries = 4
+
+
+class GaveUpError(NP6Error):
+    """Every retry that the settings allow has failed; a later run may succeed."""
 
 
 class DaysFailedError(NP6Error):
-    """Some days of a run could not be fetched, and the others were."""
+    """Some days of a run could not be fetched; the others were."""
 
 
 class CancelledError(NP6Error):
-    """The download was given up because its consumer went away."""
+    """The client was closed while a request was under way."""

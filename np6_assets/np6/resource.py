@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,9 +18,12 @@ from np6_assets.settings import NO_KEY, SANDBOX
 if TYPE_CHECKING:
     from np6_assets.np6.client import NP6Client
 
-# Of a tick of a sensor: Dagster gives it a minute in all.
-_LOOK_SECONDS = 8.0
-_LOOK_RETRY = Retry(retries=3, longest_wait=3.0)
+PROBE_SECONDS = 15.0
+"""How long the probes of one tick may take: Dagster gives a tick a minute."""
+
+_PROBE_TIMEOUT = 8.0
+_PROBE_RETRY = Retry(retries=3, longest_wait=3.0)
+_STALL_SECONDS = 120.0
 
 
 class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
@@ -75,11 +78,11 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
             raise dg.RetryRequested(self.step_retries, self.step_retry_delay) from error
 
     @contextmanager
-    def looking(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
-        """A client for a short look, such as a sensor's: it gives up after seconds. Its errors are the client's own."""
-        retry = replace(_LOOK_RETRY, backoff=min(self.backoff, _LOOK_RETRY.backoff))
-        seconds = min(self.read_timeout, _LOOK_SECONDS)
-        with self._client(seconds, seconds, retry, log) as client:
+    def probing(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
+        """A client for the probes of a tick: closed after PROBE_SECONDS. Its errors are the client's own."""
+        retry = replace(_PROBE_RETRY, backoff=min(self.backoff, _PROBE_RETRY.backoff))
+        seconds = min(self.read_timeout, _PROBE_TIMEOUT)
+        with self._client(seconds, seconds, retry, log) as client, client.closing_after(PROBE_SECONDS):
             yield client
 
     @contextmanager
@@ -90,19 +93,21 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
 
         from np6_assets.np6.client import NP6Client
 
-        with self._address() as address:
-            client = NP6Client(
-                address,
-                self.api_key.strip(),
-                timeout=httpx.Timeout(timeout, connect=connect_timeout),
-                retry=retry,
-                concurrency=self.max_concurrent_requests,
-                log=log,
-            )
-            try:
-                yield client
-            finally:
-                client.close()
+        with (
+            self._address() as address,
+            closing(
+                NP6Client(
+                    address,
+                    self.api_key.strip(),
+                    timeout=httpx.Timeout(timeout, connect=connect_timeout),
+                    stall_seconds=max(_STALL_SECONDS, 2 * timeout),
+                    retry=retry,
+                    concurrency=self.max_concurrent_requests,
+                    log=log,
+                )
+            ) as client,
+        ):
+            yield client
 
     @contextmanager
     def _address(self) -> Iterator[str]:

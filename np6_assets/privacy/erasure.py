@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from np6_assets.contact import ContactPolicy
+from np6_assets.contact.policy import ContactPolicy
+from np6_assets.contact.tombstones import tombstones_of
 from np6_assets.partition_checks import Records
 from np6_assets.privacy.files import DayFile, day_files
 from np6_assets.settings import Settings
@@ -22,7 +23,7 @@ from np6_assets.storage.io_manager import DATA_VERSION, ParquetStore, written_me
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from np6_assets.privacy.tombstones import Tombstones
+    from np6_assets.contact.tombstones import Tombstones
     from np6_assets.storage.parquet import Written
 
 _OF_THE_FETCH = ("reasons", "events_gained")
@@ -93,21 +94,11 @@ def receivers(file: str) -> list[str]:
     return named
 
 
-def tombstones_of(folder: Folder) -> "Tombstones":
-    """The tombstones of a data folder. Raises a Failure that nobody retries where they cannot be read."""
-    from np6_assets.privacy.tombstones import Tombstones, TombstonesError
-
-    try:
-        return Tombstones.read(folder)
-    except TombstonesError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-
-
 def bury(folder: Folder, named: Sequence[str], contact: ContactPolicy) -> "Tombstones":
     """Keep tombstones of the receivers, and of the ids that stored events have for them."""
     import pyarrow.compute as pc
 
-    from np6_assets.privacy.tombstones import RECEIVER_COLUMNS
+    from np6_assets.contact.tombstones import RECEIVER_COLUMNS
     from np6_assets.storage import parquet
 
     tombstones = tombstones_of(folder).covering(named)
@@ -130,7 +121,7 @@ def remove(
 
     Also where Dagster's record is of what was there before, as an earlier try was killed before it said so.
     """
-    from np6_assets.privacy.tombstones import RECEIVER_COLUMNS
+    from np6_assets.contact.tombstones import RECEIVER_COLUMNS
     from np6_assets.storage import parquet
 
     files = list(day_files(folder))

@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
+from np6_assets.contact.days import refuse_days
 from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, backfill_policy, daily, days_ahead
-from np6_assets.privacy.retention import refuse_retired
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
@@ -53,7 +53,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         from np6_assets.rates.compute import Feeds, connect, rates
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
 
-        refuse_retired(context.partition_keys, settings, now())
+        refuse_days(context.run.tags, settings, now())
         datasets = {
             "activations": activations,
             "hits": hits,
@@ -66,14 +66,14 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         names = notification_names(folder)
         last = max(context.partition_keys)
 
-        def cohorts() -> Generator[tuple[str, Partition]]:
+        def cohorts() -> Generator[Partition]:
             with connect() as database:
                 for key in context.partition_keys:
                     frame = rates(database, feeds, key, settings.window_days)
-                    context.add_asset_metadata(metadata_of(frame, names), partition_key=key)
+                    metadata = metadata_of(frame, names)
                     if key == last:  # the UI shows what the newest materialization says
-                        context.add_asset_metadata(overview(folder, key, frame, settings), partition_key=key)
-                    yield key, frame
+                        metadata |= overview(folder, key, frame, settings)
+                    yield Partition(key, frame, metadata)
 
         yield from PartitionStream(lambda: closing(cohorts())).outputs()
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from np6_assets.events.files import FETCHED_UNTIL
 from np6_assets.events.kinds import TIME
+from np6_assets.events.store import WATERMARK
 from np6_assets.partitions import ACTIVATION_DAYS, EVENT_DATE, day_of
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.storage.parquet import partitions_of, subset
@@ -54,7 +54,7 @@ class Feeds:
         if not self.has(asset, day):
             return False
         if (asset, day) not in self._closed:
-            until = (self.days[asset][day].metadata.metadata or {}).get(FETCHED_UNTIL)
+            until = (self.days[asset][day].metadata.metadata or {}).get(WATERMARK)
             end = day_of(day, self.timezone).end
             self._closed[asset, day] = until is not None and datetime.fromisoformat(until.decode()) >= end
         return self._closed[asset, day]

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from np6_assets.events.files import EventFiles
 from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.events.ordering import Ledger
+from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
 from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, ORPHANS
 from np6_assets.rates.columns import SCHEMA
+from np6_assets.rates.distinct import DistinctCount
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -56,7 +56,7 @@ def examine(
     settings: Settings, folder: Folder, keys: Sequence[str], records: Records
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
     """What each check finds in each of the cohorts that are there, by the check's name."""
-    activations = EventFiles(folder, next(kind for kind in KINDS if kind.asset == "activations"), settings)
+    activations = EventStore(folder, next(kind for kind in KINDS if kind.asset == "activations"), settings)
     files = {key: parquet.file_of(ASSET, ACTIVATION_DATE, key) for key in keys}
     days = [
         day
@@ -67,9 +67,7 @@ def examine(
     for day, counted in recount(folder, days, settings):
         rates = _read(folder, files[day.key])
         is_sent = all(
-            (stored := activations.stored(other)) is not None
-            and stored.fetched_until is not None
-            and stored.fetched_until >= other.end
+            (stored := activations.stored(other)) is not None and stored.is_closed(other)
             for other in _following(day, ACTIVATION_DAYS, settings.timezone)
         )
         yield (
@@ -218,19 +216,19 @@ class _Cohort:
         self.day = day
         self.loaded: set[str] = set()
         """The assets that are there for the day itself."""
-        self._hashes = {name: Ledger() for name in _COUNTED}
+        self._hashes = {name: DistinctCount() for name in _COUNTED}
 
     def add(self, name: str, hashes: npt.NDArray[np.uint64]) -> None:
         """Take hashes; those that were there already change nothing."""
-        self._hashes[name].add(hashes, np.zeros(len(hashes), np.int64))
+        self._hashes[name].add(hashes)
 
     def counts(self) -> Counts:
         """How many different ones there are. Nothing can be added after."""
-        counts: Counts = {name: hashes.distinct() for name, hashes in self._hashes.items()}
+        counts: Counts = {name: hashes.count() for name, hashes in self._hashes.items()}
         reacting = self._hashes["reacting_activations"]
         for name in _REACTING:
             reacting.absorb(self._hashes[name])
-        counts["reacting_activations"] = reacting.distinct()
+        counts["reacting_activations"] = reacting.count()
         for asset in ("activations", "impressions"):
             if asset not in self.loaded:
                 counts[_SENDS[asset]] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from np6_assets.contact.days import FIRST_DAY_TAG, LAST_DAY_TAG
 from np6_assets.events.kinds import KINDS
 from np6_assets.settings import Settings
 
@@ -14,11 +15,6 @@ FETCH_EVENTS = "fetch_events"
 
 DAILY_INGEST = "daily_ingest"
 """Name of the schedule's job."""
-
-DAY_TAG = "dagster/partition"
-FIRST_DAY_TAG = "dagster/asset_partition_range_start"
-LAST_DAY_TAG = "dagster/asset_partition_range_end"
-"""Dagster's tags for the partition, or the range of partitions, that a run is for."""
 
 SENSOR = "np6_refresh"
 """Name of the sensor that asks for days; Dagster's tag for it is on its runs."""

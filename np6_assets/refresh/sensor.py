@@ -21,12 +21,12 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             selection=dg.AssetSelection.assets(*map(settings.key, jobs.EVENT_ASSETS)),
             description="Fetches event days: all event assets of a day, or of a range of days, in one run.",
         ),
-        minimum_interval_seconds=round(settings.refresh_interval.total_seconds()),
+        minimum_interval_seconds=round(settings.probe_interval.total_seconds()),
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
             "Keeps the events up to date, from the first day that is there, or else from the day it is turned on. "
             "Today is asked for when something new was published. A day that has ended is asked for when it ended "
-            f"more than {round(settings.refresh_overlap.total_seconds() / 60)} minutes ago and is not closed, however "
+            f"more than {round(settings.lookback.total_seconds() / 60)} minutes ago and is not closed, however "
             "long nothing ran. All event assets of a day, and days that follow one another, in one run. A day whose "
             "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Once an hour one "
             f"of the last {settings.trailing_days} days is looked at for what was published after it was closed. Each "

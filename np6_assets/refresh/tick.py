@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from time import monotonic
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pyarrow.parquet as pq
 
-from np6_assets.events.files import EventFiles
-from np6_assets.events.ingest import notifications
+from np6_assets.contact.days import DAY_TAG, FIRST_DAY_TAG, LAST_DAY_TAG, first_kept
+from np6_assets.dagster_private import days_of_backfills
+from np6_assets.events.fetch import notifications
 from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.np6.client import NP6Client, Request
-from np6_assets.np6.errors import NP6Error
+from np6_assets.events.store import EventStore
+from np6_assets.np6.client import NP6Client
+from np6_assets.np6.errors import CancelledError, NP6Error
+from np6_assets.np6.request import Request
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import Day, day_of, milliseconds
-from np6_assets.privacy.retention import first_kept
 from np6_assets.refresh import jobs, news
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -32,9 +33,6 @@ NOTIFICATIONS_PER_TICK = 4
 
 DAYS_PROBED = 2
 """Today, and yesterday as long as it cannot be closed."""
-
-SECONDS_OF_PROBING = 15.0
-"""After which no other feed is looked at in the tick: Dagster gives a tick a minute."""
 
 BACKFILLS = 20
 """How many of the newest backfills are looked at for days that they are about to fetch."""
@@ -76,7 +74,7 @@ class Tick:
         if self._today < self._settings.start_date:
             return self._said(memory, f"Nothing to do before NP6_START_DATE, which is {self._settings.start_date}.")
         stored = [self._stored(day) for day in news.days_to_look_at(memory, self._today) if day >= self._first]
-        overlap = self._settings.refresh_overlap
+        overlap = self._settings.lookback
         memory = news.looked_at(memory, stored, self._now, overlap)
         fetching, runs = self._under_way()
         missing = [one for one in stored if not one.is_closed]
@@ -140,8 +138,8 @@ class Tick:
 
     def _until(self, kind: EventKind, day: Day) -> datetime | None:
         """Until when a day is known to be fetched: in its file, and in Dagster's records, which the rates follow."""
-        stored = EventFiles(self._folder, kind, self._settings).stored(day)
-        if stored is None or stored.fetched_until is None:
+        stored = EventStore(self._folder, kind, self._settings).stored(day)
+        if stored is None or stored.watermark is None:
             return None
         records = self._instance.fetch_materializations(
             dg.AssetRecordsFilter(self._key(kind.asset), asset_partitions=[day.key]), limit=1
@@ -150,7 +148,7 @@ class Tick:
         said = materialization.metadata.get("fetched_until") if materialization else None
         if not isinstance(said, dg.TimestampMetadataValue):
             return None
-        return min(stored.fetched_until, datetime.fromtimestamp(said.value, UTC))
+        return min(stored.watermark, datetime.fromtimestamp(said.value, UTC))
 
     def _under_way(self) -> tuple[set[str], int]:
         """The days that are being fetched, and how many of the runs that fetch them were asked for here."""
@@ -163,19 +161,7 @@ class Tick:
             if self._keys & set(assets or ()) or (not assets and run.job_name in map(self._settings.named, _JOBS)):
                 days |= set(_days_of(run.tags))
                 runs += run.tags.get("dagster/sensor_name") == jobs.SENSOR
-        return days | self._in_backfills(), runs
-
-    def _in_backfills(self) -> set[str]:
-        days: set[str] = set()
-        for backfill in self._instance.get_backfills(limit=BACKFILLS):
-            data = backfill.asset_backfill_data
-            if backfill.status.name == "REQUESTED" and data is not None:
-                for key in self._keys:
-                    target = data.target_subset.partitions_subsets_by_asset_key.get(key)
-                    done = data.materialized_subset.partitions_subsets_by_asset_key.get(key)
-                    days |= set(target.get_partition_keys() if target else ())
-                    days -= set(done.get_partition_keys() if done else ())
-        return days
+        return days | days_of_backfills(self._instance, self._keys, BACKFILLS), runs
 
     @property
     def _first_trailing(self) -> date:
@@ -199,17 +185,15 @@ class Tick:
         days = open_days if closed_day is None else [closed_day, *open_days]
         if not days:
             return probed
-        ends = monotonic() + SECONDS_OF_PROBING
         try:
-            with np6.looking(self._log.warning) as client:
+            with np6.probing(self._log.warning) as client:
                 for kind, path, one in self._probes(client, days, probed):
-                    if monotonic() > ends:
-                        probed.trouble = "the API is slow"
-                        break
                     after = self._last_event(kind, one) if one is closed_day else one.until[kind.asset]
                     if self._has_news(client, kind, path, one.day, after):
                         self._note(kind, one, after, memory, probed)
                     probed.answers += 1
+        except CancelledError:
+            probed.trouble = "the API is slow"
         except NP6Error as error:
             probed.trouble = str(error)
         return probed
@@ -259,17 +243,16 @@ class Tick:
 
     def _last_event(self, kind: EventKind, one: news.Stored) -> datetime | None:
         """Just after the last event of a day that is there; None where it has none."""
-        stored = EventFiles(self._folder, kind, self._settings).stored(one.day)
+        stored = EventStore(self._folder, kind, self._settings).stored(one.day)
         last = stored.last_event if stored is not None else None
         return None if last is None else last + timedelta(milliseconds=1)
 
     def _has_news(self, client: NP6Client, kind: EventKind, path: str, day: Day, after: datetime | None) -> bool:
         start = max(after or day.start, day.start)
-        end = min(day.end, self._now)
-        if start >= end:
+        if start >= min(day.end, self._now):
             return False
-        window = milliseconds(start), milliseconds(end)
-        return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, *window))
+        edges = milliseconds(start), day.end_ms
+        return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, edges))
 
 
 _JOBS = (jobs.FETCH_EVENTS, jobs.DAILY_INGEST)
@@ -282,8 +265,8 @@ def _why_ended(one: news.Stored) -> str:
 
 def _days_of(tags: Mapping[str, str]) -> Iterator[str]:
     """The days that a run is for, by its tags."""
-    first = tags.get(jobs.FIRST_DAY_TAG, tags.get(jobs.DAY_TAG, ""))
-    last = tags.get(jobs.LAST_DAY_TAG, first)
+    first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
+    last = tags.get(LAST_DAY_TAG, first)
     if first and last:
         day = date.fromisoformat(first)
         while day <= date.fromisoformat(last):

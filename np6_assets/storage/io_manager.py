@@ -2,8 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import dagster as dg
@@ -41,29 +42,31 @@ class UnexpectedOutputError(Exception):
 Dataset: TypeAlias = Any
 """`pyarrow.dataset.Dataset`, as the annotation of an input. Its own name would make the definitions import pandas."""
 
-Partition: TypeAlias = "pa.RecordBatchReader | pa.Table | pd.DataFrame | dg.AssetMaterialization"
-"""What a partition holds; or the record of it, where its file is there already and is to stay."""
+Rows: TypeAlias = "pa.RecordBatchReader | pa.Table | pd.DataFrame"
 
 
-def _give_up(partition: str, error: Exception) -> None:
-    raise error
+@dataclass
+class Partition:
+    """A partition to be written.
+
+    `rows` may be the record of a partition whose file is there already and stays. `metadata` is complete once the rows
+    have been read.
+    """
+
+    key: str
+    rows: "Rows | dg.AssetMaterialization"
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class PartitionStream:
-    """Partitions that are made one after the other, as they are written. Returned by an asset through `outputs`.
+    """Partitions that are made one after another while they are written. Returned by an asset through `outputs`.
 
-    `opened` gives the context in which they are made, which sees what goes wrong while they are written; in it, pairs
-    of a key and the partition, which is used up before the next is asked for. `failed` is told of a partition that
-    could not be written, and raises where the others are not to be tried, which is what it does if it is not given.
+    `opened` gives the context in which they are made, and in it a generator. An error in writing a partition is thrown
+    into the generator, which raises it or gives what is to be written instead.
     """
 
-    def __init__(
-        self,
-        opened: Callable[[], AbstractContextManager[Iterator[tuple[str, Partition]]]],
-        failed: Callable[[str, Exception], None] = _give_up,
-    ) -> None:
+    def __init__(self, opened: Callable[[], AbstractContextManager[Generator[Partition]]]) -> None:
         self.opened = opened
-        self.failed = failed
         self.records: list[dg.AssetMaterialization] = []
         """The record of each partition that was written, or was there."""
 
@@ -108,34 +111,40 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         schema = arrow_schema(declared)
         column = declared.get(PARTITION_COLUMN)
         folder = self.store.folder()
+        execution = dg.AssetExecutionContext.get()
         if not context.has_asset_partitions:
             written = parquet.write(folder, parquet.file_of(asset), _rows(obj, schema))
             context.add_output_metadata(_metadata(written, declared))
-            context.step_context.set_data_version(context.asset_key, dg.DataVersion(written.version))
+            execution.set_data_version(context.asset_key, dg.DataVersion(written.version))
             return
         expected = list(context.asset_partition_keys)
         stream = obj if isinstance(obj, PartitionStream) else _stream(obj, expected)
         with _InTime(context) as in_time, stream.opened() as partitions:
-            for partition, value in partitions:
-                if partition not in expected:
-                    raise UnexpectedOutputError(f"{asset} returned partition {partition}, which this run is not for")
-                expected.remove(partition)
-                if isinstance(value, dg.AssetMaterialization):
-                    context.step_context.add_asset_metadata(value.metadata, context.asset_key, partition)
-                    stream.records.append(value)
-                    continue
-                try:
-                    written = parquet.write(folder, parquet.file_of(asset, column, partition), _rows(value, schema))
-                except Exception as error:  # noqa: BLE001 - raised again where the stream does not put up with it
-                    stream.failed(partition, error)
-                    continue
-                # the output context itself has no metadata for one partition of a range
-                context.step_context.add_asset_metadata(_metadata(written, declared), context.asset_key, partition)
-                stream.records.append(_record(context, partition, written.version))
-                in_time.written(stream.records[-1], more=bool(expected))
+            partition = next(partitions, None)
+            while partition is not None:
+                key = partition.key
+                if key not in expected:
+                    raise UnexpectedOutputError(f"{asset} returned partition {key}, which this run is not for")
+                if isinstance(partition.rows, dg.AssetMaterialization):
+                    record = partition.rows
+                    execution.add_asset_metadata(record.metadata, context.asset_key, key)
+                else:
+                    try:
+                        rows = _rows(partition.rows, schema)
+                        written = parquet.write(folder, parquet.file_of(asset, column, key), rows)
+                    except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
+                        partition = partitions.throw(error)
+                        continue
+                    metadata = {**partition.metadata, **_metadata(written, declared)}
+                    execution.add_asset_metadata(metadata, context.asset_key, key)
+                    record = _record(context, key, metadata, written.version)
+                    in_time.written(record, more=len(expected) > 1)
+                expected.remove(key)
+                stream.records.append(record)
+                partition = next(partitions, None)
             if expected:
                 raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
-        context.step_context.set_data_version(context.asset_key, dg.DataVersion(_version(stream.records)))
+        execution.set_data_version(context.asset_key, dg.DataVersion(_version(stream.records)))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read what an asset needs, as the type that it asks for."""
@@ -184,7 +193,7 @@ def _stream(obj: Any, expected: list[str]) -> PartitionStream:
         if len(expected) != 1:
             raise UnexpectedOutputError(f"a run for {len(expected)} partitions has to return a mapping of partitions")
         obj = {expected[0]: obj}
-    return PartitionStream(lambda: nullcontext(iter(obj.items())))
+    return PartitionStream(lambda: closing(Partition(key, rows) for key, rows in obj.items()))
 
 
 class _InTime:
@@ -218,13 +227,8 @@ class _InTime:
             self._record()
 
 
-def _record(context: dg.OutputContext, partition: str, version: str) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(
-        context.asset_key,
-        partition=partition,
-        metadata=context.step_context.get_asset_metadata(context.asset_key, partition),
-        tags={DATA_VERSION: version},
-    )
+def _record(context: dg.OutputContext, key: str, metadata: dict[str, Any], version: str) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags={DATA_VERSION: version})
 
 
 def _version(records: list[dg.AssetMaterialization]) -> str:

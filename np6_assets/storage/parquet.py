@@ -49,14 +49,6 @@ class Written:
     last_event: datetime | None
 
 
-class StartOverError(Exception):
-    """Rows that are being written turn out to be wrong: `rows` are to be written from the start, in their place."""
-
-    def __init__(self, rows: Tables) -> None:
-        super().__init__("other rows are to be written")
-        self.rows = rows
-
-
 def file_of(asset: str, partition_column: str | None = None, partition: str | None = None) -> str:
     """Where an asset's file, or that of one of its partitions, stands below the data folder (Hive style)."""
     folder = asset if partition is None else posixpath.join(asset, f"{partition_column}={partition}")
@@ -64,15 +56,7 @@ def file_of(asset: str, partition_column: str | None = None, partition: str | No
 
 
 def write(folder: Folder, relative: str, rows: Tables) -> Written:
-    """Write a file whole, in place of the one that is there. The same rows give the same bytes, however batched."""
-    while True:
-        try:
-            return _write(folder, relative, rows)
-        except StartOverError as instead:
-            rows = instead.rows
-
-
-def _write(folder: Folder, relative: str, rows: Tables) -> Written:
+    """Replace a file atomically. The same rows give the same bytes, however batched."""
     count = 0
     first = last = None
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""SQL over single stored files, with DuckDB, in bounded memory: for what looks at data and does not make it."""
+"""DuckDB's connections: to decode parts, and to query single stored files in bounded memory."""
 
 from __future__ import annotations
 
@@ -57,3 +57,19 @@ def querying(folder: Folder) -> Iterator[Query]:
         if not folder.is_local:
             database.register_filesystem(folder.filesystem)
         yield Query(database, folder)
+
+
+def connect_decoder() -> duckdb.DuckDBPyConnection:
+    """A connection that decodes parts."""
+    # One thread a query, as parts are decoded side by side. Extensions are built in; nothing is fetched, spilled or
+    # cached: the parts' paths are used again.
+    return duckdb.connect(
+        config={
+            "threads": 1,
+            "memory_limit": "1GB",
+            "temp_directory": "",
+            "enable_external_file_cache": False,
+            "autoinstall_known_extensions": False,
+            "TimeZone": "UTC",
+        }
+    )

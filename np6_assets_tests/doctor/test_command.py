@@ -64,7 +64,7 @@ def server():
         yield running
 
 
-def test_the_simulated_account_is_well(tmp_path):
+def test_doctor_finds_nothing_wrong_with_the_sandbox(tmp_path):
     process = doctor(tmp_path, NP6_BASE_URL="sandbox://")
     assert (process.returncode, process.stderr) == (0, "")
     lines = process.stdout.splitlines()
@@ -75,7 +75,7 @@ def test_the_simulated_account_is_well(tmp_path):
         "reachability",
         "window end",
         "window content",
-        "sort=asc",
+        "sort",
         "link types",
         "compression",
     ):
@@ -84,7 +84,7 @@ def test_the_simulated_account_is_well(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_has_what_the_lines_say(tmp_path):
+def test_doctor_prints_findings_as_json(tmp_path):
     process = doctor(tmp_path, "--json", NP6_BASE_URL="sandbox://")
     assert (process.returncode, process.stderr) == (0, "")
     report = json.loads(process.stdout)
@@ -100,7 +100,7 @@ def test_json_has_what_the_lines_say(tmp_path):
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 @pytest.mark.parametrize("act", [None, "401", "403", "503"])
-def test_neither_the_key_nor_a_person_is_ever_printed(server, tmp_path, arguments, act):
+def test_doctor_prints_neither_key_nor_contact_data(server, tmp_path, arguments, act):
     if act:
         server.always("/notifications", act)
     process = doctor(tmp_path, *arguments, NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
@@ -111,16 +111,16 @@ def test_neither_the_key_nor_a_person_is_ever_printed(server, tmp_path, argument
         assert "canary" not in text
 
 
-def test_something_wrong_is_exit_status_1(server, tmp_path):
+def test_doctor_exits_1_where_something_is_wrong(server, tmp_path):
     (tmp_path / ".env").write_text("NP6_API_KEY=another-key\n")
     process = doctor(tmp_path, "--json", NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
     assert (process.returncode, process.stderr) == (1, "")
     report = json.loads(process.stdout)
     assert report["verdict"] == "wrong"
     [key] = [finding for finding in report["findings"] if finding["subject"] == "key"]
-    assert "answered 401" in key["text"]  # .env wins
+    assert "returned 401" in key["text"]  # .env wins
     assert "another-key" not in process.stdout
 
 
-def test_a_wrong_option_is_exit_status_2(tmp_path):
+def test_doctor_exits_2_after_a_wrong_option(tmp_path):
     assert doctor(tmp_path, "--watch", "0").returncode == 2

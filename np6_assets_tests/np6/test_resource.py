@@ -1,11 +1,10 @@
-"""The resource in Dagster: its knobs are described, its key is nowhere, and Dagster retries what may pass alone."""
+"""The resource in Dagster: settings described, the key nowhere, and only what may pass is retried."""
 
 import json
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.np6.retry import Retry
-from np6_assets_tests.support.events import population
+from np6_assets_tests.support.events import Population
 from np6_assets_tests.support.rude_server import PERMANENT, Act, RudeServer
 
 KEY = "k3y-that-must-stay-secret"
-LISTING = population(1, date(2026, 3, 20), 1)
+LISTING = Population(notifications=[{"id": 156, "name": "é"}, {"id": 157}])
 
 
 @pytest.fixture
@@ -34,9 +32,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NP6_API_KEY", KEY)
 
 
-def resource(url: str, **knobs: Any) -> NP6Resource:
+def resource(url: str, **settings: Any) -> NP6Resource:
     quick = {"max_retries": 1, "backoff": 0.001, "longest_wait": 0.01, "read_timeout": 5.0, "step_retry_delay": 0.0}
-    return NP6Resource(base_url=url, api_key=dg.EnvVar("NP6_API_KEY"), **{**quick, **knobs})
+    return NP6Resource(base_url=url, api_key=dg.EnvVar("NP6_API_KEY"), **{**quick, **settings})
 
 
 @dg.asset
@@ -85,84 +83,41 @@ def stored(home: Path) -> bytes:
     return found
 
 
-# --- the knobs ----------------------------------------------------------------------------------------------------
-
-
-def test_every_knob_is_described():
-    fields = NP6Resource.to_config_schema().as_field().config_type.fields
-    assert set(fields) == {
-        *("base_url", "api_key", "connect_timeout", "read_timeout"),
-        *("max_retries", "backoff", "longest_wait", "max_concurrent_requests"),
-        *("step_retries", "step_retry_delay"),
-    }
-    for name, field in fields.items():
-        assert len(field.description or "") > 20, name
-
-
-def test_the_defaults_are_those_of_the_client():
-    np6 = NP6Resource(base_url="sandbox://")
-    assert Retry(np6.max_retries, np6.backoff, np6.longest_wait) == Retry()
-    assert (np6.connect_timeout, np6.read_timeout, np6.max_concurrent_requests) == (10.0, 60.0, 4)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("connect_timeout", 0), ("read_timeout", -1), ("max_retries", -1), ("backoff", -0.1)),
-        *(("longest_wait", -1), ("max_concurrent_requests", 0)),
-    ],
-)
-def test_a_knob_that_makes_no_sense_is_refused(name, value):
-    with pytest.raises(ValueError, match=name):
-        NP6Resource(base_url="sandbox://", **{name: value})
-
-
-def test_the_knobs_are_what_the_client_does(server):
-    server.always("/", Act("503"))
-    lines: list[str] = []
-    np6 = NP6Resource(base_url=server.url, api_key=KEY, max_retries=3, backoff=0.001, longest_wait=0.01)
-    with pytest.raises(dg.RetryRequested) as caught, np6.client(lines.append) as client:
-        client.get_list("/notifications")
-    assert len(server.requests) == 4
-    assert [f"({count} of 3)" in line for count, line in enumerate(lines, 1)] == [True] * 3
-    assert (caught.value.max_retries, caught.value.seconds_to_wait) == (np6.step_retries, np6.step_retry_delay)
-
-
 # --- the key ------------------------------------------------------------------------------------------------------
 
 
-def test_the_key_is_not_in_what_the_resource_shows():
+def test_key_is_not_in_what_the_resource_shows():
     plain = NP6Resource(base_url="sandbox://", api_key=KEY)
     assert KEY not in f"{plain!r} {plain}"
     wired = resource("https://api-cm.np6.com")
     assert KEY not in f"{wired!r} {wired} {wired.model_dump()} {wired.model_dump_json()}"
 
 
-def test_the_key_is_not_in_what_the_ui_is_told():
+def test_key_is_not_in_what_the_ui_gets():
     definitions = dg.Definitions(assets=[listing], resources={"np6": resource("https://api-cm.np6.com")})
-    told = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
-    assert "The X-Key of the account" in told  # it is told of the knob
-    assert "NP6_API_KEY" in told  # and where its value comes from
-    assert KEY not in told
+    shown = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
+    assert "The X-Key of the account" in shown
+    assert "NP6_API_KEY" in shown  # where its value comes from
+    assert KEY not in shown
 
 
-def test_the_key_is_not_in_the_storage_of_a_failing_run(tmp_path, server, capfd, caplog):
+def test_key_is_not_in_the_storage_of_a_failed_run(tmp_path, server, capfd, caplog):
     caplog.set_level("DEBUG")
     server.script("/", "503", "401")
     result, events = run(resource(server.url), tmp_path)
     assert not result.success
     shown = capfd.readouterr()
     everything = stored(tmp_path) + (shown.out + shown.err + caplog.text).encode()
-    for told in ("the resource is NP6Resource", "printed: NP6Resource", "answered 401", "trying GET /notifications"):
-        assert told.encode() in everything
-    assert b"answered 401" in stored(tmp_path)
+    for text in ("the resource is NP6Resource", "printed: NP6Resource", "returned 401", "retrying GET /notifications"):
+        assert text.encode() in everything
+    assert b"returned 401" in stored(tmp_path)
     assert b"NP6_API_KEY" in stored(tmp_path)
     assert KEY.encode() not in everything
     assert [request.headers["x-key"] for request in server.requests] == [KEY, KEY]
     assert failure_of(events)
 
 
-def test_white_space_around_the_key_is_not_sent(server):
+def test_key_is_sent_without_white_space_around_it(server):
     with NP6Resource(base_url=server.url, api_key=f" {KEY}\n").client(print) as client:
         assert client.get_list("/notifications") == LISTING.notifications
     assert server.requests[0].headers["x-key"] == KEY
@@ -172,7 +127,7 @@ def test_white_space_around_the_key_is_not_sent(server):
 
 
 @pytest.mark.parametrize("name", PERMANENT)
-def test_dagster_does_not_retry_what_cannot_pass(server, name):
+def test_step_is_not_retried_after_a_refusal(server, name):
     server.always("/", name)
     result, events = run(resource(server.url))
     assert not result.success
@@ -181,11 +136,11 @@ def test_dagster_does_not_retry_what_cannot_pass(server, name):
     assert of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
     line = failure_of(events)
     assert "\n" not in line
-    assert f"answered {name}" in line
+    assert f"returned {name} " in line
     assert server.requests[0].request_id in line
 
 
-def test_dagster_retries_what_may_pass(server):
+def test_step_is_retried_after_failures_that_may_pass(server):
     server.always("/", "503")
     result, events = run(resource(server.url))
     assert not result.success
@@ -193,10 +148,10 @@ def test_dagster_retries_what_may_pass(server):
     assert len(server.requests) == 6
     assert len(of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == 2
     [failed] = of_type(events, dg.DagsterEventType.STEP_FAILURE)
-    assert "GET /notifications given up after 2 tries" in failed.step_failure_data.error.to_string()
+    assert "GET /notifications given up after 2 attempts" in failed.step_failure_data.error.to_string()
 
 
-def test_a_later_attempt_may_succeed(server):
+def test_step_succeeds_in_a_later_attempt(server):
     server.script("/", "503", "503", "reset before", "empty body")
     result, events = run(resource(server.url))
     assert result.success
@@ -206,7 +161,7 @@ def test_a_later_attempt_may_succeed(server):
 
 
 @pytest.mark.parametrize("key", ["", "  ", "\n"])
-def test_a_missing_key_is_one_line_and_no_request(server, monkeypatch, key):
+def test_missing_key_is_one_line_and_no_request(server, monkeypatch, key):
     monkeypatch.setenv("NP6_API_KEY", key)
     result, events = run(resource(server.url))
     assert not result.success
@@ -218,7 +173,7 @@ def test_a_missing_key_is_one_line_and_no_request(server, monkeypatch, key):
     assert of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
 
 
-def test_the_simulated_account_needs_no_key(monkeypatch):
+def test_simulated_account_needs_no_key(monkeypatch):
     monkeypatch.delenv("NP6_API_KEY")
     with NP6Resource(base_url="sandbox://").client(print) as client:
         found = client.get_list("/notifications")
@@ -227,7 +182,7 @@ def test_the_simulated_account_needs_no_key(monkeypatch):
     assert "NP6_API_KEY" not in os.environ
 
 
-def test_other_errors_are_left_alone():
+def test_resource_leaves_other_errors_alone():
     class OwnError(Exception):
         pass
 
@@ -235,7 +190,7 @@ def test_other_errors_are_left_alone():
         raise OwnError
 
 
-def test_the_log_has_a_line_for_each_retry(server):
+def test_log_has_a_line_for_each_retry(server):
     server.script("/", Act("429 retry-after seconds", wait=60))
     with dg.DagsterInstance.ephemeral() as instance:
         job = dg.Definitions(
@@ -244,5 +199,5 @@ def test_the_log_has_a_line_for_each_retry(server):
         result = job.execute_in_process(instance=instance)
         messages = [entry.user_message for entry in instance.all_logs(result.run_id) if not entry.dagster_event]
     [line] = [message for message in messages if "429" in message]
-    assert "again in 0.0 s (1 of 1)" in line
+    assert "retrying GET /notifications in 0.0 s (1 of 1)" in line
     assert json.dumps(line).count("\\n") == 0

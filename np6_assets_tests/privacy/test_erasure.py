@@ -14,7 +14,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets.contact import ContactPolicy
+from np6_assets.contact.policy import ContactPolicy
 from np6_assets.storage import parquet
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
 from np6_assets_tests.support.events import KINDS, MISSING, Misfit, Population, event, population
@@ -118,7 +118,7 @@ def held(data: Path) -> dict[str, Any]:
     ("mode", "named"),
     [("drop", "id"), ("pseudonymize", "unicity"), ("pseudonymize", "pseudonym"), ("keep", "hash")],
 )
-def test_a_receiver_is_nowhere_and_all_else_is_as_if_it_had_never_been(
+def test_erased_receiver_is_nowhere_and_all_others_stay(
     server: RudeServer,
     instance: dg.DagsterInstance,
     stored: dg.DagsterInstance,
@@ -169,7 +169,7 @@ def test_a_receiver_is_nowhere_and_all_else_is_as_if_it_had_never_been(
     assert held(data) == after
 
 
-def test_under_drop_who_is_named_by_a_unicity_that_is_not_stored_does_not_come_with_later_fetches(
+def test_erased_unicity_that_is_not_stored_stays_out_of_later_fetches(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     deployment = deployed(server, instance, tmp_path / "data", "drop")
@@ -178,7 +178,18 @@ def test_under_drop_who_is_named_by_a_unicity_that_is_not_stored_does_not_come_w
     assert leaked([tmp_path / "data"], SECRETS) == []
 
 
-def test_what_names_the_erased_cannot_be_read_and_is_for_its_owner_alone(
+def test_erasure_covers_days_before_a_later_start_date(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    deployed(server, instance, data, "keep").materialize(["hits", "optouts"], FIRST, LAST)
+    assert leaked([data], SECRETS)
+    settings = {"NP6_CONTACT_DATA": "keep", "NP6_START_DATE": "2026-03-10"}
+    erase(Deployment(data, server, instance, lambda: NOW, **settings), tmp_path, HASH)
+    assert leaked([data], SECRETS) == []
+
+
+def test_tombstones_are_digests_for_their_owner_alone(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     deployment = deployed(server, instance, tmp_path / "data", "drop")
@@ -190,7 +201,7 @@ def test_what_names_the_erased_cannot_be_read_and_is_for_its_owner_alone(
     assert hashlib.blake2b(RECEIVER.encode(), digest_size=16).hexdigest() not in digests
 
 
-def test_a_run_that_was_killed_between_a_file_and_its_record_is_made_good_by_the_next(
+def test_killed_erasure_is_completed_by_the_next(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
@@ -222,7 +233,7 @@ def content_of(file: Path) -> str:
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("\n \n", "names none"), (b"\xff", "Unicode")])
-def test_a_file_that_names_nobody_is_refused(
+def test_erasure_refuses_a_file_that_names_nobody(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, content: str | bytes | None, said: str
 ) -> None:
     deployment = deployed(server, instance, tmp_path / "data", "drop")
@@ -238,7 +249,7 @@ def test_a_file_that_names_nobody_is_refused(
     assert files(tmp_path / "data") == {}
 
 
-def test_broken_tombstones_let_nobody_back_in(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_broken_tombstones_stop_a_run(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     data = tmp_path / "data"
     deployment = deployed(server, instance, data, "drop")
     erase(deployment, tmp_path, RECEIVER)

@@ -53,7 +53,7 @@ def retain(deployment: Deployment) -> dict[str, object]:
     return {name: value.value for name, value in output.metadata.items()}
 
 
-def test_old_events_and_their_quarantine_go_and_all_else_stays(
+def test_retention_removes_old_events_and_their_quarantine_alone(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -74,7 +74,21 @@ def test_old_events_and_their_quarantine_go_and_all_else_stays(
     assert {day for _, day in found if day} == {f"{day}" for day in days(KEPT, LAST)}
 
 
-def test_everything_is_kept_where_nothing_is_set(
+def test_retention_covers_days_before_a_later_start_date(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    fill(server, instance, data)
+    before = files(data)
+    # days before the new start stay for as long as others do
+    deployment = deployed(server, instance, data, **SETTINGS, NP6_START_DATE="2026-03-10")
+    said = retain(deployment)
+    assert said["first_kept"] == f"{KEPT}"
+    old = {name for name in before if any(f"event_date={day}/" in name for day in days(FIRST, date(2026, 3, 7)))}
+    assert files(data) == {name: content for name, content in before.items() if name not in old}
+
+
+def test_retention_keeps_everything_by_default(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -86,14 +100,12 @@ def test_everything_is_kept_where_nothing_is_set(
 
 
 @pytest.mark.parametrize("asset", ["hits", "activations", "reactivity_rates"])
-def test_a_run_for_days_that_are_not_kept_is_refused_and_asks_nothing(
+def test_run_for_retired_days_is_refused_before_any_request(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, asset: str
 ) -> None:
     data = tmp_path / "data"
     deployment = deployed(server, instance, data, **SETTINGS)
-    with pytest.raises(
-        dg.Failure, match=r"^NP6_RETENTION_DAYS=6: events before 2026-03-08 are not kept, so 2026-03-06"
-    ):
+    with pytest.raises(dg.Failure, match=r"^2026-03-06 is not kept any more \(NP6_RETENTION_DAYS=6\); launch"):
         deployment.materialize(asset, date(2026, 3, 6), LAST)
     assert files(data) == {}
     assert server.asked() == []
@@ -101,9 +113,7 @@ def test_a_run_for_days_that_are_not_kept_is_refused_and_asks_nothing(
     assert files(data)
 
 
-def test_the_sensor_asks_for_no_day_that_is_not_kept(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
+def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     events = population(62, FIRST, 10, sends_per_day=6)
     account = Account.made(
         tmp_path / "data", server, instance, datetime(2026, 3, 1, 12, tzinfo=UTC), events, **SETTINGS
@@ -113,7 +123,7 @@ def test_the_sensor_asks_for_no_day_that_is_not_kept(
     assert account.tick().days == [(f"{KEPT}", "2026-03-13")]
 
 
-def test_rates_of_days_that_are_not_kept_are_not_asked_for(
+def test_rates_of_retired_days_are_not_requested(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     # by the true clock, as Dagster evaluates conditions by it

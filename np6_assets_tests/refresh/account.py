@@ -141,12 +141,14 @@ class Account:
         return self.run("daily_ingest", request)
 
     def follow(self) -> list[date]:
-        """A tick of `rates_follow`, and the run that it asks for."""
+        """A tick of `rates_follow`, and the runs that it asks for; the days."""
         result = dg.evaluate_automation_conditions(self.deployment.definitions, self.instance, cursor=self.rates_cursor)
         self.rates_cursor = result.cursor
         asked = sorted(date.fromisoformat(day) for day in result.get_requested_partitions(RATES) if day)
-        if asked:
-            assert (asked[-1] - asked[0]).days == len(asked) - 1
+        rest = asked
+        while rest:  # days that follow one another in one run
+            run = [day for ahead, day in enumerate(rest) if day == rest[0] + timedelta(days=ahead)]
             self.rates_runs += 1
-            self.deployment.materialize("reactivity_rates", asked[0], asked[-1])
+            self.deployment.materialize("reactivity_rates", run[0], run[-1])
+            rest = rest[len(run) :]
         return asked

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from np6_assets.events.progress import Progress
+from np6_assets.progress import Progress
 from np6_assets.rates import compute as rates_compute
 from np6_assets.refresh.automation import rates_sensor
 from np6_assets.settings import Settings
@@ -94,7 +94,7 @@ def fail_twice(deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPa
     return asked
 
 
-def test_days_together_are_asked_for_as_one_backfill_that_is_one_run(deployment: Deployment):
+def test_days_of_a_tick_become_one_backfill_and_one_run(deployment: Deployment):
     sensor = rates_sensor(Settings.from_environment({}))
     assert sensor.emit_backfills  # Dagster makes one backfill of what a tick asks for, and asks its policy for the runs
     [rates] = [asset for asset in deployment.definitions.assets or () if asset.key == RATES]
@@ -102,7 +102,7 @@ def test_days_together_are_asked_for_as_one_backfill_that_is_one_run(deployment:
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
 
-def test_rates_that_are_missing_are_computed_when_the_sensor_is_turned_on(deployment: Deployment, tick: Ticks):
+def test_missing_rates_are_requested_when_the_sensor_is_turned_on(deployment: Deployment, tick: Ticks):
     record(deployment, "hits", FIRST, "a")
     record(deployment, "reactivity_rates", FIRST, "r")
     assert tick() == cohorts_of(FIRST)[:-1]
@@ -110,7 +110,7 @@ def test_rates_that_are_missing_are_computed_when_the_sensor_is_turned_on(deploy
 
 
 @pytest.mark.parametrize(("asset", "window"), [("hits", WINDOW), ("impressions", WINDOW), ("activations", 1)])
-def test_the_cohorts_whose_window_a_changed_day_is_in_are_asked_for_once(
+def test_changed_day_requests_the_cohorts_of_its_window_once(
     deployment: Deployment, tick: Ticks, asset: str, window: int
 ):
     for day in days(FIRST - timedelta(days=5), FIRST):
@@ -122,7 +122,7 @@ def test_the_cohorts_whose_window_a_changed_day_is_in_are_asked_for_once(
         assert tick() == []
 
 
-def test_a_year_that_was_fetched_is_asked_for_at_once(deployment: Deployment, tick: Ticks):
+def test_year_that_was_fetched_is_requested_at_once(deployment: Deployment, tick: Ticks):
     assert tick() == []
     for asset in KINDS:
         for day in days(date(2025, 2, 1), date(2026, 1, 31)):
@@ -131,21 +131,29 @@ def test_a_year_that_was_fetched_is_asked_for_at_once(deployment: Deployment, ti
     assert tick() == []
 
 
-def test_a_fetch_that_brings_nothing_new_asks_for_nothing(deployment: Deployment, tick: Ticks, server: RudeServer):
-    second = FIRST + timedelta(days=1)
+def test_fetch_without_new_events_requests_no_rates(deployment: Deployment, tick: Ticks, server: RudeServer):
+    made = population(41, FIRST, 3, sends_per_day=10)
+    all_hits, second = made.hits, FIRST + timedelta(days=1)
+    made.hits = [hit for hit in all_hits if hit["timestamp"] >= day_bounds(second, "UTC")[0]]
+    server.serve(made)
     deployment.materialize(["hits", "bounces"], FIRST, second)
     assert tick() == days(FIRST - timedelta(days=WINDOW), second)
     deployment.materialize("hits", FIRST)
     deployment.materialize(["hits", "bounces"], FIRST, second)
     assert tick() == []
-    made = population(41, FIRST, 3, sends_per_day=10)
-    made.hits = [hit for hit in made.hits if hit["timestamp"] >= day_bounds(second, "UTC")[0]]
+    # late-arriving events
+    made.hits = all_hits
     server.serve(made)
     deployment.materialize(["hits", "bounces"], FIRST, second)
     assert tick() == cohorts_of(FIRST)
+    # events that the API has forgotten are kept
+    made.hits = []
+    server.serve(made)
+    deployment.materialize(["hits", "bounces"], FIRST, second)
+    assert tick() == []
 
 
-def test_what_lands_right_after_a_request_is_not_lost(deployment: Deployment, tick: Ticks):
+def test_change_right_after_a_request_is_requested_again(deployment: Deployment, tick: Ticks):
     tick()
     record(deployment, "hits", FIRST, "a")
     assert tick() == cohorts_of(FIRST)
@@ -155,7 +163,7 @@ def test_what_lands_right_after_a_request_is_not_lost(deployment: Deployment, ti
     assert tick() == []
 
 
-def test_what_lands_while_the_rates_are_computed_is_asked_for_again_once_they_are_there(
+def test_change_while_rates_are_computed_is_requested_once_they_are_stored(
     deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
 ):
     deployment.materialize("hits", FIRST)
@@ -182,7 +190,7 @@ def test_what_lands_while_the_rates_are_computed_is_asked_for_again_once_they_ar
     assert tick() == []
 
 
-def test_rates_wait_for_the_events_that_are_being_fetched(
+def test_rates_wait_for_events_that_are_being_fetched(
     deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
 ):
     tick()
@@ -204,7 +212,7 @@ def test_rates_wait_for_the_events_that_are_being_fetched(
     assert sorted(asked) == days(FIRST - timedelta(days=WINDOW), fetched[-1])
 
 
-def test_a_run_that_failed_is_asked_for_again_at_once_and_then_by_the_hour(
+def test_failed_run_is_requested_again_at_once_and_then_hourly(
     deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
 ):
     asked = fail_twice(deployment, tick, monkeypatch)
@@ -220,9 +228,7 @@ def every_ten_minutes(first: datetime, hours: int) -> list[datetime]:
     return [first + timedelta(minutes=10 * number) for number in range(6 * hours)]
 
 
-def test_new_events_are_not_kept_waiting_by_a_run_that_failed(
-    deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch
-):
+def test_new_events_do_not_wait_for_a_failed_run(deployment: Deployment, tick: Ticks, monkeypatch: pytest.MonkeyPatch):
     asked = fail_twice(deployment, tick, monkeypatch)
     deployment.materialize("bounces", FIRST)
     assert tick() == asked

@@ -12,10 +12,10 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from np6_assets.definitions import build_definitions
-from np6_assets.events.progress import Progress
+from np6_assets.progress import Progress
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets_tests.refresh.account import Account, Tick
-from np6_assets_tests.support.deployment import days
+from np6_assets_tests.support.deployment import Deployment, days, files
 from np6_assets_tests.support.events import KINDS, REACTIVITIES, event, population
 from np6_assets_tests.support.oracle import day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
@@ -63,7 +63,7 @@ def cost(tick: Tick) -> int:
     return sum(request.bytes_sent for request in tick.requests)
 
 
-def test_nothing_new_costs_a_request_a_feed_and_few_bytes(account: Account):
+def test_tick_without_news_costs_one_request_a_feed_and_few_bytes(account: Account):
     account.deployment.materialize("notifications")
     ticks = []
     for _ in range(len(account.events.notifications)):
@@ -82,7 +82,7 @@ def test_nothing_new_costs_a_request_a_feed_and_few_bytes(account: Account):
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_whatever_is_published_is_news(account: Account, kind: str):
+def test_event_of_any_kind_is_news(account: Account, kind: str):
     publish(account, kind, MORNING)
     tick = account.tick()
     assert tick.days == [(day(0), day(0))]
@@ -90,7 +90,7 @@ def test_whatever_is_published_is_news(account: Account, kind: str):
     assert json.loads(account.cursor or "")["said"] == f"Asked for {FIRST}: {kind} were published."
 
 
-def test_news_are_fetched_once_all_assets_in_one_run(account: Account):
+def test_news_are_fetched_once_with_all_assets_in_one_run(account: Account):
     publish(account, "optouts", MORNING)
     assert account.obey(account.tick())
     for asset in KINDS:
@@ -100,7 +100,7 @@ def test_news_are_fetched_once_all_assets_in_one_run(account: Account):
         assert account.tick().runs == []
 
 
-def test_news_are_seen_without_reading_them(account: Account):
+def test_probe_reads_no_more_than_it_needs(account: Account):
     publish(account, "hits", MORNING)
     account.clock.forward(minutes=1)
     [request] = account.tick().requests
@@ -109,7 +109,7 @@ def test_news_are_seen_without_reading_them(account: Account):
     assert request.headers["accept-encoding"] == "identity"
 
 
-def test_a_day_that_ended_is_asked_for_without_a_look_when_the_overlap_is_over(account: Account):
+def test_ended_day_is_requested_without_a_probe_after_the_lookback(account: Account):
     publish(account, "hits", MORNING)
     assert account.obey(account.tick())
     account.clock.now = datetime(2026, 3, 21, 0, 59, tzinfo=UTC)
@@ -127,7 +127,7 @@ def test_a_day_that_ended_is_asked_for_without_a_look_when_the_overlap_is_over(a
     assert account.tick().runs == []
 
 
-def test_what_is_published_before_midnight_is_fetched_right_after_it(account: Account):
+def test_event_published_before_midnight_is_requested_right_after_it(account: Account):
     publish(account, "hits", MORNING)
     assert account.obey(account.tick())
     publish(account, "bounces", datetime(2026, 3, 20, 23, 59, tzinfo=UTC))
@@ -135,7 +135,7 @@ def test_what_is_published_before_midnight_is_fetched_right_after_it(account: Ac
     assert account.tick().days == [(day(0), day(0))]
 
 
-def test_a_week_without_the_daemon_is_one_run(account: Account):
+def test_week_without_the_daemon_is_one_run(account: Account):
     publish(account, "hits", MORNING)
     assert account.obey(account.tick())
     account.clock.forward(days=7)
@@ -151,13 +151,13 @@ def test_a_week_without_the_daemon_is_one_run(account: Account):
         )
 
 
-def test_it_watches_from_the_day_it_is_turned_on_though_nothing_was_fetched_yet(account: Account):
+def test_sensor_watches_from_the_day_it_is_turned_on(account: Account):
     assert account.tick().runs == []
     account.clock.forward(days=2)
     assert account.tick().days == [(day(0), day(1))]
 
 
-def test_a_year_without_the_daemon_is_no_stampede(account: Account):
+def test_year_without_the_daemon_is_bounded_runs(account: Account):
     account.tick()
     account.clock.forward(days=150)
     asked: list[tuple[str, str]] = []
@@ -171,7 +171,7 @@ def test_a_year_without_the_daemon_is_no_stampede(account: Account):
     assert sorted(one for span in spans for one in days(*span)) == days(FIRST, FIRST + timedelta(days=149))
 
 
-def test_a_day_is_not_asked_for_while_it_is_fetched(account: Account, monkeypatch: pytest.MonkeyPatch):
+def test_day_is_not_requested_while_it_is_fetched(account: Account, monkeypatch: pytest.MonkeyPatch):
     publish(account, "hits", MORNING)
     during: list[Tick] = []
     day_done = Progress.day_done
@@ -186,7 +186,7 @@ def test_a_day_is_not_asked_for_while_it_is_fetched(account: Account, monkeypatc
     assert not any(tick.requests for tick in during)
 
 
-def test_a_day_of_a_backfill_is_not_asked_for(account: Account):
+def test_day_of_a_backfill_is_not_requested(account: Account):
     account.tick()
     account.clock.forward(days=3)
     backfill = PartitionBackfill.from_asset_partitions(
@@ -209,7 +209,7 @@ def test_a_day_of_a_backfill_is_not_asked_for(account: Account):
     assert account.tick().days == [(day(0), day(1))]
 
 
-def test_a_failed_run_is_asked_for_again_with_growing_pauses(account: Account):
+def test_failed_run_is_requested_again_with_growing_pauses(account: Account):
     publish(account, "hits", MORNING)
     account.server.script("/notifications/reactivities/bounces", *["400"] * 2)
     tries: list[tuple[int, bool]] = []
@@ -227,7 +227,7 @@ def test_a_failed_run_is_asked_for_again_with_growing_pauses(account: Account):
     )
 
 
-def test_an_api_that_is_down_is_said_and_nothing_is_asked_for(account: Account):
+def test_sensor_requests_nothing_while_the_api_is_down(account: Account):
     publish(account, "hits", MORNING)
     assert account.obey(account.tick())
     account.clock.forward(days=2)
@@ -242,7 +242,7 @@ def test_an_api_that_is_down_is_said_and_nothing_is_asked_for(account: Account):
     assert account.tick().days == [(day(0), day(1))]
 
 
-def test_a_bad_key_makes_no_runs(account: Account):
+def test_sensor_requests_nothing_with_a_wrong_key(account: Account):
     account.tick()
     account.clock.forward(days=2)
     account.server.always("/", "401")
@@ -254,7 +254,7 @@ def test_a_bad_key_makes_no_runs(account: Account):
     assert account.server.key not in tick.words + (account.cursor or "")
 
 
-def test_a_feed_that_does_not_answer_holds_up_nothing_but_its_own_news(account: Account):
+def test_feed_that_fails_holds_up_nothing_but_its_own_news(account: Account):
     account.tick()
     account.deployment.materialize("notifications")
     account.clock.forward(days=2)
@@ -269,12 +269,12 @@ def test_a_feed_that_does_not_answer_holds_up_nothing_but_its_own_news(account: 
         account.events.hits.clear()
         tick = account.tick()
         assert tick.days == [(day(0), day(1))]
-        assert f"Not all could be looked at: GET {path} answered 404" in json.loads(account.cursor or "")["said"]
+        assert f"Not all could be looked at: GET {path} returned 404" in json.loads(account.cursor or "")["said"]
         account.cursor = json.dumps({"closed_through": day(-1)})
         publish(account, "hits", account.clock() - timedelta(minutes=1))
 
 
-def test_an_api_that_often_fails_is_looked_at_all_the_same(account: Account):
+def test_probe_retries_an_api_that_often_fails(account: Account):
     account.server.fail(0.33, seed=2, wait=0)
     for _ in range(5):
         account.clock.forward(minutes=1)
@@ -282,7 +282,7 @@ def test_an_api_that_often_fails_is_looked_at_all_the_same(account: Account):
         assert tick.words == "Nothing new was published, and every day that has ended is closed."
 
 
-def test_without_a_key_it_says_what_is_missing(instance: dg.DagsterInstance, tmp_path: Path):
+def test_sensor_without_a_key_says_what_is_missing(instance: dg.DagsterInstance, tmp_path: Path):
     definitions = build_definitions(Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)}))
     with dg.build_sensor_context(
         instance=instance, definitions=definitions, resources=definitions.resources
@@ -290,7 +290,7 @@ def test_without_a_key_it_says_what_is_missing(instance: dg.DagsterInstance, tmp
         assert definitions.resolve_sensor_def("np6_refresh").evaluate_tick(context).skip_message == NO_KEY
 
 
-def test_a_file_that_was_written_by_a_run_that_died_before_it_was_recorded_is_fetched_again(account: Account):
+def test_file_without_a_record_is_fetched_again(account: Account):
     account.tick()
     account.clock.forward(days=1)
     deployment, known = account.deployment, account.instance
@@ -301,7 +301,7 @@ def test_a_file_that_was_written_by_a_run_that_died_before_it_was_recorded_is_fe
     assert account.tick().days == [(day(0), day(0))]
 
 
-def test_days_are_those_of_the_time_zone(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+def test_sensor_days_are_those_of_the_time_zone(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     events = population(52, FIRST, 1, sends_per_day=6)
     account = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_TIMEZONE="Europe/Paris")
     account.clock.now = datetime.fromtimestamp(day_bounds(FIRST, "Europe/Paris")[1] / 1000, UTC) - timedelta(minutes=1)
@@ -311,7 +311,7 @@ def test_days_are_those_of_the_time_zone(server: RudeServer, instance: dg.Dagste
     assert account.tick().runs == []
 
 
-def test_what_is_published_after_its_day_was_closed_is_asked_for_once(account: Account):
+def test_late_arriving_events_of_a_closed_day_are_requested_once(account: Account):
     for hour in (3, 5):
         publish(account, "hits", NOON + timedelta(hours=hour))
     late = account.events.hits[-1]
@@ -339,7 +339,7 @@ def test_what_is_published_after_its_day_was_closed_is_asked_for_once(account: A
     assert [len(account.deployment.rows(kind, FIRST)) for kind in ("hits", "bounces")] == [2, 1]
 
 
-def test_what_is_late_and_goes_to_quarantine_is_asked_for_once(account: Account):
+def test_late_arriving_rejected_event_is_requested_once(account: Account):
     account.deployment.materialize(list(KINDS), FIRST)
     account.clock.now = NOON + timedelta(hours=14)
     account.obey(account.tick())
@@ -353,3 +353,59 @@ def test_what_is_late_and_goes_to_quarantine_is_asked_for_once(account: Account)
         account.obey(tick)
     assert asked == [(day(0), day(0))]
     assert len(account.deployment.quarantined("hits", FIRST)) == 1
+
+
+def moved(account: Account, start: date) -> None:
+    """Restart the deployment with another NP6_START_DATE, over the same folder, instance and cursors."""
+    deployment = account.deployment
+    account.deployment = Deployment(
+        deployment.data, account.server, account.instance, account.clock, NP6_START_DATE=f"{start}"
+    )
+
+
+def test_moved_start_date_breaks_neither_sensor_nor_rates(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    events = population(53, FIRST, 6, sends_per_day=4)
+    account = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_START_DATE=day(0))
+
+    def next_day() -> tuple[list[tuple[str, str]], list[date]]:
+        """A tick of both sensors at noon: the event days and the cohorts that were fetched and computed."""
+        account.clock.forward(days=1)
+        tick = account.tick()
+        assert account.obey(tick)
+        return tick.days, account.follow()
+
+    assert account.obey(account.tick())
+    account.follow()
+    assert next_day() == ([(day(0), day(1))], days(FIRST, FIRST + timedelta(days=1)))
+    before = files(account.deployment.data)
+
+    # forward, past days that are stored and the one that is open
+    moved(account, FIRST + timedelta(days=3))
+    tick = account.tick()
+    assert tick.runs == []
+    assert tick.words == f"Nothing to do before NP6_START_DATE, which is {day(3)}."
+    assert account.follow() == []
+    assert next_day() == ([], [])
+    fetched, computed = next_day()
+    assert fetched == [(day(3), day(3))]
+    assert set(computed) <= {FIRST + timedelta(days=3)}
+    assert {name: files(account.deployment.data)[name] for name in before} == before
+
+    # and back: the open day is closed, and its rates follow
+    moved(account, FIRST - timedelta(days=2))
+    fetched, computed = next_day()
+    assert {date.fromisoformat(one) for first, last in fetched for one in (first, last)} >= {FIRST + timedelta(days=4)}
+    for _ in range(2):
+        next_day()
+    open_days = [
+        day(ahead)
+        for ahead in range(6)
+        if not account.deployment.path("hits", FIRST + timedelta(days=ahead)).exists()
+        or account.deployment.fetched_until("hits", FIRST + timedelta(days=ahead))
+        < datetime(2026, 3, 21 + ahead, tzinfo=UTC)
+    ]
+    assert open_days == []
+    final = [row["is_final"] for ahead in range(4) for row in account.deployment.rates(FIRST + timedelta(days=ahead))]
+    assert all(final)

@@ -1,8 +1,8 @@
-"""The IO manager in real materializations: what assets return becomes files, and files what assets ask for."""
+"""The IO manager in real materializations: what assets return becomes files, and files become their inputs."""
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from np6_assets.storage.io_manager import (
     MissingPartitionsError,
     ParquetIOManager,
     ParquetStore,
+    Partition,
     PartitionStream,
     UnexpectedOutputError,
 )
@@ -63,16 +64,11 @@ def frame(table: pa.Table) -> pd.DataFrame:
 
 
 def stream(tables: Mapping[str, pa.Table]) -> PartitionStream:
-    return streamed(lambda: ((key, reader(table)) for key, table in tables.items()))
+    return streamed(lambda: (Partition(key, reader(table)) for key, table in tables.items()))
 
 
-def streamed(make: Callable[[], Iterator[tuple[str, Any]]]) -> PartitionStream:
-    """A stream that puts up with no failure."""
-    return PartitionStream(lambda: closing(make()), failing)
-
-
-def failing(partition: str, error: Exception) -> None:
-    raise error
+def streamed(make: Callable[[], Generator[Partition]]) -> PartitionStream:
+    return PartitionStream(lambda: closing(make()))
 
 
 class Lab:
@@ -178,7 +174,7 @@ def mapped_over(days: int) -> dg.TimeWindowPartitionMapping:
 
 
 @pytest.mark.parametrize("form", [reader, lambda table: table, frame])
-def test_readers_tables_and_frames_become_the_same_file(lab: Lab, form: Callable[[pa.Table], Any]):
+def test_io_manager_writes_readers_tables_and_frames_alike(lab: Lab, form: Callable[[pa.Table], Any]):
     lab.write(lambda keys: form(day_rows(keys[0])), DAYS[0])
     assert lab.files() == places(DAYS[0])
     back = lab.read_back(DAYS[0])
@@ -187,13 +183,13 @@ def test_readers_tables_and_frames_become_the_same_file(lab: Lab, form: Callable
 
 
 @pytest.mark.parametrize("form", [reader, lambda table: table, frame])
-def test_a_mapping_is_written_partition_by_partition(anywhere: Lab, form: Callable[[pa.Table], Any]):
+def test_io_manager_writes_a_mapping_partition_by_partition(anywhere: Lab, form: Callable[[pa.Table], Any]):
     anywhere.write(lambda keys: {key: form(day_rows(key)) for key in reversed(keys)}, DAYS[1], DAYS[3])
     assert anywhere.files() == places(*DAYS[1:])
     assert all(anywhere.read_back(day).equals(day_rows(day)) for day in DAYS[1:])
 
 
-def test_a_range_is_byte_for_byte_what_single_days_are(anywhere: Lab):
+def test_range_gives_the_same_bytes_as_single_days(anywhere: Lab):
     anywhere.write(lambda keys: stream({key: day_rows(key, 5) for key in keys}), DAYS[0], DAYS[2])
     together = [anywhere.folder.filesystem.cat_file(anywhere.folder.path(place)) for place in places(*DAYS[:3])]
     for day in DAYS[:3]:
@@ -201,12 +197,12 @@ def test_a_range_is_byte_for_byte_what_single_days_are(anywhere: Lab):
     assert [anywhere.folder.filesystem.cat_file(anywhere.folder.path(place)) for place in places(*DAYS[:3])] == together
 
 
-def test_an_asset_without_partitions_is_one_file(lab: Lab):
+def test_asset_without_partitions_is_one_file(lab: Lab):
     lab.run([lab.plain(lambda: day_rows(DAYS[0]))])
     assert lab.files() == ["plain/part-0.parquet"]
 
 
-def test_each_partition_of_a_range_has_its_own_metadata(anywhere: Lab):
+def test_partitions_of_a_range_have_their_own_metadata(anywhere: Lab):
     counts = {DAYS[0]: 3, DAYS[1]: 0, DAYS[2]: 1}
     anywhere.write(lambda keys: stream({key: day_rows(key, counts[key]) for key in keys}), DAYS[0], DAYS[2])
     for day, count in counts.items():
@@ -232,11 +228,11 @@ def materialization(lab: Lab, day: str) -> dg.AssetMaterialization:
     return found.records[0].asset_materialization
 
 
-def test_the_days_that_a_failing_range_has_written_are_recorded():
+def test_partitions_of_a_failing_range_are_recorded():
     def make(keys: list[str]) -> PartitionStream:
         def rows():
             for key in keys[:2]:
-                yield key, reader(day_rows(key, 3))
+                yield Partition(key, reader(day_rows(key, 3)))
             raise OSError("no more today")
 
         return streamed(rows)
@@ -249,7 +245,7 @@ def test_the_days_that_a_failing_range_has_written_are_recorded():
             assert materialization(lab, day).metadata["dagster/partition_row_count"].value == 3
 
 
-def test_the_days_of_a_range_that_takes_long_are_recorded_meanwhile(monkeypatch: pytest.MonkeyPatch):
+def test_partitions_of_a_long_range_are_recorded_meanwhile(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("np6_assets.storage.io_manager.RECORDED_WITHIN", 0)
     known = []
 
@@ -257,7 +253,7 @@ def test_the_days_of_a_range_that_takes_long_are_recorded_meanwhile(monkeypatch:
         def rows():
             for key in keys:
                 known.append(instance.get_materialized_partitions(dg.AssetKey("up")))
-                yield key, reader(day_rows(key, 3))
+                yield Partition(key, reader(day_rows(key, 3)))
 
         return streamed(rows)
 
@@ -266,7 +262,7 @@ def test_the_days_of_a_range_that_takes_long_are_recorded_meanwhile(monkeypatch:
     assert known == [set(), set(DAYS[:1]), set(DAYS[:2])]
 
 
-def test_the_same_rows_have_the_same_version_and_others_another(lab: Lab):
+def test_data_version_follows_the_rows(lab: Lab):
     def version_of(count: int) -> str:
         lab.write(lambda keys: day_rows(keys[0], count), DAYS[0])
         return materialization(lab, DAYS[0]).tags["dagster/data_version"]
@@ -275,7 +271,7 @@ def test_the_same_rows_have_the_same_version_and_others_another(lab: Lab):
     assert first == again != other
 
 
-def test_each_partition_of_a_range_ends_with_its_own_version(lab: Lab):
+def test_partitions_of_a_range_have_their_own_data_version(lab: Lab):
     def versions(**counts: int) -> list[str]:
         rows = {day: day_rows(day, count) for day, count in zip(DAYS, counts.values(), strict=False)}
         lab.write(lambda keys: stream(rows), DAYS[0], DAYS[len(rows) - 1])
@@ -289,29 +285,84 @@ def test_each_partition_of_a_range_ends_with_its_own_version(lab: Lab):
     assert materialization(lab, DAYS[0]).tags["dagster/data_version"] == before[0]
 
 
-def test_a_partition_that_fails_does_not_stop_the_others_where_the_stream_puts_up_with_it():
-    def broken() -> Iterator[pa.RecordBatch]:
-        yield from day_rows(DAYS[1]).to_batches()
-        raise ConnectionError("gone")
+def broken(*tables: pa.Table) -> pa.RecordBatchReader:
+    """Rows that break after these."""
 
-    failed = []
+    def batches() -> Iterator[pa.RecordBatch]:
+        for table in tables:
+            yield from table.to_batches()
+        raise ValueError("broken on purpose")
 
-    def make() -> Iterator[tuple[str, Any]]:
-        yield DAYS[0], reader(day_rows(DAYS[0]))
-        yield DAYS[1], pa.RecordBatchReader.from_batches(SCHEMA, broken())
-        yield DAYS[2], reader(day_rows(DAYS[2]))
-        raise RuntimeError(f"without {failed}")
+    return pa.RecordBatchReader.from_batches(SCHEMA, batches())
+
+
+@pytest.mark.parametrize("then", [DAYS[1], DAYS[2]], ids=["other rows", "the next partition"])
+def test_stream_may_answer_a_write_error_with_another_partition(then: str):
+    caught: list[Exception] = []
+
+    def make() -> Generator[Partition]:
+        yield Partition(DAYS[0], reader(day_rows(DAYS[0])))
+        try:
+            yield Partition(DAYS[1], broken(day_rows(DAYS[1])))
+        except ValueError as error:
+            caught.append(error)
+            yield Partition(then, reader(day_rows(then, 5)))
+        if then == DAYS[1]:
+            yield Partition(DAYS[2], reader(day_rows(DAYS[2])))
+        else:
+            raise RuntimeError(f"without {DAYS[1]}")
 
     with dg.DagsterInstance.ephemeral() as instance, tempfile.TemporaryDirectory() as folder:
         lab = Lab(folder, instance)
-        patient = PartitionStream(lambda: closing(make()), lambda key, error: failed.append(key))
-        with pytest.raises(RuntimeError, match=DAYS[1]):
-            lab.write(lambda keys: patient, DAYS[0], DAYS[2])
-        assert lab.files() == places(DAYS[0], DAYS[2])
-        assert instance.get_materialized_partitions(dg.AssetKey("up")) == {DAYS[0], DAYS[2]}
+        if then == DAYS[1]:
+            lab.write(lambda keys: streamed(make), DAYS[0], DAYS[2])
+        else:
+            with pytest.raises(RuntimeError, match=DAYS[1]):
+                lab.write(lambda keys: streamed(make), DAYS[0], DAYS[2])
+        assert [str(error) for error in caught] == ["broken on purpose"]
+        there = [DAYS[0], DAYS[1], DAYS[2]] if then == DAYS[1] else [DAYS[0], DAYS[2]]
+        assert lab.files() == places(*there)
+        assert lab.read_back(then).num_rows == 5
+        assert instance.get_materialized_partitions(dg.AssetKey("up")) == set(there)
+        assert [materialization(lab, day).metadata["dagster/partition_row_count"].value for day in there] == [
+            5 if day == then else 2 for day in there
+        ]
 
 
-def test_the_digest_of_the_content_is_of_the_rows_alone(lab: Lab):
+def test_stream_metadata_may_be_completed_while_its_rows_are_read(anywhere: Lab):
+    def make() -> Generator[Partition]:
+        for key in DAYS[:2]:
+            metadata: dict[str, Any] = {"early": key}
+
+            def batches(key: str = key, metadata: dict[str, Any] = metadata) -> Iterator[pa.RecordBatch]:
+                yield from day_rows(key).to_batches()
+                metadata["late"] = key
+
+            yield Partition(key, pa.RecordBatchReader.from_batches(SCHEMA, batches()), metadata)
+
+    anywhere.write(lambda keys: streamed(make), DAYS[0], DAYS[1])
+    for day in DAYS[:2]:
+        metadata = materialization(anywhere, day).metadata
+        assert (metadata["early"].value, metadata["late"].value) == (day, day)
+        assert metadata["dagster/partition_row_count"].value == 2
+
+
+def test_partition_that_is_there_keeps_its_file_and_its_record(lab: Lab):
+    lab.write_days(DAYS[0])
+    before = materialization(lab, DAYS[0])
+
+    def make() -> Generator[Partition]:
+        yield Partition(DAYS[0], before)
+        yield Partition(DAYS[1], reader(day_rows(DAYS[1])))
+
+    lab.write(lambda keys: streamed(make), DAYS[0], DAYS[1])
+    assert lab.files() == places(*DAYS[:2])
+    after = materialization(lab, DAYS[0])
+    assert after.tags["dagster/data_version"] == before.tags["dagster/data_version"]
+    assert after.metadata["content"] == before.metadata["content"]
+
+
+def test_content_digest_is_of_the_rows_alone(lab: Lab):
     def digest_of(rows: pa.Table) -> str:
         lab.write(lambda keys: rows, DAYS[0])
         path = lab.folder.path(places(DAYS[0])[0])
@@ -334,7 +385,7 @@ def test_the_digest_of_the_content_is_of_the_rows_alone(lab: Lab):
         (lambda keys: day_rows(DAYS[0]), "mapping"),
     ],
 )
-def test_a_range_that_returns_other_partitions_is_refused(lab: Lab, make: Callable[[list[str]], Any], said: str):
+def test_range_that_returns_other_partitions_is_refused(lab: Lab, make: Callable[[list[str]], Any], said: str):
     with pytest.raises(UnexpectedOutputError, match=said):
         lab.write(make, DAYS[0], DAYS[1])
     assert set(lab.files()) <= set(places(*DAYS[:2]))
@@ -365,7 +416,7 @@ def test_a_range_that_returns_other_partitions_is_refused(lab: Lab, make: Callab
         "nothing",
     ],
 )
-def test_other_columns_than_those_declared_are_refused_and_the_old_file_stays(lab: Lab, wrong: Any):
+def test_undeclared_columns_are_refused_and_the_old_file_stays(lab: Lab, wrong: Any):
     lab.write_days(DAYS[0])
     for make in (lambda keys: wrong, lambda keys: {keys[0]: reader(wrong) if isinstance(wrong, pa.Table) else wrong}):
         with pytest.raises(UnexpectedOutputError):
@@ -374,19 +425,15 @@ def test_other_columns_than_those_declared_are_refused_and_the_old_file_stays(la
     assert lab.files() == places(DAYS[0])
 
 
-def test_what_breaks_in_the_middle_of_a_range_keeps_the_days_before_and_leaves_the_others_alone(lab: Lab):
+def test_range_that_breaks_keeps_the_days_before_and_leaves_the_others(lab: Lab):
     lab.write_days(DAYS[1], DAYS[2])
     closed = []
 
-    def breaking() -> Iterator[pa.RecordBatch]:
-        yield from day_rows("2026-01-01").to_batches()
-        raise ValueError("broken on purpose")
-
-    def make() -> Iterator[tuple[str, Any]]:
+    def make() -> Generator[Partition]:
         try:
-            yield DAYS[0], reader(day_rows(DAYS[0], 4))
-            yield DAYS[1], pa.RecordBatchReader.from_batches(SCHEMA, breaking())
-            yield DAYS[2], reader(day_rows(DAYS[2], 4))
+            yield Partition(DAYS[0], reader(day_rows(DAYS[0], 4)))
+            yield Partition(DAYS[1], broken(day_rows("2026-01-01")))
+            yield Partition(DAYS[2], reader(day_rows(DAYS[2], 4)))
         finally:
             closed.append(True)
 
@@ -410,7 +457,7 @@ def dated(*days: str) -> pa.Table:
 
 @pytest.mark.parametrize("annotation", [ds.Dataset, ds.FileSystemDataset, pa.Table])
 @pytest.mark.parametrize("days", [DAYS[:1], DAYS[:3]], ids=["one day", "many days"])
-def test_one_day_and_many_come_in_the_same_shape(anywhere: Lab, annotation: Any, days: list[str]):
+def test_input_of_one_day_and_of_many_have_the_same_shape(anywhere: Lab, annotation: Any, days: list[str]):
     anywhere.write_days(*days)
     loaded = anywhere.load(annotation, days[0], days[-1])
     assert loaded.schema.names == WITH_DATE.names
@@ -419,7 +466,7 @@ def test_one_day_and_many_come_in_the_same_shape(anywhere: Lab, annotation: Any,
 
 
 @pytest.mark.parametrize("days", [DAYS[:1], DAYS[:3]], ids=["one day", "many days"])
-def test_pandas_is_given_frames(lab: Lab, days: list[str]):
+def test_input_annotated_with_pandas_is_a_frame(lab: Lab, days: list[str]):
     lab.write_days(*days)
     loaded = lab.load(pd.DataFrame, days[0], days[-1])
     assert isinstance(loaded, pd.DataFrame)
@@ -428,12 +475,12 @@ def test_pandas_is_given_frames(lab: Lab, days: list[str]):
     assert list(loaded["event_date"]) == dated(*days).column("event_date").to_pylist()
 
 
-def test_a_single_partition_run_and_a_range_of_one_are_given_the_same(lab: Lab):
+def test_input_of_a_single_partition_equals_that_of_a_range_of_one(lab: Lab):
     lab.write_days(DAYS[0])
     assert lab.load(pa.Table, DAYS[0]).equals(lab.load(pa.Table, DAYS[0], DAYS[0]))
 
 
-def test_a_dataset_is_lazy_and_its_day_prunes(lab: Lab, tmp_path: Path):
+def test_input_dataset_is_lazy_and_pruned_by_day(lab: Lab, tmp_path: Path):
     lab.write_days(*DAYS[:3])
     seen: list[Any] = []
 
@@ -452,14 +499,14 @@ def test_a_dataset_is_lazy_and_its_day_prunes(lab: Lab, tmp_path: Path):
     assert table.to_pylist() == dated(DAYS[1]).to_pylist()
 
 
-def test_no_rows_come_with_all_columns(lab: Lab):
+def test_input_without_rows_has_all_columns(lab: Lab):
     lab.write(lambda keys: SCHEMA.empty_table(), DAYS[0])
     loaded = lab.load(pa.Table, DAYS[0])
     assert loaded.num_rows == 0
     assert loaded.schema.types == WITH_DATE.types
 
 
-def test_an_asset_without_partitions_comes_without_a_partition_column(lab: Lab):
+def test_input_without_partitions_has_no_partition_column(lab: Lab):
     given = []
 
     @dg.asset
@@ -475,7 +522,7 @@ def test_an_asset_without_partitions_comes_without_a_partition_column(lab: Lab):
 
 
 @pytest.mark.parametrize("first_to_last", [(DAYS[0], None), (DAYS[0], DAYS[3])])
-def test_missing_days_are_an_error_that_names_them(lab: Lab, first_to_last: tuple[str, str | None]):
+def test_missing_partitions_are_an_error_that_names_them(lab: Lab, first_to_last: tuple[str, str | None]):
     lab.write_days(DAYS[1], DAYS[3])
     with pytest.raises(MissingPartitionsError) as raised:
         lab.load(pa.Table, *first_to_last)
@@ -491,7 +538,7 @@ def test_missing_days_are_an_error_that_names_them(lab: Lab, first_to_last: tupl
     ids=["some are there", "none is there"],
 )
 @pytest.mark.parametrize("annotation", [ds.Dataset, pa.Table])
-def test_missing_days_are_normal_where_the_input_says_so(
+def test_missing_partitions_are_allowed_where_the_input_says_so(
     anywhere: Lab, annotation: Any, there: Iterable[str], expected: list[str]
 ):
     anywhere.write_days(*there)
@@ -500,13 +547,13 @@ def test_missing_days_are_normal_where_the_input_says_so(
     assert loaded.schema.types == WITH_DATE.types
 
 
-def test_a_mapping_that_reaches_past_the_last_day_reads_the_days_that_there_are(lab: Lab):
+def test_mapping_past_the_last_day_reads_the_days_that_exist(lab: Lab):
     lab.write_days(*DAYS[1:])
     loaded = lab.load(pa.Table, DAYS[2], mapping=mapped_over(7))
     assert loaded.to_pylist() == dated(*DAYS[2:]).to_pylist()
 
 
-def test_another_annotation_is_refused_with_those_that_there_are(lab: Lab):
+def test_unknown_annotation_is_refused(lab: Lab):
     lab.write_days(DAYS[0])
     with pytest.raises(UnexpectedOutputError, match=r"pyarrow\.Table"):
         lab.load(dict, DAYS[0])

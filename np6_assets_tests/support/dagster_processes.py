@@ -66,7 +66,7 @@ def until(condition: Callable[[], T | None], what: str, seconds: float = 120) ->
     while True:
         if found := condition():
             return found
-        assert time.monotonic() < deadline, f"waited {seconds} seconds in vain for {what}"
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} seconds"
         time.sleep(0.5)
 
 

@@ -1,9 +1,10 @@
-"""The project's definitions on a data folder of their own, fed by a server, and what is in that folder."""
+"""Run the project's definitions on a data folder of their own, fed by a server, and read that folder."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,17 @@ import pyarrow.parquet as pq
 from np6_assets.definitions import build_definitions
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.settings import Settings
-from np6_assets_tests.support.events import Population
-from np6_assets_tests.support.oracle import RATE_COLUMNS, Row, columns, day_bounds, expected_rows
+from np6_assets_tests.support.events import KINDS, Population, quarantine_errors
+from np6_assets_tests.support.oracle import (
+    QUARANTINE_COLUMNS,
+    RATE_COLUMNS,
+    Row,
+    columns,
+    day_bounds,
+    event_key,
+    event_time,
+    expected_rows,
+)
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import canonical, rows_of, types_of
 
@@ -31,13 +41,27 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def published(made: Population, until: int, late: int = 0) -> Population:
+    """What the API has at a time, in ms, if every third event arrives `late` ms after its own time."""
+
+    def is_there(number: int, moment: int) -> bool:
+        return moment + (late if number % 3 == 0 else 0) < until
+
+    there = replace(made)
+    for kind in KINDS:
+        feed = made.feed(kind)
+        setattr(there, kind, [one for number, one in enumerate(feed) if is_there(number, event_time(one) or 0)])
+    there.misfits = [misfit for misfit in made.misfits if is_there(1, misfit.placed_ms)]
+    return there
+
+
 def impatient(server: RudeServer, **options: Any) -> NP6Resource:
-    """The API with the defaults, but for waits that a test has no time for."""
+    """The API with the default settings but short waits."""
     return NP6Resource(base_url=server.url, api_key=server.key, backoff=0.001, longest_wait=0.01, **options)
 
 
 class Deployment:
-    """The project's definitions on a data folder of their own, fed by a server."""
+    """The project's definitions on a data folder of their own, fed by a server that has their clock."""
 
     def __init__(
         self,
@@ -61,6 +85,7 @@ class Deployment:
             }
         )
         self.definitions = build_definitions(settings, now)
+        server.date = now
         self.np6 = impatient(server)
 
     def materialize(
@@ -112,13 +137,19 @@ class Deployment:
         assert types_of(table) == RATE_COLUMNS
         return [{"activation_date": day, **row} for row in rows_of(table)]
 
-    def quarantined(self, asset: str, day: date) -> list[Any]:
+    def quarantine(self, asset: str, day: date) -> list[Row]:
+        """The rows of a day's quarantine."""
         path = self.path(f"quarantine/{asset}", day)
         if not path.exists():
             return []
         table = pq.read_table(path, partitioning=None)
-        assert types_of(table) == {"reason": "string", "event": "string"}
-        return [json.loads(text) for text in table.column("event").to_pylist()]
+        assert types_of(table) == QUARANTINE_COLUMNS
+        return rows_of(table)
+
+    def quarantined(self, asset: str, day: date) -> list[Any]:
+        """The rejected events of a day, those whose text is kept."""
+        texts = [row["event"] for row in self.quarantine(asset, day)]
+        return [json.loads(text) for text in texts if text is not None]
 
     def fetched_until(self, asset: str, day: date) -> datetime:
         text = pq.read_metadata(self.path(asset, day)).metadata[b"np6.fetched_until"].decode()
@@ -138,21 +169,23 @@ class Deployment:
     def assert_holds(
         self, made: Population, assets: Iterable[str], first: date, last: date, contact: str = "drop"
     ) -> None:
-        """The days are stored as the oracle has them, and nothing but them."""
+        """Assert that the days are stored as the oracle computes them, and no others."""
         for asset in assets:
             for day in days(first, last):
                 bounds = day_bounds(day, self.timezone)
                 expected = expected_rows(asset, made.feed(asset), *bounds, contact, PSEUDONYM_KEY)
                 assert canonical(self.rows(asset, day)) == canonical(expected)
-                misfits = [
-                    misfit.event
+                rejected = [
+                    misfit
                     for misfit in made.misfits
                     if misfit.kind == asset and bounds[0] <= misfit.placed_ms < bounds[1]
                 ]
-                found = self.quarantined(asset, day)
-                assert len(found) == len(misfits)
+                rows = self.quarantine(asset, day)
+                assert quarantine_errors([row["event_key"] for row in rows], rejected) == []
                 if contact == "keep":
-                    assert sorted(map(dump, found)) == sorted(map(dump, misfits))
+                    found = {row["event_key"]: row["event"] for row in rows}
+                    kept = [one for one in rejected if one.event is not None]
+                    assert [json.loads(found[event_key(one.body)]) for one in kept] == [one.event for one in kept]
         places = {str(self.path(asset, day).relative_to(self.data)) for asset in assets for day in days(first, last)}
         assert {name for name in files(self.data) if not name.startswith("quarantine/")} == places
 

@@ -1,185 +1,68 @@
-"""Invented NP6 events: builders in the exact shape of the API, seeded populations of them, and misfits.
+"""Build seeded populations of NP6 events: everything an account knows, valid and not.
 
-Everything is made up and on example.com. What is random comes from a seed alone, so a failure repeats.
+The builders of single events are in `builders`, events with unexpected values in `variants` and `poison`; their
+names are importable from here too. What is random follows from the seed alone, so a failure repeats.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import random
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-Event = dict[str, Any]
+from np6_assets_tests.support.builders import (
+    DAY_MS,
+    HOUR_MS,
+    KINDS,
+    MISSING,
+    NO_EXPIRATION,
+    PATHS,
+    REACTIVITIES,
+    Event,
+    RawEvent,
+    event,
+    put,
+    random_uuid,
+    render,
+)
+from np6_assets_tests.support.poison import POISON, Poison, field_poison, is_bulky, poison
+from np6_assets_tests.support.variants import Misfit, coerce_at_random, coerced, misfits, quarantine_errors
 
-KINDS = {
-    "hits": "hit",
-    "optouts": "optout",
-    "bounces": "bounce",
-    "impressions": "impression",
-    "activations": "activation",
-}
-REACTIVITIES = ("hits", "optouts", "bounces", "impressions")
-
-MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING", "__deepcopy__": lambda self, _: self})()
-NO_EXPIRATION = "0001-01-01T00:00:00Z"
-
-_DETAIL = ("source", "detail")
-_ACTIVATION = (*_DETAIL, "activation")
-_RECEIVER = (*_ACTIVATION, "receiver")
-_STAMP = (*_ACTIVATION, "stamp")
-
-# The short name of every field of an event, and where it is.
-PATHS: dict[str, tuple[str, ...]] = {
-    "type": ("type",),
-    "id": ("id",),
-    "timestamp": ("timestamp",),
-    "identity": ("identity",),
-    "agency": ("identity", "agency"),
-    "customer": ("identity", "customer"),
-    "source": ("source",),
-    "detail": _DETAIL,
-    "activation": _ACTIVATION,
-    "activation_id": (*_ACTIVATION, "id"),
-    "version": (*_ACTIVATION, "version"),
-    "kind": (*_ACTIVATION, "kind"),
-    "application": (*_ACTIVATION, "application"),
-    "subscription": (*_ACTIVATION, "subscription"),
-    "channel": (*_ACTIVATION, "channel"),
-    "urgent": (*_ACTIVATION, "urgent"),
-    "expiration": (*_ACTIVATION, "expiration"),
-    "receiver": _RECEIVER,
-    "receiver_type": (*_RECEIVER, "type"),
-    "receiver_value": (*_RECEIVER, "value"),
-    "receiver_id": (*_RECEIVER, "value", "id"),
-    "unicity": (*_RECEIVER, "value", "unicity"),
-    "hash": (*_RECEIVER, "value", "hash"),
-    "stamp": _STAMP,
-    "stamp_id": (*_STAMP, "id"),
-    "stamp_time": (*_STAMP, "time"),
-    "thread": (*_STAMP, "thread"),
-    "link": (*_DETAIL, "link"),
-    "link_type": (*_DETAIL, "link", "type"),
-    "link_label": (*_DETAIL, "link", "label"),
-    "link_uri": (*_DETAIL, "link", "uri"),
-    "optout": (*_DETAIL, "optout"),
-    "optout_type": (*_DETAIL, "optout", "type"),
-    "optout_channel": (*_DETAIL, "optout", "channel"),
-    "bounce": (*_DETAIL, "bounce"),
-    "status": (*_DETAIL, "bounce", "status"),
-    "analysis": (*_DETAIL, "bounce", "analysis"),
-    "verdict": (*_DETAIL, "bounce", "analysis", "verdict"),
-    "subject": (*_DETAIL, "bounce", "analysis", "subject"),
-    "subject_type": (*_DETAIL, "bounce", "analysis", "subject", "type"),
-    "subject_detail": (*_DETAIL, "bounce", "analysis", "subject", "detail"),
-    "reason": (*_DETAIL, "bounce", "analysis", "subject", "detail", "type"),
-}
-
-# What stands beside the activation in an event of each kind.
-_BESIDE: dict[str, dict[str, Any]] = {
-    "hits": {"link": {"type": "redirection", "label": None, "uri": "deeplink://product?id=594"}},
-    "optouts": {"optout": {"type": "channel", "channel": "channel"}},
-    "bounces": {
-        "bounce": {
-            "status": None,
-            "analysis": {
-                "verdict": "hard",
-                "subject": {"type": "token", "detail": {"type": "unregistered"}},
-            },
-        }
-    },
-    "impressions": {},
-    "activations": {},
-}
-
-
-def put(event: Event, name: str, value: Any) -> None:
-    """Set the field called `name` (see PATHS), or take it away when the value is MISSING."""
-    *parents, last = PATHS[name]
-    box: Any = event
-    for parent in parents:
-        box = box.setdefault(parent, {})
-        if not isinstance(box, dict):
-            return  # a container that was made something else on purpose stays so
-    if value is MISSING:
-        box.pop(last, None)
-    else:
-        box[last] = value
-
-
-def event(kind: str, /, *, id: str, timestamp: int, **fields: Any) -> Event:
-    """An event of the kind ("hits", ...), as the API's reference shows it, with some fields set otherwise.
-
-    Args:
-        kind: one of KINDS.
-        id: uuid of the event.
-        timestamp: when it was published, ms since epoch; its stamp is a second earlier unless given.
-        fields: other values by their names in PATHS; MISSING takes a field away.
-    """
-    activation = {
-        "id": 156,
-        "version": "ecce4585-1627-4495-90fc-7bbc27d2ae26",
-        "kind": "application",
-        "receiver": {
-            "type": "contact",
-            "value": {
-                "type": "footprint",
-                "id": "000R4M0T",
-                "unicity": "someone@example.com",
-                "hash": "16d113840f999444259f73bac9ab8b10",
-            },
-        },
-        "application": "076db4f8-4304-4b8e-b232-4820f2639a8a",
-        "subscription": "65b51edb-0cc2-4fed-a6d0-2aa5a722d39a",
-        "stamp": {
-            "time": timestamp - 1000,
-            "id": "d52055cd-e854-4177-8ef5-b10fd8d568a7",
-            "thread": "a3078b19-b379-4bc2-b29a-e8229a9c9332",
-        },
-        "channel": "notification_channel",
-        "urgent": True,
-        "expiration": NO_EXPIRATION,
-    }
-    detail = {"activation": activation, **copy.deepcopy(_BESIDE[kind])}
-    made = {
-        "type": KINDS[kind],
-        "id": id,
-        "timestamp": timestamp,
-        "identity": {"type": "customer", "agency": "DEMO", "customer": "028"},
-        "source": {"type": "notification", "detail": detail},
-    }
-    # Containers before what is in them, what is taken away last.
-    for name in sorted(fields, key=lambda name: (fields[name] is MISSING, len(PATHS[name]))):
-        put(made, name, fields[name])
-    return made
-
-
-# --- populations -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Misfit:
-    """An event that cannot be given the contract's shape, and where the server keeps it.
-
-    `placed_ms` is the server's own idea of when it was published (the event may not say, or not rightly).
-    """
-
-    name: str
-    kind: str
-    placed_ms: int
-    notification_id: int
-    event: Any
+__all__ = [
+    "DAY_MS",
+    "HOUR_MS",
+    "KINDS",
+    "MISSING",
+    "NO_EXPIRATION",
+    "PATHS",
+    "POISON",
+    "REACTIVITIES",
+    "TEXTS",
+    "Event",
+    "Misfit",
+    "Poison",
+    "Population",
+    "RawEvent",
+    "coerced",
+    "event",
+    "field_poison",
+    "misfits",
+    "poison",
+    "population",
+    "put",
+    "quarantine_errors",
+    "render",
+]
 
 
 @dataclass
 class Population:
-    """Everything an account knows: what it has sent, what came back, and what fits nowhere."""
+    """Everything an account knows: what it sent, what came back, and the events that are rejected."""
 
     notifications: list[Event] = field(default_factory=list)
     activations: list[Event] = field(default_factory=list)
@@ -190,7 +73,7 @@ class Population:
     misfits: list[Misfit] = field(default_factory=list)
 
     def feed(self, kind: str) -> list[Event]:
-        """The events of one kind, misfits not among them."""
+        """The events of one kind that are stored, some of them with coerced values."""
         events: list[Event] = getattr(self, kind)
         return events
 
@@ -261,7 +144,7 @@ SUBJECTS: tuple[dict[str, Any], ...] = (
     {"subject_detail": MISSING},
     {"subject_type": None, "reason": MISSING},
 )
-# What may be null or missing without an event being any less of one.
+# Fields that may be null or missing in an event that is stored.
 OPTIONAL = (
     *("type", "identity", "agency", "customer", "version", "kind", "application", "subscription"),
     *("channel", "urgent", "receiver", "receiver_type", "receiver_value", "receiver_id", "unicity", "hash"),
@@ -275,18 +158,11 @@ _OPTIONAL_OF_KIND = {
     "activations": (),
 }
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-
 
 def _day_start_ms(day: date, timezone: str) -> int:
     """The first instant of a calendar day, ms since epoch (both sides in UTC before they are subtracted)."""
     start = datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
     return (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-
-
-def _uuid(rng: random.Random) -> str:
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
 @dataclass(frozen=True)
@@ -311,8 +187,8 @@ def _senders(count: int) -> list[_Sender]:
             # One id that a double cannot hold.
             id=2**53 + 1 if number == 1 else 100 + 7 * number,
             accounts=(accounts[number % 4], *rng.sample(accounts, number % 2)),
-            versions=tuple(_uuid(rng) for _ in range(1 + number % 3)),
-            applications=tuple(_uuid(rng) for _ in range(1 + (number + 1) % 2)),
+            versions=tuple(random_uuid(rng) for _ in range(1 + number % 3)),
+            applications=tuple(random_uuid(rng) for _ in range(1 + (number + 1) % 2)),
             hit=rng.uniform(0.1, 0.7),
             bounce=rng.uniform(0.02, 0.3),
             optout=rng.uniform(0.02, 0.2),
@@ -350,6 +226,8 @@ def population(
     holes: float = 0.06,
     repeats: float = 0.03,
     misfit_days: Iterable[date] = (),
+    poison_days: Iterable[date] = (),
+    coerced_share: float = 0.0,
 ) -> Population:
     """A seeded account whose sends go out on `lead_days` before `first_day` and on `days` days from it on.
 
@@ -367,7 +245,11 @@ def population(
         window_days: the reaction window whose edges get reactions.
         holes: share of events in which an optional field is null or missing.
         repeats: share of events that are there twice.
-        misfit_days: days on which every misfit of every kind is placed.
+        misfit_days: days with one event of every variant of every kind: the coerced ones from 10:00 on, in the
+            feeds, and the rejected ones from 12:00 on, in `misfits`.
+        poison_days: days with every poison of every kind whose outcome is known, from 14:00 on: in the feeds
+            what is stored, in `misfits` what is rejected.
+        coerced_share: share of the events in which one value is coerced.
     """
     maker = _Maker(seed, timezone, notifications, window_days, holes)
     for number in range(-lead_days, days):
@@ -375,13 +257,37 @@ def population(
     made = maker.made
     for kind in KINDS:
         feed = made.feed(kind)
+        coercions = random.Random(f"{seed} {kind} coerced")
+        for one in coercions.sample(feed, int(len(feed) * coerced_share)):
+            coerce_at_random(kind, coercions, one)
         feed.extend(copy.deepcopy(one) for one in maker.rng.sample(feed, int(len(feed) * repeats)))
         maker.rng.shuffle(feed)
+    sender = maker.senders[0].id
     for day in misfit_days:
-        noon = _day_start_ms(day, timezone) + 12 * HOUR_MS
+        start = _day_start_ms(day, timezone)
         for kind in KINDS:
-            made.misfits.extend(misfits(kind, f"{seed} {day}", noon, maker.senders[0].id))
+            made.feed(kind).extend(one for _, one in coerced(kind, f"{seed} {day}", start + 10 * HOUR_MS, sender))
+            made.misfits.extend(misfits(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
+    for day in poison_days:
+        for kind in KINDS:
+            _add_poison(made, _poison_of_known_outcome(kind, f"{seed} {day}", _day_start_ms(day, timezone), sender))
     return made
+
+
+def _poison_of_known_outcome(kind: str, seed: object, day_start_ms: int, notification_id: int) -> list[Poison]:
+    """The poison of the kind that is either stored or rejected, from 14:00 on, less what takes megabytes."""
+    made = poison(
+        kind, seed, day_start_ms + 14 * HOUR_MS, notification_id, [name for name in POISON if not is_bulky(name)]
+    )
+    return [one for one in made if one.outcome != "either"]
+
+
+def _add_poison(made: Population, several: Iterable[Poison]) -> None:
+    for one in several:
+        if one.event is not None:
+            made.feed(one.kind).append(RawEvent(one.event, one.raw))
+        else:
+            made.misfits.append(Misfit(one.name, one.kind, one.placed_ms, one.notification_id, None, one.raw))
 
 
 class _Maker:
@@ -408,14 +314,14 @@ class _Maker:
             # Ties on the first, the last and some other millisecond of the day.
             for edge in (start, end - 1, rng.randrange(start, end)):
                 for _ in range(rng.choice((2, 2, 3))):
-                    send = self.send(rng.choice(self.senders), _uuid(rng), edge - rng.randrange(5000))
+                    send = self.send(rng.choice(self.senders), random_uuid(rng), edge - rng.randrange(5000))
                     self.add(kind, edge, send)
 
     def stamp(self, day: date, moment: int) -> int:
         """One stamp, that is one to four sends; returns how many."""
         rng = self.rng
         sender = self.deleted if rng.random() < 0.04 else rng.choice(self.senders)
-        stamp_id = _uuid(rng)
+        stamp_id = random_uuid(rng)
         shared = rng.choice((1, 1, 1, 2, 4))
         for _ in range(shared):
             send = self.send(sender, stamp_id, moment)
@@ -437,10 +343,10 @@ class _Maker:
             "activation_id": sender.id,
             "version": rng.choice(sender.versions),
             "application": rng.choice(sender.applications),
-            "subscription": None if rng.random() < 0.02 else _uuid(rng),
+            "subscription": None if rng.random() < 0.02 else random_uuid(rng),
             "stamp_id": stamp_id,
             "stamp_time": moment,
-            "thread": rng.choice(TEXTS) if rng.random() < 0.2 else _uuid(rng),
+            "thread": rng.choice(TEXTS) if rng.random() < 0.2 else random_uuid(rng),
             "channel": rng.choice(TEXTS) if rng.random() < 0.2 else "notification_channel",
             "urgent": rng.choice((True, False, False, None, MISSING)),
             "expiration": rng.choice(EXPIRATIONS),
@@ -502,9 +408,9 @@ class _Maker:
                 self.add("hits", at(), {**send, **fields})
 
     def add(self, kind: str, timestamp: int, fields: dict[str, Any]) -> None:
-        """Publish one event, with a hole or something unknown in it now and then."""
+        """Publish one event, now and then with a field that is null or missing, or with an unknown field."""
         rng = self.rng
-        made = event(kind, id=_uuid(rng), timestamp=timestamp, **fields)
+        made = event(kind, id=random_uuid(rng), timestamp=timestamp, **fields)
         if rng.random() < self.holes:
             hole = rng.choice((*OPTIONAL, *_OPTIONAL_OF_KIND[kind]))
             put(made, hole, rng.choice((None, MISSING)))
@@ -516,7 +422,7 @@ class _Maker:
 
 
 def _add_unknown(rng: random.Random, made: Event) -> None:
-    """Fields that nobody has announced, some named like ones that mean something elsewhere."""
+    """Add unknown fields, some with the names of fields that are read elsewhere."""
     made["novelty"] = {"id": 7, "timestamp": "never", "list": [{"id": None}, []], "text": rng.choice(TEXTS)}
     for box in (
         made.get("identity"),
@@ -525,158 +431,3 @@ def _add_unknown(rng: random.Random, made: Event) -> None:
     ):
         if isinstance(box, dict):
             box["set"] = rng.choice((3, None, "a", {"time": 1}, [1, 2], 1.5, True))
-
-
-# --- misfits -----------------------------------------------------------------------------------------------
-
-
-def _set(name: str, value: Any) -> Callable[[Event], Any]:
-    def change(made: Event) -> Any:
-        put(made, name, value)
-        return made
-
-    return change
-
-
-def _from_timestamp(make: Callable[[int], Any]) -> Callable[[Event], Any]:
-    def change(made: Event) -> Any:
-        made["timestamp"] = make(made["timestamp"])
-        return made
-
-    return change
-
-
-def _whole(value: Any) -> Callable[[Event], Any]:
-    return lambda made: copy.deepcopy(value)
-
-
-_MISFITS: dict[str, Callable[[Event], Any]] = {
-    "no id": _set("id", MISSING),
-    "null id": _set("id", None),
-    "numeric id": _set("id", 12345),
-    "no timestamp": _set("timestamp", MISSING),
-    "null timestamp": _set("timestamp", None),
-    "string timestamp": _from_timestamp(str),
-    "ISO timestamp": _set("timestamp", "2026-03-20T12:00:00Z"),
-    "fractional timestamp": _from_timestamp(lambda timestamp: timestamp + 0.5),
-    "boolean timestamp": _set("timestamp", True),
-    "no activation.id": _set("activation_id", MISSING),
-    "null activation.id": _set("activation_id", None),
-    "string activation.id": _set("activation_id", "156"),
-    "fractional activation.id": _set("activation_id", 156.5),
-    "activation.id beyond int64": _set("activation_id", 2**63),
-    "no activation": _set("activation", MISSING),
-    "null source": _set("source", None),
-    "string source": _set("source", "notification"),
-    "list activation": _set("activation", [{"id": 156}]),
-    "numeric detail": _set("detail", 7),
-    "string identity": _set("identity", "DEMO"),
-    "list identity": _set("identity", ["DEMO", "028"]),
-    "numeric agency": _set("agency", 28),
-    "boolean version": _set("version", True),
-    "object application": _set("application", {"id": "x"}),
-    "list subscription": _set("subscription", ["x"]),
-    "numeric channel": _set("channel", 1.5),
-    "string urgent": _set("urgent", "true"),
-    "numeric urgent": _set("urgent", 1),
-    "bad expiration": _set("expiration", "tomorrow"),
-    "impossible expiration": _set("expiration", "2026-02-30T00:00:00Z"),
-    "numeric expiration": _set("expiration", 1774000000000),
-    "numeric receiver": _set("receiver", 5),
-    "list receiver.value": _set("receiver_value", [1]),
-    "numeric receiver.value.id": _set("receiver_id", 5),
-    "numeric unicity": _set("unicity", 5),
-    "string stamp": _set("stamp", "stamp"),
-    "list stamp": _set("stamp", []),
-    "numeric stamp.id": _set("stamp_id", 9),
-    "string stamp.time": _set("stamp_time", "1774000000000"),
-    "fractional stamp.time": _set("stamp_time", 1774000000000.25),
-    "element null": _whole(None),
-    "element number": _whole(42),
-    "element string": _whole('a text with "quotes", ],[ and {braces'),
-    "element list": _whole([{"id": "x"}]),
-    "element boolean": _whole(False),
-    "element empty": _whole({}),
-}
-_MISFITS_OF_KIND: dict[str, dict[str, Callable[[Event], Any]]] = {
-    "hits": {
-        "string link": _set("link", "https://example.com/"),
-        "list link": _set("link", []),
-        "numeric link.type": _set("link_type", 3),
-        "object link.label": _set("link_label", {"fr": "x"}),
-    },
-    "optouts": {"numeric optout": _set("optout", 1), "list optout.channel": _set("optout_channel", ["a"])},
-    "bounces": {
-        "list bounce": _set("bounce", [1]),
-        "string analysis": _set("analysis", "hard"),
-        "numeric verdict": _set("verdict", 5),
-        "numeric subject": _set("subject", 5),
-        "list subject": _set("subject", ["token"]),
-        "string subject.detail": _set("subject_detail", "unregistered"),
-        "numeric subject.type": _set("subject_type", 1),
-    },
-    "impressions": {},
-    "activations": {},
-}
-
-
-def misfits(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Misfit]:
-    """Events of the kind that do not fit, one for each way not to (or each of `names`), from `at_ms` on."""
-    rng = random.Random(f"{seed} {kind}")
-    changes = {**_MISFITS, **_MISFITS_OF_KIND[kind]}
-    wanted = list(names) or list(changes)
-    made = []
-    for number, name in enumerate(wanted):
-        placed = at_ms + 1000 * number
-        fitting = event(kind, id=_uuid(rng), timestamp=placed, activation_id=notification_id, stamp_id=_uuid(rng))
-        made.append(Misfit(name, kind, placed, notification_id, changes[name](fitting)))
-    return made
-
-
-# --- JSON text ---------------------------------------------------------------------------------------------
-
-
-def render(value: Any, rng: random.Random | None = None) -> str:
-    """The value as JSON text; with `rng`, spaced, ordered and escaped in one of the many ways JSON allows."""
-    if rng is None:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    style = rng.randrange(5)
-    if style == 0:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if style == 1:
-        return json.dumps(value)
-    if style == 2:
-        return json.dumps(value, ensure_ascii=False, indent=1)
-    if style == 3:
-        return json.dumps(_reordered(value, rng), separators=(",", ":"))
-    return _escaped(value, rng)
-
-
-def _reordered(value: Any, rng: random.Random) -> Any:
-    if isinstance(value, dict):
-        return {key: _reordered(value[key], rng) for key in rng.sample(list(value), len(value))}
-    if isinstance(value, list):
-        return [_reordered(one, rng) for one in value]
-    return value
-
-
-def _escaped(value: Any, rng: random.Random) -> str:
-    """JSON text in which any character of a text value may be written as its escape."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}: {_escaped(one, rng)}" for key, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_escaped(one, rng) for one in value) + "]"
-    if isinstance(value, str):
-        return '"' + "".join(_escape(char) if rng.random() < 0.1 else _plain(char) for char in value) + '"'
-    return json.dumps(value)
-
-
-def _escape(char: str) -> str:
-    if char == "/":
-        return "\\/"
-    units = char.encode("utf-16-be")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
-
-
-def _plain(char: str) -> str:
-    return json.dumps(char, ensure_ascii=False)[1:-1]

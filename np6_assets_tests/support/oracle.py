@@ -1,7 +1,7 @@
-"""What the files and the rates must hold, worked out from the event dicts in plain Python.
+"""Compute in plain Python what the files and the rates must hold.
 
-No SQL, no frames, no Arrow, and nothing of np6_assets: this is the second opinion. A row is a dict with the
-data contract's columns; times in it are whole milliseconds since epoch.
+No SQL, no frames, no Arrow, and nothing of np6_assets: it is independent of the code under test. A row is a dict
+with the data contract's columns; times in it are whole milliseconds since epoch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hmac
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -120,9 +120,63 @@ def day_of(ms: int, tz: str) -> date:
 
 # --- rows --------------------------------------------------------------------------------------------------
 
+# Column -> where its value is in an event.
+_DETAIL = ("source", "detail")
+_ACTIVATION = (*_DETAIL, "activation")
+_RECEIVER = (*_ACTIVATION, "receiver")
+_SUBJECT = (*_DETAIL, "bounce", "analysis", "subject")
+_COMMON_PATHS: dict[str, tuple[str, ...]] = {
+    "event_id": ("id",),
+    "event_time": ("timestamp",),
+    "activation_id": (*_ACTIVATION, "id"),
+    "agency": ("identity", "agency"),
+    "customer": ("identity", "customer"),
+    "activation_version": (*_ACTIVATION, "version"),
+    "activation_kind": (*_ACTIVATION, "kind"),
+    "application_id": (*_ACTIVATION, "application"),
+    "subscription_id": (*_ACTIVATION, "subscription"),
+    "stamp_id": (*_ACTIVATION, "stamp", "id"),
+    "stamp_thread": (*_ACTIVATION, "stamp", "thread"),
+    "activated_at": (*_ACTIVATION, "stamp", "time"),
+    "channel": (*_ACTIVATION, "channel"),
+    "urgent": (*_ACTIVATION, "urgent"),
+    "expires_at": (*_ACTIVATION, "expiration"),
+    "receiver_type": (*_RECEIVER, "type"),
+    "receiver_id": (*_RECEIVER, "value", "id"),
+    "receiver_unicity": (*_RECEIVER, "value", "unicity"),
+    "receiver_hash": (*_RECEIVER, "value", "hash"),
+}
+_OWN_PATHS: dict[str, dict[str, tuple[str, ...]]] = {
+    "hits": {f"link_{name}": (*_DETAIL, "link", name) for name in ("type", "label", "uri")},
+    "optouts": {f"optout_{name}": (*_DETAIL, "optout", name) for name in ("type", "channel")},
+    "bounces": {
+        "bounce_status": (*_DETAIL, "bounce", "status"),
+        "bounce_verdict": (*_DETAIL, "bounce", "analysis", "verdict"),
+        "bounce_subject": (*_SUBJECT, "type"),
+        "bounce_reason": (*_SUBJECT, "detail", "type"),
+    },
+    "impressions": {},
+    "activations": {},
+}
+_REQUIRED = ("event_id", "event_time", "activation_id")
+# The rates depend on these: an event in which one of them cannot be read is rejected.
+_RATE_INPUTS = frozenset(
+    (
+        *_REQUIRED,
+        *("agency", "customer", "activation_version", "application_id", "subscription_id"),
+        *("stamp_id", "activated_at", "link_type", "bounce_verdict"),
+    )
+)
+_PERSONAL = ("receiver_unicity", "receiver_hash")
+_NO_EXPIRATION_MS = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MS
 
-class DoesNotFit(ValueError):  # noqa: N818 -- it is no error, it is what quarantine is for
-    """The event cannot be given the contract's shape; the text says why."""
+
+class Rejected(ValueError):  # noqa: N818 -- no error: it is what quarantine is for
+    """The event has no row; the text says why."""
+
+
+class _Unreadable(ValueError):  # noqa: N818 -- the reader of a column reports it
+    """The value does not fit its column."""
 
 
 def expected_rows(
@@ -133,162 +187,176 @@ def expected_rows(
     contact_data: str = "drop",
     pseudonym_key: str | bytes | None = None,
 ) -> list[Row]:
-    """Rows of the events that fit and lie in the half-open window: by (event_time, event_id), ids once."""
+    """Rows of the stored events in the half-open window, sorted by (event_time, event_id), each id once.
+
+    Of two versions of one id the earlier one counts; versions of one time must be equal.
+    """
     rows: dict[str, Row] = {}
     for event in events:
         try:
             row = row_of(kind, event, contact_data, pseudonym_key)
-        except DoesNotFit:
+        except Rejected:
             continue
         if not window_start_ms <= row["event_time"] < window_end_ms:
             continue
         seen = rows.setdefault(row["event_id"], row)
-        assert seen == row, f"two different events of one id {row['event_id']}: nobody can say which one counts"
+        if row["event_time"] < seen["event_time"]:
+            rows[row["event_id"]] = row
+        elif row["event_time"] == seen["event_time"]:
+            assert seen == row, f"two versions of {row['event_id']} at one time: which one counts is undefined"
     return sorted(rows.values(), key=lambda row: (row["event_time"], row["event_id"]))
 
 
-def expected_misfits(kind: str, events: Iterable[Any]) -> list[Any]:
-    """Those of the events that cannot be given the shape, as they are."""
+def expected_rejected(kind: str, events: Iterable[Any]) -> list[Any]:
+    """The rejected ones of the events, unchanged."""
     return [event for event in events if why_not(kind, event) is not None]
 
 
 def why_not(kind: str, event: Any) -> str | None:
-    """Why the event does not fit; None when it does."""
+    """Why the event is rejected; None when it is stored."""
     try:
-        row_of(kind, event, "keep", None)
-    except DoesNotFit as reason:
+        _read(kind, event)
+    except Rejected as reason:
         return str(reason)
     return None
 
 
 def row_of(kind: str, event: Any, contact_data: str, pseudonym_key: str | bytes | None) -> Row:
-    """The event in the contract's shape.
+    """The event's row.
 
     Raises:
-        DoesNotFit: no id, no timestamp, no activation.id, or a field of another type.
+        Rejected: it is no object, has no event_id, event_time or activation_id, or a column that the rates
+            depend on cannot be read.
     """
-    if not isinstance(event, dict):
-        raise DoesNotFit("not an object")
-    identity = _object(event, "identity")
-    detail = _object(_object(event, "source"), "detail")
-    activation = _object(detail, "activation")
-    stamp = _object(activation, "stamp")
-    receiver = _object(activation, "receiver")
-    contact = _object(receiver, "value")
-
-    def personal(value: str | None) -> str | None:
-        return _personal(value, contact_data, pseudonym_key)
-
+    row, _ = _read(kind, event)
     return {
-        "event_id": _needed(_text(event, "id"), "id"),
-        "event_time": _needed(_integer(event, "timestamp"), "timestamp"),
-        "activation_id": _needed(_integer(activation, "id"), "activation.id"),
-        "agency": _text(identity, "agency"),
-        "customer": _text(identity, "customer"),
-        "activation_version": _text(activation, "version"),
-        "activation_kind": _text(activation, "kind"),
-        "application_id": _text(activation, "application"),
-        "subscription_id": _text(activation, "subscription"),
-        "stamp_id": _text(stamp, "id"),
-        "stamp_thread": _text(stamp, "thread"),
-        "activated_at": _integer(stamp, "time"),
-        "channel": _text(activation, "channel"),
-        "urgent": _boolean(activation, "urgent"),
-        "expires_at": _expiration(activation),
-        "receiver_type": _text(receiver, "type"),
-        "receiver_id": _text(contact, "id"),
-        "receiver_unicity": personal(_text(contact, "unicity")),
-        "receiver_hash": personal(_text(contact, "hash")),
-        **_own(kind, detail),
+        name: _personal(value, contact_data, pseudonym_key) if name in _PERSONAL else value
+        for name, value in row.items()
     }
 
 
-def _own(kind: str, detail: dict[str, Any]) -> Row:
-    if kind == "hits":
-        link = _object(detail, "link")
-        return {f"link_{name}": _text(link, name) for name in ("type", "label", "uri")}
-    if kind == "optouts":
-        optout = _object(detail, "optout")
-        return {f"optout_{name}": _text(optout, name) for name in ("type", "channel")}
-    if kind == "bounces":
-        bounce = _object(detail, "bounce")
-        analysis = _object(bounce, "analysis")
-        subject, reason = _subject(analysis)
-        return {
-            "bounce_status": _text_or_json(bounce.get("status")),
-            "bounce_verdict": _text(analysis, "verdict"),
-            "bounce_subject": subject,
-            "bounce_reason": reason,
-        }
-    return {}
+def unreadable(kind: str, event: Any) -> Counter[str]:
+    """Columns of a stored event that are null because their values cannot be read.
+
+    Raises:
+        Rejected: the event is not stored.
+    """
+    return _read(kind, event)[1]
 
 
-def _subject(analysis: dict[str, Any]) -> tuple[str | None, str | None]:
-    if isinstance(analysis.get("subject"), str):
-        return analysis["subject"], None
-    subject = _object(analysis, "subject")
-    return _text(subject, "type"), _text(_object(subject, "detail"), "type")
+def _read(kind: str, event: Any) -> tuple[Row, Counter[str]]:
+    if not isinstance(event, dict):
+        raise Rejected("not an object")
+    row: Row = {}
+    unread: Counter[str] = Counter()
+    for column, path in {**_COMMON_PATHS, **_OWN_PATHS[kind]}.items():
+        try:
+            row[column] = _READERS.get(column, _text)(column, _find(event, path))
+        except _Unreadable as reason:
+            if column in _RATE_INPUTS:
+                raise Rejected(f"{column}: {reason}") from None
+            row[column] = None
+            unread[column] += 1
+    for column in _REQUIRED:
+        if row[column] in (None, ""):
+            raise Rejected(f"{column} is missing")
+    return row, unread
 
 
-def _text_or_json(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _find(event: dict[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at a path; None below a parent that is null or missing."""
+    value: Any = event
+    for place, name in enumerate(path):
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            return _find_in_other(event, path[:place], value, name)
+        value = value.get(name)
+    return value
 
 
-def _object(box: dict[str, Any], name: str) -> dict[str, Any]:
-    value = box.get(name)
+def _find_in_other(event: dict[str, Any], parent: tuple[str, ...], value: Any, name: str) -> Any:
+    """The value called `name` in a parent that is no object: a receiver's value and a subject may be a text."""
+    if isinstance(value, str) and parent == (*_RECEIVER, "value"):
+        is_id = _find(event, (*_RECEIVER, "type")) == "id"
+        return value if name == ("id" if is_id else "unicity") else None
+    if isinstance(value, str) and parent == _SUBJECT:
+        return value if name == "type" else None
+    raise _Unreadable(f"{'.'.join(parent)} is not an object")
+
+
+def _text(column: str, value: Any) -> str | None:
+    """A text as it is, a number or boolean as its text, an object or list as its JSON text."""
     if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DoesNotFit(f"{name} is not an object")
-    return value
-
-
-def _typed(box: dict[str, Any], name: str, wanted: type) -> Any:
-    value = box.get(name)
-    # type(), not isinstance(): True is no number here.
-    if value is not None and type(value) is not wanted:
-        raise DoesNotFit(f"{name} is not {wanted.__name__}")
-    return value
-
-
-def _text(box: dict[str, Any], name: str) -> str | None:
-    value: str | None = _typed(box, name, str)
-    return value
-
-
-def _boolean(box: dict[str, Any], name: str) -> bool | None:
-    value: bool | None = _typed(box, name, bool)
-    return value
-
-
-def _integer(box: dict[str, Any], name: str) -> int | None:
-    value: int | None = _typed(box, name, int)
-    if value is not None and not -(2**63) <= value < 2**63:
-        raise DoesNotFit(f"{name} is beyond int64")
-    return value
-
-
-def _needed(value: Any, name: str) -> Any:
-    if value is None:
-        raise DoesNotFit(f"no {name}")
-    return value
-
-
-def _expiration(activation: dict[str, Any]) -> int | None:
-    text = _text(activation, "expiration")
-    if text is None or text == "0001-01-01T00:00:00Z":
         return None
-    match = _ISO.fullmatch(text)
+    if isinstance(value, dict | list) and column in _RATE_INPUTS:
+        raise _Unreadable("an object or list")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Unreadable("a lone surrogate") from None
+    return text
+
+
+def _whole_number(column: str, value: Any) -> int | None:
+    """An int64 that is written exactly, as a number or as text."""
+    if value is None:
+        return None
+    if isinstance(value, bool | dict | list):
+        raise _Unreadable("not a number")
+    text = value if isinstance(value, str) else json.dumps(value)
+    match = re.fullmatch(r"(-?)(0|[1-9][0-9]*)(\.0+)?", text)
+    if match is None or len(match[2]) > (15 if match[3] else 19):
+        raise _Unreadable("not a whole number")
+    number = int(match[1] + match[2])
+    if not -(2**63) <= number < 2**63:
+        raise _Unreadable("beyond int64")
+    return number
+
+
+def _time(column: str, value: Any) -> int | None:
+    """Milliseconds from a whole number of seconds, ms, microseconds or nanoseconds, told apart by size."""
+    number = _whole_number(column, value)
+    if number is None or number <= 0:
+        return None
+    if number < 10**11:
+        return number * 1000
+    if number < 10**14:
+        return number
+    return number // (1000 if number < 10**17 else 10**6)
+
+
+def _boolean(column: str, value: Any) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise _Unreadable("not a boolean")
+
+
+def _expiration(column: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    match = _ISO.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise DoesNotFit("expiration is not a time")
+        raise _Unreadable("not a time")
     whole, fraction, zone = match.groups()
     try:
         moment = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone))
     except ValueError:
-        raise DoesNotFit("expiration is not a time") from None
-    return (moment - _EPOCH) // _MS + int(f"{fraction or '0':<03}"[:3])
+        raise _Unreadable("not a time") from None
+    ms = (moment - _EPOCH) // _MS + int(f"{fraction or '0':<03}"[:3])
+    return None if ms == _NO_EXPIRATION_MS else ms
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "event_time": _time,
+    "activation_id": _whole_number,
+    "activated_at": _time,
+    "urgent": _boolean,
+    "expires_at": _expiration,
+}
 
 
 def _personal(value: str | None, contact_data: str, pseudonym_key: str | bytes | None) -> str | None:
@@ -300,6 +368,82 @@ def _personal(value: str | None, contact_data: str, pseudonym_key: str | bytes |
     assert pseudonym_key, "pseudonymize needs a key"
     key = pseudonym_key.encode() if isinstance(pseudonym_key, str) else pseudonym_key
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()
+
+
+# --- single fields -----------------------------------------------------------------------------------------
+
+
+def event_time(event: Any) -> int | None:
+    """When the event was published, ms since epoch; None where it does not say so in a way that can be read."""
+    return _readable("event_time", event)
+
+
+def activated_at(event: Any) -> int | None:
+    """When the event's send went out, ms since epoch; None where that cannot be read."""
+    return _readable("activated_at", event)
+
+
+def activation_id(event: Any) -> int | None:
+    """The event's notification; None where that cannot be read."""
+    return _readable("activation_id", event)
+
+
+def _readable(column: str, event: Any) -> int | None:
+    if not isinstance(event, dict):
+        return None
+    try:
+        value: int | None = _READERS[column](column, _find(event, _COMMON_PATHS[column]))
+    except _Unreadable:
+        return None
+    return value
+
+
+# --- quarantine --------------------------------------------------------------------------------------------
+
+QUARANTINE_COLUMNS = {"reason": "string", "event": "string", "event_key": "string"}
+
+
+def parse(raw: bytes) -> Any:
+    """The value of JSON text, as RFC 8259 has it; an integer of thousands of digits becomes a float.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or nested more deeply than Python reads.
+    """
+    try:
+        return json.loads(raw.decode(), parse_int=_parse_integer, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _parse_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 1000 else float(digits)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def event_key(event_or_raw: Any) -> str:
+    """Key of a rejected event: its id if that is a text or a number, else the SHA-256 of its bytes, in hex.
+
+    Args:
+        event_or_raw: the bytes as received, or a value whose bytes are compact JSON text.
+    """
+    if isinstance(event_or_raw, bytes):
+        raw = event_or_raw
+        try:
+            event = parse(raw)
+        except ValueError:
+            event = None
+    else:
+        event = event_or_raw
+        raw = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    id_ = event.get("id") if isinstance(event, dict) else None
+    if isinstance(id_, str) and id_:
+        return id_
+    if isinstance(id_, int | float) and not isinstance(id_, bool):
+        return json.dumps(id_)
+    return hashlib.sha256(raw).hexdigest()
 
 
 # --- rates -------------------------------------------------------------------------------------------------

@@ -1,16 +1,15 @@
-"""The NP6 API on a loopback port, from raw sockets up, so that it can misbehave in every way that one meets.
+"""Serve a Population as the NP6 API does, on a loopback port, and misbehave in every way that one meets.
 
-It serves a Population at the endpoints of np6-api.md. Left alone it is right but not kind: ties and unsorted
-answers come in another order each time, JSON is written in every legal style, bodies come with a length, in
-chunks, or until the connection closes, plain or compressed as the client asked.
+Without misbehaviour it is correct but not kind: ties and unsorted answers come in another order each time, JSON is
+written in every legal style, bodies come with a length, in chunks, or until the connection closes, plain or
+compressed as the client asked.
 """
 
 from __future__ import annotations
 
-import gzip
 import http.server
+import itertools
 import json
-import mmap
 import random
 import re
 import socket
@@ -20,62 +19,69 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import formatdate
-from pathlib import Path
+from email.utils import format_datetime, formatdate
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from np6_assets_tests.support.events import KINDS, MISSING, REACTIVITIES, Population, render
-
-# Every way to misbehave has a name.
-RATE_LIMITS = (
-    *("429", "429 retry-after seconds", "429 retry-after date"),
-    *("429 reset seconds", "429 reset milliseconds", "429 reset wait"),
+from np6_assets_tests.support import rude_bodies
+from np6_assets_tests.support.events import KINDS, MISSING, REACTIVITIES, Population, RawEvent, render
+from np6_assets_tests.support.oracle import activated_at, activation_id, event_time
+from np6_assets_tests.support.rude_acts import (
+    BOMBS,
+    BROKEN,
+    CUT,
+    DEBATABLE,
+    END_MODES,
+    INCOMPLETE,
+    MISBEHAVIOURS,
+    NO_CONTENT,
+    ODD_BUT_WHOLE,
+    OTHER_FORMATS,
+    PERMANENT,
+    RATE_LIMITS,
+    SERVER_ERRORS,
+    STALLS,
+    TRANSIENT,
+    TRICKLES,
+    Act,
 )
-SERVER_ERRORS = ("500", "502", "503", "503 retry-after seconds")
-PERMANENT = ("400", "401", "403", "404")  # they come with an x-request-id
-BROKEN = ("reset before", "reset in body", "no answer")
-CUT = ("cut length", "cut chunked", "cut close", "cut gzip", "cut zstd")  # in the middle of an event
-INCOMPLETE = (  # with a proper ending of the protocol
-    *("cut after comma", "cut before bracket", "cut in event", "trailing comma", "empty body"),
-    *("html page", "garbage after", "two arrays", "not an array"),
-)
-STALLS = ("stall before", "stall in body")  # until the server is released
-ODD_BUT_WHOLE = ("wrong content type", "duplicated", "shuffled")
-# What the reference leaves to the client's judgement: retry, ignore or give up.
-DEBATABLE = ("outside window", "end ignored", "end of the send", "shuffled and cut", "redirect")
+from np6_assets_tests.support.rude_bodies import Prepared, zstd_raw
 
-# What a client must get over by itself, with right data in the end.
-TRANSIENT = (*RATE_LIMITS, *SERVER_ERRORS, *BROKEN, *CUT, *INCOMPLETE, *ODD_BUT_WHOLE)
-MISBEHAVIOURS = (*TRANSIENT, *PERMANENT, *STALLS, *DEBATABLE)
+__all__ = [
+    "BOMBS",
+    "BROKEN",
+    "CUT",
+    "DEBATABLE",
+    "END_MODES",
+    "INCOMPLETE",
+    "MISBEHAVIOURS",
+    "NO_CONTENT",
+    "ODD_BUT_WHOLE",
+    "OTHER_FORMATS",
+    "PERMANENT",
+    "RATE_LIMITS",
+    "SERVER_ERRORS",
+    "STALLS",
+    "TRANSIENT",
+    "TRICKLES",
+    "Act",
+    "Prepared",
+    "Refusal",
+    "Request",
+    "RudeServer",
+    "parse_time",
+    "zstd_raw",
+]
 
-
-@dataclass(frozen=True)
-class Act:
-    """One misbehaviour.
-
-    Attributes:
-        name: one of MISBEHAVIOURS.
-        at: how far into the body it happens, 0 to 1.
-        wait: seconds that a rate limit asks for (up to an hour: a client may refuse).
-        url: where a redirect leads.
-    """
-
-    name: str
-    at: float = 0.5
-    wait: float = 1
-    url: str = ""
-
-    def __post_init__(self) -> None:
-        assert self.name in MISBEHAVIOURS, f"no such misbehaviour: {self.name}"
+TRICKLE_SECONDS = 0.02
 
 
 @dataclass
 class Request:
-    """A request the server got, and what became of it."""
+    """A request that the server received, and how it was answered."""
 
     number: int
     path: str
@@ -98,40 +104,7 @@ class _Item:
     ms: int
     activation_ms: int | None
     notification_id: Any
-    text: str
-
-
-class Prepared:
-    """A large sorted array in a file, with an index: any window of it is sent without being read into memory.
-
-    The file is `[`, the events with `,` and a newline between them, `]`. The index is native int64 pairs of
-    (timestamp, offset of the event's first byte), and a last pair (2**62, offset just past the final `]`
-    plus one), so that an event with its separator always ends where the next one starts.
-    """
-
-    def __init__(self, body: Path, index: Path) -> None:
-        self.body = body
-        self._index_file = index.open("rb")
-        self._index = memoryview(mmap.mmap(self._index_file.fileno(), 0, access=mmap.ACCESS_READ)).cast("q")
-
-    def slice(self, start: int | None, end: int | None) -> tuple[int, int]:
-        """Offset and length of the bytes, without brackets, of the events with start <= timestamp < end."""
-        first = 0 if start is None else self._first_at(start)
-        last = len(self._index) // 2 - 1 if end is None else self._first_at(end)
-        if first >= last:
-            return 0, 0
-        offset = self._index[2 * first + 1]
-        return offset, self._index[2 * last + 1] - 2 - offset
-
-    def _first_at(self, ms: int) -> int:
-        low, high = 0, len(self._index) // 2 - 1
-        while low < high:
-            middle = (low + high) // 2
-            if self._index[2 * middle] < ms:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+    body: bytes
 
 
 class RudeServer:
@@ -146,7 +119,14 @@ class RudeServer:
         headers: more headers for every answer, called for each.
         tls: to speak TLS with, to clients that call it localhost.
 
-    Use it as a context manager. `url` is where it is; `requests` is what it was asked.
+    Use it as a context manager. `url` is its address; `requests` are those it received.
+
+    Attributes:
+        date: called for the Date header of each answer, and for the server's clock; None for no header. A Date
+            among `headers` goes before it.
+        end: one of END_MODES.
+        sorts: whether it obeys `sort`.
+        no_content: whether it answers 204 where a window is empty.
     """
 
     def __init__(
@@ -162,6 +142,10 @@ class RudeServer:
     ) -> None:
         self.key = key
         self.headers = headers
+        self.date: Callable[[], datetime | str | None] = _utc_now
+        self.end = "half open"
+        self.sorts = True
+        self.no_content = False
         self.tls = tls
         self.seed = seed
         self.transports = tuple(transports)
@@ -187,16 +171,16 @@ class RudeServer:
         rng = random.Random(f"{self.seed} styles")
         items: dict[str, list[_Item]] = {}
         for kind in KINDS:
-            items[kind] = [_item(event, render(event, rng)) for event in population.feed(kind)]
+            items[kind] = [_item(event, rng) for event in population.feed(kind)]
             items[kind] += [
-                _Item(misfit.placed_ms, None, misfit.notification_id, render(misfit.event, rng))
+                _Item(misfit.placed_ms, activated_at(misfit.event), misfit.notification_id, misfit.body)
                 for misfit in population.misfits
                 if misfit.kind == kind
             ]
             items[kind].sort(key=lambda item: item.ms)
         self._items = items
         self._notifications = [dict(entry) for entry in population.notifications]
-        self._listing = [render(entry, rng) for entry in population.notifications]
+        self._listing = [render(entry, rng).encode() for entry in population.notifications]
 
     # -- how it misbehaves --
 
@@ -209,9 +193,10 @@ class RudeServer:
         self._scripts.append((path, [_act(act)], True))
 
     def behave(self) -> None:
-        """Forget scripts and failures."""
+        """Forget scripts, failures and modes."""
         self._scripts.clear()
         self._fraction = 0.0
+        self.end, self.sorts, self.no_content = "half open", True, False
 
     def fail(
         self,
@@ -252,7 +237,7 @@ class RudeServer:
             return None
         return Act(rng.choice(self._fail_kinds), at=rng.random(), wait=self._fail_wait)
 
-    # -- what it was asked --
+    # -- the requests it received --
 
     def asked(self, path: str = "/") -> list[Request]:
         """The requests whose path begins so, in order of arrival."""
@@ -260,7 +245,7 @@ class RudeServer:
             return [request for request in self.requests if request.path.startswith(path)]
 
     def begin(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Request:
-        """Note that a request has come."""
+        """Note that a request arrived."""
         with self.lock:
             self._in_flight += 1
             self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
@@ -278,15 +263,15 @@ class RudeServer:
         self.first_request.set()
         return request
 
-    def end(self, request: Request) -> None:
-        """Note that a request has been dealt with."""
+    def finish(self, request: Request) -> None:
+        """Note that a request was answered."""
         with self.lock:
             self._in_flight -= 1
 
     # -- answers --
 
-    def elements(self, request: Request, *, widened_ms: int = 0, end_filters: str = "events") -> list[_Item]:
-        """The array elements that the request asks for; `end_filters`: "events", "sends" or "nothing".
+    def elements(self, request: Request, *, widened_ms: int = 0, end: str | None = None) -> list[_Item]:
+        """The array elements that the request asks for; `end` in place of the server's mode.
 
         Raises:
             Refusal: no such path or parameter.
@@ -298,30 +283,34 @@ class RudeServer:
         if request.query.get("sort", "asc") not in ("asc", "desc"):
             raise Refusal(400, "sort is asc or desc")
         times = {name: parse_time(request.query[name]) for name in names if name in request.query}
+        mode = end or self.end
+        assert mode in END_MODES, f"no such mode: {mode}"
+        if mode == "refused in the future" and any(ms > self._now_ms() for name, ms in times.items() if _is_end(name)):
+            raise Refusal(400, "the end lies in the future")
         if widened_ms:
-            times = {name: ms + (-widened_ms if "tart" in name else widened_ms) for name, ms in times.items()}
-
-        def wanted(item: _Item) -> bool:
-            if notification_id is not None and item.notification_id != notification_id:
-                return False
-            for name, ms in times.items():
-                of_send = name.startswith("activation")
-                if name.lower().endswith("end") and end_filters != "events":
-                    if end_filters == "nothing":
-                        continue
-                    of_send = True
-                subject = item.activation_ms if of_send else item.ms
-                if subject is None or (subject < ms if name.lower().endswith("start") else subject >= ms):
-                    return False
-            return True
-
-        items = [item for kind in kinds for item in self._items[kind] if wanted(item)]
+            times = {name: ms + (widened_ms if _is_end(name) else -widened_ms) for name, ms in times.items()}
+        items = [
+            item
+            for kind in kinds
+            for item in self._items[kind]
+            if notification_id in (None, item.notification_id)
+            and all(_is_within(item, name, ms, mode) for name, ms in times.items())
+        ]
         rng = random.Random(f"{self.seed} order {request.number}")
         rng.shuffle(items)
-        if "sort" in request.query:
+        if self.sorts and "sort" in request.query:
             # Stable on the shuffled list: ties come in another order each time.
             items.sort(key=lambda item: item.ms, reverse=request.query["sort"] == "desc")
         return items
+
+    def date_header(self) -> str | None:
+        """The Date header of an answer that is sent now."""
+        date = self.date()
+        return format_datetime(date.astimezone(UTC), usegmt=True) if isinstance(date, datetime) else date
+
+    def _now_ms(self) -> float:
+        date = self.date()
+        return (date if isinstance(date, datetime) else _utc_now()).timestamp() * 1000
 
     def _route(self, path: str) -> tuple[tuple[str, ...], int | None, tuple[str, ...]]:
         """Kinds, notification and time parameters of a path."""
@@ -342,7 +331,7 @@ class RudeServer:
             raise Refusal(404, "no such notification")
         return notification_id
 
-    def listing(self, request: Request) -> list[str]:
+    def listing(self, request: Request) -> list[bytes]:
         """The elements of /notifications."""
         if request.query:
             raise Refusal(400, f"unknown parameter {sorted(request.query)}")
@@ -402,24 +391,38 @@ def parse_time(text: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _item(event: dict[str, Any], text: str) -> _Item:
-    activation = event["source"]["detail"]["activation"]
-    stamp = activation.get("stamp") or {}
-    return _Item(event["timestamp"], stamp.get("time"), activation["id"], text)
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _is_end(name: str) -> bool:
+    return name.lower().endswith("end")
+
+
+def _is_within(item: _Item, name: str, ms: int, mode: str) -> bool:
+    """Whether an item lies on the right side of one bound of a window."""
+    by_activation = mode == "both by activation" or (mode == "by activation" and _is_end(name))
+    subject: int | None = item.ms
+    if name.startswith("activation") or (by_activation and item.activation_ms is not None):
+        subject = item.activation_ms
+    if _is_end(name) and mode == "ignored":
+        return True
+    if subject is None:
+        return False
+    if not _is_end(name):
+        return subject >= ms
+    return subject < ms or (mode == "inclusive" and subject == ms)
+
+
+def _item(event: dict[str, Any], rng: random.Random) -> _Item:
+    ms = event_time(event)
+    assert ms is not None, f"the feeds are for events that say when they were published: {event}"
+    body = event.raw if isinstance(event, RawEvent) else render(event, rng).encode()
+    return _Item(ms, activated_at(event), activation_id(event), body)
 
 
 def _act(act: Act | str | None) -> Act | None:
     return Act(act) if isinstance(act, str) else act
-
-
-def zstd_raw(body: bytes) -> bytes:
-    """A valid zstd frame of the bytes, in raw blocks (RFC 8878): the standard library has no compressor."""
-    blocks = [body[at : at + 100_000] for at in range(0, len(body), 100_000)] or [b""]
-    framed = [b"\x28\xb5\x2f\xfd", b"\x00", b"\x58"]  # magic, no optional fields, a window of 2 MiB
-    for number, block in enumerate(blocks):
-        header = (number == len(blocks) - 1) | len(block) << 3
-        framed += [header.to_bytes(3, "little"), block]
-    return b"".join(framed)
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -473,7 +476,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.request_.client_left = True
             self.close_connection = True
         finally:
-            rude.end(self.request_)
+            rude.finish(self.request_)
 
     def _answer(self) -> None:
         rude, request = self.server.rude, self.request_
@@ -489,16 +492,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             elif request.path == "/notifications":
                 self._send_array(act, rude.listing(request))
             else:
-                how = {"end ignored": "nothing", "end of the send": "sends"}
-                items = rude.elements(request, end_filters=how.get(act.name if act else "", "events"))
-                self._send_array(act, [item.text for item in items])
+                how = {"end ignored": "ignored", "end of the send": "by activation"}
+                items = rude.elements(request, end=how.get(act.name if act else ""))
+                if act is None and rude.no_content and not items:
+                    self._send_no_content("ok")
+                else:
+                    self._send_array(act, [item.body for item in items])
         except Refusal as refusal:
             self._refuse(refusal.status, str(refusal))
 
     # -- without an array --
 
     def _misbehave_first(self, act: Act) -> bool:
-        """Do what needs no body; False when the array itself is where it goes wrong."""
+        """Do what needs no array; False when it is the array that goes wrong."""
         request, status = self.request_, act.name.split()[0]
         request.done = act.name
         if status in {"429", "500", "502", "503"}:
@@ -520,6 +526,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send(200, {}, b"", self.rng.choice(("length", "chunked", "close")))
         elif act.name == "not an array":
             self._send(200, {}, b'{"error":"[try again]"}', "length")
+        elif act.name == "204":
+            self._send_no_content(act.name)
+        elif act.name in BOMBS:
+            encoding = act.name.split()[0]
+            headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+            self._send(200, headers, rude_bodies.bomb(encoding), "length")
+        elif act.name == "unknown encoding":
+            headers = {"Content-Type": "application/json", "Content-Encoding": "br"}
+            self._send(200, headers, self.rng.randbytes(500), "length")
+        elif act.name == "trickle headers":
+            self._trickle(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x")
         else:
             return False
         return True
@@ -535,67 +552,86 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _stall(self) -> None:
-        """Say nothing more until the server is released (or for two minutes, should it be forgotten)."""
+        """Send nothing more until the server is released, for two minutes at most."""
         self.server.rude.released.wait(120)
         self.close_connection = True
 
+    def _trickle(self, first: bytes, then: bytes) -> None:
+        """Send one byte after the other, the last one for ever, until the server is released or the client leaves."""
+        self.close_connection = True
+        for byte in itertools.chain(first, itertools.cycle(then)):
+            self._write(bytes([byte]))
+            if self.server.rude.released.wait(TRICKLE_SECONDS):
+                return
+
+    def _send_no_content(self, done: str) -> None:
+        self.request_.done, self.request_.status = done, 204
+        self._head(204, {})
+
     # -- with an array --
 
-    def _send_array(self, act: Act | None, texts: list[str]) -> None:
+    def _send_array(self, act: Act | None, elements: list[bytes]) -> None:
         request, rng, name = self.request_, self.rng, "" if act is None else act.name
-        request.events = len(texts)
+        request.events = len(elements)
         headers = {"Content-Type": "application/json; charset=utf-8"}
         transport = rng.choice(self.server.rude.transports)
-        if name in ("", "wrong content type", "end ignored", "end of the send"):
+        if name in ("", "wrong content type", "BOM", "end ignored", "end of the send"):
             request.done = name or "ok"
             if name == "wrong content type":
                 headers["Content-Type"] = rng.choice(("text/plain", "application/octet-stream", "text/html"))
             encoding = self._encoding()
             headers |= {"Content-Encoding": encoding} if encoding else {}
-            self._send(200, headers, _encoded(_array(texts, rng), encoding), transport)
+            body = (rude_bodies.BOM if name == "BOM" else b"") + rude_bodies.array(elements, rng)
+            self._send(200, headers, rude_bodies.encoded(body, encoding), transport)
             return
         assert act is not None
         if name in ("duplicated", "shuffled", "outside window"):
-            self._send(200, headers, _array(self._rearranged(name, texts), rng), transport)
+            self._send(200, headers, rude_bodies.array(self._rearranged(name, elements), rng), transport)
         elif name.startswith("cut ") and name not in INCOMPLETE:
-            self._send_cut(act, headers, texts)
+            self._send_cut(act, headers, elements)
         elif name in INCOMPLETE:
-            self._send(200, headers, _incomplete(act, texts, rng), transport)
+            self._send(200, headers, rude_bodies.incomplete(act, elements, rng), transport)
+        elif name in OTHER_FORMATS:
+            self._send(200, headers, rude_bodies.other_format(name, elements), transport)
         elif name == "shuffled and cut":
-            texts = rng.sample(texts, len(texts))
-            body = _array(texts, rng)
-            self._send(200, headers, body, "chunked", cut=_inside(body, texts, act.at))
+            elements = rng.sample(elements, len(elements))
+            body = rude_bodies.array(elements, rng)
+            self._send(200, headers, body, "chunked", cut=rude_bodies.length_to_inside(body, elements, act.at))
         elif name in ("reset in body", "stall in body"):
-            body = _array(texts, rng)
-            self._send(200, headers, body, "length", cut=_inside(body, texts, act.at))
+            body = rude_bodies.array(elements, rng)
+            self._send(200, headers, body, "length", cut=rude_bodies.length_to_inside(body, elements, act.at))
             self._reset() if name == "reset in body" else self._stall()
+        elif name == "trickle":
+            half = elements[0][: len(elements[0]) // 2] if elements and act.at >= 0.5 else b""
+            request.status = 200
+            self._head(200, {**headers, "Connection": "close"})
+            self._trickle(b"[" + half, b" ")
 
     def _encoding(self) -> str:
         offered = self.request_.headers.get("accept-encoding", "")
         choices = [""] + [name for name in ("gzip", "zstd") if re.search(rf"\b{name}\b", offered)]
         return self.rng.choice(choices)
 
-    def _rearranged(self, name: str, texts: list[str]) -> list[str]:
+    def _rearranged(self, name: str, elements: list[bytes]) -> list[bytes]:
         rng = self.rng
         if self.request_.path == "/notifications":
-            return texts  # what is said of events is not said of the list
+            return elements  # these are misbehaviours of event feeds
         if name == "duplicated":
-            return [text for text in texts for _ in range(1 + (rng.random() < 0.3))]
+            return [element for element in elements for _ in range(1 + (rng.random() < 0.3))]
         if name == "outside window":
-            wide = self.server.rude.elements(self.request_, widened_ms=6 * 3_600_000)
-            return [item.text for item in wide]
-        return rng.sample(texts, len(texts))
+            return [item.body for item in self.server.rude.elements(self.request_, widened_ms=6 * 3_600_000)]
+        return rng.sample(elements, len(elements))
 
-    def _send_cut(self, act: Act, headers: dict[str, str], texts: list[str]) -> None:
-        body, how = _array(texts, self.rng), act.name.removeprefix("cut ")
+    def _send_cut(self, act: Act, headers: dict[str, str], elements: list[bytes]) -> None:
+        body, how = rude_bodies.array(elements, self.rng), act.name.removeprefix("cut ")
         if how in ("gzip", "zstd"):
             if how in self.request_.headers.get("accept-encoding", ""):
-                packed = _encoded(body, how)
+                packed = rude_bodies.encoded(body, how)
                 headers["Content-Encoding"] = how
                 self._send(200, headers, packed, "chunked", cut=max(1, int(len(packed) * act.at)))
                 return
             how = "length"
-        self._send(200, headers, body, how, cut=_inside(body, texts, act.at))
+        self._send(200, headers, body, how, cut=rude_bodies.length_to_inside(body, elements, act.at))
 
     def _send_prepared(self, prepared: Prepared) -> None:
         request = self.request_
@@ -621,7 +657,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         reason = self.responses.get(status, ("",))[0]
-        headers = {**self.server.rude.headers(), **headers}
+        date = self.server.rude.date_header()
+        headers = {**({} if date is None else {"Date": date}), **self.server.rude.headers(), **headers}
         lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
         self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
@@ -643,7 +680,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._head(status, {**headers, "Transfer-Encoding": "chunked"})
-            for chunk in _chunks(body[:cut], self.rng):
+            for chunk in rude_bodies.chunks(body[:cut], self.rng):
                 self.wfile.write(f"{len(chunk):x}\r\n".encode())
                 self._write(chunk)
                 self.wfile.write(b"\r\n")
@@ -664,45 +701,3 @@ def _wait_headers(act: Act) -> dict[str, str]:
         "reset milliseconds": {"X-RateLimit-Reset": f"{(now + act.wait) * 1000:.0f}"},
         "reset wait": {"X-RateLimit-Limit": "10", "X-RateLimit-Reset": f"{act.wait:.0f}"},
     }[how]
-
-
-def _chunks(body: bytes, rng: random.Random) -> Iterator[bytes]:
-    at = 0
-    while at < len(body):
-        size = rng.choice((1, 100, 4_000, 70_000))
-        yield body[at : at + size]
-        at += size
-
-
-def _array(texts: Sequence[str], rng: random.Random) -> bytes:
-    """The elements as one JSON array, spaced in some way."""
-    before, between, after = rng.choice((("", ",", ""), ("", ",\n", "\n"), ("\n ", " ,\r\n\t", " ")))
-    head, tail = rng.choice(("", "", " ")), rng.choice(("", "\n"))
-    return f"{head}[{before}{between.join(texts)}{after}]{tail}".encode()
-
-
-def _inside(body: bytes, texts: Sequence[str], at: float) -> int:
-    """A number of bytes that ends in the middle of an element (or of the empty array)."""
-    if not texts:
-        return body.index(b"[") + 1
-    element = texts[min(len(texts) - 1, int(len(texts) * at))].encode()
-    return body.index(element) + max(1, len(element) // 2)
-
-
-def _encoded(body: bytes, encoding: str) -> bytes:
-    return {"": lambda: body, "gzip": lambda: gzip.compress(body, 1), "zstd": lambda: zstd_raw(body)}[encoding]()
-
-
-def _incomplete(act: Act, texts: Sequence[str], rng: random.Random) -> bytes:
-    """A body that is no whole array, for all that the protocol ends well."""
-    kept = list(texts[: max(1, int(len(texts) * act.at))])
-    joined = ",".join(kept)
-    half = len(texts) // 2
-    return {
-        "cut after comma": f"[{joined},",
-        "cut before bracket": f"[{joined}",
-        "cut in event": f"[{joined}"[: -max(1, len(kept[-1]) // 2)] if kept else "[",
-        "trailing comma": f"[{','.join(texts)},]",
-        "garbage after": f"[{','.join(texts)}]" + rng.choice((" ]", '{"error":"internal"}', "x", " [")),
-        "two arrays": f"[{','.join(texts[:half])}][{','.join(texts[half:])}]",
-    }[act.name].encode()

@@ -1,10 +1,11 @@
-"""Between Arrow tables and the oracle's rows: dicts in which times are whole milliseconds since the epoch."""
+"""Convert between Arrow tables and the oracle's rows: dicts in which times are whole milliseconds since epoch."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -36,19 +37,20 @@ def types_of(table: pa.Table | pa.Schema) -> dict[str, str]:
 
 
 def canonical(rows: Iterable[Row]) -> list[Row]:
-    """The rows, those with the JSON text of an object among their values with its fields in alphabetical order.
+    """The rows, with the fields of every object in a JSON text in alphabetical order.
 
-    The API may give the fields of one object in another order each time.
+    The API may send the fields of one object in another order each time.
     """
-    return [
-        {name: _canonical(value) if name == "bounce_status" else value for name, value in row.items()} for row in rows
-    ]
+    return [{name: _canonical(value) for name, value in row.items()} for row in rows]
 
 
-def _canonical(text: str | None) -> str | None:
-    if text is None or not text.startswith(("{", "[")):
-        return text
-    return json.dumps(json.loads(text), sort_keys=True)
+def _canonical(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("{", "[")):
+        return value
+    try:
+        return json.dumps(json.loads(value), sort_keys=True)
+    except ValueError:
+        return value
 
 
 def table_of(rows: Iterable[Row], types: Mapping[str, str]) -> pa.Table:

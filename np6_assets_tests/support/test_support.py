@@ -1,39 +1,67 @@
-"""The tools that the tests measure with, measured: values worked out by hand, the server seen by a client."""
+"""Test the test support: expected values against values computed by hand, the server against a plain client."""
 
+import gzip
+import hashlib
 import json
 import random
+import socket
 import struct
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pyarrow as pa
 import pytest
 
-from np6_assets_tests.support.events import KINDS, MISSING, event, misfits, population, render
+from np6_assets_tests.support.events import (
+    KINDS,
+    MISSING,
+    POISON,
+    RawEvent,
+    coerced,
+    event,
+    field_poison,
+    misfits,
+    poison,
+    population,
+    put,
+    render,
+)
 from np6_assets_tests.support.oracle import (
     columns,
     day_bounds,
-    expected_misfits,
+    event_key,
+    event_time,
     expected_rates,
+    expected_rejected,
     expected_rows,
+    parse,
+    row_of,
+    unreadable,
     why_not,
 )
+from np6_assets_tests.support.poison import FIELD
+from np6_assets_tests.support.rude_bodies import BOMB_BYTES, bomb, zstd_raw
 from np6_assets_tests.support.rude_server import (
+    BOMBS,
     BROKEN,
     CUT,
     INCOMPLETE,
+    OTHER_FORMATS,
     PERMANENT,
     RATE_LIMITS,
     SERVER_ERRORS,
     STALLS,
+    TRICKLES,
     Act,
     Prepared,
     RudeServer,
-    zstd_raw,
 )
+from np6_assets_tests.support.tables import canonical
 
 D = date(2026, 3, 20)
 DAY = 86_400_000
@@ -44,7 +72,7 @@ HITS = "/notifications/reactivities/hits"
 # --- events ------------------------------------------------------------------------------------------------
 
 
-def test_an_event_looks_like_the_reference():
+def test_event_equals_the_reference():
     made = event("hits", id="e1", timestamp=1614089593000, stamp_time=1614089576625, link_label=MISSING)
     assert made == {
         "type": "hit",
@@ -84,28 +112,71 @@ def test_an_event_looks_like_the_reference():
     }
 
 
-def test_a_population_follows_from_its_seed_and_has_what_it_promises():
-    made = population(7, D, 3, "Europe/Paris", misfit_days=[D])
-    assert made == population(7, D, 3, "Europe/Paris", misfit_days=[D])
+def test_population_follows_from_its_seed_and_has_every_variant():
+    options = {"misfit_days": [D], "poison_days": [D], "coerced_share": 0.1}
+    made = population(7, D, 3, "Europe/Paris", **options)
+    assert made == population(7, D, 3, "Europe/Paris", **options)
     assert made.hits != population(8, D, 3, "Europe/Paris").hits
+    start, end = day_bounds(D, "Europe/Paris")
     for kind in KINDS:
         feed = made.feed(kind)
-        assert expected_misfits(kind, feed) == []
+        assert expected_rejected(kind, feed) == []
         ids = [one["id"] for one in feed]
         assert len(set(ids)) < len(ids)  # repeats
-        times = {one["id"]: one["timestamp"] for one in feed}.values()
+        times = {one["id"]: event_time(one) for one in feed}.values()
         assert len(set(times)) < len(times)  # ties
-        start, end = day_bounds(D, "Europe/Paris")
         assert {start, end - 1} <= set(times)
+        assert sum((unreadable(kind, one) for one in feed), start=unreadable(kind, feed[0]))["urgent"] > 3
+        assert any(isinstance(one, RawEvent) for one in feed)
+        keys = [event_key(one.body) for one in made.misfits if one.kind == kind]
+        assert len(set(keys)) == len(keys) > 80
     stamps = [one["source"]["detail"]["activation"].get("stamp") or {} for one in made.activations]
     assert any("time" not in stamp for stamp in stamps)
     assert len({stamp.get("id") for stamp in stamps}) < len(stamps)
 
 
+def test_coercions_change_no_other_event_of_a_population():
+    plain, other = population(7, D, 1), population(7, D, 1, coerced_share=0.1)
+    changed = sum(before != after for before, after in zip(plain.hits, other.hits, strict=True))
+    assert 0 < changed < 0.2 * len(plain.hits)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_misfit_fits(kind: str):
+def test_variants_are_rejected_or_coerced(kind: str):
     for misfit in misfits(kind, 1, D_MS, 100):
         assert why_not(kind, misfit.event) is not None, misfit.name
+        assert parse(misfit.body) == misfit.event
+    for name, made in coerced(kind, 1, D_MS, 100):
+        assert why_not(kind, made) is None, name
+        assert D_MS <= event_time(made) < D_MS + DAY, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_poison_has_the_outcome_it_says(kind: str):
+    several = [*poison(kind, 1, D_MS, 100), *(one for one in field_poison() if one.kind == kind)]
+    for one in several:
+        assert (one.outcome == "stored") <= (one.event is not None), one.name
+        assert one.event is None or why_not(kind, one.event) is None, one.name
+        try:
+            value = parse(one.raw)
+        except ValueError:
+            assert one.outcome != "stored" or "100,000 levels" in one.name, one.name
+            continue
+        if one.outcome == "rejected":
+            assert why_not(kind, value) is not None, one.name
+        elif one.event is not None:
+            assert row_of(kind, value, "keep", None) == row_of(kind, one.event, "keep", None), one.name
+
+
+def test_field_bodies_have_the_rows_that_they_say():
+    def rows(name: str, kind: str = "hits") -> list[dict[str, Any]]:
+        return [row_of(kind, one, "keep", None) for one in json.loads((FIELD / f"{name}.json").read_text())[kind]]
+
+    assert [(row["activation_id"], row["channel"]) for row in rows("number_as_text")] == [(156, "news"), (156, "7")]
+    [row] = rows("receiver_as_text")
+    assert (row["receiver_type"], row["receiver_id"], row["receiver_unicity"]) == ("id", "0013KDC0", None)
+    assert [row["activated_at"] for row in rows("stamp_in_seconds")] == [1774342801000, 1774342802000]
+    assert [row["receiver_unicity"] for row in rows("contact_in_odd_places", "bounces")] == ["user2@example.com", None]
 
 
 def test_rendered_events_mean_the_same_in_every_style():
@@ -117,7 +188,7 @@ def test_rendered_events_mean_the_same_in_every_style():
 # --- expected values ---------------------------------------------------------------------------------------
 
 
-def test_days_have_the_hours_that_clocks_give_them():
+def test_day_bounds_follow_clock_changes():
     hours = [
         (end - start) / 3_600_000
         for start, end in (
@@ -133,7 +204,7 @@ def test_days_have_the_hours_that_clocks_give_them():
     assert day_bounds(date(2026, 3, 30), "Europe/Paris")[0] == D_MS + 10 * DAY - 2 * 3_600_000
 
 
-def test_rows_are_cut_to_the_window_sorted_and_unique():
+def test_expected_rows_are_in_the_window_sorted_and_unique():
     made = [
         event("hits", id="b", timestamp=D_MS),
         event("hits", id="c", timestamp=D_MS + DAY),  # the end is not in it
@@ -147,7 +218,72 @@ def test_rows_are_cut_to_the_window_sorted_and_unique():
     assert list(rows[0]) == list(columns("hits"))
 
 
-def test_a_row_has_the_contracts_values():
+def test_expected_rows_take_the_earlier_of_two_versions():
+    later, earlier = event("hits", id="a", timestamp=D_MS + 2), event("hits", id="a", timestamp=D_MS + 1, link_type="x")
+    for made in ([later, earlier], [earlier, later]):
+        [row] = expected_rows("hits", made, D_MS, D_MS + DAY)
+        assert (row["event_time"], row["link_type"]) == (D_MS + 1, "x")
+    [row] = expected_rows("hits", [later, earlier], D_MS + 2, D_MS + DAY)
+    assert row["event_time"] == D_MS + 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "values", "unread"),
+    [
+        ({"id": 12}, {"event_id": "12"}, ""),
+        ({"timestamp": "1774000000"}, {"event_time": 1_774_000_000_000}, ""),
+        ({"timestamp": 10**11 - 1}, {"event_time": (10**11 - 1) * 1000}, ""),
+        ({"timestamp": 10**11}, {"event_time": 10**11}, ""),
+        ({"timestamp": 10**14 - 1}, {"event_time": 10**14 - 1}, ""),
+        ({"timestamp": 10**14 + 999}, {"event_time": 10**11}, ""),
+        ({"timestamp": 10**17 + 999_999}, {"event_time": 10**11}, ""),
+        ({"stamp_time": "-5"}, {"activated_at": None}, ""),
+        ({"activation_id": 156.0}, {"activation_id": 156}, ""),
+        ({"activation_id": "-0.0"}, {"activation_id": 0}, ""),
+        ({"activation_id": f"{2**63 - 1}"}, {"activation_id": 2**63 - 1}, ""),
+        ({"agency": 28, "version": True, "application": 1.5},
+         {"agency": "28", "activation_version": "true", "application_id": "1.5"}, ""),
+        ({"channel": {"é": [1, None]}}, {"channel": '{"é":[1,null]}'}, ""),
+        ({"urgent": "false"}, {"urgent": False}, ""),
+        ({"urgent": 0}, {"urgent": None}, "urgent"),
+        ({"expiration": "0001-01-01T01:00:00+01:00"}, {"expires_at": None}, ""),
+        ({"expiration": 5}, {"expires_at": None}, "expires_at"),
+        ({"receiver_value": "x"}, {"receiver_unicity": "x", "receiver_id": None, "receiver_hash": None}, ""),
+        ({"receiver_type": "id", "receiver_value": "x"}, {"receiver_id": "x", "receiver_unicity": None}, ""),
+        ({"receiver_value": ["x"]}, {"receiver_type": "contact", "receiver_id": None},
+         "receiver_id receiver_unicity receiver_hash"),
+        ({"receiver": "x"}, {"receiver_type": None}, "receiver_type receiver_id receiver_unicity receiver_hash"),
+        ({"status": [1]}, {"bounce_status": "[1]"}, ""),
+        ({"subject": "x"}, {"bounce_subject": "x", "bounce_reason": None}, ""),
+        ({"subject": True}, {"bounce_subject": None, "bounce_reason": None}, "bounce_subject bounce_reason"),
+        ({"subject_detail": "x"}, {"bounce_subject": "token", "bounce_reason": None}, "bounce_reason"),
+        ({"verdict": 5}, {"bounce_verdict": "5"}, ""),
+    ],
+)  # fmt: skip
+def test_row_has_coerced_values_and_counts_unreadable_ones(fields: dict, values: dict, unread: str):
+    made = event("bounces", id="a", timestamp=D_MS)
+    for name, value in fields.items():
+        put(made, name, value)
+    row = row_of("bounces", made, "keep", None)
+    assert {name: row[name] for name in values} == values
+    assert unreadable("bounces", made) == dict.fromkeys(unread.split(), 1)
+
+
+def test_event_key_is_the_id_or_the_hash_of_the_bytes():
+    assert event_key({"id": "x"}) == event_key(b' {"id":"x","deep":NULL}'.replace(b"NULL", b"null")) == "x"
+    assert event_key(b'{"id": 1.5}') == "1.5"
+    for raw in (b'{"id": ""}', b'{"id": true}', b'{"id": "x"', b'{"id": "\xe9"}', b"[]", b'{"id": ["x"]}'):
+        assert event_key(raw) == hashlib.sha256(raw).hexdigest()
+    assert event_key(None) == event_key(b"null")
+
+
+def test_canonical_ignores_the_order_of_fields_in_json_texts():
+    assert canonical([{"a": '{"y":1,"x":[2]}', "b": "{no JSON", "c": 1}]) == [
+        {"a": '{"x": [2], "y": 1}', "b": "{no JSON", "c": 1}
+    ]
+
+
+def test_row_has_the_values_of_the_contract():
     made = event(
         "bounces",
         id="a",
@@ -200,7 +336,7 @@ def by_day(kind: str, events: list, days: int = 9) -> dict:
     }
 
 
-def test_rates_of_three_sends_worked_out_by_hand():
+def test_expected_rates_of_three_sends():
     # Three sends on D: s1 and s2 share a stamp, s3 has no subscription and is published after midnight.
     s1, s2, s3 = send("A", "x"), send("A", "y"), send("B", None, D_MS + DAY - 1)
     activations = [
@@ -271,7 +407,7 @@ def test_rates_of_three_sends_worked_out_by_hand():
     }
 
 
-def test_rates_say_what_is_not_known():
+def test_expected_rates_are_null_without_their_feeds():
     hits = [event("hits", id="1", timestamp=D_MS, **send("A", "x"))]
     feeds = {"hits": by_day("hits", hits), "optouts": by_day("optouts", []), "bounces": by_day("bounces", [])}
     feeds["optouts"][D + timedelta(days=3)] = None
@@ -284,7 +420,7 @@ def test_rates_say_what_is_not_known():
     assert (row["hit_share"], row["days_loaded"], row["is_final"]) == (1.0, 7, False)
 
 
-def test_events_without_stamp_are_their_own_sends_on_their_event_day():
+def test_expected_rates_take_events_without_stamp_as_sends():
     # Two activations and two hits without any stamp: two sends, two orphans; the one of D + 1 is not D's.
     blank = {"stamp": MISSING}
     feeds = {
@@ -322,7 +458,7 @@ def client(server: RudeServer) -> Iterator[httpx.Client]:
 WINDOW = {"reactivityStart": str(D_MS), "reactivityEnd": "2026-03-21", "sort": "asc"}
 
 
-def test_it_serves_the_window_that_is_asked_for(server: RudeServer, client: httpx.Client):
+def test_server_serves_the_window(server: RudeServer, client: httpx.Client):
     rows = expected_rows("hits", population(1, D, 2).hits, D_MS, D_MS + DAY)
     answers = []
     for _ in range(12):  # every transport and encoding
@@ -337,7 +473,7 @@ def test_it_serves_the_window_that_is_asked_for(server: RudeServer, client: http
     assert last.bytes_sent > 0
 
 
-def test_it_serves_activations_of_one_notification_and_the_list(server: RudeServer, client: httpx.Client):
+def test_server_serves_activations_of_one_notification_and_the_list(server: RudeServer, client: httpx.Client):
     made = population(1, D, 2)
     listed = client.get("/notifications").json()
     assert listed == made.notifications
@@ -350,7 +486,7 @@ def test_it_serves_activations_of_one_notification_and_the_list(server: RudeServ
     assert total == len(expected_rows("activations", made.activations, D_MS, D_MS + DAY))
 
 
-def test_it_refuses_what_is_wrong(server: RudeServer, client: httpx.Client):
+def test_server_refuses_wrong_requests(server: RudeServer, client: httpx.Client):
     assert client.get(HITS, headers={"X-Key": "no"}).status_code == 401
     assert client.get(HITS, params={"reactivityStart": "yesterday"}).status_code == 400
     assert client.get("/notifications/5/events/activations").status_code == 404
@@ -358,7 +494,7 @@ def test_it_refuses_what_is_wrong(server: RudeServer, client: httpx.Client):
 
 
 @pytest.mark.parametrize("name", [*RATE_LIMITS, *SERVER_ERRORS, *PERMANENT])
-def test_it_answers_with_the_status_it_is_told(server: RudeServer, client: httpx.Client, name: str):
+def test_server_answers_with_the_scripted_status(server: RudeServer, client: httpx.Client, name: str):
     server.script(HITS, name)
     refused = client.get(HITS)
     assert refused.status_code == int(name.split()[0])
@@ -373,8 +509,8 @@ def _array_of(response: httpx.Response) -> list:
     return got
 
 
-@pytest.mark.parametrize("name", [*BROKEN, *CUT, *INCOMPLETE])
-def test_no_cut_body_passes_for_a_whole_one(server: RudeServer, client: httpx.Client, name: str):
+@pytest.mark.parametrize("name", [*BROKEN, *CUT, *INCOMPLETE, *OTHER_FORMATS])
+def test_server_breaks_bodies_so_that_clients_notice(server: RudeServer, client: httpx.Client, name: str):
     for at in (0.0, 0.5, 1.0):
         server.script(HITS, Act(name, at=at))
         with pytest.raises((httpx.TransportError, ValueError)):
@@ -383,15 +519,18 @@ def test_no_cut_body_passes_for_a_whole_one(server: RudeServer, client: httpx.Cl
 
 
 @pytest.mark.parametrize("name", STALLS)
-def test_it_stalls_for_as_long_as_it_is_told(server: RudeServer, client: httpx.Client, name: str):
+def test_server_stalls_until_released(server: RudeServer, client: httpx.Client, name: str):
     server.script(HITS, name)
     with pytest.raises(httpx.ReadTimeout):
         client.get(HITS, timeout=0.1)
 
 
-def test_it_goes_on_being_right_when_it_is_odd(server: RudeServer, client: httpx.Client):
+def test_server_stays_correct_when_it_is_odd(server: RudeServer, client: httpx.Client):
     whole = {one["id"] for one in client.get(HITS, params=WINDOW).json()}
-    server.script(HITS, "wrong content type", "duplicated", "shuffled", "outside window")
+    server.script(HITS, "BOM", "wrong content type", "duplicated", "shuffled", "outside window")
+    marked = client.get(HITS, params=WINDOW)
+    assert marked.content.startswith(b"\xef\xbb\xbf")
+    assert {one["id"] for one in marked.json()} == whole
     odd = client.get(HITS, params=WINDOW)
     assert not odd.headers["content-type"].startswith("application/json")
     assert {one["id"] for one in odd.json()} == whole
@@ -402,19 +541,19 @@ def test_it_goes_on_being_right_when_it_is_odd(server: RudeServer, client: httpx
     assert {one["id"] for one in client.get(HITS, params=WINDOW).json()} > whole
 
 
-def test_a_fraction_fails_and_no_window_for_ever(server: RudeServer, client: httpx.Client):
+def test_server_fails_a_fraction_and_no_window_for_ever(server: RudeServer, client: httpx.Client):
     server.fail(0.9, seed=2, kinds=["500"], streak=3)
     statuses = [client.get(HITS, params=WINDOW).status_code for _ in range(12)]
     assert statuses[3::4] == [200, 200, 200]
     assert statuses.count(500) >= 6
 
 
-def test_its_zstd_is_zstd():
+def test_zstd_raw_is_valid():
     body = random.Random(1).randbytes(250_000)
     assert pa.Codec("zstd").decompress(zstd_raw(body), len(body), asbytes=True) == body
 
 
-def test_a_large_body_is_cut_to_the_window(tmp_path: Path):
+def test_server_sends_the_window_of_a_large_body(tmp_path: Path):
     # 60 000 events, one a millisecond, some megabytes in all: more than a socket takes at once.
     body, index, pairs = tmp_path / "body", tmp_path / "index", []
     texts = [json.dumps({"timestamp": ms, "text": "é" * 20}) for ms in range(60_000)]
@@ -435,17 +574,103 @@ def test_a_large_body_is_cut_to_the_window(tmp_path: Path):
         assert large.requests[0].bytes_sent == len(whole.content)
 
 
-def test_a_redirect_leads_away(server: RudeServer, client: httpx.Client):
+def test_server_redirects(server: RudeServer, client: httpx.Client):
     with RudeServer() as other:
         server.script(HITS, Act("redirect", url=other.url))
         assert client.get(HITS).headers["location"] == f"{other.url}{HITS}"
         assert other.requests == []
 
 
-def test_a_retry_date_lies_ahead(server: RudeServer, client: httpx.Client):
+def test_server_sends_retry_dates_ahead_of_now(server: RudeServer, client: httpx.Client):
     server.script(HITS, Act("429 retry-after date", wait=90), Act("429 reset milliseconds", wait=90))
     now = datetime.now(UTC)
     until = parsedate_to_datetime(client.get(HITS).headers["retry-after"])
     assert 80 < (until - now).total_seconds() < 100
     reset = int(client.get(HITS).headers["x-ratelimit-reset"]) / 1000 - now.timestamp()
     assert 80 < reset < 100
+
+
+@pytest.mark.parametrize(("name", "part"), [*zip(TRICKLES, (b"\r\n\r\n[{", b"X-Padding: x"), strict=True)])
+def test_server_trickles_until_the_client_leaves(server: RudeServer, name: str, part: bytes):
+    server.behave()
+    server.script(HITS, Act(name, at=0.9))
+    with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+        client.sendall(f"GET {HITS} HTTP/1.1\r\nHost: np6\r\nX-Key: {server.key}\r\n\r\n".encode())
+        received = b""
+        while part not in received:
+            received += client.recv(1000)
+    request, deadline = server.requests[-1], time.monotonic() + 5
+    while not request.client_left:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert request.done == name
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_server_sends_small_bodies_that_decompress_to_an_array(server: RudeServer, client: httpx.Client, name: str):
+    server.script(HITS, name)
+    encoding = name.split()[0]
+    with client.stream("GET", HITS) as response:
+        body = b"".join(response.iter_raw())
+    assert (response.headers["content-encoding"], body) == (encoding, bomb(encoding))
+    assert len(body) * 200 < BOMB_BYTES
+    whole = gzip.decompress(body) if encoding == "gzip" else pa.Codec(encoding).decompress(body, BOMB_BYTES + 2)
+    assert memoryview(whole)[:2] == b"[ "
+    assert memoryview(whole)[-2:] == b" ]"
+
+
+def test_server_answers_empty_windows_with_204(server: RudeServer, client: httpx.Client):
+    server.no_content = True
+    empty = client.get(HITS, params={"reactivityEnd": "1000"})
+    assert (empty.status_code, empty.content) == (204, b"")
+    assert client.get(HITS, params=WINDOW).status_code == 200
+    server.behave()
+    server.script(HITS, "204")
+    assert client.get(HITS, params=WINDOW).status_code == 204
+
+
+def test_server_applies_the_end_as_told(client: httpx.Client, server: RudeServer):
+    def ids(end: str, **more: str) -> set[str]:
+        server.end = end
+        return {one["id"] for one in client.get(HITS, params={**WINDOW, **more}).json()}
+
+    made = population(1, D, 2).hits
+    times = {one["id"]: one["timestamp"] for one in made}
+    half_open, inclusive, ignored = ids("half open"), ids("inclusive"), ids("ignored")
+    assert {times[id_] for id_ in inclusive - half_open} == {D_MS + DAY}
+    assert ignored == {id_ for id_, ms in times.items() if ms >= D_MS}
+    by_activation = ids("by activation")
+    stamps = {one["id"]: one["source"]["detail"]["activation"].get("stamp") or {} for one in made}
+    sent = {id_: stamp.get("time") or times[id_] for id_, stamp in stamps.items()}
+    assert by_activation == {id_ for id_, ms in sent.items() if times[id_] >= D_MS and ms < D_MS + DAY}
+    assert ids("both by activation") == {id_ for id_, ms in sent.items() if D_MS <= ms < D_MS + DAY}
+    server.end = "refused in the future"
+    server.date = lambda: datetime.fromtimestamp((D_MS + DAY - 1) / 1000, UTC)
+    assert client.get(HITS, params=WINDOW).status_code == 400
+    server.date = lambda: datetime.fromtimestamp((D_MS + DAY) / 1000, UTC)
+    assert client.get(HITS, params=WINDOW).status_code == 200
+
+
+def test_server_ignores_sort_as_told(server: RudeServer, client: httpx.Client):
+    server.sorts = False
+    times = [one["timestamp"] for one in client.get(HITS, params=WINDOW).json()]
+    assert times not in (sorted(times), sorted(times, reverse=True))
+
+
+def test_server_sends_the_date_as_told(server: RudeServer, client: httpx.Client):
+    server.date = lambda: datetime(2026, 3, 20, tzinfo=UTC)
+    assert client.get(HITS).headers["date"] == "Fri, 20 Mar 2026 00:00:00 GMT"
+    server.date = lambda: None
+    assert "date" not in client.get(HITS).headers
+    server.date = lambda: "yesterday"
+    assert client.get(HITS).headers["date"] == "yesterday"
+
+
+def test_server_sends_poison_as_it_is():
+    made = population(1, D, 1, poison_days=[D])
+    raw = {one.raw for one in made.hits if isinstance(one, RawEvent)}
+    raw |= {one.body for one in made.misfits if one.kind == "hits"}
+    with RudeServer(made) as running, httpx.Client(base_url=running.url, headers={"X-Key": running.key}) as client:
+        body = client.get(HITS, params=WINDOW).content
+    assert all(one in body for one in raw)
+    assert len(raw) > len(POISON) // 2

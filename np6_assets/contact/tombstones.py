@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -83,3 +84,13 @@ class Tombstones:
 
     def _digest(self, value: str) -> str:
         return hashlib.blake2b(value.encode(errors="surrogatepass"), key=self.salt, digest_size=16).hexdigest()
+
+
+def tombstones_of(folder: Folder) -> Tombstones:
+    """The tombstones of a data folder. Raises a Failure that nobody retries where they cannot be read."""
+    from np6_assets.contact.tombstones import Tombstones, TombstonesError
+
+    try:
+        return Tombstones.read(folder)
+    except TombstonesError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None

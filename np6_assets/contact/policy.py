@@ -41,15 +41,38 @@ class ContactPolicy:
         names = [self.pseudonym(value) for value in encoded.dictionary.to_pylist()]
         return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)], pa.string())
 
-    def redact(self, event: Any) -> str:
-        """The JSON text of an event of any shape, its contact data treated as the policy says.
+    def treated_again(self, values: pa.ChunkedArray, stored_as: str) -> pa.ChunkedArray:
+        """A stored column, treated as one that is received now; `stored_as` is the fingerprint of its policy.
+
+        What that policy took away stays null, and a pseudonym under another key, or none, becomes null.
+        """
+        if stored_as == self.fingerprint:
+            return values
+        if stored_as == ContactPolicy("keep").fingerprint:
+            return self.treated(values)
+        return pa.chunked_array([pa.nulls(len(values), pa.string())])
+
+    def redact(self, event: Any, raw: bytes) -> str | None:
+        """The JSON text of a rejected event, its contact data treated as the policy says.
 
         Where the shape is not the documented one, contact data is what may be it: text in the place of the receiver,
-        and text with an @ anywhere.
+        and text with an @ anywhere. An event that cannot be parsed is kept as received under `keep`, and else null.
         """
-        treated = event if self.mode == "keep" else self._treat(event)
-        text = json.dumps(treated, ensure_ascii=False, separators=(",", ":"))
-        return text.encode(errors="backslashreplace").decode()
+        try:
+            treated = event if self.mode == "keep" else self._treat(event)
+            text = json.dumps(treated, ensure_ascii=False, separators=(",", ":")) if treated is not None else None
+        except RecursionError:
+            text = None
+        if text is None:
+            text = raw.decode(errors="backslashreplace") if self.mode == "keep" or raw == b"null" else ""
+        return text.encode(errors="backslashreplace").decode() or None
+
+    def redact_again(self, event: Any, text: str | None, stored_as: str) -> str | None:
+        """The text of a stored rejected event, treated as one that is received now; see `treated_again`."""
+        if stored_as == self.fingerprint or text is None:
+            return text
+        policy = self if stored_as == ContactPolicy("keep").fingerprint else ContactPolicy("drop")
+        return policy.redact(event, b"")
 
     def _treat(self, value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,0 +1,1 @@
+"""What every row passes before it is stored: the policy for contact data, tombstones, the first day that is kept."""

@@ -1,0 +1,45 @@
+"""Which days may be fetched and computed: from the first that is kept to today."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from np6_assets.settings import Settings
+
+DAY_TAG = "dagster/partition"
+FIRST_DAY_TAG = "dagster/asset_partition_range_start"
+LAST_DAY_TAG = "dagster/asset_partition_range_end"
+"""Dagster's tags for the partition, or the range of partitions, of a run."""
+
+
+def today(settings: Settings, now: datetime) -> date:
+    """The calendar day in the configured time zone."""
+    return now.astimezone(ZoneInfo(settings.timezone)).date()
+
+
+def first_retained(settings: Settings, now: datetime) -> date | None:
+    """The first day whose events NP6_RETENTION_DAYS keeps; None where it keeps all."""
+    return None if settings.retention_days is None else today(settings, now) - timedelta(days=settings.retention_days)
+
+
+def first_kept(settings: Settings, now: datetime) -> date:
+    """The first day that is fetched: NP6_START_DATE, or later where there is a retention."""
+    return max(settings.start_date, first_retained(settings, now) or settings.start_date)
+
+
+def refuse_days(tags: Mapping[str, str], settings: Settings, now: datetime) -> None:
+    """Raise a Failure that nobody retries where a run's tags name a day that may not be fetched or computed."""
+    first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
+    last = tags.get(LAST_DAY_TAG, first)
+    kept, newest = str(first_kept(settings, now)), str(today(settings, now))
+    if not first or kept <= first <= last <= newest:
+        return
+    if last > newest:
+        why = f"{last} has not begun (today is {newest}, {settings.timezone})"
+    elif first < str(settings.start_date):
+        why = f"{first} is before NP6_START_DATE={settings.start_date}"
+    else:
+        why = f"{first} is not kept any more (NP6_RETENTION_DAYS={settings.retention_days})"
+    raise dg.Failure(f"{why}; launch days from {kept} to {newest}", allow_retries=False)

@@ -1,0 +1,29 @@
+"""What is used of Dagster beside its documented interface, with the reasons. Loading fails when a name moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+# The type of AssetCheckEvaluation's `target_materialization_data`. Without it the UI takes a partition's evaluation for
+# one of an older materialization; AssetCheckResult, which fills it in, has no partition (dagster #17005).
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as CheckTarget,
+)
+
+__all__ = ["CheckTarget", "days_of_backfills"]
+
+
+def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
+    """The partitions that the newest backfills are still to materialize: their runs are not launched at once."""
+    days: set[str] = set()
+    for backfill in instance.get_backfills(limit=newest):
+        data = backfill.asset_backfill_data
+        if backfill.status.name == "REQUESTED" and data is not None:
+            for key in assets:
+                target = data.target_subset.partitions_subsets_by_asset_key.get(key)
+                done = data.materialized_subset.partitions_subsets_by_asset_key.get(key)
+                days |= set(target.get_partition_keys() if target else ())
+                days -= set(done.get_partition_keys() if done else ())
+    return days

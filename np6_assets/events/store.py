@@ -1,0 +1,180 @@
+"""The files of an event asset: days with their watermark, and the quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from np6_assets.events.decode import Decoder
+from np6_assets.events.json_sql import ID_HASH
+from np6_assets.events.kinds import EventKind
+from np6_assets.events.merge import ALWAYS, EVENTS, IS_STORED, Run, sorted_unique
+from np6_assets.events.reject import REJECTED_SCHEMA, Rejected, parsed_or_none
+from np6_assets.partitions import EVENT_DATE, Day, milliseconds
+from np6_assets.settings import Settings
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+
+WATERMARK = b"np6.fetched_until"
+"""Key in a file's Parquet metadata: until when the day is known to be complete (ISO 8601, UTC)."""
+
+MADE_WITH = b"np6.made_with"
+"""Key in a file's Parquet metadata: time zone and contact mode."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a day's file says of itself; `watermark` is None in a file of another program.
+
+    `last_event` is when the last of its events was published; None where it has none. `contact` is the fingerprint of
+    the policy under which its contact data was stored.
+    """
+
+    rows: int
+    last_event: datetime | None
+    watermark: datetime | None
+    timezone: str
+    contact: str
+
+    def is_closed(self, day: Day) -> bool:
+        """Whether it was fetched late enough after the day's end."""
+        return self.watermark is not None and self.watermark >= day.end
+
+
+class EventStore:
+    """The files of one event asset."""
+
+    def __init__(self, folder: Folder, kind: EventKind, settings: Settings) -> None:
+        self._folder = folder
+        self._kind = kind
+        self._contact = settings.contact
+        self._made_with = f"{settings.timezone} {settings.contact.fingerprint}"
+
+    def stored(self, day: Day) -> Stored | None:
+        """What is stored of a day; None where it was never fetched."""
+        file = self._file(day)
+        if not self._folder.exists(file):
+            return None
+        footer = parquet.footer(self._folder, file)
+        metadata = footer.metadata or {}
+        until = metadata.get(WATERMARK)
+        timezone, _, contact = metadata.get(MADE_WITH, b"").decode().partition(" ")
+        return Stored(
+            footer.num_rows,
+            parquet.greatest(footer, "event_time"),
+            None if until is None else datetime.fromisoformat(until.decode()),
+            timezone,
+            contact,
+        )
+
+    def schema(self, watermark: datetime) -> pa.Schema:
+        """The schema of a file with that watermark."""
+        return self._kind.schema.with_metadata(
+            {WATERMARK: watermark.isoformat().encode(), MADE_WITH: self._made_with.encode()}
+        )
+
+    @contextmanager
+    def runs(self, day: Day, stored: Stored | None, decoder: Decoder) -> Iterator[list[Run]]:
+        """The stored rows of a day as runs, a batch a row group, treated as new ones are."""
+        if stored is None:
+            yield []
+            return
+        with self._folder.open(self._file(day)) as opened:
+            file = pq.ParquetFile(opened)
+
+            @lru_cache(maxsize=2)
+            def read(group: int) -> pa.RecordBatch:
+                rows = file.read_row_group(group, columns=self._kind.schema.names).cast(self._kind.schema)
+                table, _ = decoder.policy.treated(rows, stored.contact)
+                table = table.append_column(ID_HASH, decoder.hashes(table.column("event_id")))
+                table = table.append_column(IS_STORED, pa.repeat(True, table.num_rows)).cast(decoder.schema)
+                columns = [column.combine_chunks() for column in sorted_unique(table, EVENTS).itercolumns()]
+                return pa.RecordBatch.from_arrays(columns, schema=decoder.schema)
+
+            spans = [_span(file, group) for group in range(file.num_row_groups)]
+            # a run each: another program may have written the file in another order
+            yield [Run(partial(_read_of, read, group), *np.array([span]).T) for group, span in enumerate(spans)]
+
+    # --- quarantine -------------------------------------------------------------------------------------------------
+
+    def quarantine(self, day: Day, stored: Stored | None, decoder: Decoder) -> Iterator[pa.Table]:
+        """The stored rejected events of a day, treated as new ones are, with helper columns, table by table."""
+        file = self._quarantine(day)
+        if not self._folder.exists(file):
+            return
+        schema = parquet.schema(self._folder, file)
+        made_with = (schema.metadata or {}).get(MADE_WITH, b"").decode()
+        # a file of version 0.1 does not say: it is of the same fetch as the day
+        stored_as = made_with.partition(" ")[2] or (stored.contact if stored else "")
+        texts: Counter[str] = Counter()
+        for table in parquet.tables(self._folder, file, schema.names):
+            rows = []
+            for row in table.to_pylist():
+                value = None if row["event"] is None else parsed_or_none(row["event"])
+                if not decoder.policy.is_erased(value):
+                    key = row.get("event_key") or self._key(row["event"] or "", value, texts)
+                    event = decoder.policy.contact.redact_again(value, row["event"], stored_as)
+                    rows.append({"placed": day.start_ms, "event_key": key, "reason": row["reason"], "event": event})
+            yield decoder.keyed(pa.Table.from_pylist(rows, REJECTED_SCHEMA), stored=True)
+
+    def write_quarantine(self, day: Day, tables: Iterator[pa.Table]) -> int:
+        """Write the day's rejected events in place of the stored ones, if there are any; gives how many."""
+        first = next((table for table in tables if table.num_rows), None)
+        if first is None:
+            self._folder.remove(self._quarantine(day))
+            return 0
+        schema = pa.schema([REJECTED_SCHEMA.field(name) for name in ("reason", "event", "event_key")])
+        schema = schema.with_metadata({MADE_WITH: self._made_with.encode()})
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for table in (first, *tables):
+                for batch in table.select(schema.names).to_batches():
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+        rows = pa.RecordBatchReader.from_batches(schema, batches())
+        return parquet.write(self._folder, self._quarantine(day), rows).rows
+
+    @staticmethod
+    def _key(text: str, value: Any, texts: Counter[str]) -> str:
+        """The key of an event that version 0.1 rejected; of several with one text, each has its own."""
+        texts[text] += 1
+        return Rejected(0, text.encode() * texts[text], value, "").key
+
+    def _file(self, day: Day) -> str:
+        return parquet.file_of(self._kind.asset, EVENT_DATE, day.key)
+
+    def _quarantine(self, day: Day) -> str:
+        return parquet.file_of(self._kind.quarantine, EVENT_DATE, day.key)
+
+
+def watermark(day: Day, asked_at: datetime, lookback: timedelta) -> datetime:
+    """Until when a day is known to be complete, if it was asked for at a time.
+
+    The day's end once the day is closed, that is asked for later than its end by at least the lookback; before that, a
+    time before the day's end.
+    """
+    if asked_at >= day.end + lookback:
+        return day.end
+    return min(asked_at, day.end - timedelta(milliseconds=1))
+
+
+def _read_of(read: Callable[[int], pa.RecordBatch], group: int, _: int) -> pa.RecordBatch:
+    return read(group)
+
+
+def _span(file: pq.ParquetFile, group: int) -> tuple[int, int, int]:
+    """The first and last time of a row group, in ms, and how many rows it has."""
+    found = file.metadata.row_group(group)
+    statistics = found.column(file.schema_arrow.names.index("event_time")).statistics
+    if statistics is None or not statistics.has_min_max:
+        return *ALWAYS, found.num_rows
+    return milliseconds(statistics.min), milliseconds(statistics.max), found.num_rows

@@ -1,0 +1,64 @@
+"""Unknown fields: those of a part's events that no column reads and the API's reference does not name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from np6_assets.events.json_sql import Tree, tree
+from np6_assets.events.kinds import KNOWN_FIELDS, EventKind
+from np6_assets.np6.stream import Part
+
+SMALL_PART = 2**19
+SLICES, SLICE_BYTES = 32, 2**13
+"""The sample: all events of a small part; of a larger one the whole events in so many slices of it, evenly spread."""
+
+_DECODE = json.JSONDecoder(strict=False).raw_decode
+
+
+def known_fields(kind: EventKind) -> Tree:
+    """The fields of a kind's events that are not unknown."""
+    return tree([*(column.path for column in kind.columns), *KNOWN_FIELDS])
+
+
+def sample(part: Part) -> Iterator[dict[str, Any]]:
+    """Some of a part's events."""
+    if part.size <= SMALL_PART:
+        yield from _whole_events(part, 0, part.size)
+        return
+    for number in range(SLICES):
+        start = number * (part.size - SLICE_BYTES) // (SLICES - 1)
+        for length in (SLICE_BYTES, 2**8 * SLICE_BYTES):  # more only where the events are larger than a slice
+            if events := list(_whole_events(part, start, length)):
+                yield from events
+                break
+
+
+def _whole_events(part: Part, start: int, length: int) -> Iterator[dict[str, Any]]:
+    """The events that are whole in a slice of a part."""
+    part.file.seek(start)
+    decoded = part.file.read(length).decode(errors="replace")
+    place = decoded.find("{")
+    while place >= 0:
+        try:
+            value, end = _DECODE(decoded, place)
+        except (ValueError, RecursionError):
+            end = place + 1
+        else:
+            if isinstance(value, dict) and "source" in value:  # an event, not an object inside one
+                yield value
+            else:
+                end = place + 1
+        place = decoded.find("{", end)
+
+
+def unknown_fields(value: Any, known: Tree, above: str = "") -> Iterator[str]:
+    """The paths in an event that are not among the known ones."""
+    if not isinstance(value, dict):
+        return
+    for name, inner in value.items():
+        if name not in known:
+            yield f"{above}{name}"
+        elif (below := known[name]) is not None:
+            yield from unknown_fields(inner, below, f"{above}{name}.")

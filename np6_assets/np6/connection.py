@@ -1,0 +1,213 @@
+"""HTTP: one account's connections, and responses as bounded streams of bytes or as this package's errors."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from weakref import WeakSet
+
+import httpx
+
+from np6_assets.np6.bodies import Stall, decoded, joined
+from np6_assets.np6.errors import (
+    AccessError,
+    CancelledError,
+    CutResponseError,
+    ForbiddenError,
+    NP6Error,
+    PermanentError,
+    TransientError,
+)
+from np6_assets.np6.retry import asked_wait
+
+CHUNK_BYTES = 2**18
+"""How much of a body is handled at once."""
+
+_ADVICE = {
+    400: "the API does not accept the request; check NP6_START_DATE and the version of the API",
+    401: "the API does not know the key; set NP6_API_KEY to a valid key",
+    403: "the key lacks the right; ask for the right to read notifications and their reactivities",
+    404: "there is nothing at this address; check NP6_BASE_URL",
+}
+_RETRIED = {408, 425, 429}
+
+
+@dataclass
+class Traffic:
+    """What a client has asked for and received."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+
+
+class Connection:
+    """The HTTP side of the client, without retries. Safe to share between threads.
+
+    A response without a whole event for `stall_seconds` is ended.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        timeout: httpx.Timeout | float = 60.0,
+        stall_seconds: float = 120.0,
+        concurrency: int = 4,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._stall_seconds = stall_seconds
+        self._now = now
+        self._lock = threading.Lock()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self.closed = threading.Event()
+        self.traffic = Traffic()
+        if not (api_key.isascii() and api_key.isprintable()):  # httpx would quote it in its error
+            raise PermanentError("NP6_API_KEY holds characters that a request cannot carry; copy the key again")
+        headers = {"X-Key": api_key, "Accept": "application/json", "User-Agent": "np6-assets"}
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        try:
+            self._http = httpx.Client(
+                base_url=base_url,
+                headers=headers,
+                timeout=timeout,
+                limits=limits,
+                follow_redirects=False,
+                # over plain HTTP there are no certificates to verify, and reading those of the system takes 20 ms
+                verify=not base_url.startswith("http://"),
+            )
+        except (httpx.InvalidURL, ValueError):
+            raise PermanentError("NP6_BASE_URL is not an http address") from None
+
+    def cancel(self) -> None:
+        """End what is under way, in whatever thread."""
+        self.closed.set()
+        self._hang_up()
+
+    def close(self) -> None:
+        """End what is under way and close the connections."""
+        self.cancel()
+        self._http.close()
+
+    @contextmanager
+    def closing_after(self, seconds: float) -> Iterator[None]:
+        """Close the client where the block takes longer, whatever the server does."""
+        with _timer(seconds, self.close):
+            yield
+
+    @contextmanager
+    def open(
+        self, path: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> Iterator[httpx.Response]:
+        """A response whatever its status, its body still to be read; nothing is retried.
+
+        Raises httpx.TransportError, also out of reading the body, and CancelledError once the client is closed.
+        """
+        if self.closed.is_set():
+            raise CancelledError("the client is closed")
+        with self._lock:
+            self.traffic.requests += 1
+        with (
+            _timer(self._stall_seconds, self._hang_up) as timer,  # headers that trickle
+            self._http.stream(
+                "GET", path, params=dict(parameters), headers=headers, extensions={"trace": self._trace}
+            ) as response,
+        ):
+            timer.cancel()
+            try:
+                yield response
+            finally:
+                with self._lock:
+                    self.traffic.bytes += response.num_bytes_downloaded
+
+    def refusal(self, path: str, response: httpx.Response) -> NP6Error | None:
+        """What a run would raise for the status of a response; None for 200 and 204."""
+        status = response.status_code
+        if status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
+            return None
+        line = f"GET {path} returned {status} {response.reason_phrase}".rstrip()
+        if request_id := response.headers.get("x-request-id"):
+            line += f" (x-request-id {_printable(request_id)})"
+        if response.is_redirect:
+            line += f", a redirect to {_host(response)}, which is not followed; set NP6_BASE_URL to the API itself"
+            return PermanentError(line)
+        if status >= 500 or status in _RETRIED or response.is_success:
+            return TransientError(line, wait=asked_wait(response.headers, self._now()))
+        line += f": {_ADVICE.get(status, 'the API refuses the request')}"
+        return {401: AccessError, 403: ForbiddenError}.get(status, PermanentError)(line)
+
+    @contextmanager
+    def body(
+        self, path: str, parameters: Mapping[str, str], *, chunk_bytes: int = CHUNK_BYTES, encoding: str = "gzip"
+    ) -> Iterator[tuple[Iterator[bytes], Stall]]:
+        """The chunks of a 200 or 204 response, without its content encoding. Raises this package's errors."""
+        stall = Stall(self._stall_seconds)
+        try:
+            with self.open(path, parameters, {"Accept-Encoding": encoding}) as response:
+                if (error := self.refusal(path, response)) is not None:
+                    raise error
+                if response.status_code == HTTPStatus.NO_CONTENT:
+                    yield iter((b"[]",)), stall
+                    return
+                coded = response.headers.get("content-encoding", "").strip().lower()
+                yield joined(decoded(self._received(response, stall), coded), chunk_bytes), stall
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError):
+            raise PermanentError(f"GET {path}: NP6_BASE_URL is not an http address") from None
+        except httpx.TransportError as error:
+            if self.closed.is_set():
+                raise CancelledError("the client is closed") from None
+            raise CutResponseError(f"GET {path}: {_reason(error)}") from None
+
+    def _received(self, response: httpx.Response, stall: Stall) -> Iterator[bytes]:
+        for piece in response.iter_raw():
+            if self.closed.is_set():
+                raise CancelledError("the client is closed")
+            stall.check()
+            yield piece
+
+    def _trace(self, event: str, details: Mapping[str, Any]) -> None:
+        """Remember each connection's socket: httpx's own timeouts do not end a response that trickles."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._sockets.add(details["return_value"].get_extra_info("socket"))
+
+    def _hang_up(self) -> None:
+        for connection in list(self._sockets):
+            with suppress(OSError):
+                # not SSLSocket's own, which would race with the thread that reads
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+@contextmanager
+def _timer(seconds: float, act: Callable[[], None]) -> Iterator[threading.Timer]:
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer
+    finally:
+        timer.cancel()
+
+
+def _reason(error: httpx.TransportError) -> str:
+    """The error's class in words; its own text only where that is the system's, never where it may quote the answer."""
+    name = re.sub(r"(?<!^)([A-Z])", lambda found: " " + found[0].lower(), type(error).__name__).lower()
+    return f"{name} ({error})" if isinstance(error, httpx.ConnectError) and str(error) else name
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:80])
+
+
+def _host(response: httpx.Response) -> str:
+    try:
+        return httpx.URL(response.headers["location"]).host or "another path"
+    except (httpx.InvalidURL, KeyError):
+        return "nowhere"

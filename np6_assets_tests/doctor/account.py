@@ -1,0 +1,38 @@
+"""An account of sixty hits, and the doctor's findings on a server of it."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from np6_assets.doctor.command import examine
+from np6_assets.doctor.finding import Finding
+from np6_assets.np6.connection import Traffic
+from np6_assets_tests.support.events import Event, Population, event
+
+KEY = "s3cret-key-of-the-account"
+NOW = datetime(2026, 4, 12, 15, 0, tzinfo=UTC)
+HITS = "/notifications/reactivities/hits"
+
+
+def ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def hit(number: int, at: datetime, **fields) -> Event:
+    return event("hits", id=f"hit-{number:06d}", timestamp=ms(at), **fields)
+
+
+def account(hits=60, every=timedelta(minutes=7), **feeds) -> Population:
+    """An account whose newest hit is seven minutes old."""
+    made = [hit(number, NOW - (number + 1) * every) for number in range(hits)]
+    activations = [event("activations", id="send", timestamp=ms(NOW - timedelta(hours=2)))]
+    kinds = {"hits": made, "activations": activations, **feeds}
+    return Population(notifications=[{"id": 156, "name": "Spring sale"}], **kinds)
+
+
+def diagnosed(
+    url: str, folder: Path, watch=0, now=lambda: NOW, wait=lambda seconds: None, traffic=None, **settings
+) -> dict[str, Finding]:
+    """The findings by their subjects."""
+    environment = {"NP6_API_KEY": KEY, "NP6_BASE_URL": url, "NP6_DATA_DIR": str(folder / "data"), **settings}
+    found = examine(environment, traffic or Traffic(), watch, now=now, wait=wait)
+    return {finding.subject: finding for finding in found}

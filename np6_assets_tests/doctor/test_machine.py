@@ -1,0 +1,160 @@
+"""The doctor on certificates, settings and folders."""
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import fsspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from np6_assets.doctor.finding import Finding
+from np6_assets_tests.doctor.account import KEY, account, diagnosed
+from np6_assets_tests.support.rude_server import RudeServer
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def issue(tmp_path_factory):
+    """Makes a certificate for localhost that is valid for so long; gives its file and a server's context."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def make(valid: timedelta) -> tuple[Path, ssl.SSLContext]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        end = datetime.now(UTC) + valid
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(end - timedelta(days=400))
+            .not_valid_after(end)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        file = folder / f"{x509.random_serial_number()}.pem"
+        public = certificate.public_bytes(serialization.Encoding.PEM)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        file.write_bytes(private + public)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        return file, context
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "verdict", "says"),
+    [
+        (90, True, "ok", "valid for 89 more days"),
+        (10, True, "warning", "valid for 9 more days"),
+        (-1, True, "wrong", "certificate has expired"),
+        (90, False, "wrong", "self-signed certificate"),
+    ],
+)
+def test_tls_says_how_long_the_certificate_is_valid(issue, tmp_path, monkeypatch, days, trusted, verdict, says):
+    file, context = issue(timedelta(days=days))
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with RudeServer(account(), key=KEY, tls=context) as server:
+        found = diagnosed(server.url, tmp_path, now=lambda: datetime.now(UTC))
+    assert found["TLS"].verdict == verdict
+    assert says in found["TLS"].text.replace("self signed", "self-signed")
+    assert found["reachability"].verdict == ("wrong" if verdict == "wrong" else "ok")
+
+
+def test_tls_advises_where_the_server_speaks_http(server, tmp_path):
+    found = diagnosed(server.url.replace("http://", "https://"), tmp_path)
+    assert found["TLS"].verdict == found["reachability"].verdict == "wrong"
+    assert "https" in found["reachability"].advice
+
+
+# --- This machine ---------------------------------------------------------------------------------
+
+
+def test_doctor_sends_no_request_with_wrong_settings(server, tmp_path):
+    found = diagnosed(server.url, tmp_path, NP6_TIMEZONE="Mars/Base")
+    assert found["settings"].verdict == "wrong"
+    assert "NP6_TIMEZONE='Mars/Base'" in found["settings"].text
+    assert (found["API"].verdict, found["temporary files"].verdict) == ("unknown", "ok")
+    assert server.requests == []
+
+
+def test_key_is_wrong_where_it_is_not_set(tmp_path):
+    found = diagnosed("https://api-cm.np6.com", tmp_path, NP6_API_KEY="")
+    assert found["key"].verdict == "wrong"
+    assert "NP6_API_KEY is not set" in found["key"].text
+    assert found["API"].verdict == "unknown"
+
+
+def test_settings_warns_of_a_misspelt_name(server, tmp_path):
+    found = diagnosed(server.url, tmp_path, NP6_TIME_ZONE="Europe/Paris")["settings"]
+    assert (found.verdict, found.values["unread"]) == ("warning", ["NP6_TIME_ZONE"])
+
+
+def test_settings_warns_of_a_start_date_in_the_future(server, tmp_path):
+    assert diagnosed(server.url, tmp_path, NP6_START_DATE="2027-01-01")["settings"].verdict == "warning"
+
+
+def test_data_folder_is_wrong_where_it_cannot_be_written(server, tmp_path):
+    (tmp_path / "file").write_text("a folder cannot be made in here\n")
+    found = diagnosed(server.url, tmp_path, NP6_DATA_DIR=str(tmp_path / "file/data"))["data folder"]
+    assert found.verdict == "wrong"
+    assert "NP6_DATA_DIR" in found.advice
+
+
+def test_data_folder_check_leaves_no_object_behind(server, tmp_path):
+    found = diagnosed(server.url, tmp_path, NP6_DATA_DIR="memory://doctored/data")["data folder"]
+    assert found.verdict == "ok"
+    assert fsspec.filesystem("memory").find("/doctored") == []
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(2**40, "ok"), (2**30, "warning"), (2**20, "wrong")])
+def test_folders_warn_of_little_free_space(server, tmp_path, monkeypatch, free, verdict):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free})())
+    found = diagnosed(server.url, tmp_path)
+    assert found["data folder"].verdict == found["temporary files"].verdict == verdict
+    assert found["data folder"].values["free_bytes"] == free
+
+
+PROJECT_CONFIG = (Path(__file__).parents[2] / "dagster.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "verdict", "says"),
+    [
+        (PROJECT_CONFIG, "ok", "with a dagster.yaml"),
+        (None, "warning", "has no dagster.yaml"),
+        ("telemetry:\n  enabled: false\n", "warning", "concurrency.pools"),
+        ("storage: [password: hunter2hunter2\n", "wrong", "not YAML"),
+        ("- a list\n", "wrong", "not a YAML mapping"),
+        ("", "warning", "run_monitoring"),
+    ],
+)
+def test_dagster_home_compares_dagster_yaml(server, tmp_path, config, verdict, says):
+    home = tmp_path / "home"
+    home.mkdir()
+    if config is not None:
+        (home / "dagster.yaml").write_text(config)
+    found = diagnosed(server.url, tmp_path, DAGSTER_HOME=str(home))["DAGSTER_HOME"]
+    assert found.verdict == verdict
+    assert says in found.text
+    assert "hunter2" not in found.text
+
+
+def test_dagster_home_is_wrong_where_it_is_no_folder(server, tmp_path):
+    for home in ("relative", str(tmp_path / "nothing")):
+        assert diagnosed(server.url, tmp_path, DAGSTER_HOME=home)["DAGSTER_HOME"].verdict == "wrong"
+
+
+# --- What it says ---------------------------------------------------------------------------------
+
+
+def test_finding_without_secrets_hides_them():
+    finding = Finding("x", "wrong", f"says {KEY}", f"not {KEY}", {"seen": [KEY], KEY: 1})
+    assert KEY not in str(finding.without([KEY, ""]))

@@ -1,0 +1,20 @@
+"""What the tests of stored days have in common."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from np6_assets_tests.support.rude_server import RudeServer
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running

@@ -1,0 +1,135 @@
+"""Decode bodies as a download hands them over: in parts of any size, each of which becomes a run."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from np6_assets.contact.policy import ContactMode, ContactPolicy
+from np6_assets.contact.tombstones import Tombstones
+from np6_assets.events.decode import Decoded, Decoder
+from np6_assets.events.kinds import KINDS
+from np6_assets.events.merge import EVENTS, RunStore, merge
+from np6_assets.np6.stream import PartWriter
+from np6_assets_tests.support.builders import Event, RawEvent, event, put, render
+from np6_assets_tests.support.oracle import Row, columns
+from np6_assets_tests.support.tables import rows_of, table_of
+from np6_assets_tests.support.variants import Misfit
+
+KIND = {kind.asset: kind for kind in KINDS}
+NOON = 1_774_008_000_000  # 2026-03-20T12:00:00Z
+HOUR = 3_600_000
+DAY = (NOON - 12 * HOUR, NOON + 12 * HOUR)
+ALL_TIME = (1, 2**60)
+SECRET = "a secret for tests, long enough"
+WHOLE = 2**26
+"""Bytes of a part that holds any body of a test."""
+
+
+@dataclass
+class Result:
+    """What the parts of one body became: `rows` are merged, `rejected` are in the order of the parts."""
+
+    rows: list[Row]
+    rejected: list[Row]
+    parts: list[Decoded]
+    outside: int = 0
+    erased: list[str] = field(default_factory=list)
+    unknown: set[tuple[int, str]] = field(default_factory=set)
+    unreadable: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    @property
+    def ids(self) -> list[str]:
+        return [row["event_id"] for row in self.rows]
+
+    @property
+    def keys(self) -> list[str]:
+        return [row["event_key"] for row in self.rejected]
+
+
+@cache
+def decoder(kind: str, mode: ContactMode = "keep", erased: tuple[str, ...] = ()) -> Decoder:
+    policy = ContactPolicy(mode, SECRET if mode == "pseudonymize" else "")
+    return Decoder(KIND[kind], policy, Tombstones(b"salt").covering(erased))
+
+
+def body_of(elements: Iterable[Any], rng: random.Random | None = None) -> bytes:
+    """An array of events, of misfits, or of bytes."""
+    return b"[" + b",".join(_text(one, rng) for one in elements) + b"]"
+
+
+def _text(one: Any, rng: random.Random | None) -> bytes:
+    match one:
+        case bytes():
+            return one
+        case RawEvent():
+            return one.raw
+        case Misfit():
+            return one.body
+        case _:
+            return render(one, rng).encode()
+
+
+def decode(
+    kind: str,
+    elements: bytes | Iterable[Any],
+    mode: ContactMode = "keep",
+    *,
+    part_bytes: int = WHOLE,
+    edges: Sequence[int] = ALL_TIME,
+    rng: random.Random | None = None,
+    using: Decoder | None = None,
+) -> Result:
+    """Decode a body, or one of these elements, and merge what its parts hold."""
+    body = elements if isinstance(elements, bytes) else body_of(elements, rng)
+    using = using or decoder(kind, mode)
+    parts: list[Decoded] = []
+    writer = PartWriter(lambda part: parts.append(using.decode(part, edges)), part_bytes)
+    for start in range(0, len(body), 2**14):
+        writer.feed(body[start : start + 2**14])
+    writer.finish()
+    result = Result([], [row for part in parts for row in rows_of(part.rejected)], parts)
+    with closing(RunStore(EVENTS)) as store:
+        runs = [run for part in parts if (run := store.add(part.rows)) is not None]
+        for table in merge(runs, EVENTS):
+            result.rows += rows_of(table.select(using.kind.schema.names))
+    for part in parts:
+        result.outside += part.outside
+        result.erased += part.erased
+        result.unknown |= part.unknown
+        result.unreadable += part.unreadable
+    return result
+
+
+def between(kind: str, one: Any) -> Result:
+    """What becomes of an element between two good events, which are stored whatever it is."""
+    neighbours = [event(kind, id=name, timestamp=DAY[place]) for place, name in enumerate(("before", "after"))]
+    result = decode(kind, [neighbours[0], one, neighbours[1]])
+    stored = [row for row in result.rows if row["event_id"] not in ("before", "after")]
+    assert len(result.rows) == 2 + len(stored)
+    assert len(stored) + len(result.rejected) == 1
+    result.rows = stored
+    return result
+
+
+def hits_table(ids: Sequence[str], times: Iterable[int]) -> pa.Table:
+    """Stored hits with these ids and times."""
+    rows = [
+        {**dict.fromkeys(columns("hits")), "event_id": id_, "event_time": time, "activation_id": 1}
+        for id_, time in zip(ids, times, strict=True)
+    ]
+    return table_of(rows, columns("hits"))
+
+
+def hit(id: object, timestamp: Any = NOON, **fields: Any) -> Event:
+    """A hit; its time may be anything."""
+    made = event("hits", id=str(id), timestamp=NOON, **fields)
+    put(made, "timestamp", timestamp)
+    return made

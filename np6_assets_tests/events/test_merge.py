@@ -1,0 +1,203 @@
+"""Merging runs, against a merge in plain Python: sorted, unique, in bounded memory, whatever arrived in which order."""
+
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from np6_assets.events import merge as module
+from np6_assets.events.merge import ALWAYS, EVENTS, QUARANTINE, Run, RunStore, merge, merge_before, sorted_unique
+from np6_assets_tests.support.tables import rows_of, table_of, types_of
+
+TIME = pa.timestamp("ms", "UTC")
+SCHEMA = pa.schema(
+    [("event_id", pa.string()), ("event_time", TIME), ("label", pa.string()), (module.IS_STORED, pa.bool_())]
+)
+
+
+class Row(NamedTuple):
+    """A row of SCHEMA, its time in ms."""
+
+    event_id: str
+    event_time: int
+    label: str | None = None
+    is_stored: bool = False
+
+
+def table(rows: Iterable[Row]) -> pa.Table:
+    return table_of([row._asdict() for row in rows], types_of(SCHEMA))
+
+
+def runs_of(tables: Iterable[Iterable[Row]], store: RunStore) -> list[Run]:
+    found = [store.add(sorted_unique(table(rows), EVENTS)) for rows in tables]
+    return [run for run in found if run is not None]
+
+
+def merged(
+    tables: Iterable[Iterable[Row]],
+    span: tuple[int, int] = ALWAYS,
+    keep: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+) -> list[Row]:
+    with closing(RunStore(EVENTS)) as store:
+        runs = merge_before(runs_of(tables, store), EVENTS, store)
+        return [Row(**row) for found in merge(runs, EVENTS, span, keep) for row in rows_of(found)]
+
+
+def reference(tables: Iterable[Iterable[Row]], span: tuple[int, int] = ALWAYS) -> list[Row]:
+    """Sorted, each id once a time; of several the fetched one. Which of several fetched ones is left to the product."""
+    once: dict[tuple[int, str], Row] = {}
+    for row in (row for rows in tables for row in rows if span[0] <= row.event_time < span[1]):
+        seen = once.setdefault((row.event_time, row.event_id), row)
+        if seen.is_stored and not row.is_stored:
+            once[row.event_time, row.event_id] = row
+    return [once[key] for key in sorted(once)]
+
+
+def keys(rows: Iterable[Row]) -> list[tuple[int, str, bool]]:
+    return [(row.event_time, row.event_id, row.is_stored) for row in rows]
+
+
+def limit(patch: pytest.MonkeyPatch, memory: int, batch: int = 2, bucket: int = 5) -> None:
+    """Limits so low that a handful of rows goes all the ways that millions go."""
+    patch.setattr(module, "ROWS_IN_MEMORY", memory)
+    patch.setattr(module, "BATCH_ROWS", batch)
+    patch.setattr(module, "BUCKET_ROWS", bucket)
+
+
+IDS = st.sampled_from(["", "a", "b", "ab", "é", "Z", "日本", "🎉", "\uffff", *(f"id{number}" for number in range(12))])
+ROWS = st.lists(
+    st.builds(Row, IDS, st.integers(-3, 12), st.sampled_from([None, "", "x", "y"]), st.booleans()), max_size=90
+)
+
+
+@hypothesis_settings(max_examples=120, deadline=None)
+@given(
+    rows=ROWS,
+    runs=st.sampled_from([1, 2, 5, 40, 70]),
+    memory=st.sampled_from([0, 3, 20, 1000]),
+    bucket=st.integers(1, 30),
+    span=st.sampled_from([ALWAYS, (0, 5), (5, 6), (5, 5), (20, 30)]),
+    rng=st.randoms(use_true_random=False),
+)
+def test_any_tables_come_out_sorted_and_unique(
+    rows: list[Row], runs: int, memory: int, bucket: int, span: tuple[int, int], rng: random.Random
+):
+    tables: list[list[Row]] = [[] for _ in range(runs)]
+    for row in rows:
+        rng.choice(tables).append(row)
+    with pytest.MonkeyPatch.context() as patch:
+        limit(patch, memory, bucket=bucket)
+        found = merged(tables, span)
+        assert keys(found) == keys(reference(tables, span))
+        assert set(found) <= set(rows)
+        # spilled or kept, one table or many, and in whatever order: which of several fetched rows stays is the same
+        fetched = [row for row in found if not row.is_stored]
+        limit(patch, 10**6)
+        rng.shuffle(tables)
+        for others in ([rng.sample(rows, len(rows))], tables):
+            assert [row for row in merged(others, span) if not row.is_stored] == fetched
+
+
+def test_fetched_row_beats_the_stored_one_and_of_two_fetched_ones_always_the_same_stays():
+    stored, one, other = Row("a", 1, "stored", True), Row("a", 1, "one"), Row("a", 1, None)
+    for tables in ([[stored], [one]], [[one], [stored]], [[stored, one]], [[one, stored]], [[stored], [one], [one]]):
+        assert merged(tables) == [one]
+    ways = [[[one], [other]], [[other], [one]], [[one, other]], [[other, one]], [[other], [stored], [one]]]
+    [first, *others] = map(merged, ways)
+    assert first in ([one], [other])
+    assert others == [first] * 4
+    # also where so many overlap that some are merged before
+    stored_run = [Row(f"{number}", 5 + number, "stored", True) for number in range(40)]
+    fetched = [[Row(f"{number}", 5 + number, "fetched"), Row("x", 0), Row("x", 99)] for number in range(40)]
+    assert {row.label for row in merged([stored_run, *fetched])[1:-1]} == {"fetched"}
+
+
+def test_rows_that_are_not_kept_do_not_come_out():
+    rows = [Row(f"{number}", number) for number in range(20)]
+    assert merged([rows[::2], rows[1::2]], keep=lambda found: found.slice(0, 0)) == []
+    assert merged([rows], keep=lambda found: found.filter(pa.array([True] * 5 + [False] * 15))) == rows[:5]
+    with closing(RunStore(EVENTS)) as store:
+        assert store.add(table([])) is store.add(iter([])) is None
+
+
+def test_rejected_events_are_merged_by_their_keys():
+    def rejected(keys: str, reason: str, stored: bool) -> pa.Table:
+        rows = [{"key_hash": len(key), "event_key": key, "reason": reason, "is_stored": stored} for key in keys.split()]
+        return sorted_unique(pa.Table.from_pylist(rows), QUARANTINE)
+
+    with closing(RunStore(QUARANTINE)) as store:
+        runs = [store.add(one) for one in (rejected("bb a cc", "old", True), rejected("cc b", "new", False))]
+        found = [row for one in merge([run for run in runs if run], QUARANTINE) for row in one.to_pylist()]
+    told = [(row["event_key"], row["reason"]) for row in found]
+    assert told == [("a", "old"), ("b", "new"), ("bb", "old"), ("cc", "new")]
+
+
+def counted(run: Run, reads: Counter[Any]) -> Run:
+    """The same run, whose reads are counted."""
+
+    def read(place: int) -> pa.RecordBatch:
+        reads[id(run), place] += 1
+        return run.read(place)
+
+    return replace(run, read=read)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_merge_reads_no_more_batches_than_a_bucket_needs(overlap: bool, monkeypatch: pytest.MonkeyPatch):
+    limit(monkeypatch, 0, batch=10, bucket=100)
+    rows = [Row(f"{number:04}", number) for number in range(6000)]
+    if overlap:
+        random.Random(1).shuffle(rows)
+    with closing(RunStore(EVENTS)) as store:
+        reads: Counter[Any] = Counter()
+        runs = [counted(run, reads) for run in runs_of([rows[at : at + 400] for at in range(0, 6000, 400)], store)]
+        before = 0
+        for one in merge(runs, EVENTS):
+            # what a bucket needs, and a batch of each run at its edges
+            assert reads.total() - before <= 100 / 10 + (2 * len(runs) if overlap else 4)
+            assert one.num_rows <= 2 * 100 + 10 * len(runs)
+            before = reads.total()
+        assert overlap or max(reads.values()) <= 2
+        # of a short span little is read
+        reads.clear()
+        assert sum(one.num_rows for one in merge(runs, EVENTS, (3000, 3020))) == 20
+        assert reads.total() <= (2 * len(runs) if overlap else 4)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_spilled_runs_share_one_file_without_a_name_and_give_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(module, "ROWS_IN_MEMORY", 100)
+    tables = [[Row(f"{number:03} {row}", number + row, "label " * 20) for row in range(100)] for number in range(300)]
+    before, opened = pa.total_allocated_bytes(), descriptors()
+    with closing(RunStore(EVENTS)) as store:
+        runs = runs_of(tables, store)
+        assert pa.total_allocated_bytes() - before < 200_000
+        few = merge_before(runs, EVENTS, store)
+        assert descriptors() == opened + 1
+        assert list(tmp_path.iterdir()) == []
+        assert sum(one.num_rows for one in merge(few, EVENTS)) == 30_000
+    assert descriptors() == opened
+
+
+def test_runs_are_added_side_by_side(monkeypatch: pytest.MonkeyPatch):
+    limit(monkeypatch, 500, batch=50, bucket=1000)
+    tables = [[Row(f"{number} {row}", 7 * row + number) for row in range(200)] for number in range(20)]
+    with closing(RunStore(EVENTS)) as store, ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda rows: runs_of([rows], store)[0], tables))
+        found = [Row(**row) for one in merge(runs, EVENTS) for row in rows_of(one)]
+    assert found == reference(tables)

@@ -1,0 +1,93 @@
+"""The job `recount_events`: what it counts in files that are right and in files that are wrong in one way."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.events.recount import recount
+from np6_assets.partitions import day_of
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+from np6_assets_tests.events.decoding import HOUR, hits_table
+from np6_assets_tests.support.deployment import Deployment, days, files
+from np6_assets_tests.support.events import population
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+PARIS = "Europe/Paris"
+FIRST, DAY, LAST = days(date(2026, 3, 28), date(2026, 3, 30))  # DAY has 23 hours in Paris
+RANGE = {"dagster/asset_partition_range_start": f"{FIRST}", "dagster/asset_partition_range_end": f"{LAST}"}
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance) -> Deployment:
+    server.serve(population(41, FIRST, 3, PARIS, misfit_days=[DAY], coerced_share=0.1))
+    return Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
+
+
+def launch(deployment: Deployment, **options: Any) -> tuple[bool, str]:
+    """Whether the job succeeded, and what it says if not."""
+    job = deployment.definitions.resolve_job_def("recount_events")
+    result = job.execute_in_process(instance=deployment.instance, raise_on_error=False, **options)
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    return result.success, "".join(str(one.user_failure_data.description) for one in failures)
+
+
+def table(ids: Sequence[str], times: Sequence[int]) -> pa.Table:
+    """Hits at some milliseconds after the start of DAY."""
+    start = day_bounds(DAY, PARIS)[0]
+    return hits_table(ids, [start + time for time in times])
+
+
+WRONG = {
+    "repeated_ids": (["a", "b", "a"], [0, 1, 2]),
+    "outside_day": (["a", "b"], [0, 23 * HOUR]),
+    "out_of_order": (["b", "a"], [5, 5]),
+}
+
+
+def test_recount_is_right_on_good_files(deployment: Deployment):
+    deployment.materialize(["hits", "bounces"], FIRST, LAST)
+    before = files(deployment.data)
+    assert launch(deployment, tags=RANGE) == (True, "")
+    # days that are not there are passed over
+    for day in (DAY, LAST + timedelta(days=1)):
+        assert launch(deployment, partition_key=f"{day}") == (True, "")
+    assert files(deployment.data) == before
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_recount_fails_in_one_line(deployment: Deployment, wrong: str):
+    for day, rows in ((DAY, WRONG[wrong]), (LAST, ([], []))):
+        path = deployment.path("hits", day)
+        path.parent.mkdir(parents=True)
+        pq.write_table(table(*rows), path)
+    for options in ({"partition_key": f"{DAY}"}, {"tags": RANGE}):
+        success, text = launch(deployment, **options)
+        assert not success
+        assert all(word in text for word in (f"hits {DAY}", f"'{wrong}': 1"))
+        assert not any(word in text for word in ("\n", f"{LAST}"))
+
+
+@pytest.mark.parametrize(
+    ("ids", "times", "expected"),
+    [
+        ([], [], (0, 0, 0, 0)),
+        (["a", "b", "c"], [0, 0, 23 * HOUR - 1], (3, 0, 0, 0)),
+        (["a", "a", "a", "b"], [0, 0, 1, 1], (4, 2, 0, 1)),
+        (["a", "b", "c"], [-1, 23 * HOUR, 5], (3, 0, 2, 1)),
+        (["c", "b", "a"], [3, 2, 1], (3, 0, 0, 2)),
+        ([f"{number:05}" for number in range(40_000)], [*range(39_999), 39_997], (40_000, 0, 0, 1)),
+    ],
+)
+def test_recount_counts_each_fault(tmp_path: Path, ids: list[str], times: list[int], expected: tuple[int, ...]):
+    for url in (str(tmp_path), f"memory://{tmp_path.name}"):
+        parquet.write(Folder(url), "hits/part-0.parquet", table(ids, times))
+        counts = recount(Folder(url), "hits/part-0.parquet", day_of(f"{DAY}", PARIS))
+        assert counts == dict(zip(("rows", "repeated_ids", "outside_day", "out_of_order"), expected, strict=True))

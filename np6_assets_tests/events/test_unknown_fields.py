@@ -1,0 +1,85 @@
+"""Unknown fields: found in a sample of each part's events, told by their path and the day that has them."""
+
+from typing import Any
+
+import pytest
+
+from np6_assets.events.unknown_fields import SMALL_PART
+from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
+from np6_assets_tests.support.builders import Event, event
+from np6_assets_tests.support.oracle import expected_rows
+from np6_assets_tests.support.poison import poison
+
+
+def with_unknown(made: Event, name: str = "novelty", value: Any = 1) -> Event:
+    made["source"]["detail"][name] = value
+    return made
+
+
+def test_unknown_fields_are_told_by_their_paths_and_cost_nothing():
+    made = hit("e", receiver_value={"id": "a", "phone": "+33"})
+    made["novelty"] = {"id": [1, {"deep": None}]}
+    made["identity"]["set"] = 3
+    detail = made["source"]["detail"]
+    detail["optout"] = {"type": "channel"}
+    detail["activation"]["stamp"]["sets"] = []
+    detail["link"][""] = None
+    detail["link"]["a.b \x00 é"] = None
+    result = decode("hits", [hit("plain"), made])
+    assert result.unknown == {
+        (0, "novelty"),
+        (0, "identity.set"),
+        (0, "source.detail.optout"),
+        (0, "source.detail.activation.stamp.sets"),
+        (0, "source.detail.activation.receiver.value.phone"),
+        (0, "source.detail.link."),
+        (0, "source.detail.link.a.b \x00 é"),
+    }
+    assert result.rows == expected_rows("hits", [made, hit("plain")], *ALL_TIME, "keep")
+
+
+def test_documented_fields_and_values_of_any_shape_are_known():
+    made = event("bounces", id="e", timestamp=NOON, status={"code": 550}, channel={"name": "x"}, receiver_value="text")
+    made["source"]["detail"]["activation"]["stamp"]["set"] = {"any": "thing"}
+    made["source"]["detail"]["bounce"]["analysis"]["subject"] = {"type": "token", "detail": {"type": "a"}}
+    assert decode("bounces", [made, "text", {"source": 5}, {"source": {"detail": [1]}}]).unknown == set()
+
+
+def test_unknown_fields_are_told_of_the_day_that_has_them():
+    later = DAY[1] + 3_600_000
+    edges = (*DAY, DAY[1] + 86_400_000)
+    times = {"first": NOON, "second": later, "seconds": later // 1000, "outside": edges[-1], "untimed": None}
+    events = [with_unknown(hit(name, time), name) for name, time in times.items()]
+    unknown = decode("hits", [hit("plain"), *events, with_unknown(hit("", later), "rejected")], edges=edges).unknown
+    found = [(0, "first"), (1, "second"), (1, "rejected"), (1, "seconds")]
+    assert unknown == {(number, f"source.detail.{name}") for number, name in found}
+
+
+@pytest.mark.parametrize("begins", [0, 0.3, 0.5, 0.9, 0.99])
+def test_unknown_fields_are_found_wherever_in_a_large_part_they_begin(begins: float):  # reported: 0.99
+    events = [hit(number, timestamp=NOON + number) for number in range(4000)]
+    first = int(begins * len(events))
+    events[first:] = [with_unknown(one) for one in events[first:]]
+    body = body_of(events)
+    assert len(body) > 4 * SMALL_PART
+    result = decode("hits", body)
+    assert len(result.parts) == 1
+    assert result.unknown == {(0, "source.detail.novelty")}
+
+
+def test_unknown_fields_of_large_events_are_found():  # reported: no slice of a large part holds a whole one
+    events = [with_unknown(hit(number, link_label="long " * 2000)) for number in range(100)]
+    assert decode("hits", events).unknown == {(0, "source.detail.novelty")}
+
+
+IN_BETWEEN = (
+    *("100,000 levels of lists in an unknown field", "integer of 5,000 digits in an unknown field"),
+    *("invalid UTF-8 in a text column", "field without quotes"),
+)
+
+
+@pytest.mark.parametrize("name", IN_BETWEEN)
+def test_poison_does_not_break_the_sample(name: str):
+    [one] = poison("hits", 1, NOON, 156, [name])
+    around = [with_unknown(hit("before"), "above"), one.raw, with_unknown(hit("after"), "below")]
+    assert {(0, "source.detail.above"), (0, "source.detail.below")} <= decode("hits", around).unknown

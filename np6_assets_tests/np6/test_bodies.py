@@ -1,0 +1,222 @@
+"""Bodies: what is taken for an answer, what is refused with a line that says what came, and within which bounds."""
+
+import gzip
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from np6_assets.np6 import bodies
+from np6_assets.np6 import client as client_module
+from np6_assets.np6 import connection as connection_module
+from np6_assets.np6.bodies import Stall, decoded, joined
+from np6_assets.np6.client import NP6Client
+from np6_assets.np6.errors import CutResponseError, GaveUpError, WrongBodyError
+from np6_assets.np6.retry import Retry
+from np6_assets_tests.np6.arrays import by_size, cut_up
+from np6_assets_tests.np6.collector import HASTE, HITS, KEY, Collectors, all_text, day_request, fetch, simple
+from np6_assets_tests.support import rude_bodies
+from np6_assets_tests.support.events import Population
+from np6_assets_tests.support.rude_server import BOMBS, RudeServer
+
+PATIENT = Retry(retries=8, backoff=0.001, longest_wait=0.01)
+THREE = simple(1, 2, 3, link_label="s3cret of a receiver")
+OTHERS = {
+    "html page": "the body is an HTML or XML page, not a JSON array",
+    "ndjson": "the body is one JSON object after another (NDJSON), not a JSON array",
+    "object around the array": "the body is a JSON object, not a JSON array",
+    "not an array": "the body is a JSON object, not a JSON array",
+    "empty body": "the body is empty",
+    "unknown encoding": "the body has a content encoding that was not accepted",
+}
+
+
+# --- what is an answer --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("no_content", [True, False])
+def test_empty_window_is_204_or_an_empty_array(no_content):
+    with RudeServer(Population(), key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
+        server.no_content = no_content
+        assert fetch(client).sizes == []
+        server.script("/notifications", "204" if no_content else None)
+        assert client.get_list("/notifications") == []
+        assert [request.status for request in server.requests] == [204 if no_content else 200] * 2
+
+
+@pytest.mark.parametrize("name", ["BOM", "wrong content type"])
+def test_body_may_begin_with_a_byte_order_mark_and_be_called_anything(name):
+    with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
+        server.always("/", name)
+        for _ in range(5):  # in every encoding and transport
+            assert len(fetch(client).elements) == 3
+        assert client.get_list("/notifications") == THREE.notifications
+        assert client.has_events(day_request())
+        assert client.traffic.retries == 0
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_body_that_is_something_else_is_asked_for_five_times_at_most(name):
+    with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
+        server.always("/", name)
+        collectors = Collectors(day_request())
+        [answer] = client.fetch(day_request(), collectors)
+        assert len(server.requests) == 5
+        assert set(collectors.states) == {"discarded"}
+    assert isinstance(answer.error, GaveUpError)
+    assert str(answer.error).startswith(f"{OTHERS[name]}; GET {HITS} given up after 5 attempts in a row")
+    shown = all_text(answer.error)
+    assert not any(word in shown for word in ("s3cret", "back soon", "try again", "DEMO", "156"))
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "empty body"])
+def test_list_that_is_something_else_is_asked_for_five_times_at_most(name):
+    listing = Population(notifications=[{"id": 1, "name": "s3cret"}, {"id": 2, "name": "s3cret"}])
+    with RudeServer(listing, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
+        server.always("/", name)
+        with pytest.raises(GaveUpError) as caught:
+            client.get_list("/notifications")
+        assert len(server.requests) == 5
+    assert "after 5 attempts" in str(caught.value)
+    shown = all_text(caught.value)
+    assert not any(word in shown for word in ("s3cret", "back soon", "try again"))
+
+
+def test_list_is_bounded(monkeypatch):
+    monkeypatch.setattr(client_module, "LONGEST_LIST", 2**20)
+    long = Population(notifications=[{"id": 1, "name": "s3cret" * 200_000}])
+    with RudeServer(long, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
+        with pytest.raises(GaveUpError, match="the list has more than 1 MiB") as caught:
+            client.get_list("/notifications")
+        assert len(server.requests) == 5
+    assert "s3cret" not in all_text(caught.value)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bomb_is_refused_in_little_memory(name):
+    with (
+        RudeServer(THREE, key=KEY) as server,
+        closing(NP6Client(server.url, KEY, retry=Retry(retries=0))) as client,
+    ):
+        server.always("/", name)
+        rude_bodies.bomb(name.split()[0])  # made before memory is measured
+        tracemalloc.start()
+        try:
+            [answer] = client.fetch(day_request(), Collectors(day_request()))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 16 * 2**20
+    assert isinstance(answer.error, GaveUpError)
+    assert str(answer.error).startswith(
+        "the compressed body expands more than 200 times" if name == "gzip bomb" else OTHERS["unknown encoding"]
+    )
+
+
+# --- content encodings --------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=5000), st.lists(st.integers(0, 5000), max_size=8), st.sampled_from(["gzip", "x-gzip"]))
+@settings(max_examples=40, deadline=None)
+def test_gzip_is_undone_however_it_comes(body, places, encoding):
+    packed = gzip.compress(body)
+    chunks = [chunk for chunk in cut_up(packed, places) if chunk]
+    assert b"".join(decoded(chunks, encoding)) == body
+    assert b"".join(decoded([packed + packed], encoding)) == body + body  # members, RFC 1952
+
+
+@pytest.mark.parametrize("encoding", ["", "identity"])
+def test_plain_body_stays_as_it_is(encoding):
+    assert list(decoded([b"[", b"\x1f\x8b]"], encoding)) == [b"[", b"\x1f\x8b]"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "s3cret"])
+def test_encoding_that_was_not_accepted_is_refused(encoding):
+    with pytest.raises(WrongBodyError, match="content encoding that was not accepted") as caught:
+        list(decoded([b"[]"], encoding))
+    assert "s3cret" not in all_text(caught.value)
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+def test_gzip_that_is_cut_or_broken_gives_what_came_before(size):
+    body = b"[%b]" % b",".join(b'{"a":%d}' % number for number in range(2000))
+    packed = gzip.compress(body)
+    for broken in (packed[: len(packed) // 2], packed[:-1], packed[:-8] + b"\0" * 8):
+        found: list[bytes] = []
+        with pytest.raises(CutResponseError, match="the compressed body is"):
+            found.extend(decoded(by_size(broken, size), "gzip"))
+        assert body.startswith(b"".join(found))
+        assert len(b"".join(found)) > 5000 or (size > len(packed) and broken[-1:] == b"\0")
+
+
+def test_gzip_may_expand_200_times(monkeypatch):
+    monkeypatch.setattr(bodies, "EXPANSION_FROM", 2**20)
+    body = b"[%b]" % (b" " * 2**20)
+    packed = gzip.compress(body)
+    with pytest.raises(WrongBodyError, match="more than 200 times"):
+        list(decoded([packed], "gzip"))
+    small = body[: 2**19 + 1]
+    assert b"".join(decoded([gzip.compress(small)], "gzip")) == small
+    larger = gzip.compress(small, 0) + gzip.compress(small)
+    assert b"".join(decoded([larger], "gzip")) == small + small  # that is not so much more
+
+
+def test_gzip_is_undone_in_pieces_of_bounded_size():
+    packed = gzip.compress(b" " * 10_000_001)
+    sizes = [len(piece) for piece in decoded([packed], "gzip")]
+    assert sum(sizes) == 10_000_001
+    assert max(sizes) <= 2**20
+
+
+# --- pieces -------------------------------------------------------------------------------------------------------
+
+
+def test_pieces_are_joined_to_larger_ones():
+    pieces = list(joined([b"abc"] * 10, 10))
+    assert b"".join(pieces) == b"abc" * 10
+    assert [len(piece) for piece in pieces] == [12, 12, 6]
+
+
+def test_joined_pieces_come_before_the_error_after_them():
+    def broken() -> Iterator[bytes]:
+        yield from (b"a", b"b")
+        raise CutResponseError("broken")
+
+    pieces: Iterable[bytes] = joined(broken(), 100)
+    assert next(iter(pieces)) == b"ab"
+    with pytest.raises(CutResponseError, match="broken"):
+        next(iter(pieces))
+
+
+def test_stall_is_seconds_without_a_whole_event():
+    seconds = [0.0]
+    stall = Stall(120, lambda: seconds[0])
+    for now, events in [(100, 1), (219, 2), (338, 2), (339, 3), (459, 3)]:
+        seconds[0] = now
+        stall.check()
+        stall.progress(events)
+    seconds[0] = 459.5
+    with pytest.raises(CutResponseError, match="no whole event for 120 seconds"):
+        stall.check()
+
+
+def test_whole_events_are_progress(monkeypatch):
+    counts: list[int] = []
+
+    class Recorded(Stall):
+        def progress(self, events: int) -> None:
+            counts.append(events)
+            super().progress(events)
+
+    monkeypatch.setattr(connection_module, "Stall", Recorded)
+    with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
+        fetch(client)
+        assert counts[-1] == 3
+        client.get_list("/notifications")
+        assert counts[-1] == 1

@@ -1,0 +1,247 @@
+"""What a failure says, what it keeps to itself, and how a client is closed."""
+
+import logging
+import random
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from np6_assets.np6.client import NP6Client
+from np6_assets.np6.errors import AccessError, CancelledError, ForbiddenError, GaveUpError, NP6Error, PermanentError
+from np6_assets.np6.retry import Retry
+from np6_assets_tests.np6.collector import (
+    ACCOUNT,
+    HASTE,
+    HITS,
+    KEY,
+    START,
+    Collector,
+    Collectors,
+    all_text,
+    day_request,
+    fetch,
+    rendered,
+    simple,
+    with_retries,
+)
+from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, RudeServer
+
+ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": "NP6_BASE_URL"}
+
+
+def failure(client: NP6Client, what: str) -> BaseException:
+    """What a request ends with: one for a day, one for the list, or a probe."""
+    try:
+        if what == "list":
+            client.get_list("/notifications")
+        elif what == "probe":
+            client.has_events(day_request())
+        else:
+            [answer] = client.fetch(day_request(), Collectors(day_request()))
+            assert answer.receiver is None
+            assert answer.error is not None
+            return answer.error
+    except NP6Error as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", PERMANENT)
+@pytest.mark.parametrize("what", ["day", "list", "probe"])
+def test_refusal_is_told_in_a_line_at_once(server, client, caplog, status, what):
+    caplog.set_level(logging.DEBUG)
+    server.always("/", status)
+    error = failure(client, what)
+    assert type(error) is {"401": AccessError, "403": ForbiddenError}.get(status, PermanentError)
+    [asked] = server.requests
+    line = str(error)
+    assert "\n" not in line
+    assert f"GET {'/notifications' if what == 'list' else HITS} returned {status} " in line
+    assert f"(x-request-id {asked.request_id})" in line
+    assert ADVICE[status] in line
+    assert KEY not in all_text(error) + caplog.text
+
+
+def test_response_can_be_had_whatever_its_status(server, client):
+    server.script("/notifications", "503")
+    with client.open("/notifications", {}) as response:
+        assert response.status_code == 503
+        assert "returned 503" in str(client.refusal("/notifications", response))
+    with client.open("/notifications", {}) as response:
+        assert client.refusal("/notifications", response) is None
+        response.read()
+        assert response.json() == ACCOUNT.notifications
+    assert (client.traffic.requests, client.traffic.retries) == (2, 0)
+
+
+def test_traffic_is_what_went_over_the_wire():
+    with (
+        RudeServer(simple(1, 2), key=KEY, transports=["length"]) as server,
+        closing(NP6Client(server.url, KEY, retry=HASTE)) as client,
+    ):
+        for encoding in ("gzip", "identity"):
+            before = client.traffic.bytes
+            with client.open(HITS, {}, {"Accept-Encoding": encoding}) as response:
+                response.read()
+            assert client.traffic.bytes - before == int(response.headers["content-length"])
+        assert client.traffic.requests == 2
+
+
+def test_wrong_key_is_not_shown(server, caplog):
+    caplog.set_level(logging.DEBUG)
+    with closing(NP6Client(server.url, "wr0ng-key", retry=HASTE)) as client:
+        error = failure(client, "list")
+    assert isinstance(error, AccessError)
+    assert "NP6_API_KEY" in str(error)
+    assert "wr0ng-key" not in all_text(error) + caplog.text
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("key", ["two\nl1nes", "null\0byte", "cl\xe9-accent\xe9e", "t\x7fb", "l\u2028s"])
+def test_key_that_no_header_carries_is_not_shown(server, key):
+    with pytest.raises(PermanentError, match="NP6_API_KEY") as caught:
+        NP6Client(server.url, key)
+    assert key not in all_text(caught.value)
+    assert repr(key)[1:-1] not in all_text(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1", "nonsense", ""])
+def test_address_that_is_none_is_told_in_a_line(address):
+    with pytest.raises(PermanentError, match="NP6_BASE_URL is not an http address"):
+        NP6Client(address, KEY, retry=HASTE).get_list("/notifications")
+
+
+@pytest.mark.parametrize("what", ["day", "list", "probe"])
+def test_redirect_is_not_followed_to_another_host(server, client, what):
+    with RudeServer(ACCOUNT, key=KEY) as other:
+        server.always("/", Act("redirect", url=other.url))
+        error = failure(client, what)
+        assert isinstance(error, PermanentError)
+        assert "returned 302" in str(error)
+        assert "a redirect to 127.0.0.1, which is not followed; set NP6_BASE_URL" in str(error)
+        assert other.requests == []
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("where", ["", "//127.0.0.1:1", "http://[bad", "ftp://127.0.0.1"])
+def test_redirect_of_any_form_is_not_followed(server, client, where):
+    server.always("/", Act("redirect", url=where))
+    error = failure(client, "list")
+    assert isinstance(error, PermanentError)
+    assert "not followed" in str(error)
+    assert "\n" not in str(error)
+    assert len(server.requests) == 1
+    assert KEY not in all_text(error)
+
+
+# --- giving up ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["503", "429", "cut length", "html page", "trailing comma", "reset before"])
+@pytest.mark.parametrize("what", ["day", "list"])
+def test_client_gives_up_after_as_many_failures_as_it_may(server, caplog, name, what):
+    caplog.set_level(logging.DEBUG)
+    lines: list[str] = []
+    server.always("/", Act(name, at=0.0))
+    with closing(NP6Client(server.url, KEY, retry=with_retries(3), log=lines.append)) as client:
+        error = failure(client, what)
+        assert client.traffic.retries == 3
+    path = HITS if what == "day" else "/notifications"
+    assert isinstance(error, GaveUpError)
+    assert f"GET {path} given up after 4 attempts in a row without progress" in str(error)
+    assert len(server.requests) == 4
+    assert [f"({number} of 3)" in line for number, line in enumerate(lines, 1)] == [True] * 3
+    assert all(f"retrying GET {path} in 0.0 s" in line and "\n" not in line for line in [*lines])
+    assert "\n" not in str(error)
+    assert KEY not in all_text(error) + caplog.text + "".join(lines)
+
+
+def test_client_gives_up_where_nobody_listens():
+    with RudeServer() as gone:
+        url = gone.url
+    with closing(NP6Client(url, KEY, timeout=1, retry=with_retries(2))) as client:
+        error = failure(client, "day")
+        assert client.traffic.retries == 2
+    assert isinstance(error, GaveUpError)
+    assert "connect error" in str(error)
+
+
+@pytest.mark.parametrize("name", [*RATE_LIMITS[1:], "503 retry-after seconds"])
+def test_client_waits_as_long_as_it_is_asked_to_up_to_the_longest_wait(server, name):
+    lines: list[str] = []
+    retry = Retry(retries=3, backoff=0.001, longest_wait=0.12)
+    server.script(HITS, Act(name, wait=3600))
+    with closing(NP6Client(server.url, KEY, retry=retry, log=lines.append)) as client:
+        fetch(client)
+    first, second = server.requests
+    assert second.started - first.started >= 0.12
+    [line] = lines
+    assert line.startswith(f"GET {HITS} returned {name[:3]} ")
+    assert "in 0.1 s (1 of 3)" in line
+
+
+# --- closing ------------------------------------------------------------------------------------------------------
+
+
+ENDLESS = [
+    *(Act("trickle", at=0.2), Act("trickle", at=0.7), Act("trickle headers")),
+    *(Act("stall before"), Act("stall in body"), Act("429 retry-after seconds", wait=600)),
+]
+
+
+@pytest.mark.parametrize("act", ENDLESS, ids=str)
+@pytest.mark.parametrize("what", ["probe", "list", "day"])
+def test_client_is_closed_after_its_seconds_whatever_the_server_does(act, what):
+    with RudeServer(simple(1), key=KEY) as server:
+        server.always("/", act)
+        begun = time.monotonic()
+        client = NP6Client(server.url, KEY, timeout=60, retry=Retry(50, 30, 600))
+        with client.closing_after(0.1), pytest.raises(CancelledError):
+            raise failure(client, what)
+        assert time.monotonic() - begun < 20
+
+
+def test_client_that_is_fast_is_not_closed_after_its_seconds(server, client):
+    with client.closing_after(60):
+        assert client.has_events(day_request())
+    assert client.has_events(day_request())
+
+
+def test_client_that_is_cancelled_ends_a_download(small_parts):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Collector):
+        def add(self, part):
+            super().add(part)
+            begun.set()
+            go_on.wait(20)
+
+    labels = random.Random(1)  # a megabyte, also where it is compressed
+    hits = [event("hits", id=f"{n}", timestamp=START + n, link_label=labels.randbytes(1000).hex()) for n in range(1000)]
+    with RudeServer(Population(hits=list(map(rendered, hits))), key=KEY) as server:
+        client = NP6Client(server.url, KEY, timeout=20, retry=HASTE)
+        failed: list[BaseException] = []
+        receiver = Slow(day_request())
+
+        def download() -> None:
+            try:
+                client.fetch(day_request(), lambda: receiver)
+            except CancelledError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=download)
+        thread.start()
+        assert begun.wait(20)
+        client.cancel()
+        go_on.set()
+        thread.join(20)
+        assert len(failed) == 1
+        assert receiver.state == "discarded"
+        assert len(receiver.elements) < 1000
+        client.close()

@@ -1,0 +1,107 @@
+"""The settings of the resource: described, within their ranges, and what the client does."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from np6_assets.np6 import client as client_module
+from np6_assets.np6 import resource as resource_module
+from np6_assets.np6.client import NP6Client
+from np6_assets.np6.errors import CancelledError, GaveUpError, PermanentError
+from np6_assets.np6.resource import NP6Resource
+from np6_assets.np6.retry import Retry
+from np6_assets_tests.support.rude_server import Act, RudeServer
+
+KEY = "k3y-that-must-stay-secret"
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(key=KEY) as running:
+        yield running
+
+
+def test_resource_describes_every_setting():
+    fields = NP6Resource.to_config_schema().as_field().config_type.fields
+    assert set(fields) == {
+        *("base_url", "api_key", "connect_timeout", "read_timeout"),
+        *("max_retries", "backoff", "longest_wait", "max_concurrent_requests"),
+        *("step_retries", "step_retry_delay"),
+    }
+    for name, field in fields.items():
+        assert len(field.description or "") > 20, name
+
+
+def test_resource_has_the_defaults_of_the_client():
+    np6 = NP6Resource(base_url="sandbox://")
+    assert Retry(np6.max_retries, np6.backoff, np6.longest_wait) == Retry()
+    assert (np6.connect_timeout, np6.read_timeout, np6.max_concurrent_requests) == (10.0, 60.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("connect_timeout", 0), ("read_timeout", -1), ("max_retries", -1), ("backoff", -0.1)),
+        *(("longest_wait", -1), ("max_concurrent_requests", 0)),
+    ],
+)
+def test_resource_refuses_a_setting_out_of_range(name, value):
+    with pytest.raises(ValueError, match=name):
+        NP6Resource(base_url="sandbox://", **{name: value})
+
+
+def test_resource_hands_its_settings_to_the_client(server):
+    server.always("/", Act("503"))
+    lines: list[str] = []
+    np6 = NP6Resource(base_url=server.url, api_key=KEY, max_retries=3, backoff=0.001, longest_wait=0.01)
+    with pytest.raises(dg.RetryRequested) as caught, np6.client(lines.append) as client:
+        client.get_list("/notifications")
+    assert len(server.requests) == 4
+    assert [f"({count} of 3)" in line for count, line in enumerate(lines, 1)] == [True] * 3
+    assert (caught.value.max_retries, caught.value.seconds_to_wait) == (np6.step_retries, np6.step_retry_delay)
+
+
+@pytest.mark.parametrize(("read_timeout", "stall_seconds"), [(5.0, 120.0), (60.0, 120.0), (90.0, 180.0)])
+def test_resource_ends_answers_without_an_event_for_two_minutes(monkeypatch, read_timeout, stall_seconds):
+    made: list[dict[str, Any]] = []
+
+    class Recorded(NP6Client):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            made.append(options)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(client_module, "NP6Client", Recorded)
+    np6 = NP6Resource(base_url="http://127.0.0.1:1", api_key=KEY, read_timeout=read_timeout, max_concurrent_requests=7)
+    with np6.client(print):
+        pass
+    [options] = made
+    assert (options["stall_seconds"], options["concurrency"]) == (stall_seconds, 7)
+    assert (options["timeout"].read, options["timeout"].connect) == (read_timeout, 10.0)
+
+
+# --- probing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["trickle", "trickle headers", "stall before", "503 retry-after seconds"])
+def test_probes_end_within_their_seconds(monkeypatch, server, name):
+    monkeypatch.setattr(resource_module, "PROBE_SECONDS", 0.2)
+    server.always("/", Act(name, wait=600))
+    begun = time.monotonic()
+    with (
+        pytest.raises(CancelledError),
+        NP6Resource(base_url=server.url, api_key=KEY, backoff=0.001).probing(print) as client,
+    ):
+        client.get_list("/notifications")
+    assert time.monotonic() - begun < 20
+
+
+def test_probes_raise_the_errors_of_the_client(server):
+    server.script("/", "404", *["503"] * 4)
+    with NP6Resource(base_url=server.url, api_key=KEY, backoff=0.001).probing(print) as client:
+        with pytest.raises(PermanentError, match="404"):
+            client.get_list("/notifications")
+        with pytest.raises(GaveUpError, match="503"):
+            client.get_list("/notifications")

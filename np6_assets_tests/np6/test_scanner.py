@@ -1,0 +1,84 @@
+"""The structure of an array as its bytes come: where events end, and where the array does."""
+
+import json
+from contextlib import closing
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from np6_assets.np6.stream import ArrayScanner, Part, PartWriter, elements
+from np6_assets_tests.np6.arrays import ARRAYS, PLACES, STYLES, by_size, cut_up, is_event
+from np6_assets_tests.support.poison import POISON, field_poison, is_bulky, poison
+
+SMALL_POISON = [name for name in POISON if "100,000" not in name and not is_bulky(name)]
+
+
+@given(ARRAYS, st.sampled_from(STYLES), PLACES)
+@settings(max_examples=30, deadline=None)
+def test_scanner_counts_events_and_sees_the_end(array, style, places):
+    scanner = ArrayScanner()
+    for chunk in cut_up(style(array).encode(), places):
+        assert not scanner.closed or not chunk.strip()
+        before, end = scanner.events, scanner.next_event_end(chunk)
+        assert (end is None) == (_events_after(scanner, chunk) == before)
+        if end is not None:
+            assert _events_after(scanner, chunk[: end - 1]) == before
+            assert _events_after(scanner, chunk[:end]) == before + 1
+        scanner.feed(chunk)
+    assert (scanner.closed, scanner.events) == (True, sum(map(is_event, array)))
+
+
+def _events_after(scanner: ArrayScanner, chunk: bytes) -> int:
+    copy = ArrayScanner()
+    vars(copy).update(vars(scanner))
+    copy.feed(chunk)
+    return copy.events
+
+
+@given(ARRAYS, st.sampled_from(STYLES))
+@settings(max_examples=30, deadline=None)
+def test_elements_are_split_at_their_commas(array, style):
+    text = style(array).encode().strip(b"\xef\xbb\xbf \r\n")[1:-1]
+    found = [text[start:end] for start, end in elements(text)]
+    assert [json.loads(one) for one in found] == array
+    assert b",".join(found) == (text if array else b"")
+
+
+@given(ARRAYS.filter(bool), st.sampled_from(STYLES[:2]), st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_elements_of_a_text_that_is_cut_are_whole_but_the_last(array, style, cut):
+    text = style(array).encode()[1:-1]
+    text = text[: cut % len(text)]
+    found = list(elements(text))
+    whole = [json.loads(text[start:end]) for start, end in found[:-1]]
+    assert whole == array[: len(whole)]
+    assert not found or (found[0][0], found[-1][1]) == (0, len(text))
+
+
+def test_elements_need_not_be_json():
+    text = b'{"id":}, undefined,{"a":"\xff,"},[1,2 ,'
+    found = [text[start:end] for start, end in elements(text)]
+    assert found == [b'{"id":}', b" undefined", b'{"a":"\xff,"}', b"[1,2 ,"]
+
+
+def test_poison_is_an_element_like_any_other():
+    raws = [one.raw for one in [*poison("hits", 1, 1_774_000_000_000, 156, SMALL_POISON), *field_poison()]]
+    body = b"[%b]" % b",\n".join(raws)
+    for size in (997, 2**16):
+        found: list[bytes] = []
+        scanner = ArrayScanner()
+        for chunk in by_size(body, size):
+            scanner.feed(chunk)
+        assert scanner.closed
+        assert scanner.events == sum(raw.lstrip()[:1] in (b"{", b"[") for raw in raws)
+        writer = PartWriter(lambda part, found=found: found.extend(elements_of(part)), 2000)
+        for chunk in by_size(body, size):
+            writer.feed(chunk)
+        writer.finish()
+        assert [one.strip() for one in found] == raws
+
+
+def elements_of(part: Part) -> list[bytes]:
+    with closing(part):
+        text = part.read()
+    return [text[start:end] for start, end in elements(text)]

@@ -1,0 +1,34 @@
+"""The unit of a time, told by its size, as metrics.md has it."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from np6_assets.np6.timestamps import to_milliseconds
+
+MS = 1_774_008_000_123  # 2026-03-20T12:00:00.123Z
+DECADES = (datetime(1974, 1, 1, tzinfo=UTC), datetime(2300, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("number", "milliseconds"),
+    [
+        *[(-(10**20), None), (-1, None), (0, None)],
+        *[(1, 1000), (10**11 - 1, 99_999_999_999_000)],
+        *[(10**11, 10**11), (10**14 - 1, 10**14 - 1)],
+        *[(10**14, 10**11), (10**14 + 999, 10**11), (10**17 - 1, 10**14 - 1)],
+        *[(10**17, 10**11), (10**17 + 999_999, 10**11), (10**17 + 1_000_000, 10**11 + 1)],
+        *[(MS // 1000, MS - 123), (MS, MS), (MS * 1000 + 999, MS), (MS * 10**6 + 999_999, MS)],
+    ],
+)
+def test_unit_of_a_time_is_told_by_its_size(number, milliseconds):
+    assert to_milliseconds(number) == milliseconds
+
+
+@given(st.integers(*(round(moment.timestamp()) for moment in DECADES)), st.integers(0, 999))
+def test_time_is_the_same_in_every_unit(seconds, milliseconds):
+    whole = seconds * 1000 + milliseconds
+    assert to_milliseconds(seconds) == seconds * 1000
+    assert [to_milliseconds(whole * factor) for factor in (1, 1000, 1_000_000)] == [whole] * 3

@@ -1,0 +1,317 @@
+"""Build events that break JSON readers: single elements of an answer, as bytes.
+
+Each is built around a valid event, so it can stand between neighbours, which must be stored whatever becomes of it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from np6_assets_tests.support.builders import Event, event, put, random_uuid, render
+
+Outcome = Literal["stored", "rejected", "either"]
+
+FIELD = Path(__file__).parents[1] / "field"
+"""Inputs from the field that broke a reader; its README says what each is."""
+
+STEP_MS = 1000  # between the events of a block
+_HOLE = "<the value>"
+
+
+@dataclass(frozen=True)
+class Poison:
+    """One element of an answer, as bytes.
+
+    Attributes:
+        name: what is wrong with it.
+        kind: its feed.
+        placed_ms: when the server says that it was published.
+        notification_id: the notification in whose feeds it is.
+        raw: its bytes.
+        outcome: "stored" or "rejected" where only that is right, else "either".
+        event: the event to which it decodes if it is stored; None where readers of JSON may differ on it.
+    """
+
+    name: str
+    kind: str
+    placed_ms: int
+    notification_id: int
+    raw: bytes
+    outcome: Outcome
+    event: Event | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a poison's bytes, and the event that they mean, from a valid event."""
+
+    outcome: Outcome
+    raw: Callable[[Event], bytes]
+    means: Callable[[Event], Event | None] = lambda valid: valid
+
+
+def _unread(valid: Event) -> None:
+    """Readers of JSON differ on it, or none accepts it."""
+
+
+# --- how bytes get into an event ---------------------------------------------------------------------------
+
+
+def _with(name: str, value: bytes) -> Callable[[Event], bytes]:
+    """The event's text with these bytes as the value of the field `name` of PATHS."""
+
+    def make(valid: Event) -> bytes:
+        put(valid, name, _HOLE)
+        return render(valid).encode().replace(json.dumps(_HOLE).encode(), value)
+
+    return make
+
+
+def _unknown(value: bytes, key: bytes = b'"ctx"') -> Callable[[Event], bytes]:
+    """The event's text with one more field in its activation."""
+    return _before(b'"kind":', key + b":" + value + b",")
+
+
+def _before(mark: bytes, more: bytes) -> Callable[[Event], bytes]:
+    """The event's text with more bytes before the first occurrence of a mark."""
+
+    def make(valid: Event) -> bytes:
+        head, found, tail = render(valid).encode().partition(mark)
+        assert found, f"no {mark!r} in the event"
+        return head + more + found + tail
+
+    return make
+
+
+def _field(name: str, value: Any) -> Callable[[Event], Event]:
+    def change(valid: Event) -> Event:
+        put(valid, name, value)
+        return valid
+
+    return change
+
+
+def _nested(levels: int) -> bytes:
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+def _large() -> bytes:
+    return b'"' + b"large " * (20 * 2**20 // 6) + b'"'
+
+
+def _listed(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+_DIGITS = b"7" * 5_000
+_CONTROL = bytes(range(1, 32))
+
+
+def _unknown_fields() -> dict[str, Recipe]:
+    """Values in a field that no column reads; valid JSON text there costs nothing."""
+    valid = {
+        "150 levels": _nested(150),
+        "150 levels of lists": _listed(150),
+        "100,000 levels": _nested(100_000),
+        "100,000 levels of lists": _listed(100_000),
+        "integer of 5,000 digits": _DIGITS,
+        "negative integer of 5,000 digits": b"-" + _DIGITS,
+        "fraction of 5,000 digits": b"0." + _DIGITS,
+        "number beyond a double": b"1e400",
+        "escaped NUL": b'"a\\u0000b"',
+        "escaped control characters": b'"\\u0001\\u001f\\b\\f"',
+    }
+    surrogates = {"lone high surrogate": b'"\\ud83d x"', "lone low surrogate": b'"\\udfff x"'}
+    invalid = {
+        "raw NUL": b'"a\x00b"',
+        "raw control characters": b'"' + _CONTROL + b'"',
+        "invalid UTF-8": b'"caf\xe9"',
+        "encoded surrogate": b'"\xed\xa0\x80"',
+        "truncated UTF-8": b'"\xf0\x9f\x8e"',
+        "NaN": b"NaN",
+        "-Infinity": b"-Infinity",
+    }
+    return {
+        **{f"{name} in an unknown field": Recipe("stored", _unknown(value)) for name, value in valid.items()},
+        **{
+            f"{name} in an unknown field": Recipe("rejected", _unknown(value), _unread)
+            for name, value in surrogates.items()
+        },
+        **{f"{name} in an unknown field": Recipe("either", _unknown(value)) for name, value in invalid.items()},
+        "event of 20 MiB in an unknown field": Recipe("either", lambda valid: _unknown(_large())(valid)),
+        "invalid UTF-8 in an unknown key": Recipe("either", _unknown(b"1", key=b'"ch\xe9"')),
+        "lone surrogate in an unknown key": Recipe("rejected", _unknown(b"1", key=b'"\\ud800"'), _unread),
+        "escaped NUL in an unknown key": Recipe("stored", _unknown(b"1", key=b'"a\\u0000"')),
+        "raw NUL in an unknown key": Recipe("either", _unknown(b"1", key=b'"a\x00"')),
+        "empty unknown key": Recipe("stored", _unknown(b"1", key=b'""')),
+        "repeated unknown field": Recipe("stored", _unknown(b'1,"ctx":{"a":2},"ctx":[3]')),
+    }
+
+
+def _text_columns() -> dict[str, Recipe]:
+    """Values in a column that the rates do not need: its text, null, or a rejected event."""
+    values = {
+        "150 levels": _nested(150),
+        "100,000 levels": _listed(100_000),
+        "integer of 5,000 digits": _DIGITS,
+        "number beyond a double": b"1e400",
+        "NaN": b"NaN",
+        "Infinity": b"Infinity",
+        "escaped NUL": b'"a\\u0000b"',
+        "lone surrogate": b'"\\udfff x"',
+        "raw NUL": b'"a\x00b"',
+        "raw control characters": b'"' + _CONTROL + b'"',
+        "invalid UTF-8": b'"caf\xe9"',
+    }
+    return {
+        **{
+            f"{name} in a text column": Recipe("either", _with("channel", raw), _unread) for name, raw in values.items()
+        },
+        "event of 20 MiB in a text column": Recipe(
+            "either",
+            lambda valid: _with("channel", _large())(valid),
+            lambda valid: _field("channel", json.loads(_large()))(valid),
+        ),
+        "escaped control characters in a text column": Recipe(
+            "stored", _with("channel", b'"\\u0001\\u001f\\b\\f"'), _field("channel", "\x01\x1f\b\f")
+        ),
+    }
+
+
+def _rate_columns() -> dict[str, Recipe]:
+    """Values in a column that the rates need, none of which it can hold."""
+    values = {
+        "150 levels in activation.id": ("activation_id", _nested(150)),
+        "100,000 levels in activation.id": ("activation_id", _listed(100_000)),
+        "integer of 5,000 digits in activation.id": ("activation_id", _DIGITS),
+        "integer of 5,000 digits in timestamp": ("timestamp", _DIGITS),
+        "integer of 5,000 digits in stamp.time": ("stamp_time", _DIGITS),
+        "number beyond a double in timestamp": ("timestamp", b"1e400"),
+        "number beyond a double in activation.id": ("activation_id", b"1e400"),
+        "NaN in timestamp": ("timestamp", b"NaN"),
+        "Infinity in activation.id": ("activation_id", b"Infinity"),
+        "invalid UTF-8 in application": ("application", b'"caf\xe9"'),
+        "lone surrogate in application": ("application", b'"\\ud800"'),
+        "100,000 levels in identity": ("identity", _listed(100_000)),
+    }
+    return {name: Recipe("rejected", _with(path, raw), _unread) for name, (path, raw) in values.items()}
+
+
+def _containers() -> dict[str, Recipe]:
+    """Something else where an object belongs."""
+    others: dict[str, Any] = {"number": 7, "text": "text", "list": [1], "null": None}
+    needed = {
+        "source": others,
+        "activation": others,
+        "identity": others,
+        "stamp": others,
+        "receiver": {},
+        "link": others,
+    }
+    made = {}
+    for container, rejected in needed.items():
+        for name, value in others.items():
+            is_rejected = name in rejected and (value is not None or container in ("source", "activation"))
+            made[f"{name} in place of {container}"] = Recipe(
+                "rejected" if is_rejected else "stored",
+                _with(container, render(value).encode()),
+                _unread if is_rejected else _field(container, value),
+            )
+    return made
+
+
+def _repeated_keys() -> dict[str, Recipe]:
+    """Fields that are there twice: readers take the first, the last, or neither."""
+    return {
+        "repeated id": Recipe("either", _before(b'"timestamp":', b'"id":"another",'), _unread),
+        "repeated timestamp": Recipe("either", _before(b'"identity":', b'"timestamp":null,'), _unread),
+        "repeated activation.id": Recipe("either", _before(b'"version":', b'"id":null,'), _unread),
+        "repeated activation": Recipe("either", _before(b'"activation":', b'"activation":null,'), _unread),
+        "repeated source": Recipe("either", _before(b'"source":', b'"source":{},'), _unread),
+    }
+
+
+def _not_json() -> dict[str, Recipe]:
+    """Elements that no reader of JSON accepts; an answer can still be cut at their neighbours."""
+    texts = {
+        "field without a value": b'{"id":}',
+        "field without a colon": b'{"id" "x"}',
+        "field without quotes": b'{id:"x"}',
+        "bare word": b"undefined",
+        "unfinished number": b"-",
+    }
+    return {
+        **{name: Recipe("rejected", lambda valid, text=text: text, _unread) for name, text in texts.items()},
+        "comma before a brace": Recipe("either", lambda valid: render(valid).encode()[:-1] + b",}", _unread),
+    }
+
+
+POISON: dict[str, Recipe] = {
+    **_unknown_fields(),
+    **_text_columns(),
+    **_rate_columns(),
+    **_containers(),
+    **_repeated_keys(),
+    **_not_json(),
+}
+"""Every poison by name."""
+
+
+def poison(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Poison]:
+    """Poison of the kind, one for each of POISON (or each of `names`), a second apart from `at_ms` on."""
+    rng = random.Random(f"{seed} {kind} poison")
+    made = []
+    for number, name in enumerate(list(names) or POISON):
+        recipe, placed = POISON[name], at_ms + STEP_MS * number
+        fields = {"id": random_uuid(rng), "stamp_id": random_uuid(rng), "activation_id": notification_id}
+        raw = recipe.raw(event(kind, timestamp=placed, **fields))
+        outcome, means = recipe.outcome, recipe.means(event(kind, timestamp=placed, **fields))
+        if kind != "hits" and name.endswith(" in place of link"):
+            outcome, means = "stored", event(kind, timestamp=placed, **fields)  # an unknown field there
+        made.append(Poison(name, kind, placed, notification_id, raw, outcome, means))
+    return made
+
+
+def is_bulky(name: str) -> bool:
+    """Whether the poison takes megabytes."""
+    return "20 MiB" in name
+
+
+# --- from the field ----------------------------------------------------------------------------------------
+
+FIELD_MS = 1_774_342_801_500  # timestamp of every middle element
+_FIELD_OUTCOMES: dict[str, Outcome] = {
+    "poison_bad_utf8_in_key": "either",
+    "poison_exponent": "either",
+    "poison_half_surrogate": "either",
+    "poison_integer_6000_digits": "rejected",
+    "poison_nested_objects_400": "stored",
+}
+
+
+def field_body(name: str) -> bytes:
+    """A body from the folder `field`: an array of three hits, the first and the last valid."""
+    return (FIELD / f"{name}.json").read_bytes().strip()
+
+
+def field_poison() -> list[Poison]:
+    """The middle elements of the bodies from the field."""
+    made = []
+    for name, outcome in _FIELD_OUTCOMES.items():
+        _, raw, _ = field_elements(name)
+        # The ones that are stored have an unknown field, which changes no column.
+        means = json.loads(raw) if outcome == "stored" else None
+        made.append(Poison(name, "hits", FIELD_MS, 156, raw, outcome, means))
+    return made
+
+
+def field_elements(name: str) -> list[bytes]:
+    """The three elements of a body from the field."""
+    start = b'{"type":"hit"'
+    elements = field_body(name)[1:-1].split(b"," + start)
+    return [elements[0], *(start + element for element in elements[1:])]

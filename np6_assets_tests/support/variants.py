@@ -1,0 +1,351 @@
+"""Build events with unexpected values: the rejected ones, and the ones whose values are coerced.
+
+Each variant is a change of a valid event, by name. What becomes of it is for the oracle to say; the test of this
+module compares the two.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+import re
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from np6_assets_tests.support.builders import MISSING, PATHS, Event, event, put, random_uuid, render
+from np6_assets_tests.support.oracle import event_key
+
+Change = Callable[[Event], Any]
+
+STEP_MS = 1000  # between the events of a block
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """An event that is rejected, and where the server keeps it.
+
+    Attributes:
+        name: what is wrong with it.
+        kind: its feed.
+        placed_ms: when the server says that it was published (the event itself may not say, or wrongly).
+        notification_id: the notification in whose feeds it is.
+        event: its value; None where its text is not JSON.
+        raw: its bytes in an answer; compact JSON text of `event` unless given.
+    """
+
+    name: str
+    kind: str
+    placed_ms: int
+    notification_id: int
+    event: Any
+    raw: bytes = b""
+
+    @property
+    def body(self) -> bytes:
+        """Its bytes in an answer."""
+        return self.raw or render(self.event).encode()
+
+    @property
+    def keys(self) -> set[str]:
+        """Keys that it may have in quarantine: more than one only where readers differ on whether it is JSON."""
+        keys = {event_key(self.body)}
+        if self.event is None and self.body != b"null":
+            keys.add(hashlib.sha256(self.body).hexdigest())
+            keys |= {match[1].decode() for match in re.finditer(rb'^\{"type":"\w+","id":"([\w-]+)"', self.body)}
+        return keys
+
+
+# --- changes of a valid event ------------------------------------------------------------------------------
+
+
+def _set(name: str, value: Any) -> Change:
+    def change(made: Event) -> Any:
+        put(made, name, copy.deepcopy(value))
+        return made
+
+    return change
+
+
+def _map(name: str, convert: Callable[[Any], Any]) -> Change:
+    """Replace a field by what `convert` makes of it; events without the field stay as they are."""
+
+    def change(made: Event) -> Any:
+        box: Any = made
+        *parents, last = PATHS[name]
+        for parent in parents:
+            box = box.get(parent) if isinstance(box, dict) else None
+        if isinstance(box, dict) and type(box.get(last)) in (int, str):
+            box[last] = convert(box[last])
+        return made
+
+    return change
+
+
+def _replace(value: Any) -> Change:
+    return lambda made: copy.deepcopy(value)
+
+
+def _receiver(type_: Any, value: Any) -> Change:
+    def change(made: Event) -> Any:
+        put(made, "receiver", {"type": type_, "value": copy.deepcopy(value)})
+        return made
+
+    return change
+
+
+def _whole_float(number: int) -> Any:
+    """The number with a fraction of zero where it has at most 15 digits."""
+    return float(number) if abs(number) < 10**15 else number
+
+
+_TIMES: dict[str, Callable[[int], Any]] = {
+    "as text": str,
+    "with a zero fraction": float,
+    "as text with a zero fraction": "{}.00".format,
+    "in seconds": lambda ms: ms // 1000,
+    "as text in seconds": lambda ms: str(ms // 1000),
+    "in microseconds": lambda ms: ms * 1000 + 999,
+    "as text in microseconds": lambda ms: str(ms * 1000),
+    "in nanoseconds": lambda ms: ms * 1_000_000 + 999_999,
+}
+_NOT_TIMES: dict[str, Any] = {
+    "ISO": "2026-03-20T12:00:00Z",
+    "boolean": True,
+    "text": "yes",
+    "empty": "",
+    "padded": " 1774000000000",
+    "signed": "+1774000000000",
+    "zero-led": "01774000000000",
+    "exponent": "1.774e12",
+    "fractional": 1774000000000.25,
+    "fractional text": "1774000000000.5",
+    "object": {"ms": 1774000000000},
+    "list": [1774000000000],
+    "beyond int64": 10**20,
+}
+
+# --- rejected ----------------------------------------------------------------------------------------------
+
+REJECTED: dict[str, Change] = {
+    "no id": _set("id", MISSING),
+    "null id": _set("id", None),
+    "empty id": _set("id", ""),
+    "object id": _set("id", {"value": "x"}),
+    "list id": _set("id", ["x"]),
+    "no timestamp": _set("timestamp", MISSING),
+    "null timestamp": _set("timestamp", None),
+    "zero timestamp": _set("timestamp", 0),
+    "zero timestamp as text": _set("timestamp", "0"),
+    "negative timestamp": _map("timestamp", lambda ms: -ms),
+    **{f"{name} timestamp": _set("timestamp", value) for name, value in _NOT_TIMES.items()},
+    "no activation.id": _set("activation_id", MISSING),
+    "null activation.id": _set("activation_id", None),
+    "fractional activation.id": _set("activation_id", 156.5),
+    "fractional activation.id as text": _set("activation_id", "156.5"),
+    "zero-led activation.id": _set("activation_id", "0156"),
+    "padded activation.id": _set("activation_id", "156 "),
+    "empty activation.id": _set("activation_id", ""),
+    "text activation.id": _set("activation_id", "yes"),
+    "boolean activation.id": _set("activation_id", True),
+    "list activation.id": _set("activation_id", [156]),
+    "object activation.id": _set("activation_id", {"id": 156}),
+    "activation.id beyond int64": _set("activation_id", 2**63),
+    "activation.id below int64": _set("activation_id", -(2**63) - 1),
+    "activation.id beyond int64 as text": _set("activation_id", str(2**63)),
+    "activation.id of 16 digits with a fraction": _set("activation_id", float(10**15)),
+    "activation.id of 16 digits with a fraction as text": _set("activation_id", f"{2**53 + 1}.0"),
+    "no activation": _set("activation", MISSING),
+    "null source": _set("source", None),
+    "text source": _set("source", "notification"),
+    "list activation": _set("activation", [{"id": 156}]),
+    "numeric detail": _set("detail", 7),
+    "text identity": _set("identity", "DEMO"),
+    "list identity": _set("identity", ["DEMO", "028"]),
+    "list agency": _set("agency", ["DEMO"]),
+    "object customer": _set("customer", {"id": "028"}),
+    "list version": _set("version", [1]),
+    "object application": _set("application", {"id": "x"}),
+    "list subscription": _set("subscription", ["x"]),
+    "text stamp": _set("stamp", "stamp"),
+    "list stamp": _set("stamp", []),
+    "object stamp.id": _set("stamp_id", {}),
+    **{f"{name} stamp.time": _set("stamp_time", value) for name, value in _NOT_TIMES.items()},
+    "element null": _replace(None),
+    "element number": _replace(42),
+    "element string": _replace('a text with "quotes", ],[ and {braces'),
+    "element list": _replace([{"id": "x"}]),
+    "element boolean": _replace(False),
+    "element empty": _replace({}),
+}
+REJECTED_OF_KIND: dict[str, dict[str, Change]] = {
+    "hits": {
+        "text link": _set("link", "https://example.com/"),
+        "list link": _set("link", []),
+        "object link.type": _set("link_type", {"name": "redirection"}),
+        "list link.type": _set("link_type", ["redirection"]),
+    },
+    "optouts": {},
+    "bounces": {
+        "list bounce": _set("bounce", [1]),
+        "text bounce": _set("bounce", "hard"),
+        "text analysis": _set("analysis", "hard"),
+        "boolean analysis": _set("analysis", True),
+        "object verdict": _set("verdict", {"type": "hard"}),
+        "list verdict": _set("verdict", ["hard"]),
+    },
+    "impressions": {},
+    "activations": {},
+}
+
+# --- coerced -----------------------------------------------------------------------------------------------
+# Objects have one field: the order of an object's fields in its JSON text is the API's.
+
+COERCED: dict[str, Change] = {
+    "numeric id": _map("id", lambda text: uuid.UUID(text).int % 10**15),
+    "fractional id": _map("id", lambda text: uuid.UUID(text).int % 10**9 + 0.5),
+    **{f"timestamp {name}": _map("timestamp", convert) for name, convert in _TIMES.items()},
+    "activation.id as text": _map("activation_id", str),
+    "activation.id with a zero fraction": _map("activation_id", _whole_float),
+    "activation.id as text with a zero fraction": _map("activation_id", lambda number: str(_whole_float(number))),
+    "numeric agency": _set("agency", 28),
+    "numeric customer": _set("customer", 28),
+    "boolean version": _set("version", True),
+    "fractional application": _set("application", 1.5),
+    "boolean subscription": _set("subscription", False),
+    "numeric stamp.id": _map("stamp_id", lambda text: uuid.UUID(text).int % 10**15),
+    **{f"stamp.time {name}": _map("stamp_time", convert) for name, convert in _TIMES.items()},
+    "zero stamp.time": _set("stamp_time", 0),
+    "zero stamp.time as text": _set("stamp_time", "0"),
+    "negative stamp.time": _map("stamp_time", lambda ms: -ms),
+    "numeric thread": _set("thread", 9),
+    "list thread": _set("thread", ["a", 1, None, {"b": 1.5}]),
+    "boolean kind": _set("kind", True),
+    "numeric channel": _set("channel", 1.5),
+    "object channel": _set("channel", {"name": 'é "x" \\ 🎉'}),
+    "empty object channel": _set("channel", {}),
+    "urgent as text": _set("urgent", "true"),
+    "urgent as text, false": _set("urgent", "false"),
+    "numeric urgent": _set("urgent", 1),
+    "text urgent": _set("urgent", "yes"),
+    "capital urgent": _set("urgent", "True"),
+    "list urgent": _set("urgent", [True]),
+    "text expiration": _set("expiration", "tomorrow"),
+    "impossible expiration": _set("expiration", "2026-02-30T00:00:00Z"),
+    "empty expiration": _set("expiration", ""),
+    "numeric expiration": _set("expiration", 1774000000000),
+    "object expiration": _set("expiration", {"at": "2026-04-30T12:00:00Z"}),
+    "no expiration, with a fraction": _set("expiration", "0001-01-01T00:00:00.0000000Z"),
+    "no expiration, with an offset": _set("expiration", "0001-01-01T02:00:00+02:00"),
+    "numeric receiver": _set("receiver", 5),
+    "text receiver": _set("receiver", "someone@example.com"),
+    "list receiver": _set("receiver", ["someone@example.com"]),
+    "receiver.value as text, an id": _receiver("id", "0013KDC0"),
+    "receiver.value as text, an address": _receiver("mail", "someone@example.com"),
+    "receiver.value as text, no type": _receiver(None, "someone@example.com"),
+    "list receiver.value": _receiver("contact", ["+33600000000"]),
+    "numeric receiver.value": _receiver("id", 13),
+    "boolean receiver.value": _receiver("contact", False),
+    "numeric receiver.type": _set("receiver_type", 5),
+    "object receiver.type": _set("receiver_type", {"name": "contact"}),
+    "numeric receiver.value.id": _set("receiver_id", 5),
+    "list receiver.value.id": _set("receiver_id", [5]),
+    "numeric unicity": _set("unicity", 33600000000),
+    "object unicity": _set("unicity", {"mail": "someone@example.com"}),
+    "boolean hash": _set("hash", True),
+}
+COERCED_OF_KIND: dict[str, dict[str, Change]] = {
+    "hits": {
+        "numeric link.type": _set("link_type", 3),
+        "object link.label": _set("link_label", {"fr": "été"}),
+        "boolean link.label": _set("link_label", False),
+        "list link.uri": _set("link_uri", ["deeplink://product?id=594"]),
+    },
+    "optouts": {
+        "numeric optout": _set("optout", 1),
+        "text optout": _set("optout", "channel"),
+        "list optout.channel": _set("optout_channel", ["a"]),
+        "numeric optout.type": _set("optout_type", 2),
+    },
+    "bounces": {
+        "numeric verdict": _set("verdict", 5),
+        "numeric status": _set("status", 5.5),
+        "numeric subject": _set("subject", 5),
+        "boolean subject": _set("subject", True),
+        "list subject": _set("subject", ["token"]),
+        "numeric subject.type": _set("subject_type", 1),
+        "object subject.type": _set("subject_type", {"name": "token"}),
+        "text subject.detail": _set("subject_detail", "unregistered"),
+        "list subject.detail": _set("subject_detail", ["unregistered"]),
+        "numeric subject.detail.type": _set("reason", 410),
+    },
+    "impressions": {"link of an impression": _set("link", "https://example.com/")},
+    "activations": {"optout of an activation": _set("optout", [1])},
+}
+
+
+# --- quarantine --------------------------------------------------------------------------------------------
+
+
+def quarantine_errors(found: Iterable[str], rejected: Iterable[Misfit]) -> list[str]:
+    """What differs between the keys of a quarantine and the rejected events, in words."""
+    left = Counter(found)
+    errors = []
+    for misfit in rejected:
+        matching = [key for key in misfit.keys if left[key]]
+        if matching:
+            left[matching[0]] -= 1
+        else:
+            errors.append(f"{misfit.name} is missing")
+    return errors + [f"{key} is unexpected" for key in left.elements()]
+
+
+# --- events of the variants --------------------------------------------------------------------------------
+
+
+def misfits(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Misfit]:
+    """Rejected events of the kind, one for each variant (or each of `names`), a second apart from `at_ms` on."""
+    changes = {**REJECTED, **REJECTED_OF_KIND[kind]}
+    rng = random.Random(f"{seed} {kind} styles")
+    return [
+        Misfit(name, kind, placed, notification_id, made, render(made, rng).encode())
+        for name, placed, made in _block(changes, kind, seed, at_ms, notification_id, names)
+    ]
+
+
+def coerced(
+    kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()
+) -> list[tuple[str, Event]]:
+    """Name and event of each variant that is coerced (or each of `names`), a second apart from `at_ms` on."""
+    changes = {**COERCED, **COERCED_OF_KIND[kind]}
+    return [(name, made) for name, _, made in _block(changes, kind, seed, at_ms, notification_id, names)]
+
+
+def coerce_at_random(kind: str, rng: random.Random, made: Event) -> None:
+    """Apply one of the coerced variants to an event."""
+    changes = {**COERCED, **COERCED_OF_KIND[kind]}
+    changes[rng.choice(sorted(changes))](made)
+
+
+def _block(
+    changes: Mapping[str, Change], kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str]
+) -> list[tuple[str, int, Any]]:
+    """Name, time of publication and value of each variant. Events of one name and seed are of one send."""
+    made = []
+    ids = random.Random(f"{seed} {kind} {sorted(changes)}")
+    for number, name in enumerate(list(names) or changes):
+        placed = at_ms + STEP_MS * number
+        send = random.Random(f"{seed} {name}")
+        valid = event(
+            kind,
+            id=random_uuid(ids),
+            timestamp=placed,
+            activation_id=notification_id,
+            stamp_id=random_uuid(send),
+            subscription=random_uuid(send),
+        )
+        made.append((name, placed, changes[name](valid)))
+    return made

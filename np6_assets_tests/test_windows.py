@@ -1,0 +1,292 @@
+"""Windows end to end: whatever a server makes of a window's end, the day is the same, and what else came is counted."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from np6_assets.np6 import client as np6_client
+from np6_assets_tests.support.deployment import Deployment, days, files, impatient, published
+from np6_assets_tests.support.events import Population, event, misfits, population
+from np6_assets_tests.support.oracle import activated_at, activation_id, day_bounds, event_time, expected_rows
+from np6_assets_tests.support.rude_server import END_MODES, Act, Request, RudeServer
+from np6_assets_tests.support.tables import canonical
+
+PARIS = "Europe/Paris"
+DAY = date(2026, 3, 29)  # 23 hours in Paris
+FIRST, LAST = date(2026, 3, 28), date(2026, 4, 2)
+KINDS = ["hits", "activations"]
+HITS = "/notifications/reactivities/hits"
+CUTS = ("cut length", "cut chunked", "cut close", "reset in body")
+
+# Not "both by activation": there a window holds the reactions to its own sends alone, and no window at all holds the
+# reaction of a day to a send of weeks before. See the last test.
+MODES = [mode for mode in END_MODES if mode != "both by activation"]
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture(
+    params=itertools.product(MODES, (True, False)), ids=lambda param: f"{param[0]}, {'' if param[1] else 'not '}sorted"
+)
+def server(request: pytest.FixtureRequest) -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        running.end, running.sorts = request.param
+        yield running
+
+
+@pytest.fixture
+def sorting_server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def account() -> Population:
+    """Six days of sends and their reactions, with ties on the edges of days and rejected events on both sides."""
+    made = population(81, FIRST, 6, PARIS, notifications=3, sends_per_day=6, window_days=2)
+    for kind in ("optouts", "bounces", "impressions"):
+        made.feed(kind).clear()
+    sender = made.notifications[0]["id"]
+    start, end = day_bounds(DAY, PARIS)
+    for kind in KINDS:
+        # a clock that is behind: events of the day, though their send is stamped at its end and after it
+        made.feed(kind).extend(
+            event(kind, id=f"{kind} {ahead}", timestamp=end - 1, activation_id=sender, stamp_time=end + ahead)
+            for ahead in (0, 1, 5_000, 55_000)
+        )
+        for at in (start - 2000, start, end - 2000, end):
+            made.misfits += misfits(kind, f"rejected at {at}", at, sender, ["text stamp", "null source"])
+    return made
+
+
+def deployed(data: Path, server: RudeServer, instance: dg.DagsterInstance, **options: Any) -> Deployment:
+    deployment = Deployment(data, server, instance, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
+    deployment.np6 = impatient(server, **options)
+    return deployment
+
+
+# --- what a mode brings --------------------------------------------------------------------------------------------
+
+
+def outside(made: Population, requests: Sequence[Request], mode: str, first: date, last: date) -> Counter[str]:
+    """How many events outside their windows the answers held, by kind, as the mode says."""
+    edges = [day_bounds(day, PARIS)[1] for day in days(first, last)]
+    found: Counter[str] = Counter()
+    for request in requests:
+        if request.path == "/notifications":
+            continue
+        kind = "activations" if request.path.endswith("activations") else request.path.rpartition("/")[2]
+        start = int(request.query.get("reactivityStart") or request.query["start"])
+        asked = request.query.get("reactivityEnd") or request.query.get("end")
+        end = None if asked is None else int(asked)
+        # what is sent is the end of a day, or a little later
+        window_end = edges[-1] if end is None else edges[bisect_right(edges, end) - 1]
+        for at, sent, sender in sources(made, kind):
+            if kind == "activations" and f"/notifications/{sender}/" not in request.path:
+                continue
+            if at >= start and is_before(at, sent, end, mode) and not at < window_end:
+                found[kind] += 1
+    return found
+
+
+def sources(made: Population, kind: str) -> Iterator[tuple[int, int, Any]]:
+    """When each event of a feed was published and sent, and its notification."""
+    for one in made.feed(kind):
+        at = event_time(one) or 0
+        yield at, activated_at(one) or at, activation_id(one)
+    for misfit in made.misfits:
+        if misfit.kind == kind:
+            yield misfit.placed_ms, activated_at(misfit.event) or misfit.placed_ms, misfit.notification_id
+
+
+def is_before(at: int, sent: int, end: int | None, mode: str) -> bool:
+    """Whether an event passes a window's end in this mode."""
+    if end is None or mode == "ignored":
+        return True
+    if mode == "inclusive":
+        return at <= end
+    return (sent if "by activation" in mode else at) < end
+
+
+def told_outside(deployment: Deployment, kind: str, first: date, last: date) -> int:
+    return sum(deployment.metadata(kind, day)["events_outside_window"] for day in days(first, last))
+
+
+# --- closed days ---------------------------------------------------------------------------------------------------
+
+
+def test_closed_day_equals_the_truth(
+    server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path
+):
+    server.serve(account)
+    whole = deployed(tmp_path / "whole", server, instance)
+    whole.materialize(KINDS, DAY)
+    whole.assert_holds(account, KINDS, DAY, DAY, "keep")
+    expected = outside(account, server.asked(), server.end, DAY, DAY)
+    for kind in KINDS:
+        assert whole.metadata(kind, DAY)["events_outside_window"] == expected[kind]
+    if server.end in ("ignored", "by activation"):
+        assert min(expected[kind] for kind in KINDS) >= 5
+    assert not [request for request in server.asked() if request.status != 200]
+
+    # cut in between, at the beginning, inside the window and beyond it
+    cut = deployed(tmp_path / "cut", server, instance)
+    server.fail(0.6, seed=3, kinds=CUTS, streak=4)
+    cut.materialize(KINDS, DAY)
+    assert {request.done for request in server.asked()} > {"ok"}
+    assert files(cut.data) == files(whole.data)
+    for kind in KINDS:
+        assert cut.metadata(kind, DAY)["events_outside_window"] >= expected[kind]
+
+
+def test_range_equals_the_truth(server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path):
+    server.serve(account)
+    server.fail(0.4, seed=4, kinds=CUTS)
+    deployment = deployed(tmp_path / "data", server, instance, max_concurrent_requests=1)
+    deployment.materialize(KINDS, FIRST, LAST)
+    deployment.assert_holds(account, KINDS, FIRST, LAST, "keep")
+    stored = files(deployment.data)
+
+    server.fail(0)
+    before = len(server.asked())
+    deployment.materialize(KINDS, FIRST, LAST)
+    assert files(deployment.data) == stored
+    asked = server.asked()[before:]
+    # the last days of hits share a request
+    assert len([request for request in asked if request.path == HITS]) < len(days(FIRST, LAST))
+    expected = outside(account, asked, server.end, FIRST, LAST)
+    for kind in KINDS:
+        assert told_outside(deployment, kind, FIRST, LAST) == expected[kind]
+
+
+# --- an open day ---------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The time for the deployment, the client and the server."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def test_open_day_fetched_until_it_closes_equals_the_truth(
+    server: RudeServer,
+    account: Population,
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in day_bounds(DAY, PARIS))
+    clock = Clock(start)
+    monkeypatch.setattr(np6_client, "NP6Client", functools.partial(np6_client.NP6Client, now=clock))
+    data = tmp_path / "data"
+    deployment = Deployment(data, server, instance, clock, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
+    hour = timedelta(hours=1)
+    ends: list[set[str | None]] = []
+    # through the day, right after it, when it can be closed, and again when its end is old enough to be sent
+    moments = (start + 9 * hour, start + 15 * hour, end + hour / 2, end + hour, end + 25 * hour)
+    for clock.now, share in zip(moments, (0, 0.5, 0, 0.5, 0.5), strict=True):
+        there = published(account, round(clock.now.timestamp() * 1000))
+        server.serve(there)
+        server.fail(share, seed=5, kinds=CUTS)
+        before = len(server.asked())
+        deployment.materialize(KINDS, DAY)
+        asked = [request for request in server.asked()[before:] if request.path != "/notifications"]
+        deployment.assert_holds(there, KINDS, DAY, DAY, "keep")
+        assert not [request for request in asked if request.done == "400"]
+        ends.append({request.query.get("reactivityEnd") or request.query.get("end") for request in asked})
+        if not share:
+            expected = outside(there, asked, server.end, DAY, DAY)
+            assert [deployment.metadata(kind, DAY)["events_outside_window"] for kind in KINDS] == [
+                expected[kind] for kind in KINDS
+            ]
+    assert ends[:4] == [{None}] * 4
+    assert None not in ends[4]
+    assert deployment.fetched_until("hits", DAY) == end
+
+
+# --- the end of the send -------------------------------------------------------------------------------------------
+
+
+def test_end_of_the_send_leaves_out_nothing_of_the_window(
+    sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    """Events of the last second of a day whose send is stamped after it, by a clock that is ahead."""
+    end = day_bounds(DAY, PARIS)[1]
+    made = Population(notifications=[{"id": 156}])
+    for kind in KINDS:
+        for ahead in (-1, 0, 1, 3_000, 59_000):
+            made.feed(kind).append(event(kind, id=f"{kind} {ahead}", timestamp=end - 1, stamp_time=end + ahead))
+    sorting_server.serve(made)
+    sorting_server.end = "by activation"
+    deployment = deployed(tmp_path / "data", sorting_server, instance)
+    deployment.materialize(KINDS, DAY)
+    deployment.assert_holds(made, KINDS, DAY, DAY, "keep")
+
+
+def test_download_cut_beyond_its_window_makes_progress(
+    sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    """The end is ignored, and every answer is cut half way: each goes on from the last event received."""
+    end = day_bounds(DAY, PARIS)[1]
+    made = Population(notifications=[{"id": 156}])
+    made.hits = [event("hits", id=f"hit {at}", timestamp=end + at * 1000) for at in range(-10, 300)]
+    sorting_server.serve(made)
+    sorting_server.end = "ignored"
+    deployment = deployed(tmp_path / "data", sorting_server, instance, max_retries=2, step_retries=0)
+    # the second request asks whether the API sorts
+    sorting_server.script(HITS, Act("cut chunked", at=0.5), None, *[Act("cut chunked", at=0.5)] * 6)
+    deployment.materialize("hits", DAY)
+    deployment.assert_holds(made, ["hits"], DAY, DAY, "keep")
+    assert 300 <= deployment.metadata("hits", DAY)["events_outside_window"] < 320
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cut_answers_that_are_in_order_by_chance_lose_nothing(instance: dg.DagsterInstance, tmp_path: Path, seed: int):
+    start = day_bounds(DAY, PARIS)[0]
+    made = Population(hits=[event("hits", id=f"hit {at}", timestamp=start + at * 1000) for at in range(3)])
+    with RudeServer(made, seed=seed) as server:
+        server.sorts = False
+        server.script(HITS, Act("cut chunked", at=0.5))
+        deployment = deployed(tmp_path / "data", server, instance)
+        deployment.materialize("hits", DAY)
+        deployment.assert_holds(made, ["hits"], DAY, DAY, "keep")
+
+
+@pytest.mark.parametrize("sorts", [True, False])
+def test_window_of_sends_alone_holds_the_reactions_to_its_own_sends(
+    sorting_server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path, *, sorts: bool
+):
+    """In "both by activation" no client can be right: what a day has of older sends is in no window of that day.
+
+    What is stored is true and incomplete; the doctor says so.
+    """
+    sorting_server.end, sorting_server.sorts = "both by activation", sorts
+    sorting_server.serve(account)
+    deployment = deployed(tmp_path / "data", sorting_server, instance)
+    deployment.materialize(KINDS, DAY)
+    start, end = day_bounds(DAY, PARIS)
+    for kind in KINDS:
+        truth = canonical(expected_rows(kind, account.feed(kind), start, end, "keep"))
+        to_be_had = [row for row in truth if row["activated_at"] is None or start <= row["activated_at"] < end + 60_000]
+        assert canonical(deployment.rows(kind, DAY)) == to_be_had
+    assert len(to_be_had) < len(truth) or kind == "activations"
+    expected = outside(account, sorting_server.asked(), "both by activation", DAY, DAY)
+    assert expected["hits"] > 0
