@@ -7,6 +7,7 @@ import itertools
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,13 @@ class Clock:
         return self.now
 
 
+def between(made: Population, start: datetime, end: datetime) -> Population:
+    """The events of that time: there is less to serve."""
+    first, last = (round(moment.timestamp() * 1000) for moment in (start, end))
+    feeds = {kind: [one for one in made.feed(kind) if first <= (event_time(one) or 0) < last] for kind in KINDS}
+    return replace(made, **feeds)
+
+
 def test_open_day_fetched_until_it_closes_equals_the_truth(
     server: RudeServer,
     account: Population,
@@ -199,11 +207,12 @@ def test_open_day_fetched_until_it_closes_equals_the_truth(
     data = tmp_path / "data"
     deployment = Deployment(data, server, instance, clock, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
     hour = timedelta(hours=1)
+    around = between(account, start - 3 * hour, end + 26 * hour)
     ends: list[set[str | None]] = []
     # through the day, right after it, when it can be closed, and again when its end is old enough to be sent
     moments = (start + 9 * hour, start + 15 * hour, end + hour / 2, end + hour, end + 25 * hour)
     for clock.now, share in zip(moments, (0, 0.5, 0, 0.5, 0.5), strict=True):
-        there = published(account, round(clock.now.timestamp() * 1000))
+        there = published(around, round(clock.now.timestamp() * 1000))
         server.serve(there)
         server.fail(share, seed=5, kinds=CUTS)
         before = len(server.asked())

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from np6_assets.events.decode import Decoder, key_hashes
-from np6_assets.events.fetch import FetchedDay
+from np6_assets.events.found import FetchedDay
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, Run, RunStore, merge, merge_before, numbers
 from np6_assets.events.reasons import Reasons

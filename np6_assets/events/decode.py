@@ -6,6 +6,7 @@ Knows files and Arrow, nothing of HTTP. The SQL is in `json_sql.py`, the judgeme
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -103,9 +104,9 @@ class Decoder:
         try:
             read = self._read(part)
             unknown = {
-                (day, path)
+                (bisect_right(edges, time) - 1, path)
                 for event in sample(part)
-                if (day := _day(Rejected(0, b"", event, "").time, edges)) is not None
+                if edges[0] <= (time := Rejected(0, b"", event, "").time) < edges[-1]
                 for path in unknown_fields(event, self._known)
             }
         finally:
@@ -284,12 +285,6 @@ class Decoder:
 def key_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """ID_HASH as the number by which rejected events are sorted."""
     return (hashes >> np.uint64(2)).astype(np.int64)
-
-
-def _day(time: int, edges: Edges) -> int | None:
-    """The number of the day of the window in which a time is."""
-    day = int(np.searchsorted(np.asarray(edges), time, side="right")) - 1
-    return day if 0 <= day < len(edges) - 1 else None
 
 
 def _placed(place: int, times: npt.NDArray[np.int64], answer_of: npt.NDArray[np.int64]) -> int:

@@ -100,9 +100,10 @@ class RunStore:
         buffer = sink.getvalue()
         with self._lock:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0, prefix="np6-")  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(prefix="np6-")  # noqa: SIM115
             place, self._end = self._end, self._end + buffer.size
             self._file.write(buffer)
+            self._file.flush()
         return _Spilled(self._file, place, buffer.size)
 
 

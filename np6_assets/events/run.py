@@ -13,7 +13,8 @@ import pyarrow as pa
 from np6_assets.contact.tombstones import tombstones_of
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
-from np6_assets.events.fetch import FetchedDay, Fetcher
+from np6_assets.events.fetch import Fetcher
+from np6_assets.events.found import FetchedDay
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.plan import DayPlan, plan_day
 from np6_assets.events.store import EventStore, watermark

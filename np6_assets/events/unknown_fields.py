@@ -8,7 +8,7 @@ from typing import Any
 
 from np6_assets.events.json_sql import Tree, tree
 from np6_assets.events.kinds import KNOWN_FIELDS, EventKind
-from np6_assets.np6.stream import Part
+from np6_assets.np6.stream import Part, elements
 
 SMALL_PART = 2**19
 SLICES, SLICE_BYTES = 32, 2**13
@@ -43,7 +43,9 @@ def _whole_events(part: Part, start: int, length: int) -> Iterator[dict[str, Any
     while place >= 0:
         try:
             value, end = _DECODE(decoded, place)
-        except (ValueError, RecursionError):
+        except RecursionError:  # pass over all of it: what is inside is as deep, but for a level
+            end = place + next(elements(decoded[place:].encode()))[1]
+        except ValueError:
             end = place + 1
         else:
             if isinstance(value, dict) and "source" in value:  # an event, not an object inside one

@@ -75,8 +75,7 @@ class NP6Client(Connection):
     def fetch(self, request: Request, open_receiver: Callable[[], R]) -> list[Answer[R]]:
         """Download a request's answer. One of several days that fails for good is halved, down to single days.
 
-        The halves are attempted twice at most, and no more once FAILURES_IN_A_ROW days have failed. Raises AccessError
-        where that ends the whole range.
+        Halves are attempted twice at most, until FAILURES_IN_A_ROW days have failed. Raises AccessError.
         """
         answers: list[Answer[R]] = []
         pending = [request]
@@ -88,7 +87,7 @@ class NP6Client(Connection):
                     answers.append(Answer(part, None, failed[-1]))
                     continue
                 answer = self._fetch(part, open_receiver, None if part is request else 1)
-                if answer.error is None or not part.halves or isinstance(answer.error, ForbiddenError):
+                if answer.error is None or not part.halves:
                     answers.append(answer)
                 else:
                     pending += reversed(part.halves)
@@ -204,8 +203,7 @@ class NP6Client(Connection):
                 if len(body) > LONGEST_LIST:
                     raise WrongBodyError(f"the list has more than {LONGEST_LIST >> 20} MiB")
         _check_closed(scanner, bytes(body))
-        found = _parsed(bytes(body))
-        if not isinstance(found, list):
+        if not isinstance(found := _parsed(bytes(body)), list):
             raise BadResponseError("the body is not JSON")
         return found
 

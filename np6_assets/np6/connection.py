@@ -133,7 +133,7 @@ class Connection:
         status = response.status_code
         if status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
             return None
-        line = f"GET {path} returned {status} {response.reason_phrase}".rstrip()
+        line = f"GET {path} returned {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
         if request_id := response.headers.get("x-request-id"):
             line += f" (x-request-id {_printable(request_id)})"
         if response.is_redirect:

@@ -219,7 +219,7 @@ class PartWriter:
         elif self._file is None:
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0, prefix="np6-")  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(prefix="np6-")  # noqa: SIM115
             self._size = self._file.write(b"[")
         self._size += self._file.write(chunk)
 

@@ -82,6 +82,7 @@ class Memory:
         late: by closed day, after which event something was published late and asked for: not asked for again, as
             what the file then does not hold is in quarantine.
         said: what the last tick said.
+        first_day: the first day that was watched.
     """
 
     closed_through: str = ""
@@ -91,6 +92,7 @@ class Memory:
     looked_late_at: str = ""
     late: Mapping[str, str] = field(default_factory=dict)
     said: str = ""
+    first_day: str = ""
 
     @classmethod
     def read(cls, cursor: str | None) -> Memory:

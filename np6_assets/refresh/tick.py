@@ -117,13 +117,15 @@ class Tick:
         """The memory; where there is none, one that watches from the first day that is recorded, or else from today."""
         memory = self._memory
         before = str(self._first - timedelta(days=1))
+        if str(self._first) < memory.first_day:  # NP6_START_DATE has moved back: days were left open
+            memory = replace(memory, closed_through="")
         if not memory.closed_through:
             recorded = set[str]().union(
                 *(self._instance.get_materialized_partitions(self._key(kind.asset)) for kind in KINDS)
             )
             first = min(map(date.fromisoformat, recorded), default=self._today)
             memory = replace(memory, closed_through=str(first - timedelta(days=1)))
-        return replace(memory, closed_through=max(memory.closed_through, before))
+        return replace(memory, closed_through=max(memory.closed_through, before), first_day=str(self._first))
 
     def _key(self, asset: str) -> dg.AssetKey:
         return dg.AssetKey(self._settings.key(asset))

@@ -13,7 +13,7 @@ HITS = "/notifications/reactivities/hits"
 OPTOUTS = "/notifications/reactivities/optouts"
 
 
-def test_runs_at_once_share_the_cap_on_requests(deployed: Deployed):
+def test_concurrent_runs_share_the_cap_on_requests(deployed: Deployed):
     dagster, server = deployed.dagster, deployed.server
     server.always(HITS, "stall before")
     # All of them are in the queue when the daemon first looks at it, which is when Dagster does not know the pool yet.
@@ -31,7 +31,7 @@ def test_runs_at_once_share_the_cap_on_requests(deployed: Deployed):
     deployed.assert_stored(["hits"], deployed.days[: 3 * CAP])
 
 
-def test_a_killed_run_is_started_again_and_a_bad_key_is_not(deployed: Deployed):
+def test_killed_run_is_restarted_and_a_refused_one_is_not(deployed: Deployed):
     dagster, server = deployed.dagster, deployed.server
     days = deployed.days[3:6]
     server.always(OPTOUTS, "401")
@@ -53,7 +53,7 @@ def test_a_killed_run_is_started_again_and_a_bad_key_is_not(deployed: Deployed):
     assert len(server.asked(OPTOUTS)) == before + 1
 
 
-def test_a_backfill_is_one_run_and_the_sensors_do_the_rest(deployed: Deployed):
+def test_backfill_is_one_run_and_the_sensors_do_the_rest(deployed: Deployed):
     dagster = deployed.dagster
     *days, today = deployed.days
     dagster.stop("daemon")

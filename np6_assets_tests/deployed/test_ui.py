@@ -53,7 +53,7 @@ def launch(page: Page, button: str, days: str) -> str:
     return said.inner_text()
 
 
-def test_a_day_a_backfill_the_sensor_and_the_rates_in_the_ui(deployed: Deployed, page: Page):
+def test_ui_launches_a_day_a_backfill_and_the_sensor_and_plots_the_rates(deployed: Deployed, page: Page):
     dagster = deployed.dagster
     day, other, *_ = deployed.days
 

@@ -18,7 +18,6 @@ from np6_assets.contact.policy import ContactMode, ContactPolicy
 from np6_assets.contact.tombstones import Tombstones
 from np6_assets.events import json_sql
 from np6_assets.events.decode import Decoder
-from np6_assets.np6.stream import Part
 from np6_assets_tests.events.decoding import (
     ALL_TIME,
     DAY,
@@ -62,8 +61,6 @@ def assert_decoded(kind: str, result: Result, elements: Iterable[Any], mode: str
     assert {column: count for (_, column), count in result.unreadable.items()} == dict(lost)
 
 
-# --- the contract --------------------------------------------------------------------------------------------------
-
 SAMPLE = """
     14d3d192-bd40-4c0b-9048-4469ab3a981c 1614089593000 156 DEMO 028 ecce4585-1627-4495-90fc-7bbc27d2ae26 application
     076db4f8-4304-4b8e-b232-4820f2639a8a 65b51edb-0cc2-4fed-a6d0-2aa5a722d39a d52055cd-e854-4177-8ef5-b10fd8d568a7
@@ -87,13 +84,11 @@ def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
     assert [field.name for field in rows.schema if not field.nullable] == ["event_id", "event_time", "activation_id"]
 
 
-# --- populations ---------------------------------------------------------------------------------------------------
-
 MODES = {"hits": "drop", "optouts": "pseudonymize", "bounces": "keep", "impressions": "drop", "activations": "keep"}
 
 
 @pytest.mark.parametrize(("kind", "mode"), MODES.items())
-def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):  # reported: as poison alone
+def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
     made = population(
         11, D, 1, "Europe/Paris", lead_days=1, misfit_days=[D], poison_days=[D], coerced_share=0.3, sends_per_day=9
     )
@@ -177,8 +172,6 @@ def test_events_from_the_field_decode_as_the_oracle_says(path: Any, mode: Contac
         assert_decoded(kind, decode(kind, feeds[kind], mode), feeds[kind], mode)
 
 
-# --- any value in any field ----------------------------------------------------------------------------------------
-
 ODD_TEXTS = (
     *("\x00", "a\x00b", "\ufffe\uffff", "\U0010ffff", '{"a":1}', "[1]", "{}", '"x"', "true", "id", "156.0"),
     *("0001-01-01T00:00:00Z", "2026-04-30T06:30:00-05:30", "2026-04-30T12:00:00.1239999Z"),
@@ -249,8 +242,6 @@ def test_times_are_read_by_their_size(written: type):
     assert sorted(result.keys) == sorted(f"r{one}" for one in none)
 
 
-# --- windows, places, keys -----------------------------------------------------------------------------------------
-
 TWO_DAYS = (DAY[0], DAY[1], DAY[1] + 24 * HOUR)
 
 
@@ -278,18 +269,6 @@ def test_rejected_event_without_a_time_goes_to_the_timed_event_before_it():
     }
 
 
-@pytest.mark.parametrize("more", [[], ["not an object"]])
-def test_rejected_event_keeps_to_its_own_answer_in_a_shared_part(more: list[Any]):
-    answers = [[{"a": 1}, hit(1), {"a": 2}], [{"a": 3}, *more, hit(2, NOON + 1)], [{"a": 4}]]
-    texts = [body_of(answer)[1:-1] for answer in answers]
-    begins = [(0, 0), (3, len(texts[0]) + 1), (5, len(texts[0]) + len(texts[1]) + 2)]
-    decoded = decoder("hits").decode(Part.of(b",".join(texts), 6, tuple(begins)), ALL_TIME)
-    found = dict(zip(*(decoded.rejected.column(name).to_pylist() for name in ("event", "placed")), strict=True))
-    assert {text: place for text, place in found.items() if text[0] == "{"} == {
-        f'{{"a":{number}}}': NOON if number == 2 else 0 for number in (1, 2, 3, 4)
-    }
-
-
 def test_rejected_event_is_known_by_its_id_or_its_bytes():
     texts = ['{"id":"x"}', '{"id":12}', '{"id":1.5}', '{ "id" : "" }', '{"id":true}', '{"id":null}', '{"id":["x"]}']
     elements = [text.encode() for text in [*texts, "{}", "{ }", '"x"', "nonsense"]]
@@ -299,14 +278,6 @@ def test_rejected_event_is_known_by_its_id_or_its_bytes():
     assert sorted(slow.keys) == sorted(map(event_key, elements))
     assert {"x", "12", "1.5"} <= set(slow.keys)
     assert len(set(slow.keys)) == len(elements)
-
-
-def test_one_id_is_one_row_a_time_and_has_one_hash():
-    body = body_of([hit("é/1"), hit("é/1", NOON + 1), hit("é/2"), hit("é/1")]).replace(b"/1", b"\\/1", 1)
-    rows = decode("hits", body).parts[0].rows
-    assert rows.column("event_id").to_pylist() == ["é/1", "é/2", "é/1"]
-    one, other, same = rows.column(json_sql.ID_HASH).to_pylist()
-    assert one == same != other
 
 
 @pytest.mark.parametrize("mode", ["keep", "drop"])
@@ -322,7 +293,7 @@ def test_erased_receivers_are_neither_rows_nor_rejected(mode: ContactMode):
     assert sorted(result.erased) == ["by address", "by id", "rejected"]
 
 
-def test_erased_receiver_known_by_a_pseudonym_alone_is_among_the_erased():  # reported: its id is not
+def test_erased_receiver_known_by_a_pseudonym_alone_is_among_the_erased():
     policy = ContactPolicy("pseudonymize", SECRET)
     using = Decoder(KIND["hits"], policy, Tombstones(b"s").covering([policy.pseudonym("gone@example.com")]))
     result = decode("hits", [hit("gone", unicity="gone@example.com"), hit("kept")], using=using)

@@ -71,7 +71,7 @@ def whole(*parts: Part) -> Callable[[Any], None]:
 
 
 @pytest.mark.parametrize("sizes", [[4], [2, 2], [3, 1], [1, 1, 1, 1]], ids=str)
-def test_untimed_event_goes_to_the_same_day_however_the_answer_is_cut(sizes: list[int]):  # reported: after 3, 1
+def test_untimed_event_goes_to_the_same_day_however_the_answer_is_cut(sizes: list[int]):
     elements = iter([sent("a", NOON), sent("b", NOON + 1), {"timestamp": LATE, "no": "id"}, {"untimed": 1}])
     parts = [part(*islice(elements, size)) for size in sizes]
     (ids, rejected), (_, later) = fetch(whole(*parts), whole(part(sent("c", NOON))))
@@ -79,15 +79,16 @@ def test_untimed_event_goes_to_the_same_day_however_the_answer_is_cut(sizes: lis
     assert later == [render({"timestamp": LATE, "no": "id"}), '{"untimed":1}']
 
 
-def test_untimed_event_keeps_to_its_answer_in_a_shared_part():
-    one = part(sent("a", NOON), {"a": 1}, sent("b", LATE), {"a": 2})
+@pytest.mark.parametrize("more", [[], ["not an object"]])
+def test_untimed_event_keeps_to_its_answer_in_a_shared_part(more: list[str]):
+    one = part(sent("a", NOON), {"a": 1}, *more, sent("b", LATE), {"a": 2})
     other = part({"a": 3}, sent("c", LATE), {"a": 4})
     (_, rejected), (_, later) = fetch(whole(one), whole(other), whole(part({"a": 5})))
-    assert rejected == ['{"a":1}', '{"a":3}', '{"a":5}']
+    assert [text for text in rejected if text[0] == "{"] == ['{"a":1}', '{"a":3}', '{"a":5}']
     assert later == ['{"a":2}', '{"a":4}']
 
 
-def test_untimed_event_keeps_to_its_answer_in_a_small_last_part():  # reported: it goes to the first day asked
+def test_untimed_event_keeps_to_its_answer_in_a_small_last_part():
     large = part(*(sent(f"{number:05}", LATE + number) for number in range(1500)))
     assert large.size > 2**20
     (_, rejected), (_, later) = fetch(whole(large, part({"untimed": 1})), whole(part(sent("c", NOON))))
@@ -96,9 +97,7 @@ def test_untimed_event_keeps_to_its_answer_in_a_small_last_part():  # reported: 
 
 @pytest.mark.parametrize("kind", ["hits", "activations"])
 @pytest.mark.parametrize(("joint", "is_refused"), [(9, False), (5, True)])
-def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(  # reported: not of activations
-    kind: str, joint: int, is_refused: bool
-):
+def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(kind: str, joint: int, is_refused: bool):
     refused = []
 
     def answer(receiver: Any) -> None:

@@ -247,7 +247,7 @@ def test_pseudonyms_in_a_quarantine_of_version_0_1_stay(account: Account):
     assert quarantined(account.fetch(**policy("pseudonymize a"))) == {"x": text}
 
 
-def test_events_of_version_0_1_without_an_id_stay_in_quarantine(account: Account):  # reported: they become one
+def test_events_of_version_0_1_without_an_id_stay_in_quarantine(account: Account):
     write_quarantine(account, "null", "null")  # what `drop` left of two texts in the place of events
     assert len(account.fetch().quarantine("hits", D)) == 2
 

@@ -14,7 +14,7 @@ from functools import cache, partial
 from typing import Any
 
 from np6_assets.np6.client import NP6Client
-from np6_assets.np6.errors import BadResponseError
+from np6_assets.np6.errors import BadResponseError, NP6Error
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.retry import Retry
 from np6_assets.np6.stream import Part
@@ -158,6 +158,23 @@ def fetch(client: NP6Client, request: Request | None = None) -> Collector:
     assert answer.receiver is not None
     assert answer.receiver.state == "finished"
     return answer.receiver
+
+
+def failure(client: NP6Client, what: str) -> BaseException:
+    """What a request ends with: one for a day, one for the list, or a probe."""
+    try:
+        if what == "list":
+            client.get_list("/notifications")
+        elif what == "probe":
+            client.has_events(day_request())
+        else:
+            [answer] = client.fetch(day_request(), Collectors(day_request()))
+            assert answer.receiver is None
+            assert answer.error is not None
+            return answer.error
+    except NP6Error as error:
+        return error
+    raise AssertionError("it did not fail")
 
 
 def fetch_all(

@@ -3,7 +3,6 @@
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -12,7 +11,7 @@ import httpx
 import pytest
 
 from np6_assets.np6.client import NP6Client
-from np6_assets.np6.errors import AccessError, CancelledError, ForbiddenError, GaveUpError, PermanentError
+from np6_assets.np6.errors import AccessError, CancelledError, GaveUpError
 from np6_assets.np6.request import Request
 from np6_assets.np6.retry import Retry
 from np6_assets_tests.np6.collector import (
@@ -24,17 +23,15 @@ from np6_assets_tests.np6.collector import (
     START,
     Collector,
     Collectors,
-    canonical,
     day_request,
     expected,
     fetch,
     fetch_all,
     simple,
-    starts,
     whole_day,
     with_retries,
 )
-from np6_assets_tests.support.events import DAY_MS, Misfit, event
+from np6_assets_tests.support.events import DAY_MS
 from np6_assets_tests.support.rude_server import (
     BROKEN,
     CUT,
@@ -46,7 +43,6 @@ from np6_assets_tests.support.rude_server import (
     Act,
     RudeServer,
 )
-from np6_assets_tests.support.rude_server import Request as Received
 
 END = str(START + DAY_MS + 60_000)
 """The end that is sent for `day_request()`: a minute of margin is for a server that means the time of the send."""
@@ -170,206 +166,7 @@ def test_client_gives_up_on_an_answer_that_trickles_for_ever(server):
     assert len(server.requests) == 2
 
 
-# --- going on where a download was cut ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["cut length", "cut chunked", "cut close", "cut after comma", "reset in body"])
-def test_download_goes_on_from_its_last_whole_event(name):
-    account = simple(*range(0, 10_000, 100))
-    with RudeServer(account, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.script(HITS, Act(name, at=0.8), None, Act(name, at=0.5))
-        collector = fetch(client)
-        asked = starts(server)
-        assert [request.query["sort"] for request in server.requests] == ["asc", "desc", "asc", "asc"]
-        assert starts(server, "desc") == [0]
-    if name != "reset in body":  # which may take with it what was still on its way
-        assert asked[1] == 7900  # in the middle of the event at 8000, or just before it
-        assert asked[2] == 8800  # half way through the 21 that are left
-    assert asked == sorted(asked)
-    assert collector.distinct == whole_day(account)
-    # once each, but for the events that two answers share
-    assert len(collector.elements) == 100 + (asked[1] > asked[0]) + (asked[2] > asked[1])
-
-
-def test_download_that_is_cut_more_often_than_retries_allow_makes_progress(small_parts):
-    account = simple(*range(0, 20_000, 100))
-    with (
-        RudeServer(account, key=KEY) as server,
-        closing(NP6Client(server.url, KEY, retry=with_retries(1))) as client,
-    ):
-        server.script(HITS, Act("cut chunked", at=0.3), None, *[Act("cut chunked", at=0.3)] * 7)
-        collector = fetch(client)
-        asked = starts(server)
-    assert len(asked) == 9
-    assert asked == sorted(set(asked))
-    assert asked[1] >= 5800
-    assert asked[-1] >= 18_000
-    assert collector.distinct == whole_day(account)
-    assert len(collector.elements) == 200 + 8
-
-
-def test_download_has_all_events_of_the_millisecond_at_the_cut():
-    account = simple(*[0] * 5, *[500] * 30, *[900] * 5)  # the server orders ties as it likes
-    with RudeServer(account, key=KEY, seed=5) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.script(HITS, Act("cut chunked", at=0.5), None, Act("cut chunked", at=0.5))
-        assert fetch(client).distinct == whole_day(account)
-        assert starts(server) == [0, 500, 500]
-
-
-def test_client_asks_once_a_feed_whether_the_api_sorts():
-    account = simple(*range(0, 10_000, 100))
-    account.optouts = simple(*range(0, 10_000, 100), kind="optouts").optouts
-    with RudeServer(account, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        for path in (HITS, OPTOUTS):
-            server.script(path, Act("cut length"), None, Act("cut length"), None, Act("cut length"))
-            for _ in range(2):
-                assert len({canonical(one) for one in fetch(client, day_request(path=path)).elements}) == 100
-            assert [one.query["sort"] for one in server.asked(path)] == ["asc", "desc", "asc", "asc", "asc", "asc"]
-
-
-def test_download_starts_again_where_whether_the_api_sorts_is_not_known():
-    account = simple(*range(0, 10_000, 100))
-    with RudeServer(account, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.script(HITS, Act("cut length"), "503", Act("cut length"), None)
-        collector = fetch(client)
-        assert starts(server) == [0, 0, 4900]
-        assert starts(server, "desc") == [0, 0]
-    assert collector.distinct == whole_day(account)
-
-
-def test_download_starts_again_where_it_was_cut_before_the_first_whole_event(server, client):
-    server.script(HITS, Act("cut length", at=0.0))
-    collectors = Collectors(day_request())
-    [answer] = client.fetch(day_request(), collectors)
-    assert answer.receiver.distinct == whole_day()
-    assert [request.query["sort"] for request in server.requests] == ["asc", "asc"]
-    assert collectors.states == ["discarded", "finished"]
-
-
-def test_download_starts_again_where_parts_do_not_ascend(server, client, small_parts):
-    server.sorts = False
-    server.script(HITS, *[Act("cut chunked", at=0.7)] * 2)
-    collectors = Collectors(day_request())
-    [answer] = client.fetch(day_request(), collectors)
-    assert answer.receiver.distinct == whole_day()
-    assert starts(server) == [0, 0, 0]
-    assert starts(server, "desc") == []
-    assert collectors.states == ["discarded", "discarded", "finished"]
-
-
-class ByGroup(RudeServer):
-    """Answers `sort` within groups of events, one group after the other."""
-
-    groups: tuple[set[int], ...] = ()
-
-    def elements(self, request, **options):
-        found = super().elements(request, **options)
-        groups = self.groups if request.query["sort"] == "asc" else self.groups[::-1]
-        return [item for group in groups for item in found if item.ms - START in group]
-
-
-@pytest.mark.parametrize(
-    ("groups", "resumes"),
-    [
-        ((range(0, 5000, 100), range(0, 300, 50)), False),  # its newest event is before the cut
-        ((range(0, 5000, 100), range(50, 9000, 100)), True),  # the order breaks where the download was resumed
-    ],
-    ids=["newest", "joint"],
-)
-@pytest.mark.parametrize("parts", ["one part", "many parts"])
-def test_download_of_groups_that_are_sorted_loses_none(request, groups, resumes, parts):
-    if parts == "many parts":
-        request.getfixturevalue("small_parts")
-    account = simple(*{time for group in groups for time in group})
-    with ByGroup(account, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.groups = tuple(map(set, groups))
-        server.script(HITS, Act("cut length", at=0.2))
-        assert fetch(client).distinct == whole_day(account)
-        asked = starts(server)
-        assert asked[-1] == 0
-        assert any(asked) == resumes
-
-
-@pytest.mark.parametrize("time", ["yesterday", None, True, -1, [1]], ids=str)
-def test_download_starts_again_where_the_newest_event_has_no_time(time):
-    account = simple(*range(0, 10_000, 100))
-    odd = event("hits", id="odd", timestamp=0) | {"timestamp": time}
-    account.misfits.append(Misfit("odd", "hits", START + 9999, 156, odd))
-    with RudeServer(account, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.script(HITS, Act("cut length"))
-        assert fetch(client).distinct == whole_day(account)
-        assert starts(server) == [0, 0]
-
-
-# --- halving ------------------------------------------------------------------------------------------------------
-
-
-class BrokenDays(RudeServer):
-    """Answers every window that holds noon of one of some days, or is longer than `longest`, with a status."""
-
-    status = "503"
-    days: tuple[int, ...] = ()
-    longest = 40 * DAY_MS
-
-    def decide(self, request: Received) -> Act | None:
-        start, end = (int(request.query[name]) - START for name in ("reactivityStart", "reactivityEnd"))
-        is_broken = end - start > self.longest or any(start <= (day + 0.5) * DAY_MS < end for day in self.days)
-        return Act(self.status) if is_broken else None
-
-
-@pytest.mark.parametrize(("status", "requests"), [("503", 2 * 3 + 2), ("404", 3 + 2)])
-def test_client_halves_days_down_to_the_one_that_fails(status, requests):
-    with (
-        BrokenDays(ACCOUNT, key=KEY) as server,
-        closing(NP6Client(server.url, KEY, retry=with_retries(1))) as client,
-    ):
-        server.status, server.days = status, (1,)
-        collectors = Collectors(day_request(-1, 4))
-        answers = client.fetch(day_request(-1, 4), collectors)
-    assert [answer.request for answer in answers] == [day_request(-1, 2), day_request(1), day_request(2)]
-    first, failed, last = answers
-    assert first.receiver.inside(first.request) == expected(day_request(-1, 2))
-    assert last.receiver.inside(last.request) == expected(day_request(2))
-    assert (first.error, failed.receiver, last.error) == (None, None, None)
-    assert type(failed.error) is (GaveUpError if status == "503" else PermanentError)
-    assert f"GET {HITS} returned {status} " in str(failed.error)
-    assert len(server.requests) == requests
-    assert sorted(collectors.states) == ["discarded"] * (len(collectors.opened) - 2) + ["finished"] * 2
-
-
-def test_client_fetches_days_singly_where_the_api_answers_no_longer_window():
-    with BrokenDays(ACCOUNT, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=with_retries(0))) as client:
-        server.longest = 1.5 * DAY_MS
-        answers = client.fetch(day_request(-2, 5), lambda: Collector(day_request(-2, 5)))
-    assert [answer.request for answer in answers] == [day_request(number) for number in range(-2, 3)]
-    for answer in answers:
-        assert answer.receiver.inside(answer.request) == expected(answer.request)
-
-
-@pytest.mark.parametrize("status", ["401", "403"])
-def test_client_halves_nothing_after_a_refused_key(server, client, status):
-    server.always(HITS, status)
-    collectors = Collectors(day_request(-1, 4))
-    with pytest.raises(AccessError, match=status):
-        client.fetch(day_request(-1, 4), collectors)
-    assert len(server.requests) == 1
-    assert collectors.states == ["discarded"]
-
-
-@pytest.mark.parametrize("days", [1, 2])
-def test_client_goes_on_where_one_notification_is_forbidden(server, client, days):
-    request = replace(day_request(days=days), is_whole_feed=False)
-    server.always(HITS, "403")
-    answers = client.fetch(request, Collectors(request))
-    assert {type(answer.error) for answer in answers} == {ForbiddenError}
-    assert (answers[0].request.start, answers[-1].request.end) == (request.start, request.end)
-    server.behave()
-    server.always(HITS, "401")
-    with pytest.raises(AccessError, match="401"):
-        client.fetch(request, Collectors(request))
-
-
-# --- several at once ----------------------------------------------------------------------------------------------
+# --- several at once --------------------------------------------------------------------------------------------
 
 
 def test_fetch_all_fetches_up_to_its_limit_at_once_and_in_order():
@@ -420,17 +217,6 @@ def test_fetch_all_takes_requests_as_their_answers_are_taken(server):
     assert len(server.requests) < 8
 
 
-def test_fetch_all_gives_failed_days_in_their_place():
-    with BrokenDays(ACCOUNT, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=with_retries(1))) as client:
-        server.days = (0, 3)
-        answers = fetch_all(client, [day_request(number, 2) for number in (-2, 0, 2, 4)])
-    found = [[(answer.request, answer.error is None) for answer in one] for one in answers]
-    assert found[0] == [(day_request(-2, 2), True)]
-    assert found[1] == [(day_request(0), False), (day_request(1), True)]
-    assert found[2] == [(day_request(2), True), (day_request(3), False)]
-    assert found[3] == [(day_request(4, 2), True)]
-
-
 # one request, and others that the server has wait for ten minutes
 FIRST_AND_WAITING = [day_request(), *(day_request(number, path=OPTOUTS) for number in range(5))]
 PATIENT = Retry(50, 30.0, 600.0)
@@ -476,8 +262,10 @@ def test_fetch_all_ends_for_a_request_that_cannot_be_taken(server, client):
     assert client.closed.is_set()
 
 
-def test_fetch_all_ends_at_once_where_the_key_is_refused(server):
-    requests = FIRST_AND_WAITING
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_fetch_all_ends_at_once_where_the_key_is_refused(server, place):
+    others = FIRST_AND_WAITING[1:]
+    requests = [*others[:place], day_request(), *others[place:]]
     server.always(HITS, "403")
     server.always(OPTOUTS, Act("503 retry-after seconds", wait=600))
     opened: list[Collectors] = []

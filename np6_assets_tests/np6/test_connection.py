@@ -1,52 +1,27 @@
 """What a failure says, what it keeps to itself, and how a client is closed."""
 
 import logging
-import random
-import threading
-import time
 from contextlib import closing
 
 import pytest
 
 from np6_assets.np6.client import NP6Client
-from np6_assets.np6.errors import AccessError, CancelledError, ForbiddenError, GaveUpError, NP6Error, PermanentError
+from np6_assets.np6.errors import AccessError, ForbiddenError, GaveUpError, PermanentError
 from np6_assets.np6.retry import Retry
 from np6_assets_tests.np6.collector import (
     ACCOUNT,
     HASTE,
     HITS,
     KEY,
-    START,
-    Collector,
-    Collectors,
     all_text,
-    day_request,
+    failure,
     fetch,
-    rendered,
     simple,
     with_retries,
 )
-from np6_assets_tests.support.events import Population, event
 from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, RudeServer
 
 ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": "NP6_BASE_URL"}
-
-
-def failure(client: NP6Client, what: str) -> BaseException:
-    """What a request ends with: one for a day, one for the list, or a probe."""
-    try:
-        if what == "list":
-            client.get_list("/notifications")
-        elif what == "probe":
-            client.has_events(day_request())
-        else:
-            [answer] = client.fetch(day_request(), Collectors(day_request()))
-            assert answer.receiver is None
-            assert answer.error is not None
-            return answer.error
-    except NP6Error as error:
-        return error
-    raise AssertionError("it did not fail")
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
@@ -111,7 +86,10 @@ def test_key_that_no_header_carries_is_not_shown(server, key):
     assert repr(key)[1:-1] not in all_text(caught.value)
 
 
-@pytest.mark.parametrize("address", ["http://[::1", "ftp://127.0.0.1", "127.0.0.1", "nonsense", ""])
+@pytest.mark.parametrize(
+    "address",
+    ["http://[::1", "ftp://127.0.0.1", "127.0.0.1", "nonsense", "", "http://a..b", f"http://{'a' * 70}.example"],
+)
 def test_address_that_is_none_is_told_in_a_line(address):
     with pytest.raises(PermanentError, match="NP6_BASE_URL is not an http address"):
         NP6Client(address, KEY, retry=HASTE).get_list("/notifications")
@@ -184,64 +162,3 @@ def test_client_waits_as_long_as_it_is_asked_to_up_to_the_longest_wait(server, n
     [line] = lines
     assert line.startswith(f"GET {HITS} returned {name[:3]} ")
     assert "in 0.1 s (1 of 3)" in line
-
-
-# --- closing ------------------------------------------------------------------------------------------------------
-
-
-ENDLESS = [
-    *(Act("trickle", at=0.2), Act("trickle", at=0.7), Act("trickle headers")),
-    *(Act("stall before"), Act("stall in body"), Act("429 retry-after seconds", wait=600)),
-]
-
-
-@pytest.mark.parametrize("act", ENDLESS, ids=str)
-@pytest.mark.parametrize("what", ["probe", "list", "day"])
-def test_client_is_closed_after_its_seconds_whatever_the_server_does(act, what):
-    with RudeServer(simple(1), key=KEY) as server:
-        server.always("/", act)
-        begun = time.monotonic()
-        client = NP6Client(server.url, KEY, timeout=60, retry=Retry(50, 30, 600))
-        with client.closing_after(0.1), pytest.raises(CancelledError):
-            raise failure(client, what)
-        assert time.monotonic() - begun < 20
-
-
-def test_client_that_is_fast_is_not_closed_after_its_seconds(server, client):
-    with client.closing_after(60):
-        assert client.has_events(day_request())
-    assert client.has_events(day_request())
-
-
-def test_client_that_is_cancelled_ends_a_download(small_parts):
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Slow(Collector):
-        def add(self, part):
-            super().add(part)
-            begun.set()
-            go_on.wait(20)
-
-    labels = random.Random(1)  # a megabyte, also where it is compressed
-    hits = [event("hits", id=f"{n}", timestamp=START + n, link_label=labels.randbytes(1000).hex()) for n in range(1000)]
-    with RudeServer(Population(hits=list(map(rendered, hits))), key=KEY) as server:
-        client = NP6Client(server.url, KEY, timeout=20, retry=HASTE)
-        failed: list[BaseException] = []
-        receiver = Slow(day_request())
-
-        def download() -> None:
-            try:
-                client.fetch(day_request(), lambda: receiver)
-            except CancelledError as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=download)
-        thread.start()
-        assert begun.wait(20)
-        client.cancel()
-        go_on.set()
-        thread.join(20)
-        assert len(failed) == 1
-        assert receiver.state == "discarded"
-        assert len(receiver.elements) < 1000
-        client.close()

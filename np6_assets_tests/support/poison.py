@@ -138,14 +138,11 @@ def _unknown_fields() -> dict[str, Recipe]:
     }
     return {
         **{f"{name} in an unknown field": Recipe("stored", _unknown(value)) for name, value in valid.items()},
-        **{
-            f"{name} in an unknown field": Recipe("rejected", _unknown(value), _unread)
-            for name, value in surrogates.items()
-        },
+        **{f"{name} in an unknown field": Recipe("either", _unknown(value)) for name, value in surrogates.items()},
         **{f"{name} in an unknown field": Recipe("either", _unknown(value)) for name, value in invalid.items()},
         "event of 20 MiB in an unknown field": Recipe("either", lambda valid: _unknown(_large())(valid)),
         "invalid UTF-8 in an unknown key": Recipe("either", _unknown(b"1", key=b'"ch\xe9"')),
-        "lone surrogate in an unknown key": Recipe("rejected", _unknown(b"1", key=b'"\\ud800"'), _unread),
+        "lone surrogate in an unknown key": Recipe("either", _unknown(b"1", key=b'"\\ud800"')),
         "escaped NUL in an unknown key": Recipe("stored", _unknown(b"1", key=b'"a\\u0000"')),
         "raw NUL in an unknown key": Recipe("either", _unknown(b"1", key=b'"a\x00"')),
         "empty unknown key": Recipe("stored", _unknown(b"1", key=b'""')),
