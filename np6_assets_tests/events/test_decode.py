@@ -84,14 +84,10 @@ def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
     assert [field.name for field in rows.schema if not field.nullable] == ["event_id", "event_time", "activation_id"]
 
 
-MODES = {"hits": "drop", "optouts": "pseudonymize", "bounces": "keep", "impressions": "drop", "activations": "keep"}
-
-
-@pytest.mark.parametrize(("kind", "mode"), MODES.items())
+@pytest.mark.parametrize(("kind", "mode"), zip(KIND, ("drop", "pseudonymize", "keep", "drop", "keep"), strict=True))
 def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
-    made = population(
-        11, D, 1, "Europe/Paris", lead_days=1, misfit_days=[D], poison_days=[D], coerced_share=0.3, sends_per_day=9
-    )
+    options: dict[str, Any] = {"misfit_days": [D], "poison_days": [D] if kind in OWN else [], "coerced_share": 0.3}
+    made = population(11, D, 1, "Europe/Paris", lead_days=1, sends_per_day=9, **options)
     elements = [*made.feed(kind), *(one for one in made.misfits if one.kind == kind)]
     rng = random.Random(f"{kind} {mode}")
     rng.shuffle(elements)
@@ -99,7 +95,7 @@ def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
     whole = decode(kind, body, mode)
     assert len(whole.parts) == 1
     assert_decoded(kind, whole, elements, mode)
-    if kind in OWN:
+    if kind == "bounces":
         small = decode(kind, body, mode, part_bytes=50_000)
         assert len(small.parts) > 5
         assert (small.rows, small.unreadable) == (whole.rows, whole.unreadable)
@@ -138,13 +134,7 @@ def test_poison_together_costs_at_most_itself(kind: str, part_bytes: int):
     assert missing <= {one.name for one in several if one.outcome == "either"}
 
 
-IN_THE_MIDDLE = (
-    *("100,000 levels in an unknown field", "invalid UTF-8 in a text column", "text in place of source"),
-    *("text in place of receiver", "field without a value", "integer of 5,000 digits in timestamp"),
-)
-
-
-@pytest.mark.parametrize("name", IN_THE_MIDDLE)
+@pytest.mark.parametrize("name", ["invalid UTF-8 in a text column", "text in place of receiver", "repeated id"])
 def test_poison_in_the_middle_of_a_large_part_costs_at_most_itself(name: str):
     good = [hit(f"good {number:04}", NOON + number) for number in range(1400)]
     [one] = poison("hits", 3, NOON, 156, [name])
@@ -165,11 +155,10 @@ def test_body_from_the_field_costs_at_most_its_middle_event(one: Poison):
 
 
 @pytest.mark.parametrize("path", sorted(FIELD.glob("[!p]*.json")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("mode", ["drop", "keep"])
-def test_events_from_the_field_decode_as_the_oracle_says(path: Any, mode: ContactMode):
+def test_events_from_the_field_decode_as_the_oracle_says(path: Any):
     feeds = json.loads(path.read_text())
     for kind in sorted(KIND.keys() & feeds.keys()):
-        assert_decoded(kind, decode(kind, feeds[kind], mode), feeds[kind], mode)
+        assert_decoded(kind, decode(kind, feeds[kind]), feeds[kind])
 
 
 ODD_TEXTS = (

@@ -263,11 +263,6 @@ def test_day_of_another_program_is_merged_right(account: Account, statistics: bo
     assert made.metadata("hits", D)["events_kept"] == 300
 
 
-def test_empty_day_of_another_program_is_merged(account: Account):
-    write_day(account, hits_table([], []))
-    assert ids(account.fetch([hit("x")])) == ["x"]
-
-
 def test_incremental_fetches_give_the_bytes_of_a_full_one(
     account: Account, tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance
 ):
