@@ -52,6 +52,10 @@ class ContactPolicy:
             return self.treated(values)
         return pa.chunked_array([pa.nulls(len(values), pa.string())])
 
+    def treated_event(self, event: Any) -> Any:
+        """The JSON value of an event of any shape, its contact data treated as the policy says."""
+        return event if self.mode == "keep" else self._treat(event)
+
     def redact(self, event: Any, raw: bytes) -> str | None:
         """The JSON text of a rejected event, its contact data treated as the policy says.
 
@@ -59,7 +63,7 @@ class ContactPolicy:
         and text with an @ anywhere. An event that cannot be parsed is kept as received under `keep`, and else null.
         """
         try:
-            treated = event if self.mode == "keep" else self._treat(event)
+            treated = self.treated_event(event)
             text = json.dumps(treated, ensure_ascii=False, separators=(",", ":")) if treated is not None else None
         except RecursionError:
             text = None

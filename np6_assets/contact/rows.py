@@ -39,7 +39,8 @@ class RowPolicy:
 
     def is_erased(self, event: Any) -> bool:
         """Whether the receiver of an event of any shape was erased."""
-        return self.tombstones.name(event)
+        # under its pseudonym as well: that may be all that the tombstone knows
+        return self.tombstones.name(event) or self.tombstones.name(self.contact.treated_event(event))
 
     def _erased(self, table: pa.Table) -> list[str]:
         ids: list[str] = table.column("event_id").filter(self.tombstones.named(table)).to_pylist()

@@ -113,7 +113,6 @@ def test_fetched_row_beats_the_stored_one_and_of_two_fetched_ones_always_the_sam
     [first, *others] = map(merged, ways)
     assert first in ([one], [other])
     assert others == [first] * 4
-    # also where so many overlap that some are merged before
     stored_run = [Row(f"{number}", 5 + number, "stored", True) for number in range(40)]
     fetched = [[Row(f"{number}", 5 + number, "fetched"), Row("x", 0), Row("x", 99)] for number in range(40)]
     assert {row.label for row in merged([stored_run, *fetched])[1:-1]} == {"fetched"}
@@ -184,6 +183,8 @@ def test_spilled_runs_share_one_file_without_a_name_and_give_it_back(tmp_path: P
         runs = runs_of(tables, store)
         assert pa.total_allocated_bytes() - before < 200_000
         few = merge_before(runs, EVENTS, store)
+        at_once = [sum(run.first[0] <= time <= run.last[-1] for run in few) for time in range(400)]
+        assert 0 < max(at_once) <= module.OVERLAPPING_RUNS
         assert descriptors() == opened + 1
         assert list(tmp_path.iterdir()) == []
         assert sum(one.num_rows for one in merge(few, EVENTS)) == 30_000
