@@ -48,7 +48,8 @@ class Decoded:
         received: how many events there are of each day of the window, repeated ones included.
         outside: how many events are outside the window.
         erased: keys of events whose receiver was erased.
-        ascending: whether the events are in order of time as they arrived; the `first` and `last` time, None without.
+        ascending: whether the rows, those outside the window included, arrived in order of time; their `first` and
+            `last` time, None without.
         timed: when the last event was published that says so, whether or not it is a row; None without.
         unknown: unknown fields by day of the window.
         unreadable: values that could not be read, by day of the window and column.
@@ -116,16 +117,16 @@ class Decoder:
         inside = (days >= 0) & (days < len(edges) - 1)
         rows, erased = self._rows(read.table if inside.all() else read.table.filter(pa.array(inside)))
         rejected, more_erased, beyond = self._rejected(read, times, edges)
-        received, timed = times[read.places][inside], times[times > 0]
+        arrived, timed = times[read.places], times[times > 0]
         return Decoded(
             rows,
             rejected,
             np.bincount(days[inside], minlength=len(edges) - 1),
             int(np.count_nonzero(~inside)) + beyond,
             erased + more_erased,
-            bool((received[1:] >= received[:-1]).all()),
-            int(received[0]) if received.size else None,
-            int(received[-1]) if received.size else None,
+            bool((arrived[1:] >= arrived[:-1]).all()),
+            int(arrived[0]) if arrived.size else None,
+            int(arrived[-1]) if arrived.size else None,
             int(timed[-1]) if timed.size else None,
             unknown,
             self._unreadable(read, days, inside),

@@ -30,6 +30,9 @@ from np6_assets.np6.stream import PART_BYTES, Part
 DECODERS = 2
 """Parts decoded at once."""
 
+LEAST_SORTED = 10
+"""Fewer events may be in order by chance: a cut answer of fewer is fetched again from its start."""
+
 SMALL_ANSWER = 2**20
 """Bytes of an answer that shares a part with others."""
 
@@ -203,7 +206,8 @@ class _Receiver:
         self._decode_small()
         self._take_all()
         self._is_resumed = True
-        return (self._first, self._last) if self._ascends else (None, None)
+        is_sorted = self._ascends and self.found.received.total() + self.found.outside >= LEAST_SORTED
+        return (self._first, self._last) if is_sorted else (None, None)
 
     def finish(self) -> None:
         """The answer is complete."""

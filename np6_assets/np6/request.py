@@ -51,9 +51,11 @@ class Request:
 
     def parameters(self, now: datetime, start: int | None = None, sort: str = "asc") -> dict[str, str]:
         """The query, from `start` on where it is given. No end that may lie in the API's future."""
-        found = {self.start_parameter: str(self.start if start is None else start), "sort": sort}
-        if self.end <= now.timestamp() * 1000 - SETTLED_MS:
-            found[self.end_parameter] = str(self.end + END_MARGIN_MS)
+        start = self.start if start is None else start
+        found = {self.start_parameter: str(start), "sort": sort}
+        end = self.end + END_MARGIN_MS
+        if self.end <= now.timestamp() * 1000 - SETTLED_MS and start < end:
+            found[self.end_parameter] = str(end)
         return found
 
 

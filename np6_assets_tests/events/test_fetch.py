@@ -101,7 +101,7 @@ def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(kind: str, jo
     refused = []
 
     def answer(receiver: Any) -> None:
-        receiver.add(part(event(kind, id="a", timestamp=NOON), event(kind, id="b", timestamp=NOON + 9)))
+        receiver.add(part(*(event(kind, id=f"{number}", timestamp=NOON + number) for number in range(10))))
         assert receiver.resume_from() == (NOON, NOON + 9)
         receiver.add(part(event(kind, id="c", timestamp=NOON + joint)))
         try:
@@ -110,7 +110,7 @@ def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(kind: str, jo
             refused.append(error)
 
     [(ids, _)] = fetch(answer, kind=kind, days=1)
-    assert sorted(ids) == ["a", "b", "c"]
+    assert sorted(ids) == [*"0123456789", "c"]
     assert bool(refused) is is_refused
 
 
