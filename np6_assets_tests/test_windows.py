@@ -17,7 +17,7 @@ import pytest
 
 from np6_assets.np6 import client as np6_client
 from np6_assets_tests.support.deployment import Deployment, days, files, impatient, published
-from np6_assets_tests.support.events import Population, event, misfits, population
+from np6_assets_tests.support.events import HOUR_MS, Population, event, misfits, population
 from np6_assets_tests.support.oracle import activated_at, activation_id, day_bounds, event_time, expected_rows
 from np6_assets_tests.support.rude_server import END_MODES, Act, Request, RudeServer
 from np6_assets_tests.support.tables import canonical
@@ -267,6 +267,22 @@ def test_cut_answers_that_are_in_order_by_chance_lose_nothing(instance: dg.Dagst
         deployment = deployed(tmp_path / "data", server, instance)
         deployment.materialize("hits", DAY)
         deployment.assert_holds(made, ["hits"], DAY, DAY, "keep")
+
+
+@pytest.mark.parametrize("end", ["half open", "ignored"])
+def test_rejected_event_without_a_time_is_in_some_quarantine(
+    sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, end: str
+):  # reported: dropped where the event before it, in an answer that is not sorted, is outside the window
+    start, first, last = day_bounds(DAY, PARIS)[0], DAY, DAY + timedelta(days=1)
+    for seed in range(6):
+        made = Population(misfits=misfits("hits", seed, start + 5000, 156, ["no timestamp"]))
+        made.hits = [event("hits", id=f"hit {at}", timestamp=start + at * 23 * HOUR_MS // 3) for at in range(9)]
+        sorting_server.seed, sorting_server.sorts, sorting_server.end = seed, False, end
+        sorting_server.serve(made)
+        deployment = deployed(tmp_path / f"{seed}", sorting_server, instance)
+        for day in days(first, last):
+            deployment.materialize("hits", day)
+        assert sum(len(deployment.quarantine("hits", day)) for day in days(first, last)) >= 1, seed
 
 
 @pytest.mark.parametrize("sorts", [True, False])

@@ -50,7 +50,7 @@ class Decoded:
         erased: keys of events whose receiver was erased.
         ascending: whether the rows, those outside the window included, arrived in order of time; their `first` and
             `last` time, None without.
-        timed: when the last event was published that says so, whether or not it is a row; None without.
+        timed: when the last event inside the window was published that says so, row or not; None without.
         unknown: unknown fields by day of the window.
         unreadable: values that could not be read, by day of the window and column.
     """
@@ -117,7 +117,7 @@ class Decoder:
         inside = (days >= 0) & (days < len(edges) - 1)
         rows, erased = self._rows(read.table if inside.all() else read.table.filter(pa.array(inside)))
         rejected, more_erased, beyond = self._rejected(read, times, edges)
-        arrived, timed = times[read.places], times[times > 0]
+        arrived, timed = times[read.places], times[(times >= edges[0]) & (times < edges[-1])]
         return Decoded(
             rows,
             rejected,
@@ -250,9 +250,10 @@ class Decoder:
         rows: list[tuple[int, str, str, str | None]] = []
         erased: list[str] = []
         beyond = 0
+        inside = np.where((times >= edges[0]) & (times < edges[-1]), times, 0)
         for one in read.rejected:
-            placed = _placed(one.place, times, read.answer_of)
-            if placed and not edges[0] <= placed < edges[-1]:
+            placed = _placed(one.place, inside, read.answer_of)
+            if one.time and not edges[0] <= one.time < edges[-1]:
                 beyond += 1
             elif self.policy.is_erased(one.value):
                 erased.append(one.key)
@@ -289,7 +290,7 @@ def key_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
 
 
 def _placed(place: int, times: npt.NDArray[np.int64], answer_of: npt.NDArray[np.int64]) -> int:
-    """An event's time, or that of the last timed event before it in its answer; 0 without."""
+    """An event's time, or that of the last timed event before it in its answer and window; 0 without."""
     first = int(np.searchsorted(answer_of, answer_of[place]))
     timed = np.flatnonzero(times[first : place + 1])
     return int(times[first + timed[-1]]) if timed.size else 0

@@ -11,6 +11,7 @@ from np6_assets_tests.support.events import KINDS
 
 HITS = "/notifications/reactivities/hits"
 OPTOUTS = "/notifications/reactivities/optouts"
+IMPRESSIONS = "/notifications/reactivities/impressions"
 
 
 def test_concurrent_runs_share_the_cap_on_requests(deployed: Deployed):
@@ -39,14 +40,14 @@ def test_killed_run_is_restarted_and_a_refused_one_is_not(deployed: Deployed):
     refused = dagster.launch(["optouts"], days[0])
     assert [run.status for run in dagster.finished(refused)] == ["FAILURE"]
 
-    server.script(HITS, None, None, "stall in body")
-    before_hits = len(server.asked(HITS))
-    killed = dagster.launch(["hits"], days[0], days[2])
-    until(lambda: len(server.asked(HITS)) == before_hits + 3, "the request that stalls")
+    # days that are not stored: each has a request of its own
+    server.script(IMPRESSIONS, None, None, "stall in body")
+    killed = dagster.launch(["impressions"], days[0], days[2])
+    until(lambda: len(server.asked(IMPRESSIONS)) == 3, "the request that stalls")
     os.kill(dagster.process_of(killed), signal.SIGKILL)
     again = until(lambda: dagster.retries(killed), "the run to be started again")
     assert [run.status for run in dagster.finished(*again)] == ["SUCCESS"]
-    deployed.assert_stored(["hits"], days)
+    deployed.assert_stored(["impressions"], days)
 
     # What looks for runs to be started again has passed the failure before.
     assert dagster.retries(refused) == []
