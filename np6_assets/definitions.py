@@ -15,7 +15,6 @@ from np6_assets.accounts import environment_of, variable_of
 from np6_assets.events.assets import event_asset, notifications_asset
 from np6_assets.events.checks import event_checks
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.recount import recount_job
 from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.privacy.erasure import erase_receiver
@@ -23,6 +22,7 @@ from np6_assets.privacy.retention import apply_retention, retention_schedule
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
 from np6_assets.refresh.automation import rates_sensor
+from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset

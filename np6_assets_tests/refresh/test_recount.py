@@ -1,6 +1,6 @@
 """The job `recount_events`: what it counts in files that are right and in files that are wrong in one way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets.events.recount import recount
 from np6_assets.partitions import day_of
+from np6_assets.refresh.recount import recount
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 from np6_assets_tests.events.decoding import HOUR, hits_table
@@ -23,6 +23,18 @@ from np6_assets_tests.support.rude_server import RudeServer
 PARIS = "Europe/Paris"
 FIRST, DAY, LAST = days(date(2026, 3, 28), date(2026, 3, 30))  # DAY has 23 hours in Paris
 RANGE = {"dagster/asset_partition_range_start": f"{FIRST}", "dagster/asset_partition_range_end": f"{LAST}"}
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running
 
 
 @pytest.fixture
