@@ -50,7 +50,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         from np6_assets.events.run import Run
 
         refuse_days(context.run.tags, settings, now())
-        run = Run(context, kind, settings, store.folder(), now, full_refresh=config.full_refresh)
+        run = Run(context, kind, settings, store.folder(), now, config.full_refresh)
         yield from PartitionStream(lambda: run.partitions(np6)).outputs()
 
     return events

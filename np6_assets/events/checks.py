@@ -56,11 +56,8 @@ def event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
             day = day_of(key, settings.timezone)
             if (stored := store.stored(day)) is None:
                 continue
-            record = newest.get(key)
-            materialization = None if record is None else record.asset_materialization
-            facts = (
-                {} if materialization is None else {name: one.value for name, one in materialization.metadata.items()}
-            )
+            materialization = newest[key].asset_materialization if key in newest else None
+            facts = {name: one.value for name, one in (materialization.metadata if materialization else {}).items()}
             rows = stored.rows if stored.is_closed(day) else None
             weeks = _rows_before(store, day, settings.timezone, [7 * week for week in range(1, WEEKS + 1)])
             days = _rows_before(store, day, settings.timezone, range(1, 8)) if rows == 0 else []
@@ -75,17 +72,15 @@ def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if "events_kept" not in facts:
         yield Finding(True, "unknown what its fetch found out: version 0.1, or another program, wrote the day")
         return
-    rejected, early, kept = facts["quarantined"], facts["events_before_send"], facts["events_kept"]
-    if rejected:
+    kept = facts["events_kept"]
+    if rejected := facts["quarantined"]:
         yield Finding(False, f"{rejected} events were rejected; the quarantine says why", {"quarantined": rejected})
-    if facts["unknown_fields"]:
-        fields = list(facts["unknown_fields"])
+    if fields := list(facts["unknown_fields"]):
         yield Finding(False, f"unknown fields: {', '.join(fields)}", {"unknown_fields": fields})
-    if facts["unreadable_values"]:
-        counts = dict(facts["unreadable_values"])
+    if counts := dict(facts["unreadable_values"]):
         text = ", ".join(f"{column} in {count} events" for column, count in sorted(counts.items()))
         yield Finding(False, f"unreadable values, stored as null: {text}", {"unreadable_values": counts})
-    if early:
+    if early := facts["events_before_send"]:
         seconds = facts["seconds_before_send"]
         text = f"{early} events were published before their send, by up to {seconds:.0f} s"
         yield Finding(False, text, {"events_before_send": early, "seconds_before_send": seconds})

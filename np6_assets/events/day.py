@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from np6_assets.events.decode import Decoder, key_hashes
-from np6_assets.events.found import FetchedDay
+from np6_assets.events.fetch import FetchedDay
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, Run, RunStore, merge, merge_before, numbers
-from np6_assets.events.reasons import Reasons
+from np6_assets.events.reasons import Reasons, reasons_of
 from np6_assets.events.store import EventStore
 from np6_assets.partitions import milliseconds
 
@@ -53,7 +53,7 @@ class MergedDay:
         self.facts = Facts()
         self._store = store
         self._decoder = decoder
-        self._losing: _Losing | None = None
+        self._winners: dict[str, int] | None = None
 
     def tables(self) -> Iterator[pa.Table]:
         """The rows in the kind's schema, sorted, each id once; the quarantine is written after the last.
@@ -73,8 +73,8 @@ class MergedDay:
                 self._count(table)
                 rejected.accept(table)
                 yield table.select(self._decoder.kind.schema.names)
-            if self._losing is None and (repeated := _repeated(hashes[: self.facts.rows])).size:
-                self._losing = _losing(self._merged(runs), repeated)
+            if self._winners is None and (repeated := _repeated(hashes[: self.facts.rows])).size:
+                self._winners = _times_that_stay(self._merged(runs), repeated)
                 raise RepeatedIdsError
             self.facts.rejected = self._store.write_quarantine(plan.day, rejected.tables())
 
@@ -85,21 +85,21 @@ class MergedDay:
         def keep(rows: pa.Table) -> pa.Table:
             if len(erased):
                 rows = rows.filter(pc.invert(pc.is_in(rows.column("event_id"), value_set=erased)))
-            return rows if self._losing is None else self._losing.without(rows)
+            return _without_losing(rows, self._winners) if self._winners else rows
 
         return merge(runs, EVENTS, (day.start_ms, day.end_ms), keep)
 
     def _rejected(self, stack: ExitStack) -> _RejectedEvents:
         day = self.fetched.plan.day
         store = stack.enter_context(closing(RunStore(QUARANTINE)))
-        stored = [store.add(table) for table in self._store.quarantine(day, self.fetched.plan.stored, self._decoder)]
-        runs = [*self.fetched.found.rejected, *(run for run in stored if run is not None)]
+        stored = self._store.quarantine(day, self.fetched.plan.stored, self._decoder)
+        runs = [*self.fetched.found.rejected, *(run for table in stored for run in store.add(table))]
         return _RejectedEvents(runs, store, (day.start_ms, day.end_ms), self.fetched.found.erased)
 
     def _count(self, table: pa.Table) -> None:
         facts = self.facts
         facts.rows += table.num_rows
-        facts.reasons.add(table)
+        facts.reasons += reasons_of(table)
         times = numbers(table, EVENTS)
         stored = table.column(IS_STORED).to_numpy()
         facts.kept += int(np.count_nonzero(stored & (times >= milliseconds(self.fetched.plan.start))))
@@ -137,37 +137,25 @@ class _RejectedEvents:
         return rows.filter(pc.invert(pc.is_in(rows.column("event_key"), value_set=gone))) if len(gone) else rows
 
 
-@dataclass(frozen=True)
-class _Losing:
-    """Of ids at two times: their hashes, and the time that stays of each."""
-
-    hashes: npt.NDArray[np.uint64]
-    winners: dict[str, int]
-
-    def without(self, rows: pa.Table) -> pa.Table:
-        """The rows but those that lose."""
-        places = np.flatnonzero(np.isin(rows.column(ID_HASH).to_numpy(), self.hashes))
-        if not places.size:
-            return rows
-        ids = rows.column("event_id").take(pa.array(places)).to_pylist()
-        times = numbers(rows, EVENTS)[places].tolist()
-        lose = [self.winners.get(id_, time) != time for id_, time in zip(ids, times, strict=True)]
-        return rows.take(pa.array(np.delete(np.arange(rows.num_rows), places[lose])))
-
-
 def _repeated(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The hashes that stand more than once. Sorts them in place: there are 8 bytes a row of them."""
     hashes.sort()
     return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
 
-def _losing(merged: Iterator[pa.Table], repeated: npt.NDArray[np.uint64]) -> _Losing:
-    """Which time stays of ids at two times: fetched beats stored, then the earlier one."""
+def _times_that_stay(merged: Iterator[pa.Table], repeated: npt.NDArray[np.uint64]) -> dict[str, int]:
+    """Which time stays of each id at two times: fetched beats stored, then the earlier one."""
     names = ["event_id", IS_STORED, "event_time"]
     found = pa.concat_tables(
         table.filter(pa.array(np.isin(table.column(ID_HASH).to_numpy(), repeated))).select(names) for table in merged
     ).sort_by([(name, "ascending") for name in names])
-    winners: dict[str, int] = {}
+    times: dict[str, int] = {}
     for id_, time in zip(found.column("event_id").to_pylist(), numbers(found, EVENTS).tolist(), strict=True):
-        winners.setdefault(id_, time)
-    return _Losing(repeated, winners)
+        times.setdefault(id_, time)
+    return times
+
+
+def _without_losing(rows: pa.Table, winners: dict[str, int]) -> pa.Table:
+    """The rows but those of an id that stays at another time."""
+    pairs = zip(rows.column("event_id").to_pylist(), numbers(rows, EVENTS).tolist(), strict=True)
+    return rows.filter(pa.array([winners.get(id_, time) == time for id_, time in pairs], pa.bool_()))

@@ -1,4 +1,4 @@
-"""Decoding: one part becomes one sorted table of typed rows, and a table of the events that are rejected.
+"""Decoding: one part becomes one sorted run of typed rows, its rejected events, and what was counted in it.
 
 Knows files and Arrow, nothing of HTTP. The SQL is in `json_sql.py`, the judgement of single events in `reject.py`.
 """
@@ -6,11 +6,12 @@ Knows files and Arrow, nothing of HTTP. The SQL is in `json_sql.py`, the judgeme
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -23,19 +24,40 @@ from np6_assets.contact.tombstones import Tombstones
 from np6_assets.events import json_sql
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
-from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, sorted_unique
-from np6_assets.events.reject import REJECTED_SCHEMA, Judge, Rejected, Uncertain, parsed_or_none
+from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, Numbers, Run, RunStore, sorted_unique
+from np6_assets.events.reject import NOT_PARSED, REJECTED_SCHEMA, Judge, Rejected, parsed, published
 from np6_assets.events.unknown_fields import known_fields, sample, unknown_fields
 from np6_assets.np6.stream import Part, elements
 from np6_assets.storage.query import connect_decoder
 
-MOST_UNSURE = 100
-"""So many of a part's events that Python cannot parse are given to DuckDB; more are rejected unseen."""
-
-_NONE = np.empty(0, np.int64)
-
 Edges = Sequence[int]
 """The window that a part was asked for, in ms: its start, the ends of its days but the last, its end."""
+
+
+@dataclass
+class Found:
+    """What was found in parts; days are numbered as those of their window.
+
+    Attributes:
+        runs: the rows, with ID_HASH, and `rejected` the rejected events, of all days.
+        received: how many events there are of each day, repeated ones included; `outside` of none.
+        erased: keys of events whose receiver was erased.
+        unknown: unknown fields, and `unreadable` values by column, by day.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    rejected: list[Run] = field(default_factory=list)
+    received: Counter[int] = field(default_factory=Counter)
+    outside: int = 0
+    erased: list[str] = field(default_factory=list)
+    unknown: set[tuple[int, str]] = field(default_factory=set)
+    unreadable: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    def __iadd__(self, other: Found) -> Found:
+        for name in vars(self):
+            value, more = getattr(self, name), getattr(other, name)
+            setattr(self, name, value | more if isinstance(value, set) else value + more)
+        return self
 
 
 @dataclass(frozen=True)
@@ -43,46 +65,29 @@ class Decoded:
     """A part's events.
 
     Attributes:
-        rows: the kind's schema, ID_HASH and IS_STORED, sorted, each id once a time; no other than the window's.
-        rejected: REJECTED_SCHEMA, with the helper columns of its order; `placed` is 0 where no event before was timed.
-        received: how many events there are of each day of the window, repeated ones included.
-        outside: how many events are outside the window.
-        erased: keys of events whose receiver was erased.
-        ascending: whether the rows, those outside the window included, arrived in order of time; their `first` and
-            `last` time, None without.
-        timed: when the last event inside the window was published that says so, row or not; None without.
-        unknown: unknown fields by day of the window.
-        unreadable: values that could not be read, by day of the window and column.
+        found: all but the rejected events.
+        rejected: rows of REJECTED_SCHEMA; `placed` is 0 where no event before was timed.
+        times: when the rows were published, those outside the window included, in the order in which they came.
+        timed: when the last event inside the window was published that says so, row or not; 0 without.
     """
 
-    rows: pa.Table
-    rejected: pa.Table
-    received: npt.NDArray[np.int64]
-    outside: int
-    erased: list[str]
-    ascending: bool
-    first: int | None
-    last: int | None
-    timed: int | None
-    unknown: set[tuple[int, str]]
-    unreadable: Counter[tuple[int, str]]
+    found: Found
+    rejected: list[dict[str, Any]]
+    times: Numbers
+    timed: int
 
 
 @dataclass
 class _Read:
-    """A part as it was read: `table` has the events at `places`, which are all but those in `rejected`.
+    """A part as it was read: `tables` have the events at `places`, which are all but those in `rejected`.
 
-    `answer_of` is the number of the answer that each event belongs to.
+    `starts` has the place of the first event of each answer.
     """
 
-    table: pa.Table
-    places: npt.NDArray[np.int64]
-    rejected: list[Rejected]
-    answer_of: npt.NDArray[np.int64]
-
-    def __add__(self, other: _Read) -> _Read:
-        table = pa.concat_tables([self.table, other.table])
-        return _Read(table, np.concatenate([self.places, other.places]), self.rejected + other.rejected, _NONE)
+    starts: list[int]
+    tables: list[pa.Table] = field(default_factory=list)
+    places: list[Numbers] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
 
 
 class Decoder:
@@ -95,42 +100,33 @@ class Decoder:
         self._lock = threading.Lock()
         self._judge = Judge(kind)
         self._known = known_fields(kind)
-        self._nullable = [column.name for column in json_sql.nullable_columns(kind)]
         self._query = json_sql.part_query(kind)
         self._database: duckdb.DuckDBPyConnection | None = None
-        self._no_rejected = self.keyed(REJECTED_SCHEMA.empty_table(), stored=False)
 
-    def decode(self, part: Part, edges: Edges) -> Decoded:
-        """Decode a part, and close it."""
-        try:
+    def decode(self, part: Part, edges: Edges, store: RunStore) -> Decoded:
+        """Decode a part, and close it. Its rows that are in the window become a run of the store."""
+        with closing(part):
             read = self._read(part)
-            unknown = {
-                (bisect_right(edges, time) - 1, path)
-                for event in sample(part)
-                if edges[0] <= (time := Rejected(0, b"", event, "").time) < edges[-1]
-                for path in unknown_fields(event, self._known)
-            }
-        finally:
-            part.close()
-        times = self._times(read)
-        days = np.searchsorted(np.asarray(edges), times[read.places], side="right") - 1
-        inside = (days >= 0) & (days < len(edges) - 1)
-        rows, erased = self._rows(read.table if inside.all() else read.table.filter(pa.array(inside)))
-        rejected, more_erased, beyond = self._rejected(read, times, edges)
-        arrived, timed = times[read.places], times[(times >= edges[0]) & (times < edges[-1])]
-        return Decoded(
-            rows,
-            rejected,
-            np.bincount(days[inside], minlength=len(edges) - 1),
-            int(np.count_nonzero(~inside)) + beyond,
-            erased + more_erased,
-            bool((arrived[1:] >= arrived[:-1]).all()),
-            int(arrived[0]) if arrived.size else None,
-            int(arrived[-1]) if arrived.size else None,
-            int(timed[-1]) if timed.size else None,
-            unknown,
-            self._unreadable(read, days, inside),
+            fields = [(published(event), path) for event in sample(part) for path in unknown_fields(event, self._known)]
+        table, places = pa.concat_tables(read.tables), np.concatenate(read.places)
+        times = np.zeros(len(places) + len(read.rejected), np.int64)
+        times[places] = table.column("event_time").to_numpy()
+        times[[one.place for one in read.rejected]] = [published(one.value) for one in read.rejected]
+        days = _days(times, edges)
+        is_inside = days[places] >= 0
+        rows, erased = self._rows(table if is_inside.all() else table.filter(pa.array(is_inside)))
+        rejected, more_erased = self._rejected(read, times, days)
+        timed = times[days >= 0]
+        days_of_fields = _days(np.array([time for time, _ in fields], np.int64), edges).tolist()
+        found = Found(
+            runs=store.add(rows),
+            received=_counted(days[places]),
+            outside=int(np.count_nonzero((times > 0) & (days < 0))),
+            erased=erased + more_erased,
+            unknown={(day, path) for day, (_, path) in zip(days_of_fields, fields, strict=True) if day >= 0},
+            unreadable=self._unreadable(table, days[places]),
         )
+        return Decoded(found, rejected, times[places], int(timed[-1]) if timed.size else 0)
 
     def release(self) -> None:
         """Give back what DuckDB keeps of large parts; the next query connects again."""
@@ -142,27 +138,16 @@ class Decoder:
             table = cursor.from_arrow(pa.table({"text": texts})).project(f"hash(text) AS {ID_HASH}").to_arrow_table()
             return table.column(ID_HASH)
 
+    def keyed(self, rejected: list[dict[str, Any]], *, stored: bool) -> pa.Table:
+        """Rows of REJECTED_SCHEMA with the helper columns by which they are merged, sorted."""
+        table = pa.Table.from_pylist(rejected, REJECTED_SCHEMA)
+        hashes = key_hashes(self.hashes(table.column("event_key")).to_numpy())
+        table = table.append_column(QUARANTINE.number, pa.array(hashes, pa.int64()))
+        table = table.append_column(IS_STORED, pa.repeat(stored, table.num_rows))
+        # one key may be on several days of the window: they are told apart when a day is merged
+        return table.sort_by([(QUARANTINE.number, "ascending"), (QUARANTINE.key, "ascending")])
+
     # --- reading ----------------------------------------------------------------------------------------------------
-
-    def _read(self, part: Part) -> _Read:
-        """The part's events; one by one where DuckDB refuses the part, or sees other events than it has."""
-        table = self._ask(part)
-        if table is not None and table.num_rows == part.events:
-            places = np.arange(table.num_rows)
-            firsts = [event for event, _ in part.answers]
-            return self._without_rejected(part, _Read(table, places, [], _numbered(places, firsts)))
-        return self._read_one_by_one(part)
-
-    def _ask(self, part: Part) -> pa.Table | None:
-        """What the query gives of a part; None where DuckDB refuses it."""
-        try:
-            with self._cursor() as cursor:
-                return cursor.sql(self._query, params={"part": part.path}).to_arrow_table()
-        except (duckdb.FatalException, duckdb.InternalException):
-            self.release()  # the error has closed the database
-        except duckdb.Error:
-            pass  # the events are read one by one
-        return None
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
@@ -170,63 +155,64 @@ class Decoder:
                 self._database = connect_decoder()
             return self._database.cursor()
 
-    def _read_one_by_one(self, part: Part) -> _Read:
+    def _read(self, part: Part) -> _Read:
+        """The part's events; one by one where DuckDB refuses the part."""
+        read = _Read([event for event, _ in part.answers])
+        if self._read_at_once(part, np.arange(part.events), read):
+            return read
         text = part.read()
         spans = list(elements(text))
-        sure: list[tuple[int, bytes]] = []
-        unsure: list[tuple[int, bytes]] = []
-        rejected: list[Rejected] = []
+        read.starts = [bisect_left(spans, (place, 0)) for _, place in part.answers]
+        good: list[tuple[int, bytes]] = []
         for place, (start, end) in enumerate(spans):
             raw = text[start:end].strip()
-            try:
-                value, reason = self._judge.parse(raw)
-            except Uncertain:
-                if len(unsure) < MOST_UNSURE:
-                    unsure.append((place, raw))
-                else:
-                    rejected.append(Rejected(place, raw, None, "the event cannot be parsed"))
+            value, reason = self._judge.parse(raw)
+            if reason is None:
+                good.append((place, raw))
             else:
-                if reason is None:
-                    sure.append((place, raw))
-                else:
-                    rejected.append(Rejected(place, raw, value, reason))
-        read = self._read_some(sure) + self._read_some(unsure)
-        read.rejected += rejected
-        read.answer_of = _numbered(np.array([start for start, _ in spans], int), [at for _, at in part.answers])
+                read.rejected.append(Rejected(place, raw, value, reason))
+        self._read_some([], read)  # the columns, should DuckDB refuse each of the events
+        self._read_some(good, read)
         return read
 
-    def _read_some(self, events: list[tuple[int, bytes]]) -> _Read:
+    def _read_some(self, events: list[tuple[int, bytes]], read: _Read) -> None:
         """Read events by their places; those that DuckDB refuses are found by halving."""
-        part = Part.of(b",".join(raw for _, raw in events), len(events))
-        with closing(part):
-            table = self._ask(part)
-            if table is not None and table.num_rows == len(events):
-                places = np.array([place for place, _ in events], np.int64)
-                return self._without_rejected(part, _Read(table, places, [], _NONE))
+        with closing(Part.of(b",".join(raw for _, raw in events), len(events))) as part:
+            if self._read_at_once(part, np.array([place for place, _ in events], np.int64), read):
+                return
         if len(events) > 1:
             middle = len(events) // 2
-            return self._read_some(events[:middle]) + self._read_some(events[middle:])
-        [(place, raw)] = events
-        value = parsed_or_none(raw.decode(errors="backslashreplace"))
-        return replace(self._read_some([]), rejected=[Rejected(place, raw, value, "the event cannot be parsed")])
+            self._read_some(events[:middle], read)
+            self._read_some(events[middle:], read)
+        else:
+            [(place, raw)] = events
+            read.rejected.append(Rejected(place, raw, parsed(raw.decode(errors="backslashreplace")), NOT_PARSED))
 
-    def _without_rejected(self, part: Part, read: _Read) -> _Read:
-        """Take the doubtful events that are rejected out of what was read of a part."""
-        doubtful = np.flatnonzero(read.table.column(json_sql.IS_DOUBTFUL).to_numpy())
-        if not doubtful.size:
-            return read
-        with self._cursor() as cursor:
-            found = cursor.execute(json_sql.EVENTS_AT, {"part": part.path, "places": doubtful.tolist()}).fetchall()
-        wrong = []
-        for row, text in found:
-            value = parsed_or_none(text)
-            reason = "the event cannot be parsed" if value is None else self._judge.reason(value)
-            if reason is not None or text == "null":
-                read.rejected.append(Rejected(int(read.places[row]), text.encode(), value, reason or "it is null"))
-                wrong.append(row)
-        keep = np.ones(read.table.num_rows, bool)
-        keep[wrong] = False
-        return replace(read, table=read.table.filter(pa.array(keep)), places=read.places[keep])
+    def _read_at_once(self, part: Part, places: Numbers, read: _Read) -> bool:
+        """Read a part whose events have these places; False where DuckDB refuses it, or sees other events."""
+        try:
+            with self._cursor() as cursor:
+                table = cursor.sql(self._query, params={"part": part.path}).to_arrow_table()
+                doubtful = np.flatnonzero(table.column(json_sql.IS_DOUBTFUL).to_numpy()).tolist()
+                asked = {"part": part.path, "places": doubtful}
+                texts = cursor.execute(json_sql.EVENTS_AT, asked).fetchall() if doubtful else []
+        except (duckdb.FatalException, duckdb.InternalException):
+            self.release()  # the error has closed the database
+            return False
+        except duckdb.Error:
+            return False
+        if table.num_rows != len(places):
+            return False
+        keep = np.ones(table.num_rows, bool)
+        for row, text in texts:
+            value = parsed(text)
+            reason = NOT_PARSED if value is None else self._judge.reason(value)
+            if reason is not None:
+                read.rejected.append(Rejected(int(places[row]), text.encode(), value, reason))
+                keep[row] = False
+        read.tables.append(table if keep.all() else table.filter(pa.array(keep)))
+        read.places.append(places[keep])
+        return True
 
     # --- what becomes of the events ---------------------------------------------------------------------------------
 
@@ -236,66 +222,47 @@ class Decoder:
         table = table.append_column(IS_STORED, pa.repeat(False, table.num_rows))
         return sorted_unique(table.cast(self.schema), EVENTS), erased
 
-    def _times(self, read: _Read) -> npt.NDArray[np.int64]:
-        """When each event of a part was published by its own word; 0 where it does not say."""
-        times = np.zeros(len(read.places) + len(read.rejected), np.int64)
-        times[read.places] = read.table.column("event_time").to_numpy()
-        times[[one.place for one in read.rejected]] = [one.time for one in read.rejected]
-        return times
-
-    def _rejected(self, read: _Read, times: npt.NDArray[np.int64], edges: Edges) -> tuple[pa.Table, list[str], int]:
-        """The rejected events, the keys of those whose receiver was erased, and how many are outside the window."""
-        if not read.rejected:
-            return self._no_rejected, [], 0
-        rows: list[tuple[int, str, str, str | None]] = []
+    def _rejected(self, read: _Read, times: Numbers, days: Numbers) -> tuple[list[dict[str, Any]], list[str]]:
+        """The rejected events of the window, and the keys of those whose receiver was erased."""
+        rows: list[dict[str, Any]] = []
         erased: list[str] = []
-        beyond = 0
-        inside = np.where((times >= edges[0]) & (times < edges[-1]), times, 0)
         for one in read.rejected:
-            placed = _placed(one.place, inside, read.answer_of)
-            if one.time and not edges[0] <= one.time < edges[-1]:
-                beyond += 1
-            elif self.policy.is_erased(one.value):
+            if times[one.place] and days[one.place] < 0:
+                continue
+            if self.policy.is_erased(one.value):
                 erased.append(one.key)
-            else:
-                rows.append((placed, one.key, one.reason, self.policy.contact.redact(one.value, one.raw)))
-        table = pa.Table.from_pylist(
-            [dict(zip(REJECTED_SCHEMA.names, row, strict=True)) for row in rows], REJECTED_SCHEMA
+                continue
+            # its own time, or that of the last timed event before it in its answer and window
+            first = read.starts[bisect_right(read.starts, one.place) - 1]
+            timed = first + np.flatnonzero(days[first : one.place + 1] >= 0)
+            event = self.policy.contact.redact(one.value, one.raw)
+            placed = int(times[timed[-1]]) if timed.size else 0
+            rows.append({"placed": placed, "event_key": one.key, "reason": one.reason, "event": event})
+        return rows, erased
+
+    def _unreadable(self, table: pa.Table, days: Numbers) -> Counter[tuple[int, str]]:
+        masks = table.column(json_sql.UNREADABLE).to_numpy()
+        columns = json_sql.nullable_columns(self.kind) if masks.any() else []
+        return +Counter(
+            {
+                (day, column.name): count
+                for bit, column in enumerate(columns)
+                for day, count in _counted(days[masks & (1 << bit) > 0]).items()
+            }
         )
-        return self.keyed(table, stored=False), erased, beyond
-
-    def keyed(self, table: pa.Table, *, stored: bool) -> pa.Table:
-        """Rejected events with the helper columns by which they are merged, sorted."""
-        hashes = key_hashes(self.hashes(table.column("event_key")).to_numpy())
-        table = table.append_column(QUARANTINE.number, pa.array(hashes, pa.int64()))
-        table = table.append_column(IS_STORED, pa.repeat(stored, table.num_rows))
-        # one key may be on several days of the window: they are told apart when a day is merged
-        return table.sort_by([(QUARANTINE.number, "ascending"), (QUARANTINE.key, "ascending")])
-
-    def _unreadable(
-        self, read: _Read, days: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_]
-    ) -> Counter[tuple[int, str]]:
-        masks = read.table.column(json_sql.UNREADABLE).to_numpy()
-        found: Counter[tuple[int, str]] = Counter()
-        if masks.any():
-            for bit, name in enumerate(self._nullable):
-                for day, count in enumerate(np.bincount(days[inside & (masks & (1 << bit) > 0)])):
-                    found[day, name] += int(count)
-        return +found
 
 
-def key_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+def key_hashes(hashes: npt.NDArray[np.uint64]) -> Numbers:
     """ID_HASH as the number by which rejected events are sorted."""
     return (hashes >> np.uint64(2)).astype(np.int64)
 
 
-def _placed(place: int, times: npt.NDArray[np.int64], answer_of: npt.NDArray[np.int64]) -> int:
-    """An event's time, or that of the last timed event before it in its answer and window; 0 without."""
-    first = int(np.searchsorted(answer_of, answer_of[place]))
-    timed = np.flatnonzero(times[first : place + 1])
-    return int(times[first + timed[-1]]) if timed.size else 0
+def _days(times: Numbers, edges: Edges) -> Numbers:
+    """The number of each time's day in the window; -1 outside."""
+    days = np.searchsorted(np.asarray(edges), times, side="right") - 1
+    return np.where(days < len(edges) - 1, days, -1)
 
 
-def _numbered(places: npt.NDArray[np.int64], firsts: Sequence[int]) -> npt.NDArray[np.int64]:
-    """For each place the number of the answer that it is in."""
-    return np.searchsorted(np.asarray(firsts), places, side="right") - 1
+def _counted(days: Numbers) -> Counter[int]:
+    """How many there are of each day of the window."""
+    return Counter(dict(enumerate(np.bincount(days[days >= 0]).tolist())))

@@ -7,7 +7,8 @@ cast only where the text is exactly one: DuckDB's own casts round 156.5 and take
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from np6_assets.events.kinds import JSON_PARTS, Column, EventKind, Reading
 from np6_assets.np6.timestamps import MICROSECONDS_FROM, MILLISECONDS_FROM, NANOSECONDS_FROM
@@ -54,8 +55,18 @@ _INSTANT = (
 )
 
 
+@dataclass(frozen=True)
+class _Sql:
+    """A column's value; what makes it doubtful that its event can be stored; whether the value cannot be read."""
+
+    value: str
+    doubt: str | None = None
+    unreadable: str | None = None
+
+
 def part_query(kind: EventKind) -> str:
     """Gives the stored columns (times as ms since 1970) and the helper columns, in the order of the part ($part)."""
+    parts = dict.fromkeys(part for column in kind.columns if (part := _part_of(column)) is not None)
     paths = dict.fromkeys(_part_of(column) or column.path for column in kind.columns)
     leaves = [f"{'.'.join(map(_quoted, path.split('.')))} AS {_quoted(path)}" for path in paths]
     numbers = [
@@ -63,11 +74,11 @@ def part_query(kind: EventKind) -> str:
         for column in kind.columns
         if column.reading in (Reading.INTEGER, Reading.TIME)
     ]
-    fields = [f"json_transform({_quoted(part)}, '{_shape(kind, part)}') AS {_fields(part)}" for part in _parts(kind)]
-    values = [f"{_value(column)} AS {column.name}" for column in kind.columns]
-    doubts = [doubt for column in kind.columns if column.rated for doubt in _doubts(column)]
+    fields = [f"json_transform({_quoted(part)}, '{_shape(kind, part)}') AS {_fields(part)}" for part in parts]
+    values = [f"{_sql(column).value} AS {column.name}" for column in kind.columns]
+    doubts = [doubt for column in kind.columns if column.rated and (doubt := _sql(column).doubt) is not None]
     bits = [
-        f"CASE WHEN {_unreadable(column)} THEN {1 << bit} ELSE 0 END"
+        f"CASE WHEN {_sql(column).unreadable} THEN {1 << bit} ELSE 0 END"
         for bit, column in enumerate(nullable_columns(kind))
     ]
     return (
@@ -79,8 +90,7 @@ def part_query(kind: EventKind) -> str:
 
 def nullable_columns(kind: EventKind) -> list[Column]:
     """The columns whose values may be unreadable in an event that is stored, in the order of UNREADABLE's bits."""
-    by_type = (Reading.BOOLEAN, Reading.ISO_TIME)
-    return [column for column in kind.columns if column.reading in by_type or _part_of(column) is not None]
+    return [column for column in kind.columns if _sql(column).unreadable is not None]
 
 
 def tree(paths: Iterable[str]) -> Tree:
@@ -102,65 +112,49 @@ def containers(kind: EventKind) -> Tree:
     return tree(_part_of(column) or column.path for column in kind.columns)
 
 
-def _value(column: Column) -> str:
-    part, leaf = _part_of(column), _quoted(column.path)
+def _sql(column: Column) -> _Sql:
+    part, leaf, number = _part_of(column), _quoted(column.path), _number(column)
+    if part is not None:
+        return _sql_of_json(column, part)
+    is_no_number = f"({leaf} IS NOT NULL AND {number} IS NULL)"
     match column.reading:
         case Reading.INTEGER:
-            return _number(column)
+            return _Sql(number, f"{number} IS NULL" if column.required else is_no_number)
         case Reading.TIME:
-            return _MILLISECONDS.format(_number(column))
+            doubt = f"coalesce({number}, 0) <= 0" if column.required else is_no_number
+            return _Sql(_MILLISECONDS.format(number), doubt)
         case Reading.BOOLEAN:
-            return f"CASE {leaf} WHEN 'true' THEN true WHEN 'false' THEN false END"
+            value = f"CASE {leaf} WHEN 'true' THEN true WHEN 'false' THEN false END"
+            return _Sql(value, unreadable=f"{leaf} NOT IN ('true', 'false')")
         case Reading.ISO_TIME:
-            return f"CASE WHEN {leaf} <> '{_NEVER}' THEN nullif({_INSTANT.format(leaf)}, {_YEAR_1}) END"
-    if part is None:
-        return leaf
-    field = f"{_fields(part)}.{column.path.removeprefix(f'{part}.')}"
-    type_ = f"{_fields(part)}.type"
-    match column.reading:
-        case Reading.RECEIVER_ID:
-            instead = (
-                f"WHEN {type_} = 'id' AND {_type_of(part, '$.value')} = 'VARCHAR' THEN {_quoted(part)}->>'$.value'"
-            )
-        case Reading.RECEIVER_UNICITY:
-            other = f"{type_} IS DISTINCT FROM 'id'"
-            instead = f"WHEN {other} AND {_type_of(part, '$.value')} = 'VARCHAR' THEN {_quoted(part)}->>'$.value'"
-        case Reading.SUBJECT:
-            instead = f"WHEN {_type_of(part, '$')} = 'VARCHAR' THEN {_quoted(part)}->>'$'"
+            instant, is_time = _INSTANT.format(leaf), f"CASE WHEN {leaf} <> '{_NEVER}' THEN"
+            return _Sql(f"{is_time} nullif({instant}, {_YEAR_1}) END", unreadable=f"{is_time} {instant} IS NULL END")
         case _:
-            return field
-    return f"CASE WHEN {field} IS NOT NULL THEN {field} {instead} END"
+            # an object or a list, or a string that looks like one
+            doubt = f"coalesce(prefix({leaf}, '{{') OR prefix({leaf}, '['), false)"
+            return _Sql(leaf, f"{doubt} OR coalesce({leaf}, '') = ''" if column.required else doubt)
 
 
-def _doubts(column: Column) -> Iterator[str]:
-    """What makes it doubtful that the event can be stored."""
-    leaf = _quoted(column.path)
-    if column.reading is Reading.TEXT:
-        # an object or a list, or a string that looks like one
-        yield f"coalesce(prefix({leaf}, '{{') OR prefix({leaf}, '['), false)"
-        if column.required:
-            yield f"coalesce({leaf}, '') = ''"
-    elif column.required:
-        yield f"coalesce({_number(column)}, 0) <= 0" if column.reading is Reading.TIME else f"{_number(column)} IS NULL"
-    else:
-        yield f"({leaf} IS NOT NULL AND {_number(column)} IS NULL)"
-
-
-def _unreadable(column: Column) -> str:
-    """Whether there is a value that cannot be read."""
-    part, leaf = _part_of(column), _quoted(column.path)
-    if column.reading is Reading.BOOLEAN:
-        return f"{leaf} NOT IN ('true', 'false')"
-    if part is None:
-        return f"CASE WHEN {leaf} <> '{_NEVER}' THEN {_INSTANT.format(leaf)} IS NULL END"
-    *inner, _ = column.path.removeprefix(f"{part}.").split(".")
-    paths = [".".join(["$", *inner[:depth]]) for depth in range(len(inner) + 1)]
+def _sql_of_json(column: Column, part: str) -> _Sql:
+    """The SQL of a column whose value is in an object that is read as JSON."""
+    path = column.path.removeprefix(f"{part}.")
+    field, type_ = f"{_fields(part)}.{path}", f"{_fields(part)}.type"
     # a string is a shape that the API's samples show of the subject and of the receiver's value
     as_text = "$" if part.endswith("subject") else "$.value"
-    right = {path: "'OBJECT', 'NULL', 'VARCHAR'" if path == as_text else "'OBJECT', 'NULL'" for path in paths}
-    wrong = " OR ".join(f"{_type_of(part, path)} NOT IN ({types})" for path, types in right.items())
-    field = f"{_fields(part)}.{column.path.removeprefix(f'{part}.')}"
-    return f"CASE WHEN {field} IS NULL AND {_quoted(part)} IS NOT NULL THEN {wrong} END"
+    is_text = f"{_type_of(part, as_text)} = 'VARCHAR'"
+    text_counts = {
+        Reading.RECEIVER_ID: f"{type_} = 'id' AND {is_text}",
+        Reading.RECEIVER_UNICITY: f"{type_} IS DISTINCT FROM 'id' AND {is_text}",
+        Reading.SUBJECT: is_text,
+    }.get(column.reading, "false")
+    names = ["$", *path.split(".")[:-1]]
+    above = [".".join(names[:depth]) for depth in range(1, len(names) + 1)]
+    right = {one: "'OBJECT', 'NULL', 'VARCHAR'" if one == as_text else "'OBJECT', 'NULL'" for one in above}
+    wrong = " OR ".join(f"{_type_of(part, one)} NOT IN ({types})" for one, types in right.items())
+    return _Sql(
+        f"CASE WHEN {field} IS NOT NULL THEN {field} WHEN {text_counts} THEN {_quoted(part)}->>'{as_text}' END",
+        unreadable=f"CASE WHEN {field} IS NULL AND {_quoted(part)} IS NOT NULL THEN {wrong} END",
+    )
 
 
 def _part_of(column: Column) -> str | None:
@@ -168,18 +162,10 @@ def _part_of(column: Column) -> str | None:
     return next((part for part in JSON_PARTS if column.path.startswith(f"{part}.")), None)
 
 
-def _parts(kind: EventKind) -> list[str]:
-    return list(dict.fromkeys(part for column in kind.columns if (part := _part_of(column)) is not None))
-
-
 def _shape(kind: EventKind, part: str) -> str:
     """What json_transform reads of a JSON part."""
-
-    def typed(node: Tree | None) -> object:
-        return "VARCHAR" if node is None else {name: typed(inner) for name, inner in node.items()}
-
     paths = (column.path for column in kind.columns if column.path.startswith(f"{part}."))
-    return json.dumps(typed(tree(path.removeprefix(f"{part}.") for path in paths)))
+    return json.dumps(tree(path.removeprefix(f"{part}.") for path in paths)).replace("null", '"VARCHAR"')
 
 
 def _type_of(part: str, path: str) -> str:

@@ -6,17 +6,15 @@ batches' first and last times.
 
 from __future__ import annotations
 
-import os
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from np6_assets.storage.spill import Spill
 
 IS_STORED = "is_stored"
 """A helper column of every run: whether the row was stored before. Of two rows with one key the fetched one wins."""
@@ -31,8 +29,6 @@ ROWS_IN_MEMORY = 2**15
 
 ALWAYS = (-(2**62), 2**62)
 """A span of time without bounds."""
-
-_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 Numbers = npt.NDArray[np.int64]
 
@@ -64,66 +60,27 @@ class RunStore:
 
     def __init__(self, order: Order) -> None:
         self._order = order
-        self._lock = threading.Lock()
-        self._rows_in_memory = 0
-        self._file: IO[bytes] | None = None
-        self._end = 0
+        self._spill = Spill(ROWS_IN_MEMORY)
 
-    def add(self, tables: pa.Table | Iterator[pa.Table]) -> Run | None:
-        """A run of a sorted table, or of several that follow one another; None of no rows."""
+    @property
+    def is_large(self) -> bool:
+        """Whether it has more than ROWS_IN_MEMORY rows."""
+        return self._spill.is_on_disk
+
+    def add(self, tables: pa.Table | Iterator[pa.Table]) -> list[Run]:
+        """A run of a sorted table, or of several that follow one another; none of no rows."""
         reads, spans = [], []
         for table in (tables,) if isinstance(tables, pa.Table) else tables:
-            keep = self._is_kept(table.num_rows)
-            for batch in table.combine_chunks().to_batches(max_chunksize=BATCH_ROWS):
+            batches = table.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
+            reads += self._spill.keep(batches)
+            for batch in batches:
                 found = numbers(batch, self._order)
-                reads.append(_Kept(batch) if keep else self._spill(batch))
                 spans.append((found[0], found[-1], len(found)))
-        if not spans:
-            return None
-        return Run(lambda place: reads[place](), *np.array(spans, np.int64).T)
+        return [Run(lambda place: reads[place](), *np.array(spans, np.int64).T)] if spans else []
 
     def close(self) -> None:
         """Give the disk space back."""
-        if self._file is not None:
-            self._file.close()
-
-    def _is_kept(self, rows: int) -> bool:
-        with self._lock:
-            keep = self._rows_in_memory + rows <= ROWS_IN_MEMORY
-            self._rows_in_memory += rows if keep else 0
-            return keep
-
-    def _spill(self, batch: pa.RecordBatch) -> _Spilled:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema, options=_LZ4) as writer:
-            writer.write_batch(batch)
-        buffer = sink.getvalue()
-        with self._lock:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="np6-")  # noqa: SIM115
-            place, self._end = self._end, self._end + buffer.size
-            self._file.write(buffer)
-            self._file.flush()
-        return _Spilled(self._file, place, buffer.size)
-
-
-@dataclass(frozen=True)
-class _Kept:
-    batch: pa.RecordBatch
-
-    def __call__(self) -> pa.RecordBatch:
-        return self.batch
-
-
-@dataclass(frozen=True)
-class _Spilled:
-    file: IO[bytes]
-    place: int
-    size: int
-
-    def __call__(self) -> pa.RecordBatch:
-        with pa.ipc.open_stream(os.pread(self.file.fileno(), self.size, self.place)) as reader:
-            return reader.read_next_batch()
+        self._spill.close()
 
 
 def merge(
@@ -149,8 +106,8 @@ def merge_before(
     """The same rows in fewer runs, so that no bucket touches more than OVERLAPPING_RUNS of them."""
     found, half = list(runs), OVERLAPPING_RUNS // 2
     while _overlapping(found) > OVERLAPPING_RUNS:
-        merged = (store.add(merge(found[at : at + half], order, keep=keep)) for at in range(0, len(found), half))
-        found = [run for run in merged if run is not None]
+        groups = [found[at : at + half] for at in range(0, len(found), half)]
+        found = [run for group in groups for run in store.add(merge(group, order, keep=keep))]
     return found
 
 
@@ -165,30 +122,22 @@ def sorted_unique(table: pa.Table, order: Order) -> pa.Table:
         return table
     # only rows that share their number with a neighbour can be out of order or repeated
     places = np.union1d(ties, ties + 1)
-    columns = [order.number, order.key, IS_STORED]
-    by_all, repeated, is_fetched_twice = _tied(table.select(columns).take(pa.array(places)), order)
-    if is_fetched_twice:
-        # which of two that differ stays may not depend on the order in which they came
-        tied = table.take(pa.array(places))
-        by_all, repeated, _ = _tied(tied.select([*columns, *(set(tied.column_names) - set(columns))]), order)
+    tied = table.take(pa.array(places))
+    # by all columns: which of two that differ stays may not depend on the order in which they came
+    first = [order.number, order.key, IS_STORED]
+    names = [*first, *(name for name in tied.column_names if name not in first)]
+    by_all = pc.sort_indices(tied, [(name, "ascending") for name in names]).to_numpy()
+    found, keys = found[places[by_all]], tied.column(order.key).take(pa.array(by_all)).combine_chunks()
+    is_repeated = (found[1:] == found[:-1]) & pc.equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
     taken = np.arange(table.num_rows)
     taken[places] = places[by_all]
-    return table.take(pa.array(np.delete(taken, places[1:][repeated])))
+    return table.take(pa.array(np.delete(taken, places[1:][is_repeated])))
 
 
 def numbers(rows: pa.Table | pa.RecordBatch, order: Order) -> Numbers:
     """The column of numbers that rows are sorted by."""
     column: Numbers = rows.column(order.number).cast(pa.int64()).to_numpy()
     return column
-
-
-def _tied(rows: pa.Table, order: Order) -> tuple[Numbers, npt.NDArray[np.bool_], bool]:
-    """The rows' order by all columns, which of the next ones repeat the one before, and whether both were fetched."""
-    places = pc.sort_indices(rows, [(name, "ascending") for name in rows.column_names]).to_numpy()
-    found, stored = numbers(rows, order)[places], rows.column(IS_STORED).to_numpy()[places]
-    keys = rows.column(order.key).take(pa.array(places)).combine_chunks()
-    repeated = (found[1:] == found[:-1]) & pc.equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
-    return places, repeated, bool((repeated & ~stored[1:]).any()) and rows.num_columns == 3
 
 
 def _buckets(runs: Sequence[Run], span: tuple[int, int]) -> Iterator[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -64,12 +64,17 @@ def plan_day(day: Day, stored: Stored | None, timezone: str, lookback: timedelta
     return DayPlan(day, start, stored)
 
 
-def batches(plans: Iterable[DayPlan], joins: Callable[[Sequence[DayPlan], DayPlan], bool]) -> Iterator[Batch]:
-    """Days in batches. `joins` says of consecutive days whether the next one goes with those before."""
+def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Batch]:
+    """Consecutive days in batches, as many as a request may have.
+
+    Of a whole feed, only full fetches of days that are small, as stored or else by the `rows` of days before.
+    """
     waiting: list[DayPlan] = []
     for plan in plans:
-        if waiting and waiting[-1].day.end == plan.day.start and joins(waiting, plan):
-            waiting.append(DayPlan(plan.day, plan.day.start, plan.stored))
+        joined = [*waiting, DayPlan(plan.day, plan.day.start, plan.stored)]
+        is_next = waiting and waiting[-1].day.end == plan.day.start and len(waiting) < DAYS_PER_REQUEST
+        if is_next and (rows is None or (plan.is_full and _are_small(joined, rows))):
+            waiting = joined
             continue
         if waiting:
             yield Batch(waiting)
@@ -78,18 +83,7 @@ def batches(plans: Iterable[DayPlan], joins: Callable[[Sequence[DayPlan], DayPla
         yield Batch(waiting)
 
 
-def joins_all(before: Sequence[DayPlan], plan: DayPlan) -> bool:
-    """For a feed of one notification: as many days as a request may have."""
-    return len(before) < DAYS_PER_REQUEST
-
-
-def joins_small(rows: Sequence[int]) -> Callable[[Sequence[DayPlan], DayPlan], bool]:
-    """For a whole feed: full fetches of days that are small, as stored or else by the `rows` of days before."""
-
-    def joins(before: Sequence[DayPlan], plan: DayPlan) -> bool:
-        most = max(rows) if len(rows) >= SMALL_DAYS else EVENTS_PER_REQUEST
-        events = sum(one.stored.rows if one.stored is not None else most for one in (*before, plan))
-        fits = events <= EVENTS_PER_REQUEST and len(before) < DAYS_PER_REQUEST
-        return fits and plan.is_full and before[0].is_full
-
-    return joins
+def _are_small(plans: Sequence[DayPlan], rows: Sequence[int]) -> bool:
+    most = max(rows) if len(rows) >= SMALL_DAYS else EVENTS_PER_REQUEST
+    events = sum(plan.stored.rows if plan.stored is not None else most for plan in plans)
+    return plans[0].is_full and events <= EVENTS_PER_REQUEST

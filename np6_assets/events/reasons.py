@@ -9,32 +9,27 @@ import pyarrow as pa
 
 from np6_assets import markdown
 
+Reasons = Counter[tuple[str, str]]
+"""How many bounces there are of each reason and verdict."""
+
 _COLUMNS = ("bounce_reason", "bounce_verdict")
 
 
-class Reasons:
-    """Counts events by reason and verdict while they go by. Events of other kinds have none."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def add(self, table: pa.Table) -> None:
-        """Count some events."""
-        if not set(_COLUMNS) <= set(table.column_names):
-            return
+def reasons_of(table: pa.Table) -> Reasons:
+    """Some events, counted; those of other kinds have no reasons."""
+    found = Reasons()
+    if set(_COLUMNS) <= set(table.column_names):
         counted = table.group_by(list(_COLUMNS)).aggregate([([], "count_all")]).to_pydict()
         for reason, verdict, count in zip(*(counted[name] for name in (*_COLUMNS, "count_all")), strict=True):
-            self._counts[word(reason), word(verdict)] += count
+            found[word(reason), word(verdict)] += count
+    return found
 
-    def markdown(self) -> str | None:
-        """A Markdown table, the most frequent first; None where nothing was counted."""
-        if not self._counts:
-            return None
-        rows = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
-        return markdown.table(
-            ("Reason", "Verdict", "Bounces"),
-            [(*(markdown.escaped(text) for text in key), f"{count:,}") for key, count in rows],
-        )
+
+def reasons_table(reasons: Reasons) -> str:
+    """A Markdown table, the most frequent first."""
+    rows = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    cells = [(*(markdown.escaped(text) for text in key), f"{count:,}") for key, count in rows]
+    return markdown.table(("Reason", "Verdict", "Bounces"), cells)
 
 
 def word(text: str | None) -> str:

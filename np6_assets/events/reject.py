@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ REJECTED_SCHEMA = pa.schema(
 be parsed.
 """
 
+NOT_PARSED = "the event cannot be parsed"
+
 _LONGEST_INTEGER = 1000
 _EXACT_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _EXACT_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,14})[.]0+")
@@ -41,22 +44,12 @@ class Rejected:
     reason: str
 
     @property
-    def time(self) -> int:
-        """When it says that it was published, in ms; 0 where it does not say."""
-        number = exact_integer(self.value.get("timestamp")) if isinstance(self.value, dict) else None
-        return (number and to_milliseconds(number)) or 0
-
-    @property
     def key(self) -> str:
         """What tells it apart from others however often it is fetched."""
         id_ = self.value.get("id") if isinstance(self.value, dict) else None
         if isinstance(id_, str | int | float) and not isinstance(id_, bool) and id_ != "":
             return str(id_)
         return hashlib.sha256(self.raw).hexdigest()
-
-
-class Uncertain(Exception):  # noqa: N818 - an answer, not an error
-    """Python cannot parse the event; DuckDB may."""
 
 
 class Judge:
@@ -73,18 +66,20 @@ class Judge:
         return next((reason for column in self._rated if (reason := _wrong(column, event)) is not None), None)
 
     def parse(self, raw: bytes) -> tuple[Any, str | None]:
-        """The value of an event that DuckDB may refuse to read, and why it surely does. Raises Uncertain."""
+        """The value of an event that DuckDB may refuse to read, None where it cannot be parsed; why it surely does."""
         try:
             text = raw.decode()
+            value = _parse(text)
+            if re.search(r"\\u[dD][89a-fA-F]", text) and not _is_unicode(value):
+                return value, "the event holds half of a surrogate pair"
+            if re.search(r"[\x00-\x1f]", text) and not _is_strict(text):
+                return value, "the event holds a control character"
+        except RecursionError:
+            return None, None  # DuckDB may read what is too deep for Python
         except UnicodeDecodeError:
-            return _parsed(raw.decode(errors="backslashreplace")), "the event is not valid UTF-8"
-        value = _parsed(text)
-        if value is None and text.strip() != "null":
-            raise Uncertain
-        if re.search(r"\\u[dD][89a-fA-F]", text) and not _is_unicode(value):
-            return value, "the event holds half of a surrogate pair"
-        if re.search(r"[\x00-\x1f]", text) and not _is_strict(text):
-            return value, "the event holds a control character"
+            return parsed(raw.decode(errors="backslashreplace")), "the event is not valid UTF-8"
+        except ValueError:
+            return None, NOT_PARSED
         return value, _repeated(value, self._containers, "") or self.reason(value)
 
 
@@ -112,16 +107,21 @@ def exact_integer(value: Any) -> int | None:
     return number if -(2**63) <= number < 2**63 else None
 
 
-def parsed_or_none(text: str) -> Any:
+def published(event: Any) -> int:
+    """When an event says that it was published, in ms; 0 where it does not say."""
+    number = exact_integer(event.get("timestamp")) if isinstance(event, dict) else None
+    return (number and to_milliseconds(number)) or 0
+
+
+def parsed(text: str) -> Any:
     """The JSON value of an event; None where it cannot be parsed."""
-    return _parsed(text)
+    with suppress(ValueError, RecursionError):
+        return _parse(text)
+    return None
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text, strict=False, object_pairs_hook=_Object, parse_int=_integer)
-    except (ValueError, RecursionError):
-        return None
+def _parse(text: str) -> Any:
+    return json.loads(text, strict=False, object_pairs_hook=_Object, parse_int=_integer)
 
 
 def _integer(digits: str) -> int | str:
@@ -134,8 +134,6 @@ def _is_unicode(value: Any) -> bool:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
-    except RecursionError:
-        raise Uncertain from None
     return True
 
 
@@ -144,8 +142,6 @@ def _is_strict(text: str) -> bool:
         json.loads(text, parse_int=_integer)
     except ValueError:
         return False
-    except RecursionError:
-        raise Uncertain from None
     return True
 
 
@@ -175,8 +171,7 @@ def _wrong(column: Column, event: dict[str, Any]) -> str | None:
     if column.reading is Reading.TEXT:
         return f"{column.path} is not text" if isinstance(value, dict | list) else None
     number = exact_integer(value)
-    if number is None:
-        return f"{column.path} is not {column.reading.value}"
-    if column.reading is Reading.TIME and column.required and to_milliseconds(number) is None:
+    is_time = column.reading is Reading.TIME and column.required
+    if number is None or (is_time and to_milliseconds(number) is None):
         return f"{column.path} is not {column.reading.value}"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,10 @@ import pyarrow as pa
 from np6_assets.contact.tombstones import tombstones_of
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
-from np6_assets.events.fetch import Fetcher
-from np6_assets.events.found import FetchedDay
+from np6_assets.events.fetch import FetchedDay, Fetcher
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.plan import DayPlan, plan_day
+from np6_assets.events.reasons import reasons_table
 from np6_assets.events.store import EventStore, watermark
 from np6_assets.np6.client import FAILURES_IN_A_ROW, NP6Client
 from np6_assets.np6.errors import DaysFailedError, NP6Error, PermanentError
@@ -28,41 +29,35 @@ from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import Partition
 
 
+@dataclass(frozen=True)
 class Run:
     """One run of an event asset over some days."""
 
-    def __init__(
-        self,
-        context: dg.AssetExecutionContext,
-        kind: EventKind,
-        settings: Settings,
-        folder: Folder,
-        now: Callable[[], datetime],
-        *,
-        full_refresh: bool,
-    ) -> None:
-        self._context = context
-        self._kind = kind
-        self._settings = settings
-        self._folder = folder
-        self._store = EventStore(folder, kind, settings)
-        self._now = now
-        self._full_refresh = full_refresh
+    context: dg.AssetExecutionContext
+    kind: EventKind
+    settings: Settings
+    folder: Folder
+    now: Callable[[], datetime]
+    full_refresh: bool
+
+    @property
+    def _store(self) -> EventStore:
+        return EventStore(self.folder, self.kind, self.settings)
 
     @contextmanager
     def partitions(self, np6: NP6Resource) -> Iterator[Generator[Partition]]:
         """The days as they are complete; the record of a day that an earlier attempt of this run has written."""
-        with exclusive_client(self._context, np6, self._folder) as client, closing(self._days(client)) as days:
+        with exclusive_client(self.context, np6, self.folder) as client, closing(self._days(client)) as days:
             yield days
 
     def _days(self, client: NP6Client) -> Generator[Partition]:
         written = self._written_before()
         for key, record in written.items():
             yield Partition(key, record)
-        days = [day_of(key, self._settings.timezone) for key in self._context.partition_keys if key not in written]
-        progress = Progress(self._kind.asset, len(days), self._context.log.info)
-        decoder = Decoder(self._kind, self._settings.contact, tombstones_of(self._folder))
-        fetcher = Fetcher(self._kind, client, decoder, self._now)
+        days = [day_of(key, self.settings.timezone) for key in self.context.partition_keys if key not in written]
+        progress = Progress(self.kind.asset, len(days), self.context.log.info)
+        decoder = Decoder(self.kind, self.settings.contact, tombstones_of(self.folder))
+        fetcher = Fetcher(self.kind, client, decoder, self.now)
         failed: dict[str, NP6Error] = {}
         in_a_row = 0
         with closing(fetcher.days(map(self._plan, days))) as fetched:
@@ -85,46 +80,46 @@ class Run:
 
     def _record_failed(self, day: Day, error: NP6Error, failed: dict[str, NP6Error]) -> None:
         """Record a failed day; re-raise where it is the only one."""
-        if len(self._context.partition_keys) == 1:
+        if len(self.context.partition_keys) == 1:
             raise error
-        self._context.log.error(f"{self._kind.asset} {day.key}: {error}")
+        self.context.log.error(f"{self.kind.asset} {day.key}: {error}")
         failed[day.key] = error
 
     def _failure(self, failed: dict[str, NP6Error], ending: str = "") -> NP6Error:
-        count = f"{len(failed)} of {len(self._context.partition_keys)} days"
+        count = f"{len(failed)} of {len(self.context.partition_keys)} days"
         days = "; ".join(f"{day} ({error})" for day, error in failed.items())
         is_permanent = all(isinstance(error, PermanentError) for error in failed.values())
         return (PermanentError if is_permanent else DaysFailedError)(
-            f"{self._kind.asset}: {count} could not be fetched{ending}. The other days that were fetched are stored; "
+            f"{self.kind.asset}: {count} could not be fetched{ending}. The other days that were fetched are stored; "
             f"launch those that failed or are missing again. Failed: {days}"
         )
 
     def _plan(self, day: Day) -> DayPlan:
-        lookback, timezone = self._settings.lookback, self._settings.timezone
-        return plan_day(day, self._store.stored(day), timezone, lookback, full=self._full_refresh)
+        lookback, timezone = self.settings.lookback, self.settings.timezone
+        return plan_day(day, self._store.stored(day), timezone, lookback, full=self.full_refresh)
 
     def _written_before(self) -> dict[str, dg.AssetMaterialization]:
         """The records of the closed days that this run wrote before it, or its step, was started again."""
-        run = self._context.run
+        run = self.context.run
         attempts = {run.run_id, run.parent_run_id, run.root_run_id} - {None}
-        keys = self._context.partition_keys
-        if len(keys) == 1 or (len(attempts) == 1 and not self._context.retry_number):
+        keys = self.context.partition_keys
+        if len(keys) == 1 or (len(attempts) == 1 and not self.context.retry_number):
             return {}
-        records = self._context.instance.fetch_materializations(
-            dg.AssetRecordsFilter(self._context.asset_key, asset_partitions=keys), limit=len(attempts) * len(keys)
+        records = self.context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(self.context.asset_key, asset_partitions=keys), limit=len(attempts) * len(keys)
         ).records
         found: dict[str, dg.AssetMaterialization] = {}
         for record in records:
             materialization = record.asset_materialization
             if record.run_id in attempts and materialization is not None and materialization.partition is not None:
                 until = materialization.metadata["fetched_until"].value
-                if until == day_of(materialization.partition, self._settings.timezone).end.timestamp():
+                if until == day_of(materialization.partition, self.settings.timezone).end.timestamp():
                     found.setdefault(materialization.partition, materialization)
         return {key: found[key] for key in keys if key in found}
 
     def _partition(self, merged: MergedDay) -> Partition:
         fetched = merged.fetched
-        until = watermark(fetched.plan.day, fetched.asked_at, self._settings.lookback)
+        until = watermark(fetched.plan.day, fetched.asked_at, self.settings.lookback)
         schema = self._store.schema(until)
         metadata: dict[str, Any] = {}
 
@@ -155,8 +150,8 @@ def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[s
     }
     if plan.stored is not None:
         metadata["events_gained"] = facts.rows - plan.stored.rows
-    if shown := facts.reasons.markdown():
-        metadata["reasons"] = dg.MetadataValue.md(shown)
+    if facts.reasons:
+        metadata["reasons"] = dg.MetadataValue.md(reasons_table(facts.reasons))
     return metadata
 
 

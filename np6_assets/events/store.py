@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from np6_assets.events.decode import Decoder
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.merge import ALWAYS, EVENTS, IS_STORED, Run, sorted_unique
-from np6_assets.events.reject import REJECTED_SCHEMA, Rejected, parsed_or_none
+from np6_assets.events.reject import REJECTED_SCHEMA, Rejected, parsed
 from np6_assets.partitions import EVENT_DATE, Day, milliseconds
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -92,9 +92,9 @@ class EventStore:
             file = pq.ParquetFile(opened)
 
             @lru_cache(maxsize=2)
-            def read(group: int) -> pa.RecordBatch:
+            def read(group: int, _: int) -> pa.RecordBatch:
                 rows = file.read_row_group(group, columns=self._kind.schema.names).cast(self._kind.schema)
-                table, _ = decoder.policy.treated(rows, stored.contact)
+                table = decoder.policy.treated(rows, stored.contact)[0]
                 table = table.append_column(ID_HASH, decoder.hashes(table.column("event_id")))
                 table = table.append_column(IS_STORED, pa.repeat(True, table.num_rows)).cast(decoder.schema)
                 columns = [column.combine_chunks() for column in sorted_unique(table, EVENTS).itercolumns()]
@@ -102,7 +102,7 @@ class EventStore:
 
             spans = [_span(file, group) for group in range(file.num_row_groups)]
             # a run each: another program may have written the file in another order
-            yield [Run(partial(_read_of, read, group), *np.array([span]).T) for group, span in enumerate(spans)]
+            yield [Run(partial(read, group), *np.array([span]).T) for group, span in enumerate(spans)]
 
     # --- quarantine -------------------------------------------------------------------------------------------------
 
@@ -119,12 +119,12 @@ class EventStore:
         for table in parquet.tables(self._folder, file, schema.names):
             rows = []
             for row in table.to_pylist():
-                value = None if row["event"] is None else parsed_or_none(row["event"])
+                value = None if row["event"] is None else parsed(row["event"])
                 if not decoder.policy.is_erased(value):
                     key = row.get("event_key") or self._key(row["event"] or "", value, texts)
                     event = decoder.policy.contact.redact_again(value, row["event"], stored_as)
                     rows.append({"placed": day.start_ms, "event_key": key, "reason": row["reason"], "event": event})
-            yield decoder.keyed(pa.Table.from_pylist(rows, REJECTED_SCHEMA), stored=True)
+            yield decoder.keyed(rows, stored=True)
 
     def write_quarantine(self, day: Day, tables: Iterator[pa.Table]) -> int:
         """Write the day's rejected events in place of the stored ones, if there are any; gives how many."""
@@ -165,10 +165,6 @@ def watermark(day: Day, asked_at: datetime, lookback: timedelta) -> datetime:
     if asked_at >= day.end + lookback:
         return day.end
     return min(asked_at, day.end - timedelta(milliseconds=1))
-
-
-def _read_of(read: Callable[[int], pa.RecordBatch], group: int, _: int) -> pa.RecordBatch:
-    return read(group)
 
 
 def _span(file: pq.ParquetFile, group: int) -> tuple[int, int, int]:

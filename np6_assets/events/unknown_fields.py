@@ -10,9 +10,8 @@ from np6_assets.events.json_sql import Tree, tree
 from np6_assets.events.kinds import KNOWN_FIELDS, EventKind
 from np6_assets.np6.stream import Part, elements
 
-SMALL_PART = 2**19
-SLICES, SLICE_BYTES = 32, 2**13
-"""The sample: all events of a small part; of a larger one the whole events in so many slices of it, evenly spread."""
+SLICES, SLICE_BYTES = 8, 2**15
+"""The sample: the whole events in so many slices of a part, evenly spread; a part that is no larger is read whole."""
 
 _DECODE = json.JSONDecoder(strict=False).raw_decode
 
@@ -24,27 +23,20 @@ def known_fields(kind: EventKind) -> Tree:
 
 def sample(part: Part) -> Iterator[dict[str, Any]]:
     """Some of a part's events."""
-    if part.size <= SMALL_PART:
-        yield from _whole_events(part, 0, part.size)
-        return
-    for number in range(SLICES):
-        start = number * (part.size - SLICE_BYTES) // (SLICES - 1)
-        for length in (SLICE_BYTES, 2**8 * SLICE_BYTES):  # more only where the events are larger than a slice
-            if events := list(_whole_events(part, start, length)):
-                yield from events
-                break
+    length = part.size if part.size <= SLICES * SLICE_BYTES else SLICE_BYTES
+    for start in sorted({number * (part.size - length) // (SLICES - 1) for number in range(SLICES)}):
+        part.file.seek(start)
+        yield from _whole_events(part.file.read(length).decode(errors="replace"))
 
 
-def _whole_events(part: Part, start: int, length: int) -> Iterator[dict[str, Any]]:
-    """The events that are whole in a slice of a part."""
-    part.file.seek(start)
-    decoded = part.file.read(length).decode(errors="replace")
-    place = decoded.find("{")
+def _whole_events(text: str) -> Iterator[dict[str, Any]]:
+    """The events that are whole in a piece of a part."""
+    place = text.find("{")
     while place >= 0:
         try:
-            value, end = _DECODE(decoded, place)
+            value, end = _DECODE(text, place)
         except RecursionError:  # pass over all of it: what is inside is as deep, but for a level
-            end = place + next(elements(decoded[place:].encode()))[1]
+            end = place + next(elements(text[place:].encode()))[1]
         except ValueError:
             end = place + 1
         else:
@@ -52,7 +44,7 @@ def _whole_events(part: Part, start: int, length: int) -> Iterator[dict[str, Any
                 yield value
             else:
                 end = place + 1
-        place = decoded.find("{", end)
+        place = text.find("{", end)
 
 
 def unknown_fields(value: Any, known: Tree, above: str = "") -> Iterator[str]:

@@ -69,7 +69,7 @@ class NP6Client(Connection):
         """
         parameters = request.parameters(self._now())
         first = self._retrying(request.path, lambda: self._first_event(request.path, parameters))
-        time = None if first is None else _timestamp(first)
+        time = _timestamp(first)
         return first is not None and (time is None or request.start <= time < request.end)
 
     def fetch(self, request: Request, open_receiver: Callable[[], R]) -> list[Answer[R]]:
@@ -79,23 +79,17 @@ class NP6Client(Connection):
         """
         answers: list[Answer[R]] = []
         pending = [request]
-        try:
-            while pending:
-                part = pending.pop()
-                failed = [answer.error for answer in answers[-FAILURES_IN_A_ROW:] if answer.error is not None]
-                if len(failed) == FAILURES_IN_A_ROW:
-                    answers.append(Answer(part, None, failed[-1]))
-                    continue
-                answer = self._fetch(part, open_receiver, None if part is request else 1)
-                if answer.error is None or not part.halves:
-                    answers.append(answer)
-                else:
-                    pending += reversed(part.halves)
-        except BaseException:
-            for answer in answers:
-                if answer.receiver is not None:
-                    answer.receiver.discard()
-            raise
+        while pending:
+            part = pending.pop()
+            failed = [answer.error for answer in answers[-FAILURES_IN_A_ROW:] if answer.error is not None]
+            if len(failed) == FAILURES_IN_A_ROW:
+                answers.append(Answer(part, None, failed[-1]))
+                continue
+            answer = self._fetch(part, open_receiver, None if part is request else 1)
+            if answer.error is None or not part.halves:
+                answers.append(answer)
+            else:
+                pending += reversed(part.halves)
         return answers
 
     def fetch_all(self, requests: Iterable[tuple[Request, Callable[[], R]]]) -> Generator[list[Answer[R]]]:
@@ -116,7 +110,6 @@ class NP6Client(Connection):
                 self.cancel()
                 for future in ahead:
                     future.cancel()
-                    future.add_done_callback(_discard)
                 raise
 
     def _fetch(self, request: Request, open_receiver: Callable[[], R], most_retries: int | None) -> Answer[R]:
@@ -156,10 +149,10 @@ class NP6Client(Connection):
         """
         if not isinstance(error, BadResponseError):
             return False  # a status: nothing of this attempt was received
-        first, last = download.receiver.resume_from() if isinstance(error, CutResponseError) else (None, None)
-        if first is not None and last is not None and self._sorts(download.request, first, last):
-            before, download.start = download.start, last
-            return last > before
+        span = download.receiver.resume_from() if isinstance(error, CutResponseError) else None
+        if span is not None and self._sorts(download.request, *span):
+            before, download.start = download.start, span[1]
+            return download.start > before
         download.restart()
         return False
 
@@ -174,14 +167,13 @@ class NP6Client(Connection):
                 newest = self._first_event(request.path, request.parameters(self._now(), sort="desc"))
             except (TransientError, PermanentError):
                 return False
-            time = None if newest is None else _timestamp(newest)
+            time = _timestamp(newest)
             self._sorting[request.path] = time is not None and time >= last and time > first
         return self._sorting[request.path]
 
     def _first_event(self, path: str, parameters: Mapping[str, str]) -> bytes | None:
         """The bytes of the first event of an answer; None where it is empty."""
-        scanner = ArrayScanner()
-        found = b""
+        scanner, found = ArrayScanner(), b""
         # plain: a compressed body may hold the first event back until much more of it is there
         with self.body(path, parameters, chunk_bytes=1, encoding="identity") as (chunks, _):
             for chunk in chunks:
@@ -190,7 +182,7 @@ class NP6Client(Connection):
                 found += chunk[:end]
                 if end is not None:
                     return found.partition(b"[")[2]
-        _check_closed(scanner, found)
+        scanner.finish()
         return None
 
     def _list(self, path: str) -> list[Any]:
@@ -202,7 +194,7 @@ class NP6Client(Connection):
                 body += chunk
                 if len(body) > LONGEST_LIST:
                     raise WrongBodyError(f"the list has more than {LONGEST_LIST >> 20} MiB")
-        _check_closed(scanner, bytes(body))
+        scanner.finish()
         if not isinstance(found := _parsed(bytes(body)), list):
             raise BadResponseError("the body is not JSON")
         return found
@@ -260,13 +252,6 @@ class _Download(Generic[R]):
         self.receiver = self._open_receiver()
 
 
-def _check_closed(scanner: ArrayScanner, body: bytes) -> None:
-    if not scanner.closed and not body:
-        raise WrongBodyError("the body is empty")
-    if not scanner.closed:
-        raise CutResponseError("the body ends before its array is closed")
-
-
 def _parsed(body: bytes) -> Any:
     """The JSON value of a body; None where it is no JSON. The error, which quotes the body, ends here."""
     try:
@@ -275,9 +260,9 @@ def _parsed(body: bytes) -> Any:
         return None
 
 
-def _timestamp(event: bytes) -> int | None:
-    """When an event says that it was published, in ms; None where it does not say so in a number."""
-    value = _parsed(event)
+def _timestamp(event: bytes | None) -> int | None:
+    """When an event says that it was published, in ms; None where it does not say so in a number, or is none."""
+    value = _parsed(event or b"")
     time = value.get("timestamp") if isinstance(value, dict) else None
     return to_milliseconds(time) if isinstance(time, int) and not isinstance(time, bool) else None
 
@@ -291,10 +276,3 @@ def _first_result(ahead: deque[Future[list[Answer[R]]]]) -> list[Answer[R]]:
         if ahead[0].done():
             return ahead.popleft().result()
         wait([future for future in ahead if not future.done()], return_when=FIRST_COMPLETED)
-
-
-def _discard(future: Future[list[Answer[R]]]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        for answer in future.result():
-            if answer.receiver is not None:
-                answer.receiver.discard()

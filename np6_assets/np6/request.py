@@ -65,14 +65,14 @@ class Receiver(Protocol):
     def add(self, part: Part) -> None:
         """Take a part, and close it when it is no longer needed."""
 
-    def resume_from(self) -> tuple[int | None, int | None]:
+    def resume_from(self) -> tuple[int, int] | None:
         """After a cut: the times of the first and the last event received, in ms; None where they do not ascend."""
 
     def finish(self) -> None:
         """The answer is complete. Raises BadResponseError where it was resumed and its events do not ascend."""
 
     def discard(self) -> None:
-        """Nothing more will come: give memory and disk back."""
+        """Nothing more will come, not even the end of the answer: give memory and disk back."""
 
 
 R = TypeVar("R", bound=Receiver)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import IO
 
@@ -23,8 +25,6 @@ PART_BYTES = 32 * 2**20
 
 _WHITESPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
-_LAST_BYTES = 64
-"""So many bytes of a chunk are tried first for its last one that is no white space."""
 _SCALARS = bytes(sorted(set(range(256)) - set(b'"{}[]')))
 _ESCAPED = re.compile(rb'\\["\\]')
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
@@ -69,11 +69,12 @@ class Part:
 class ArrayScanner:
     """Follows the nesting of one JSON array through chunks of bytes, without parsing values.
 
-    `events` counts the objects and arrays that the array holds; `closed` says that its closing bracket has been seen.
+    `events` counts the objects and arrays that the array holds; `opened` and `closed` say that its brackets were seen.
     """
 
     def __init__(self) -> None:
         self.events = 0
+        self.opened = False
         self.closed = False
         self._depth = 0
         self._in_string = False
@@ -86,6 +87,7 @@ class ArrayScanner:
                 raise BadResponseError("the body goes on after the end of its array")
             if not text.startswith(b"["):
                 raise WrongBodyError(f"the body is {_described(text)}, not a JSON array")
+            self.opened = True
         brackets = self._brackets(chunk)
         if not brackets:
             return
@@ -101,24 +103,24 @@ class ArrayScanner:
                 raise BadResponseError("the body goes on after the end of its array")
             self.closed = True
 
+    def finish(self) -> None:
+        """The bytes are over. Raises BadResponseError where the array is not complete."""
+        if not self.opened:
+            raise WrongBodyError("the body is empty")
+        if not self.closed:
+            raise CutResponseError("the body ends before its array is closed")
+
     def next_event_end(self, chunk: bytes) -> int | None:
         """Where in `chunk`, the bytes to be fed next, the first event ends; None where none does. Feeds nothing."""
-        depth, in_string, escaped = self._depth, self._in_string, bool(self._escape)
-        for place, byte in enumerate(chunk):
-            if escaped:
-                escaped = False
-            elif in_string:
-                escaped = byte == 0x5C
-                in_string = byte != 0x22
-            elif byte == 0x22:
-                in_string = True
-            elif byte in b"[{":
-                depth += 1
-            elif byte in b"]}":
-                depth -= 1
-                if depth == 1:
-                    return place + 1
-        return None
+
+        def has_event(length: int) -> bool:
+            scanner = copy(self)
+            with suppress(BadResponseError):  # of what follows the event
+                scanner.feed(chunk[:length])
+            return scanner.events > self.events
+
+        end = bisect_left(range(len(chunk) + 1), True, key=has_event)
+        return end if end <= len(chunk) else None
 
     def _brackets(self, chunk: bytes) -> bytes:
         """The brackets of `chunk` that stand outside strings."""
@@ -153,7 +155,6 @@ class PartWriter:
         self._file: IO[bytes] | None = None
         self._size = 0
         self._events_before = 0
-        self._is_open = False
         self._expects_comma = False
         self._last_byte = b""
 
@@ -173,10 +174,7 @@ class PartWriter:
 
     def finish(self) -> None:
         """The body is over: hand over the last part. Raises BadResponseError where the array is not complete."""
-        if not self._is_open:
-            raise WrongBodyError("the body is empty")
-        if not self._scanner.closed:
-            raise CutResponseError("the body ends before its array is closed")
+        self._scanner.finish()
         if self._last_byte == b",":
             raise BadResponseError("there is a comma before the end of the array")
         if self._file is not None:
@@ -202,20 +200,18 @@ class PartWriter:
             self._file = None
 
     def _write(self, chunk: bytes) -> None:
-        was_closed = self._scanner.closed
+        was_opened, was_closed = self._scanner.opened, self._scanner.closed
         self._scanner.feed(chunk)
         if was_closed:
             return  # white space
-        if not self._is_open:
-            chunk = chunk.lstrip(_WHITESPACE + _BOM)
-            self._is_open = bool(chunk)
-            chunk = chunk[1:]
+        if not was_opened:
+            chunk = chunk.lstrip(_WHITESPACE + _BOM)[1:]
         if self._expects_comma:
             chunk = self._after_comma(chunk)
         if self._scanner.closed:
             chunk = chunk.rstrip(_WHITESPACE)[:-1]
-        if last := chunk[-_LAST_BYTES:].strip(_WHITESPACE) or chunk.strip(_WHITESPACE):
-            self._last_byte = last[-1:]
+        if text := chunk.rstrip(_WHITESPACE):
+            self._last_byte = text[-1:]
         elif self._file is None:
             return
         if self._file is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from np6_assets.contact.policy import ContactMode, ContactPolicy
 from np6_assets.contact.tombstones import Tombstones
-from np6_assets.events.decode import Decoded, Decoder
+from np6_assets.events.decode import Decoded, Decoder, Found
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.merge import EVENTS, RunStore, merge
 from np6_assets.np6.stream import PartWriter
@@ -40,10 +39,12 @@ class Result:
     rows: list[Row]
     rejected: list[Row]
     parts: list[Decoded]
-    outside: int = 0
-    erased: list[str] = field(default_factory=list)
-    unknown: set[tuple[int, str]] = field(default_factory=set)
-    unreadable: Counter[tuple[int, str]] = field(default_factory=Counter)
+    found: Found
+    schema: pa.Schema | None = None
+
+    @property
+    def unknown(self) -> set[tuple[int, str]]:
+        return self.found.unknown
 
     @property
     def ids(self) -> list[str]:
@@ -91,20 +92,18 @@ def decode(
     body = elements if isinstance(elements, bytes) else body_of(elements, rng)
     using = using or decoder(kind, mode)
     parts: list[Decoded] = []
-    writer = PartWriter(lambda part: parts.append(using.decode(part, edges)), part_bytes)
-    for start in range(0, len(body), 2**14):
-        writer.feed(body[start : start + 2**14])
-    writer.finish()
-    result = Result([], [row for part in parts for row in rows_of(part.rejected)], parts)
     with closing(RunStore(EVENTS)) as store:
-        runs = [run for part in parts if (run := store.add(part.rows)) is not None]
-        for table in merge(runs, EVENTS):
-            result.rows += rows_of(table.select(using.kind.schema.names))
-    for part in parts:
-        result.outside += part.outside
-        result.erased += part.erased
-        result.unknown |= part.unknown
-        result.unreadable += part.unreadable
+        writer = PartWriter(lambda part: parts.append(using.decode(part, edges, store)), part_bytes)
+        for start in range(0, len(body), 2**14):
+            writer.feed(body[start : start + 2**14])
+        writer.finish()
+        result = Result([], [row for part in parts for row in part.rejected], parts, Found())
+        for part in parts:
+            result.found += part.found
+        for table in merge(result.found.runs, EVENTS):
+            selected = table.select(using.kind.schema.names)
+            result.rows += rows_of(selected)
+            result.schema = selected.schema
     return result
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from np6_assets.contact.policy import ContactMode, ContactPolicy
 from np6_assets.contact.tombstones import Tombstones
-from np6_assets.events import json_sql
 from np6_assets.events.decode import Decoder
 from np6_assets_tests.events.decoding import (
     ALL_TIME,
@@ -58,7 +57,7 @@ def assert_decoded(kind: str, result: Result, elements: Iterable[Any], mode: str
         texts = {row["event_key"]: row["event"] for row in result.rejected}
         assert all(json.loads(texts[event_key(one.body)]) == one.event for one in rejected if one.event is not None)
     lost = sum((unreadable(kind, one) for one in stored), Counter())
-    assert {column: count for (_, column), count in result.unreadable.items()} == dict(lost)
+    assert {column: count for (_, column), count in result.found.unreadable.items()} == dict(lost)
 
 
 SAMPLE = """
@@ -79,9 +78,9 @@ def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
     result = decode(kind, [event(kind, id=SAMPLE.split()[0], timestamp=1614089593000)])
     assert [str(value) for value in result.rows[0].values()] == (SAMPLE + OWN.get(kind, "")).split()
     assert (result.rejected, result.unknown) == ([], set())
-    rows = result.parts[0].rows.drop_columns([json_sql.ID_HASH, "is_stored"])
-    assert types_of(rows) == columns(kind)
-    assert [field.name for field in rows.schema if not field.nullable] == ["event_id", "event_time", "activation_id"]
+    assert result.schema is not None
+    assert types_of(result.schema) == columns(kind)
+    assert [field.name for field in result.schema if not field.nullable] == ["event_id", "event_time", "activation_id"]
 
 
 @pytest.mark.parametrize(("kind", "mode"), zip(KIND, ("drop", "pseudonymize", "keep", "drop", "keep"), strict=True))
@@ -98,7 +97,7 @@ def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
     if kind == "bounces":
         small = decode(kind, body, mode, part_bytes=50_000)
         assert len(small.parts) > 5
-        assert (small.rows, small.unreadable) == (whole.rows, whole.unreadable)
+        assert (small.rows, small.found.unreadable) == (whole.rows, whole.found.unreadable)
         assert sorted(small.keys) == sorted(whole.keys)
 
 
@@ -239,8 +238,8 @@ def test_events_outside_the_window_are_dropped_and_counted():
     rejected = [hit("", time) for time in (DAY[0] - 1, TWO_DAYS[2], NOON)]
     result = decode("hits", [*(hit(time, time) for time in times), *rejected], edges=TWO_DAYS)
     assert [row["event_time"] for row in result.rows] == times[1:-1]
-    assert result.outside == 4
-    assert result.parts[0].received.tolist() == [2, 2]
+    assert result.found.outside == 4
+    assert result.found.received == {0: 2, 1: 2}
     assert [row["placed"] for row in result.rejected] == [NOON]
 
 
@@ -279,14 +278,14 @@ def test_erased_receivers_are_neither_rows_nor_rejected(mode: ContactMode):
     ]
     result = decode("hits", events, edges=DAY, using=decoder("hits", mode, erased))
     assert (result.ids, result.keys) == (["kept"], ["rejected and kept"])
-    assert sorted(result.erased) == ["by address", "by id", "rejected"]
+    assert sorted(result.found.erased) == ["by address", "by id", "rejected"]
 
 
 def test_erased_receiver_known_by_a_pseudonym_alone_is_erased():
     policy, gone = ContactPolicy("pseudonymize", SECRET), "gone@example.com"
     using = Decoder(KIND["hits"], policy, Tombstones(b"s").covering([policy.pseudonym(gone)]))
     result = decode("hits", [hit("1", unicity=gone), hit("2", unicity=gone, agency=[]), hit("kept")], using=using)
-    assert (result.ids, result.keys, sorted(result.erased)) == (["kept"], [], ["1", "2"])
+    assert (result.ids, result.keys, sorted(result.found.erased)) == (["kept"], [], ["1", "2"])
 
 
 @pytest.mark.parametrize("error", [duckdb.FatalException, duckdb.InternalException])

@@ -40,8 +40,7 @@ def table(rows: Iterable[Row]) -> pa.Table:
 
 
 def runs_of(tables: Iterable[Iterable[Row]], store: RunStore) -> list[Run]:
-    found = [store.add(sorted_unique(table(rows), EVENTS)) for rows in tables]
-    return [run for run in found if run is not None]
+    return [run for rows in tables for run in store.add(sorted_unique(table(rows), EVENTS))]
 
 
 def merged(
@@ -123,7 +122,7 @@ def test_rows_that_are_not_kept_do_not_come_out():
     assert merged([rows[::2], rows[1::2]], keep=lambda found: found.slice(0, 0)) == []
     assert merged([rows], keep=lambda found: found.filter(pa.array([True] * 5 + [False] * 15))) == rows[:5]
     with closing(RunStore(EVENTS)) as store:
-        assert store.add(table([])) is store.add(iter([])) is None
+        assert store.add(table([])) == store.add(iter([])) == []
 
 
 def test_rejected_events_are_merged_by_their_keys():
@@ -132,8 +131,8 @@ def test_rejected_events_are_merged_by_their_keys():
         return sorted_unique(pa.Table.from_pylist(rows), QUARANTINE)
 
     with closing(RunStore(QUARANTINE)) as store:
-        runs = [store.add(one) for one in (rejected("bb a cc", "old", True), rejected("cc b", "new", False))]
-        found = [row for one in merge([run for run in runs if run], QUARANTINE) for row in one.to_pylist()]
+        runs = [*store.add(rejected("bb a cc", "old", True)), *store.add(rejected("cc b", "new", False))]
+        found = [row for one in merge(runs, QUARANTINE) for row in one.to_pylist()]
     told = [(row["event_key"], row["reason"]) for row in found]
     assert told == [("a", "old"), ("b", "new"), ("bb", "old"), ("cc", "new")]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from np6_assets.events.unknown_fields import SMALL_PART
+from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES
 from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
 from np6_assets_tests.support.builders import Event, event
 from np6_assets_tests.support.oracle import expected_rows
@@ -61,7 +61,7 @@ def test_unknown_fields_are_found_wherever_in_a_large_part_they_begin(begins: fl
     first = int(begins * len(events))
     events[first:] = [with_unknown(one) for one in events[first:]]
     body = body_of(events)
-    assert len(body) > 4 * SMALL_PART
+    assert len(body) > 4 * SLICES * SLICE_BYTES
     result = decode("hits", body)
     assert len(result.parts) == 1
     assert result.unknown == {(0, "source.detail.novelty")}

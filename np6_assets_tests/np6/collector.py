@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -50,7 +49,6 @@ class Collector:
         self.sizes: list[int] = []
         self.state = "open"
         self.is_resumed = False
-        self.is_finished = threading.Event()
 
     def add(self, part: Part) -> None:
         assert self.state == "open"
@@ -62,16 +60,15 @@ class Collector:
         except ValueError:
             raise BadResponseError("the part is not JSON") from None
 
-    def resume_from(self) -> tuple[int | None, int | None]:
+    def resume_from(self) -> tuple[int, int] | None:
         self.is_resumed = True
         times = self._times()
-        return (times[0], times[-1]) if times and times == sorted(times) else (None, None)
+        return (times[0], times[-1]) if times and times == sorted(times) else None
 
     def finish(self) -> None:
         if self.is_resumed and (times := self._times()) != sorted(times):
             raise BadResponseError("the answer was resumed, and is not sorted")
         self.state = "finished"
-        self.is_finished.set()
 
     def discard(self) -> None:
         self.state = "discarded"

@@ -241,17 +241,6 @@ def test_fetch_all_stops_its_downloads_when_its_consumer_goes():
         client.close()
 
 
-def test_fetch_all_discards_answers_that_nobody_takes(server):
-    requests = [day_request(number) for number in range(3)]
-    opened = [Collectors(request) for request in requests]
-    with closing(NP6Client(server.url, KEY, retry=HASTE, concurrency=2)) as client:
-        answers = client.fetch_all(zip(requests, opened, strict=True))
-        next(answers)
-        assert all(one.opened[0].is_finished.wait(20) for one in opened[:2])
-        answers.close()
-    assert [one.states for one in opened[:2]] == [["finished"], ["discarded"]]
-
-
 def test_fetch_all_ends_for_a_request_that_cannot_be_taken(server, client):
     def requests():
         yield day_request(), Collectors(day_request())

@@ -111,11 +111,3 @@ def test_client_asks_for_little_of_a_range_where_the_api_is_out_of_order(server,
     assert (answers[0].request.start, answers[-1].request.end) == (day_request(0).start, day_request(30).end)
     # windows of 31 days, 15, 7, 3, 1, and days and pairs until three have failed; the halves are attempted twice
     assert len(server.requests) <= (HASTE.retries + 2 * 9 if status == "503" else 9)
-
-
-def test_client_discards_the_days_that_it_has_where_the_key_is_refused(server):
-    server.script(HITS, "503", None, "403")
-    collectors = Collectors(day_request(0, 2))
-    with closing(NP6Client(server.url, KEY, retry=with_retries(0))) as client, pytest.raises(AccessError):
-        client.fetch(day_request(0, 2), collectors)
-    assert set(collectors.states) == {"discarded"}
