@@ -226,6 +226,7 @@ class Decoder:
         """The rejected events of the window, and the keys of those whose receiver was erased."""
         rows: list[dict[str, Any]] = []
         erased: list[str] = []
+        last_timed = np.maximum.accumulate(np.where(days >= 0, np.arange(len(days)), -1))
         for one in read.rejected:
             if times[one.place] and days[one.place] < 0:
                 continue
@@ -233,10 +234,9 @@ class Decoder:
                 erased.append(one.key)
                 continue
             # its own time, or that of the last timed event before it in its answer and window
-            first = read.starts[bisect_right(read.starts, one.place) - 1]
-            timed = first + np.flatnonzero(days[first : one.place + 1] >= 0)
+            timed = int(last_timed[one.place])
+            placed = int(times[timed]) if timed >= read.starts[bisect_right(read.starts, one.place) - 1] else 0
             event = self.policy.contact.redact(one.value, one.raw)
-            placed = int(times[timed[-1]]) if timed.size else 0
             rows.append({"placed": placed, "event_key": one.key, "reason": one.reason, "event": event})
         return rows, erased
 

@@ -6,9 +6,9 @@ cast only where the text is exactly one: DuckDB's own casts round 156.5 and take
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from np6_assets.events.kinds import JSON_PARTS, Column, EventKind, Reading
 from np6_assets.np6.timestamps import MICROSECONDS_FROM, MILLISECONDS_FROM, NANOSECONDS_FROM
@@ -66,15 +66,18 @@ class _Sql:
 
 def part_query(kind: EventKind) -> str:
     """Gives the stored columns (times as ms since 1970) and the helper columns, in the order of the part ($part)."""
-    parts = dict.fromkeys(part for column in kind.columns if (part := _part_of(column)) is not None)
     paths = dict.fromkeys(_part_of(column) or column.path for column in kind.columns)
     leaves = [f"{'.'.join(map(_quoted, path.split('.')))} AS {_quoted(path)}" for path in paths]
-    numbers = [
+    texts = [
         f"{_EXACT_INTEGER.format(_quoted(column.path))} AS {_number(column)}"
         for column in kind.columns
         if column.reading in (Reading.INTEGER, Reading.TIME)
     ]
-    fields = [f"json_transform({_quoted(part)}, '{_shape(kind, part)}') AS {_fields(part)}" for part in parts]
+    for part in filter(JSON_PARTS.__contains__, paths):
+        inside = [column.path for column in kind.columns if _part_of(column) == part]
+        pointers = ", ".join(f"'${path.removeprefix(part)}'" for path in inside)
+        texts.append(f"json_extract_string({_quoted(part)}, [{pointers}]) AS {_texts(part)}")
+        texts += [f"{_texts(part)}[{place}] AS {_quoted(path)}" for place, path in enumerate(inside, 1)]
     values = [f"{_sql(column).value} AS {column.name}" for column in kind.columns]
     doubts = [doubt for column in kind.columns if column.rated and (doubt := _sql(column).doubt) is not None]
     bits = [
@@ -84,7 +87,7 @@ def part_query(kind: EventKind) -> str:
     return (
         f"SELECT {', '.join(values)}, hash({_quoted(kind.columns[0].path)}) AS {ID_HASH}, "
         f"{' OR '.join(doubts)} AS {IS_DOUBTFUL}, ({' + '.join(bits)})::UINTEGER AS {UNREADABLE} "
-        f"FROM (SELECT *, {', '.join(numbers + fields)} FROM (SELECT {', '.join(leaves)} FROM {_source(kind)}))"
+        f"FROM (SELECT *, {', '.join(texts)} FROM (SELECT {', '.join(leaves)} FROM {_source(kind)}))"
     )
 
 
@@ -98,11 +101,9 @@ def tree(paths: Iterable[str]) -> Tree:
     root: Tree = {}
     for path in paths:
         *parents, leaf = path.split(".")
-        node = root
+        node: Any = root
         for name in parents:
-            child = node.get(name) or {}
-            node[name] = child
-            node = child
+            node = node.setdefault(name, {})
         node.setdefault(leaf, None)
     return root
 
@@ -137,8 +138,7 @@ def _sql(column: Column) -> _Sql:
 
 def _sql_of_json(column: Column, part: str) -> _Sql:
     """The SQL of a column whose value is in an object that is read as JSON."""
-    path = column.path.removeprefix(f"{part}.")
-    field, type_ = f"{_fields(part)}.{path}", f"{_fields(part)}.type"
+    leaf, type_ = _quoted(column.path), _quoted(f"{part}.type")
     # a string is a shape that the API's samples show of the subject and of the receiver's value
     as_text = "$" if part.endswith("subject") else "$.value"
     is_text = f"{_type_of(part, as_text)} = 'VARCHAR'"
@@ -147,25 +147,19 @@ def _sql_of_json(column: Column, part: str) -> _Sql:
         Reading.RECEIVER_UNICITY: f"{type_} IS DISTINCT FROM 'id' AND {is_text}",
         Reading.SUBJECT: is_text,
     }.get(column.reading, "false")
-    names = ["$", *path.split(".")[:-1]]
+    names = f"${column.path.removeprefix(part)}".split(".")[:-1]
     above = [".".join(names[:depth]) for depth in range(1, len(names) + 1)]
     right = {one: "'OBJECT', 'NULL', 'VARCHAR'" if one == as_text else "'OBJECT', 'NULL'" for one in above}
     wrong = " OR ".join(f"{_type_of(part, one)} NOT IN ({types})" for one, types in right.items())
     return _Sql(
-        f"CASE WHEN {field} IS NOT NULL THEN {field} WHEN {text_counts} THEN {_quoted(part)}->>'{as_text}' END",
-        unreadable=f"CASE WHEN {field} IS NULL AND {_quoted(part)} IS NOT NULL THEN {wrong} END",
+        f"CASE WHEN {leaf} IS NOT NULL THEN {leaf} WHEN {text_counts} THEN {_quoted(part)}->>'{as_text}' END",
+        unreadable=f"CASE WHEN {leaf} IS NULL AND {_quoted(part)} IS NOT NULL THEN {wrong} END",
     )
 
 
 def _part_of(column: Column) -> str | None:
     """The object that is read as JSON and that the column's value is in."""
     return next((part for part in JSON_PARTS if column.path.startswith(f"{part}.")), None)
-
-
-def _shape(kind: EventKind, part: str) -> str:
-    """What json_transform reads of a JSON part."""
-    paths = (column.path for column in kind.columns if column.path.startswith(f"{part}."))
-    return json.dumps(tree(path.removeprefix(f"{part}.") for path in paths)).replace("null", '"VARCHAR"')
 
 
 def _type_of(part: str, path: str) -> str:
@@ -180,8 +174,8 @@ def _number(column: Column) -> str:
     return _quoted(f"{column.path} as a number")
 
 
-def _fields(part: str) -> str:
-    return _quoted(f"fields of {part}")
+def _texts(part: str) -> str:
+    return _quoted(f"texts in {part}")
 
 
 def _source(kind: EventKind) -> str:

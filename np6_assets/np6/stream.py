@@ -167,7 +167,7 @@ class PartWriter:
         """Take the next bytes of the body. Raises BadResponseError where they cannot belong to an array of events."""
         while self._size >= self._part_bytes and (end := self._scanner.next_event_end(chunk)) is not None:
             self._write(chunk[:end])
-            self._hand(self._scanner.events - self._events_before)
+            self._hand()
             self._expects_comma = True
             chunk = chunk[end:]
         self._write(chunk)
@@ -178,20 +178,17 @@ class PartWriter:
         if self._last_byte == b",":
             raise BadResponseError("there is a comma before the end of the array")
         if self._file is not None:
-            self._hand(self._scanner.events - self._events_before)
+            self._hand()
 
     def hand_over_whole_events(self) -> None:
         """After a cut: hand over the events before the one that was cut."""
-        if self._file is None:
-            return
-        self._file.seek(1)
-        text = self._file.read()
-        whole = list(elements(text))[:-1]
-        if whole:
-            self._size = 1 + whole[-1][1]
-            self._file.truncate(self._size)
-            self._file.seek(self._size)
-            self._hand(sum(text[start:end].lstrip(_WHITESPACE)[:1] in (b"{", b"[") for start, end in whole))
+        if self._file is not None:
+            self._file.seek(1)
+            text = self._file.read()
+            if whole := list(elements(text))[:-1]:
+                events = sum(text[start:end].lstrip(_WHITESPACE)[:1] in (b"{", b"[") for start, end in whole)
+                self._hand_over(Part.of(text[: whole[-1][1]], events))
+            self.close()
 
     def close(self) -> None:
         """Drop what was not handed over."""
@@ -230,11 +227,11 @@ class PartWriter:
         self._last_byte = b","
         return text[1:]
 
-    def _hand(self, events: int) -> None:
+    def _hand(self) -> None:
         assert self._file is not None
         self._size += self._file.write(b"]")
         self._file.flush()
-        part = Part(self._file, self._size, events)
+        part = Part(self._file, self._size, self._scanner.events - self._events_before)
         self._file, self._size = None, 0
         self._events_before = self._scanner.events
         self._hand_over(part)
