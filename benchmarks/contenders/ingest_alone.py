@@ -4,8 +4,6 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime
 
-import pyarrow as pa
-
 import np6_assets.definitions  # noqa: F401 -- for the allocators that it sets
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.contact.tombstones import Tombstones
@@ -32,11 +30,6 @@ with closing(client), closing(fetcher.days([DayPlan(day, day.start)])) as fetche
     for one in fetched:
         assert one.error is None, one.error
         merged = MergedDay(one, store, decoder)
-        batches = (
-            pa.RecordBatch.from_arrays(batch.columns, schema=kind.schema)
-            for table in merged.tables()
-            for batch in table.to_batches()
-        )
-        rows = pa.RecordBatchReader.from_batches(kind.schema, batches)
+        rows = parquet.stream(merged.tables(), kind.schema)
         parquet.write(Folder(folder), parquet.file_of(kind.asset, EVENT_DATE, key), rows)
         assert not merged.facts.rejected

@@ -170,7 +170,7 @@ class _Collected:
         for receiver in self._shared:
             receiver.finish()
             self._found += receiver.found
-        if self._events.is_large:
+        if self._events.is_on_disk:
             self._decoder.release()
         for number, plan in enumerate(self._batch.plans):
             yield FetchedDay(plan, self._asked_at, self._found, number, self._errors.get(number))

@@ -55,32 +55,23 @@ class Run:
     rows: Numbers
 
 
-class RunStore:
+class RunStore(Spill):
     """Makes runs of sorted tables: in memory while they are small, else in an anonymous file, in small batches."""
 
     def __init__(self, order: Order) -> None:
+        super().__init__(ROWS_IN_MEMORY)
         self._order = order
-        self._spill = Spill(ROWS_IN_MEMORY)
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it has more than ROWS_IN_MEMORY rows."""
-        return self._spill.is_on_disk
 
     def add(self, tables: pa.Table | Iterator[pa.Table]) -> list[Run]:
         """A run of a sorted table, or of several that follow one another; none of no rows."""
         reads, spans = [], []
         for table in (tables,) if isinstance(tables, pa.Table) else tables:
             batches = table.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
-            reads += self._spill.keep(batches)
+            reads += self.keep(batches)
             for batch in batches:
                 found = numbers(batch, self._order)
                 spans.append((found[0], found[-1], len(found)))
         return [Run(lambda place: reads[place](), *np.array(spans, np.int64).T)] if spans else []
-
-    def close(self) -> None:
-        """Give the disk space back."""
-        self._spill.close()
 
 
 def merge(
@@ -91,11 +82,12 @@ def merge(
 ) -> Iterator[pa.Table]:
     """The runs' rows in a half-open span, sorted, each key once a number; only those that `keep` lets through."""
     for low, high in _buckets(runs, span):
-        batches = [
-            batch.slice(*_between(numbers(batch, order), low, high))
-            for run in runs
-            for batch in map(run.read, range(*_overlap(run, low, high)))
-        ]
+        batches = []
+        for run in runs:
+            for place in range(np.searchsorted(run.last, low), np.searchsorted(run.first, high)):
+                batch = run.read(place)
+                start, end = np.searchsorted(numbers(batch, order), [low, high]).tolist()
+                batches.append(batch.slice(start, end - start))
         if batches:
             yield sorted_unique(keep(pa.Table.from_batches(batches)), order)
 
@@ -150,17 +142,6 @@ def _buckets(runs: Sequence[Run], span: tuple[int, int]) -> Iterator[tuple[int, 
     edges = np.unique(first[by_first][np.searchsorted(rows, np.arange(BUCKET_ROWS, rows[-1], BUCKET_ROWS))])
     edges = edges[(edges > span[0]) & (edges < span[1])]
     yield from zip([span[0], *edges.tolist()], [*edges.tolist(), span[1]], strict=True)
-
-
-def _overlap(run: Run, low: int, high: int) -> tuple[int, int]:
-    """From which to before which batch a run has rows in a span."""
-    return int(np.searchsorted(run.last, low)), int(np.searchsorted(run.first, high))
-
-
-def _between(found: Numbers, low: int, high: int) -> tuple[int, int]:
-    """Offset and length of the sorted numbers in a span."""
-    start, end = np.searchsorted(found, [low, high]).tolist()
-    return start, end - start
 
 
 def _overlapping(runs: Sequence[Run]) -> int:

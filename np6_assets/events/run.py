@@ -25,6 +25,7 @@ from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import Day, day_of
 from np6_assets.progress import Progress
 from np6_assets.settings import Settings
+from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import Partition
 
@@ -120,16 +121,14 @@ class Run:
     def _partition(self, merged: MergedDay) -> Partition:
         fetched = merged.fetched
         until = watermark(fetched.plan.day, fetched.asked_at, self.settings.lookback)
-        schema = self._store.schema(until)
         metadata: dict[str, Any] = {}
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            for table in merged.tables():
-                for batch in table.to_batches():
-                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        def tables() -> Iterator[pa.Table]:
+            yield from merged.tables()
             metadata.update(_metadata(fetched, merged, until))
 
-        return Partition(fetched.plan.day.key, pa.RecordBatchReader.from_batches(schema, batches()), metadata)
+        rows = parquet.stream(tables(), self._store.schema(until))
+        return Partition(fetched.plan.day.key, rows, metadata)
 
 
 def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -134,13 +135,7 @@ class EventStore:
             return 0
         schema = pa.schema([REJECTED_SCHEMA.field(name) for name in ("reason", "event", "event_key")])
         schema = schema.with_metadata({MADE_WITH: self._made_with.encode()})
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for table in (first, *tables):
-                for batch in table.select(schema.names).to_batches():
-                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-
-        rows = pa.RecordBatchReader.from_batches(schema, batches())
+        rows = parquet.stream(chain([first], tables), schema)
         return parquet.write(self._folder, self._quarantine(day), rows).rows
 
     @staticmethod

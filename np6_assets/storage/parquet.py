@@ -55,6 +55,17 @@ def file_of(asset: str, partition_column: str | None = None, partition: str | No
     return posixpath.join(folder, FILE_NAME)
 
 
+def stream(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.RecordBatchReader:
+    """Tables one after the other, lazily, with the columns and the metadata of a schema and no other."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for table in tables:
+            for batch in table.select(schema.names).to_batches():
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
 def write(folder: Folder, relative: str, rows: Tables) -> Written:
     """Replace a file atomically. The same rows give the same bytes, however batched."""
     count = 0

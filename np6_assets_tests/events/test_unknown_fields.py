@@ -1,10 +1,12 @@
 """Unknown fields: found in a sample of each part's events, told by their path and the day that has them."""
 
+import io
 from typing import Any
 
 import pytest
 
-from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES
+from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES, sample
+from np6_assets.np6.stream import Part
 from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
 from np6_assets_tests.support.builders import Event, event
 from np6_assets_tests.support.oracle import expected_rows
@@ -83,3 +85,22 @@ def test_poison_does_not_break_the_sample(name: str):
     [one] = poison("hits", 1, NOON, 156, [name])
     around = [with_unknown(hit("before"), "above"), one.raw, with_unknown(hit("after"), "below")]
     assert {(0, "source.detail.above"), (0, "source.detail.below")} <= decode("hits", around).unknown
+
+
+class Counted(io.BytesIO):
+    """A file that knows how much was read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self.count += len(found)
+        return found
+
+
+@pytest.mark.parametrize("name", ["event of 20 MiB in an unknown field", "100,000 levels in an unknown field"])
+def test_sample_reads_little_of_a_large_event(name: str):
+    [one] = poison("hits", 1, NOON, 156, [name])
+    file = Counted(b"[%b]" % one.raw)
+    assert list(sample(Part(file, len(file.getvalue()), 1))) == []
+    assert 0 < file.count <= SLICES * SLICE_BYTES
