@@ -1,0 +1,70 @@
+"""Which notifications a fetch of activations asks. Pure: what is known of them is handed in.
+
+The API gives activations for one notification at a time, and its list is not the truth about the past: a deleted
+notification is no longer listed, and its sends are still the denominators of its reactions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+ACTIVE_DAYS = 7
+"""A notification that sent within so many days before is asked by every refresh; the others when a day closes."""
+
+Ids = Mapping[date, Collection[int]]
+"""Ids of notifications by event day."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of an account's notifications.
+
+    Attributes:
+        listed: those that the API lists now.
+        stored: those of the stored `notifications`, listed or not.
+        sent: those with stored sends, by event day; ACTIVE_DAYS before the days asked as well.
+        reacted: those that the stored reactions of a day name.
+        missing: those that did not answer when a day was fetched.
+        gone: those that the API did not know (404) when it was asked last.
+    """
+
+    listed: Collection[int]
+    stored: Collection[int] = ()
+    sent: Ids = field(default_factory=dict)
+    reacted: Ids = field(default_factory=dict)
+    missing: Ids = field(default_factory=dict)
+    gone: Collection[int] = ()
+
+
+def asked(known: Known, days: Sequence[date], *, everyone: bool) -> dict[int, str]:
+    """The ids to ask for some days, in their order, each with the reason.
+
+    `everyone`: all that are known, as a day that closes needs them; else those that may have sent.
+    """
+    found: dict[int, str] = {}
+
+    def add(ids: Collection[int], why: str) -> None:
+        for id_ in ids:
+            found.setdefault(id_, why)
+
+    named = {id_ for day in days for id_ in known.reacted.get(day, ())}
+    for day in days:
+        add(known.missing.get(day, ()), "did not answer before")
+        add(known.sent.get(day, ()), "sent that day")
+    add(named, "named by a reaction")
+    if everyone:
+        add(known.listed, "listed")
+        add(known.stored, "known from before")
+    else:
+        add(set(known.listed) - set(known.stored), "new in the list")
+        for ago in range(1, ACTIVE_DAYS + 1):
+            add(known.sent.get(min(days) - timedelta(days=ago), ()), "sent in the week before")
+    return {id_: found[id_] for id_ in sorted(set(found) - (set(known.gone) - set(known.listed) - named))}
+
+
+def reasons(ids: Mapping[int, str]) -> dict[str, int]:
+    """How many ids are asked for which reason."""
+    return dict(sorted(Counter(ids.values()).items()))
