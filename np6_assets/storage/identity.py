@@ -85,7 +85,7 @@ class Identity:
         found = {agency: set(customers) for agency, customers in self.agencies.items()}
         for agency, customer in pairs:
             if agency is not None:
-                found.setdefault(agency, set()).update({customer} - {None})
+                found.setdefault(agency, set()).update([] if customer is None else [customer])
         return replace(self, agencies={agency: sorted(found[agency]) for agency in sorted(found)})
 
     def new_customers(self, before: Identity) -> list[str]:
