@@ -60,7 +60,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
     store = ParquetStore(data_dir=settings.data_dir)
     assets = [
         *(event_asset(kind, settings, now) for kind in KINDS),
-        notifications_asset(settings),
+        notifications_asset(settings, now),
         rates_asset(settings, now),
         report_asset(settings, now),
     ]

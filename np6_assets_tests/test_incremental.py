@@ -165,7 +165,7 @@ def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_n
 def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance):
     account = Account(tmp_path, server, instance)
     account.made = population(42, DAY, 1, PARIS, misfit_days=[DAY])
-    account.clock.forward(2.001)  # 12:00:03, when the rejected events begin
+    account.clock.forward(2 + 3 / 3600)  # 12:00:03, when the rejected events begin
     fetched_until = account.clock.now
     account.fetch("hits")
     before = account.deployment.quarantine("hits", DAY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from bisect import bisect_right
 from collections import Counter
@@ -15,7 +14,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from np6_assets.np6 import client as np6_client
 from np6_assets_tests.support.deployment import Deployment, days, files, impatient, published
 from np6_assets_tests.support.events import HOUR_MS, Population, event, misfits, population
 from np6_assets_tests.support.oracle import activated_at, activation_id, day_bounds, event_time, expected_rows
@@ -186,11 +184,9 @@ def test_open_day_fetched_until_it_closes_equals_the_truth(
     account: Population,
     instance: dg.DagsterInstance,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ):
     start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in day_bounds(DAY, PARIS))
     clock = Clock(start)
-    monkeypatch.setattr(np6_client, "NP6Client", functools.partial(np6_client.NP6Client, now=clock))
     data = tmp_path / "data"
     deployment = Deployment(data, server, instance, clock, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
     hour = timedelta(hours=1)

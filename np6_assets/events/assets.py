@@ -61,7 +61,7 @@ def _description(text: str, settings: Settings) -> str:
     return text if settings.missing is None else f"{text}\n\n**{settings.missing}**"
 
 
-def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
+def notifications_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The asset with the notifications' names."""
 
     @dg.asset(
@@ -78,7 +78,7 @@ def notifications_asset(settings: Settings) -> dg.AssetsDefinition:
         from np6_assets.events.run import exclusive_client
 
         schema = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in NOTIFICATION_COLUMNS])
-        with exclusive_client(context, np6, store.folder()) as client:
+        with exclusive_client(context, np6, store.folder(), now) as client:
             return pa.Table.from_pylist(
                 [dict(zip(schema.names, row, strict=True)) for row in notifications(client)], schema
             )

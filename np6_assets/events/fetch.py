@@ -22,6 +22,7 @@ from np6_assets.events.merge import EVENTS, QUARANTINE, RunStore
 from np6_assets.events.plan import SMALL_DAYS, Batch, DayPlan, batches
 from np6_assets.events.reject import exact_integer
 from np6_assets.np6.client import NP6Client
+from np6_assets.np6.clock import AskedAt
 from np6_assets.np6.errors import BadResponseError, NP6Error
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.stream import PART_BYTES, Part
@@ -40,11 +41,11 @@ SMALL_ANSWER = 2**20
 class FetchedDay:
     """What the requests for a day brought: day `number` of what is `found`.
 
-    `asked_at` is when the first of the requests was made, or earlier. `error` says why the day is not complete.
+    `asked` is when the first of the requests was made, or earlier. `error` says why the day is not complete.
     """
 
     plan: DayPlan
-    asked_at: datetime
+    asked: AskedAt
     found: Found
     number: int
     error: NP6Error | None = None
@@ -102,7 +103,7 @@ class Fetcher:
 
         def requests() -> Iterator[tuple[Request, Callable[[], _Receiver]]]:
             for batch in batches(plans, None if shares else rows):
-                asked.append(_Collected(batch, self.decoder, pool, self.now()))
+                asked.append(_Collected(batch, self.decoder, pool, partial(self.client.clock.asked_at, self.now())))
                 for path in paths:
                     yield batch.request(self.kind, path), partial(_Receiver, asked[-1], shares=shares)
 
@@ -122,11 +123,11 @@ class Fetcher:
 class _Collected:
     """What the requests for one batch of days bring."""
 
-    def __init__(self, batch: Batch, decoder: Decoder, pool: ThreadPoolExecutor, asked_at: datetime) -> None:
+    def __init__(self, batch: Batch, decoder: Decoder, pool: ThreadPoolExecutor, asked: Callable[[], AskedAt]) -> None:
         self._batch = batch
         self._decoder = decoder
         self._pool = pool
-        self._asked_at = asked_at
+        self._asked = asked
         self._lock = threading.Lock()
         self._small: list[tuple[bytes, int]] = []
         self._shared: list[_Receiver] = []
@@ -173,7 +174,7 @@ class _Collected:
         if self._events.is_on_disk:
             self._decoder.release()
         for number, plan in enumerate(self._batch.plans):
-            yield FetchedDay(plan, self._asked_at, self._found, number, self._errors.get(number))
+            yield FetchedDay(plan, self._asked(), self._found, number, self._errors.get(number))
 
     def close(self) -> None:
         """Give memory and disk back."""

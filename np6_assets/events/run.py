@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from np6_assets.events.fetch import FetchedDay, Fetcher
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.plan import DayPlan, plan_day
 from np6_assets.events.reasons import reasons_table
-from np6_assets.events.store import EventStore, watermark
+from np6_assets.events.store import EventStore, is_wrong, watermark
 from np6_assets.np6.client import FAILURES_IN_A_ROW, NP6Client
 from np6_assets.np6.errors import DaysFailedError, NP6Error, PermanentError
 from np6_assets.np6.resource import NP6Resource
@@ -48,7 +48,7 @@ class Run:
     @contextmanager
     def partitions(self, np6: NP6Resource) -> Iterator[Generator[Partition]]:
         """The days as they are complete; the record of a day that an earlier attempt of this run has written."""
-        with exclusive_client(self.context, np6, self.folder) as client, closing(self._days(client)) as days:
+        with exclusive_client(self.context, np6, self.folder, self.now) as client, closing(self._days(client)) as days:
             yield days
 
     def _days(self, client: NP6Client) -> Generator[Partition]:
@@ -61,7 +61,7 @@ class Run:
         fetcher = Fetcher(self.kind, client, decoder, self.now)
         failed: dict[str, NP6Error] = {}
         in_a_row = 0
-        with closing(fetcher.days(map(self._plan, days))) as fetched:
+        with closing(_fetched(fetcher, map(self._plan, days))) as fetched:
             for day in fetched:
                 if day.error is not None:
                     in_a_row += 1
@@ -120,7 +120,7 @@ class Run:
 
     def _partition(self, merged: MergedDay) -> Partition:
         fetched = merged.fetched
-        until = watermark(fetched.plan.day, fetched.asked_at, self.settings.lookback)
+        until = watermark(fetched.plan.day, fetched.asked, self.settings.lookback, fetched.plan.stored)
         metadata: dict[str, Any] = {}
 
         def tables() -> Iterator[pa.Table]:
@@ -131,13 +131,22 @@ class Run:
         return Partition(fetched.plan.day.key, rows, metadata)
 
 
+def _fetched(fetcher: Fetcher, plans: Iterable[DayPlan]) -> Generator[FetchedDay]:
+    """The days; one that was asked for from a watermark on that turns out to be wrong is fetched again, whole."""
+    for day in fetcher.days(plans):
+        if day.error is None and not day.plan.is_full and day.plan.stored and is_wrong(day.plan.stored, day.asked):
+            yield from fetcher.days([replace(day.plan, start=day.plan.day.start)])
+        else:
+            yield day
+
+
 def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[str, Any]:
     """What the fetch and the merge of a day found out, as its materialization says it."""
     facts, plan = merged.facts, fetched.plan
     metadata: dict[str, Any] = {
         "fetched_until": dg.MetadataValue.timestamp(until),
         "fetched_from": dg.MetadataValue.timestamp(plan.start),
-        "hours_after_end": round((fetched.asked_at - plan.day.end).total_seconds() / 3600, 2),
+        "hours_after_end": round((fetched.asked.at - plan.day.end).total_seconds() / 3600, 2),
         "events_received": fetched.received,
         "events_outside_window": fetched.outside,
         "events_kept": facts.kept,
@@ -155,13 +164,15 @@ def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[s
 
 
 @contextmanager
-def exclusive_client(context: dg.AssetExecutionContext, np6: NP6Resource, folder: Folder) -> Iterator[NP6Client]:
+def exclusive_client(
+    context: dg.AssetExecutionContext, np6: NP6Resource, folder: Folder, now: Callable[[], datetime]
+) -> Iterator[NP6Client]:
     """A client, once no other run of this deployment has one.
 
     The pool does not see runs on the command line, and lets through what is in the queue when it is first used.
     """
     with (
-        np6.client(context.log.warning) as client,
+        np6.client(context.log.warning, now) as client,
         folder.alone(lambda: context.log.info("another run is using the API; this one goes on once it ends")),
     ):
         yield client

@@ -20,6 +20,7 @@ from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.merge import ALWAYS, EVENTS, IS_STORED, Run, sorted_unique
 from np6_assets.events.reject import REJECTED_SCHEMA, Rejected, parsed
+from np6_assets.np6.clock import TOLERANCE, AskedAt
 from np6_assets.partitions import EVENT_DATE, Day, milliseconds
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -151,15 +152,22 @@ class EventStore:
         return parquet.file_of(self._kind.quarantine, EVENT_DATE, day.key)
 
 
-def watermark(day: Day, asked_at: datetime, lookback: timedelta) -> datetime:
-    """Until when a day is known to be complete, if it was asked for at a time.
+def watermark(day: Day, asked: AskedAt, lookback: timedelta, stored: Stored | None = None) -> datetime:
+    """Until when a day is known to be complete, once it was asked for.
 
     The day's end once the day is closed, that is asked for later than its end by at least the lookback; before that, a
-    time before the day's end.
+    time before the day's end. It moves back only where what is stored was wrong.
     """
-    if asked_at >= day.end + lookback:
-        return day.end
-    return min(asked_at, day.end - timedelta(milliseconds=1))
+    until = day.end if asked.at >= day.end + lookback else min(asked.at, day.end - timedelta(milliseconds=1))
+    if stored is None or stored.watermark is None or is_wrong(stored, asked):
+        return until
+    return max(until, min(stored.watermark, day.end))
+
+
+def is_wrong(stored: Stored, asked: AskedAt) -> bool:
+    """Whether a file says that it is complete until a time that is yet to come by the API's own clock."""
+    by_api = asked.by_api
+    return stored.watermark is not None and by_api is not None and stored.watermark > by_api + TOLERANCE
 
 
 def _span(file: pq.ParquetFile, group: int) -> tuple[int, int, int]:

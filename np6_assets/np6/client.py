@@ -49,13 +49,11 @@ class NP6Client(Connection):
         *,
         retry: Retry = Retry(),
         concurrency: int = 4,
-        log: Callable[[str], None] = lambda line: None,
         **options: Any,
     ) -> None:
         super().__init__(base_url, api_key, concurrency=concurrency, **options)
         self._retry = retry
         self._concurrency = concurrency
-        self._log = log
         self._sorting: dict[str, bool] = {}
 
     def get_list(self, path: str) -> list[Any]:

@@ -16,6 +16,7 @@ from weakref import WeakSet
 import httpx
 
 from np6_assets.np6.bodies import Stall, decoded, joined
+from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.errors import (
     AccessError,
     CancelledError,
@@ -63,9 +64,12 @@ class Connection:
         stall_seconds: float = 120.0,
         concurrency: int = 4,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._stall_seconds = stall_seconds
         self._now = now
+        self._log = log
+        self.clock = ApiClock(log)
         self._lock = threading.Lock()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self.closed = threading.Event()
@@ -154,6 +158,7 @@ class Connection:
             with self.open(path, parameters, {"Accept-Encoding": encoding}) as response:
                 if (error := self.refusal(path, response)) is not None:
                     raise error
+                self.clock.observe(response.headers.get("date", ""), self._now())
                 if response.status_code == HTTPStatus.NO_CONTENT:
                     yield iter((b"[]",)), stall
                     return

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 from pydantic import Field
@@ -24,6 +24,13 @@ PROBE_SECONDS = 15.0
 _PROBE_TIMEOUT = 8.0
 _PROBE_RETRY = Retry(retries=3, longest_wait=3.0)
 _STALL_SECONDS = 120.0
+
+Clock: TypeAlias = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """What this machine's clock says."""
+    return datetime.now(UTC)
 
 
 class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
@@ -62,15 +69,15 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     max_concurrent_requests: int = Field(default=4, ge=1, description="Requests under way at once, in a run.")
 
     @contextmanager
-    def client(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
-        """A client for the length of a run. `log` takes one line for each retry.
+    def client(self, log: Callable[[str], None], now: Clock = utc_now) -> Iterator[NP6Client]:
+        """A client for the length of a run. `log` takes one line for each retry, `now` is our clock.
 
         Errors of the client leave this block as what Dagster acts on: permanent ones as a Failure that nobody
         retries, others as a request to start the step again. Errors of another kind are no reason to try again.
         """
         retry = Retry(self.max_retries, self.backoff, self.longest_wait)
         try:
-            with self._client(self.read_timeout, self.connect_timeout, retry, log) as client:
+            with self._client(self.read_timeout, self.connect_timeout, retry, log, now) as client:
                 yield client
         except PermanentError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -78,23 +85,23 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
             raise dg.RetryRequested(self.step_retries, self.step_retry_delay) from error
 
     @contextmanager
-    def probing(self, log: Callable[[str], None]) -> Iterator[NP6Client]:
+    def probing(self, log: Callable[[str], None], now: Clock = utc_now) -> Iterator[NP6Client]:
         """A client for the probes of a tick: closed after PROBE_SECONDS. Its errors are the client's own."""
         retry = replace(_PROBE_RETRY, backoff=min(self.backoff, _PROBE_RETRY.backoff))
         seconds = min(self.read_timeout, _PROBE_TIMEOUT)
-        with self._client(seconds, seconds, retry, log) as client, client.closing_after(PROBE_SECONDS):
+        with self._client(seconds, seconds, retry, log, now) as client, client.closing_after(PROBE_SECONDS):
             yield client
 
     @contextmanager
     def _client(
-        self, timeout: float, connect_timeout: float, retry: Retry, log: Callable[[str], None]
+        self, timeout: float, connect_timeout: float, retry: Retry, log: Callable[[str], None], now: Clock
     ) -> Iterator[NP6Client]:
         import httpx
 
         from np6_assets.np6.client import NP6Client
 
         with (
-            self._address() as address,
+            self._address(now) as address,
             closing(
                 NP6Client(
                     address,
@@ -103,6 +110,7 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
                     stall_seconds=max(_STALL_SECONDS, 2 * timeout),
                     retry=retry,
                     concurrency=self.max_concurrent_requests,
+                    now=now,
                     log=log,
                 )
             ) as client,
@@ -110,7 +118,7 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
             yield client
 
     @contextmanager
-    def _address(self) -> Iterator[str]:
+    def _address(self, now: Clock) -> Iterator[str]:
         if self.base_url != SANDBOX:
             if not self.api_key.strip():
                 raise PermanentError(NO_KEY)
@@ -120,5 +128,5 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         from np6_assets.sandbox.population import Account
         from np6_assets.sandbox.server import running
 
-        with running(create_app(Account(), api_key=None, now=lambda: datetime.now(UTC))) as address:
+        with running(create_app(Account(), api_key=None, now=now)) as address:
             yield address

@@ -10,6 +10,7 @@ import pytest
 from np6_assets.events.fetch import FetchedDay, Fetcher
 from np6_assets.events.merge import EVENTS, QUARANTINE, merge
 from np6_assets.events.plan import DayPlan
+from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.stream import Part
@@ -30,6 +31,7 @@ class Client:
 
     def __init__(self, *answers: Callable[[Any], None]) -> None:
         self.answers = answers
+        self.clock = ApiClock(print)
 
     def get_list(self, path: str) -> list[Any]:
         return [{"id": number} for number in range(len(self.answers))]

@@ -1,0 +1,106 @@
+"""Wrong clocks and an API without one, end to end: nothing is lost, and no day is closed early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets_tests.support.deployment import Deployment, published
+from np6_assets_tests.support.events import HOUR_MS, Population, event
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+DAY = date(2026, 3, 20)
+START, END = (datetime.fromtimestamp(ms / 1000, UTC) for ms in day_bounds(DAY, "UTC"))
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running
+
+
+ACCOUNT = Population(
+    notifications=[{"id": 156}],
+    hits=[event("hits", id=f"hit {at}", timestamp=day_bounds(DAY, "UTC")[0] + at * HOUR_MS // 2) for at in range(48)],
+)
+
+
+class Clocks:
+    """Ours and the API's, for a deployment and its server."""
+
+    def __init__(self, server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
+        self.api = self.ours = START
+        self.server = server
+        self.deployment = Deployment(data, server, instance, lambda: self.ours)
+        server.date = lambda: self.api
+
+    def fetch(self, api: datetime, ours: datetime) -> datetime:
+        """Fetch the day while the clocks show this; gives its watermark. The day has what was published by then."""
+        self.api, self.ours = api, ours
+        there = published(ACCOUNT, round(api.timestamp() * 1000))
+        self.server.serve(there)
+        self.deployment.materialize("hits", DAY)
+        self.deployment.assert_holds(there, ["hits"], DAY, DAY)
+        return self.deployment.fetched_until("hits", DAY)
+
+
+@pytest.fixture
+def clocks(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Clocks:
+    return Clocks(server, instance, tmp_path / "data")
+
+
+def test_clock_two_hours_ahead_in_one_run_closes_nothing_early(clocks: Clocks):
+    assert clocks.fetch(END - HOUR / 2, END + 1.5 * HOUR) == END - HOUR / 2
+    assert clocks.fetch(END + HOUR / 2, END + HOUR / 2) < END
+    assert clocks.fetch(END + HOUR, END + HOUR) == END
+
+
+def test_clock_that_is_always_two_hours_ahead_loses_nothing(clocks: Clocks):
+    for hours in (9, 12, 22.5, 24.5):
+        assert clocks.fetch(START + hours * HOUR, START + (hours + 2) * HOUR) < END
+    assert clocks.fetch(END + HOUR, END + 3 * HOUR) == END
+
+
+def test_clock_that_is_always_two_hours_behind_loses_nothing_and_closes_later(clocks: Clocks):
+    for hours in (9, 12, 22.5, 25, 26.5):
+        assert clocks.fetch(START + hours * HOUR, START + (hours - 2) * HOUR) < END
+    assert clocks.fetch(END + 3 * HOUR, END + HOUR) == END
+
+
+def test_clock_behind_in_one_run_leaves_the_watermark_where_it_was(clocks: Clocks):
+    noon = START + 12 * HOUR
+    assert clocks.fetch(noon, noon) == noon
+    assert clocks.fetch(noon + HOUR, noon - HOUR) == noon
+
+
+def test_watermark_that_the_api_says_is_yet_to_come_moves_back_and_the_day_is_fetched_whole(clocks: Clocks):
+    morning = START + 9 * HOUR
+    clocks.fetch(morning, morning)
+    path = clocks.deployment.path("hits", DAY)
+    stored = pq.read_table(path, partitioning=None)
+    said = {**(stored.schema.metadata or {}), b"np6.fetched_until": (START + 20 * HOUR).isoformat().encode()}
+    pq.write_table(stored.replace_schema_metadata(said), path)  # by a clock that was eleven hours ahead
+    noon = START + 12 * HOUR
+    assert clocks.fetch(noon, noon) == noon
+
+
+@pytest.mark.parametrize("date", [None, "soon"])
+def test_api_without_a_date_loses_nothing_and_closes_a_day_later(clocks: Clocks, date: str | None):
+    fetch = clocks.fetch
+    clocks.server.date = lambda: date
+    for hours in (9, 23.5, 25, 47):
+        assert fetch(START + hours * HOUR, START + hours * HOUR) < END
+    assert fetch(END + 25 * HOUR, END + 25 * HOUR) == END
