@@ -53,6 +53,11 @@ def day_of(key: str, timezone: str) -> Day:
     return Day(key, _midnight(first, timezone), _midnight(first + timedelta(days=1), timezone))
 
 
+def day_at(instant: datetime, timezone: str) -> Day:
+    """The day that an instant is in."""
+    return day_of(instant.astimezone(ZoneInfo(timezone)).date().isoformat(), timezone)
+
+
 def _midnight(day: date, timezone: str) -> datetime:
     return datetime.combine(day, time.min, ZoneInfo(timezone)).astimezone(UTC)
 

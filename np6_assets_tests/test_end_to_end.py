@@ -449,7 +449,11 @@ def test_file_has_the_watermark_of_its_day(server: RudeServer, instance: dg.Dags
     # the closed day: its end, which is 22:00 UTC in summer time; today: when it was asked for, to a second
     assert deployment.fetched_until("hits", date(2026, 3, 29)) == datetime(2026, 3, 29, 22, tzinfo=UTC)
     end = datetime.fromtimestamp(day_bounds(today, "Europe/Paris")[1] / 1000, UTC)
-    assert min(before - timedelta(seconds=1), end - timedelta(milliseconds=1)) <= deployment.fetched_until("hits", today) <= after
+    assert (
+        min(before - timedelta(seconds=1), end - timedelta(milliseconds=1))
+        <= deployment.fetched_until("hits", today)
+        <= after
+    )
     assert deployment.fetched_until("hits", today) < end
 
 

@@ -1,6 +1,7 @@
 """The daily assets, one for each event kind, and the list of notifications."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -9,24 +10,35 @@ import pyarrow as pa
 from pydantic import Field
 
 from np6_assets.contact.days import refuse_days
-from np6_assets.events.kinds import EventKind
+from np6_assets.events.kinds import TIME, EventKind
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, backfill_policy, daily
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
+REPLACE = "Forget what is stored, in favour of what the API has now. Stored events that it no longer has are lost."
+
 
 class IngestConfig(dg.Config):
     """What a run of an event asset can be told."""
 
     full_refresh: bool = Field(default=False, description="Fetch every day in full, not from its watermark on.")
+    replace: bool = Field(default=False, description=REPLACE)
+
+
+class NotificationsConfig(dg.Config):
+    """What a run of `notifications` can be told."""
+
+    replace: bool = Field(default=False, description=REPLACE)
 
 
 NOTIFICATION_COLUMNS = (
     ("activation_id", pa.int64(), "Id of the notification.", False),
     ("name", pa.string(), "Name of the notification in NP6.", True),
     ("type", pa.string(), "Type of the notification.", True),
+    ("unlisted_since", TIME, "Since when the API lists it no longer; null while it does, or if it never did.", True),
+    ("first_seen", TIME, "When it was first seen; null where version 0.1 did.", True),
 )
 
 
@@ -50,7 +62,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         from np6_assets.events.run import Run
 
         refuse_days(context.run.tags, settings, now())
-        run = Run(context, kind, settings, store.folder(), now, config.full_refresh)
+        run = Run(context, kind, settings, store.folder(), now, config)
         yield from PartitionStream(lambda: run.partitions(np6)).outputs()
 
     return events
@@ -73,14 +85,20 @@ def notifications_asset(settings: Settings, now: Callable[[], datetime]) -> dg.A
         pool=settings.pool,
         metadata=storage_metadata(NOTIFICATION_COLUMNS),
     )
-    def asset(context: dg.AssetExecutionContext, np6: NP6Resource, store: ParquetStore) -> pa.Table:
-        from np6_assets.events.fetch import notifications
+    def asset(
+        context: dg.AssetExecutionContext, config: NotificationsConfig, np6: NP6Resource, store: ParquetStore
+    ) -> pa.Table:
+        from np6_assets.events import notifications
+        from np6_assets.events.belonging import Belonging
         from np6_assets.events.run import exclusive_client
 
+        folder = store.folder()
+        with exclusive_client(context, np6, folder, now) as client:
+            Belonging(folder, settings, context.log.warning).add([])
+            before = {} if config.replace else notifications.stored(folder)
+            named = notifications.named_by_reactions(folder, settings, now())
+            rows = notifications.merged(notifications.listed(client), before, named, now().replace(microsecond=0))
         schema = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in NOTIFICATION_COLUMNS])
-        with exclusive_client(context, np6, store.folder(), now) as client:
-            return pa.Table.from_pylist(
-                [dict(zip(schema.names, row, strict=True)) for row in notifications(client)], schema
-            )
+        return pa.Table.from_pylist([asdict(row) for row in rows], schema)
 
     return asset

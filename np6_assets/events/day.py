@@ -34,7 +34,7 @@ class Facts:
     """What a merge found out about a day.
 
     `kept` counts stored events inside the window asked that the answer did not bring; `early` those published before
-    their send by more than CLOCK_SKEW, at most by `earliest` ms.
+    their send by more than CLOCK_SKEW, at most by `earliest` ms; `identities` are the agencies with their customers.
     """
 
     rows: int = 0
@@ -43,6 +43,7 @@ class Facts:
     earliest: int = 0
     rejected: int = 0
     reasons: Reasons = field(default_factory=Reasons)
+    identities: set[tuple[str | None, str | None]] = field(default_factory=set)
 
 
 class MergedDay:
@@ -64,7 +65,7 @@ class MergedDay:
         plan = self.fetched.plan
         with ExitStack() as stack:
             store = stack.enter_context(closing(RunStore(EVENTS)))
-            stored = stack.enter_context(self._store.runs(plan.day, plan.stored, self._decoder))
+            stored = stack.enter_context(self._store.runs(plan.day, plan.kept, self._decoder))
             runs = [*stored, *merge_before(self.fetched.found.runs, EVENTS, store)]
             rejected = self._rejected(stack)
             hashes = np.empty(sum(int(run.rows.sum()) for run in runs), np.uint64)
@@ -92,7 +93,8 @@ class MergedDay:
     def _rejected(self, stack: ExitStack) -> _RejectedEvents:
         day = self.fetched.plan.day
         store = stack.enter_context(closing(RunStore(QUARANTINE)))
-        stored = self._store.quarantine(day, self.fetched.plan.stored, self._decoder)
+        plan = self.fetched.plan
+        stored = [] if plan.replaces else self._store.quarantine(day, plan.stored, self._decoder)
         runs = [*self.fetched.found.rejected, *(run for table in stored for run in store.add(table))]
         return _RejectedEvents(runs, store, (day.start_ms, day.end_ms), self.fetched.found.erased)
 
@@ -100,6 +102,8 @@ class MergedDay:
         facts = self.facts
         facts.rows += table.num_rows
         facts.reasons += reasons_of(table)
+        identities = table.select(["agency", "customer"]).group_by(["agency", "customer"]).aggregate([])
+        facts.identities.update(zip(*(column.to_pylist() for column in identities.columns), strict=True))
         times = numbers(table, EVENTS)
         stored = table.column(IS_STORED).to_numpy()
         facts.kept += int(np.count_nonzero(stored & (times >= milliseconds(self.fetched.plan.start))))

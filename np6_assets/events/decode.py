@@ -25,7 +25,7 @@ from np6_assets.events import json_sql
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, Numbers, Run, RunStore, sorted_unique
-from np6_assets.events.reject import NOT_PARSED, REJECTED_SCHEMA, Judge, Rejected, parsed, published
+from np6_assets.events.reject import FOREIGN, NOT_PARSED, REJECTED_SCHEMA, Judge, Rejected, agency_of, parsed, published
 from np6_assets.events.unknown_fields import known_fields, sample, unknown_fields
 from np6_assets.np6.stream import Part, elements
 from np6_assets.storage.query import connect_decoder
@@ -43,6 +43,7 @@ class Found:
         received: how many events there are of each day, repeated ones included; `outside` of none.
         erased: keys of events whose receiver was erased.
         unknown: unknown fields, and `unreadable` values by column, by day.
+        foreign: how many events are of an agency that is not known, by agency.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Found:
     erased: list[str] = field(default_factory=list)
     unknown: set[tuple[int, str]] = field(default_factory=set)
     unreadable: Counter[tuple[int, str]] = field(default_factory=Counter)
+    foreign: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: Found) -> Found:
         for name in vars(self):
@@ -93,12 +95,16 @@ class _Read:
 class Decoder:
     """Decodes parts of one event kind. Safe to share between threads."""
 
-    def __init__(self, kind: EventKind, contact: ContactPolicy, tombstones: Tombstones) -> None:
+    def __init__(
+        self, kind: EventKind, contact: ContactPolicy, tombstones: Tombstones, agencies: frozenset[str] = frozenset()
+    ) -> None:
+        """`agencies` are the known ones; where there are none, every one is admitted."""
         self.kind = kind
+        self._agencies = sorted(agencies)
         self.schema = pa.schema([*kind.schema, pa.field(ID_HASH, pa.uint64()), pa.field(IS_STORED, pa.bool_())])
         self.policy = RowPolicy(contact, tombstones)
         self._lock = threading.Lock()
-        self._judge = Judge(kind)
+        self._judge = Judge(kind, agencies)
         self._known = known_fields(kind)
         self._query = json_sql.part_query(kind)
         self._database: duckdb.DuckDBPyConnection | None = None
@@ -125,6 +131,7 @@ class Decoder:
             erased=erased + more_erased,
             unknown={(day, path) for day, (_, path) in zip(days_of_fields, fields, strict=True) if day >= 0},
             unreadable=self._unreadable(table, days[places]),
+            foreign=Counter(agency_of(one.value) for one in read.rejected if one.reason == FOREIGN),
         )
         return Decoded(found, rejected, times[places], int(timed[-1]) if timed.size else 0)
 
@@ -192,7 +199,7 @@ class Decoder:
         """Read a part whose events have these places; False where DuckDB refuses it, or sees other events."""
         try:
             with self._cursor() as cursor:
-                table = cursor.sql(self._query, params={"part": part.path}).to_arrow_table()
+                table = cursor.sql(self._query, params={"part": part.path, "agencies": self._agencies}).to_arrow_table()
                 doubtful = np.flatnonzero(table.column(json_sql.IS_DOUBTFUL).to_numpy()).tolist()
                 asked = {"part": part.path, "places": doubtful}
                 texts = cursor.execute(json_sql.EVENTS_AT, asked).fetchall() if doubtful else []

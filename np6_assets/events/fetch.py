@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,18 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
+from np6_assets.events import notifications
 from np6_assets.events.decode import Decoded, Decoder, Found
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.merge import EVENTS, QUARANTINE, RunStore
 from np6_assets.events.plan import SMALL_DAYS, Batch, DayPlan, batches
-from np6_assets.events.reject import exact_integer
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.clock import AskedAt
-from np6_assets.np6.errors import BadResponseError, NP6Error
+from np6_assets.np6.errors import BadResponseError, NP6Error, PermanentError
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.stream import PART_BYTES, Part
 
@@ -32,6 +30,9 @@ DECODERS = 2
 
 LEAST_SORTED = 10
 """Fewer events may be in order by chance: a cut answer of fewer is fetched again from its start."""
+
+MOST_FOREIGN = 10
+"""More events of unknown agencies, and no others, are another account's: the days are refused."""
 
 SMALL_ANSWER = 2**20
 """Bytes of an answer that shares a part with others."""
@@ -99,7 +100,7 @@ class Fetcher:
         asked: deque[_Collected] = deque()
         shares, paths = self.kind.per_notification, [self.kind.path]
         if shares:
-            paths = [self.kind.path.format(id=id_) for id_, *_ in notifications(self.client)]
+            paths = [self.kind.path.format(id=id_) for id_ in notifications.listed(self.client)]
 
         def requests() -> Iterator[tuple[Request, Callable[[], _Receiver]]]:
             for batch in batches(plans, None if shares else rows):
@@ -173,8 +174,9 @@ class _Collected:
             self._found += receiver.found
         if self._events.is_on_disk:
             self._decoder.release()
+        refused = _refused(self._found)
         for number, plan in enumerate(self._batch.plans):
-            yield FetchedDay(plan, self._asked(), self._found, number, self._errors.get(number))
+            yield FetchedDay(plan, self._asked(), self._found, number, refused or self._errors.get(number))
 
     def close(self) -> None:
         """Give memory and disk back."""
@@ -189,6 +191,17 @@ class _Collected:
             self._shared.append(_Receiver(self, shares=False))
             self._shared[-1].add(Part.of(b",".join(text for text, _ in self._small), count, tuple(answers)))
             self._small = []
+
+
+def _refused(found: Found) -> NP6Error | None:
+    """What is wrong with answers that hold events of agencies alone that the folder does not know."""
+    count, agencies = found.foreign.total(), ", ".join(sorted(found.foreign))
+    if count <= MOST_FOREIGN or found.received.total():
+        return None
+    return PermanentError(
+        f"all {count} events are of an agency that np6.json does not know ({agencies}): NP6_API_KEY is another "
+        "account's; if it is not, add the agency to np6.json"
+    )
 
 
 class _Receiver:
@@ -257,18 +270,3 @@ class _Receiver:
                 first, last = self._span or (int(times[0]), int(times[0]))
                 self._ascends &= bool((np.diff(times, prepend=last) >= 0).all())
                 self._span = first, int(times[-1])
-
-
-def notifications(client: NP6Client) -> list[tuple[int, str | None, str | None]]:
-    """Id, name and type of each notification, by id. Raises BadResponseError where one has no usable id."""
-    found: dict[int, tuple[int, str | None, str | None]] = {}
-    for notification in client.get_list("/notifications"):
-        id_ = exact_integer(notification.get("id")) if isinstance(notification, dict) else None
-        if id_ is None:
-            raise BadResponseError("GET /notifications: a notification has no whole number as its id")
-        found[id_] = (id_, _text(notification.get("name")), _text(notification.get("type")))
-    return [found[id_] for id_ in sorted(found)]
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

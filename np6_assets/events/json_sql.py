@@ -64,8 +64,14 @@ class _Sql:
     unreadable: str | None = None
 
 
+_FOREIGN = """coalesce(len($agencies) > 0 AND NOT list_contains($agencies, "identity.agency"), false)"""
+
+
 def part_query(kind: EventKind) -> str:
-    """Gives the stored columns (times as ms since 1970) and the helper columns, in the order of the part ($part)."""
+    """Gives the stored columns (times as ms since 1970) and the helper columns, in the order of the part ($part).
+
+    Events of others than the known $agencies are doubtful; where there are none, every one is admitted.
+    """
     paths = dict.fromkeys(_part_of(column) or column.path for column in kind.columns)
     leaves = [f"{'.'.join(map(_quoted, path.split('.')))} AS {_quoted(path)}" for path in paths]
     texts = [
@@ -84,6 +90,7 @@ def part_query(kind: EventKind) -> str:
         f"CASE WHEN {_sql(column).unreadable} THEN {1 << bit} ELSE 0 END"
         for bit, column in enumerate(nullable_columns(kind))
     ]
+    doubts.append(_FOREIGN)
     return (
         f"SELECT {', '.join(values)}, hash({_quoted(kind.columns[0].path)}) AS {ID_HASH}, "
         f"{' OR '.join(doubts)} AS {IS_DOUBTFUL}, ({' + '.join(bits)})::UINTEGER AS {UNREADABLE} "

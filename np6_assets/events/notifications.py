@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from np6_assets.events.kinds import KINDS
 from np6_assets.events.reject import exact_integer
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import BadResponseError
+from np6_assets.partitions import EVENT_DATE, day_at
+from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
+
+REACTION_DAYS = 31
+"""Days of stored reactions that are searched for notifications which the API does not list."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,14 @@ def merged(
         else:
             found[id_] = old
     return [found[id_] for id_ in sorted(found)]
+
+
+def named_by_reactions(folder: Folder, settings: Settings, now: datetime) -> set[int]:
+    """The ids that the stored reactions of the last REACTION_DAYS name."""
+    today = day_at(now, settings.timezone).date
+    days = [(today - timedelta(days=ago)).isoformat() for ago in range(REACTION_DAYS)]
+    kinds = [kind for kind in KINDS if not kind.per_notification]
+    return ids_in(folder, [parquet.file_of(kind.asset, EVENT_DATE, day) for kind in kinds for day in days])
 
 
 def ids_in(folder: Folder, files: Iterable[str]) -> set[int]:

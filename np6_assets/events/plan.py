@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from np6_assets.events.kinds import EventKind
@@ -25,17 +25,23 @@ SMALL_DAYS = 7
 class DayPlan:
     """A day to fetch: from `start` on, which is its own start or, for an incremental fetch, a later instant.
 
-    `stored` is what its file says; None where the day was never fetched.
+    `stored` is what its file says; None where the day was never fetched. `replaces`: what is fetched takes its place.
     """
 
     day: Day
     start: datetime
     stored: Stored | None = None
+    replaces: bool = False
 
     @property
     def is_full(self) -> bool:
         """Whether all of the day is fetched."""
         return self.start == self.day.start
+
+    @property
+    def kept(self) -> Stored | None:
+        """What is merged with what is fetched."""
+        return None if self.replaces else self.stored
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,12 @@ class Batch:
         return Request(path, kind.start_parameter, kind.end_parameter, self.edges, not kind.per_notification)
 
 
-def plan_day(day: Day, stored: Stored | None, timezone: str, lookback: timedelta, *, full: bool) -> DayPlan:
+def plan_day(day: Day, stored: Stored | None, lookback: timedelta, *, full: bool, replaces: bool = False) -> DayPlan:
     """An incremental fetch of an open day, less the lookback; a full one of any other day."""
-    if stored is None:
-        return DayPlan(day, day.start)
     start = day.start
-    if stored.watermark is not None and stored.watermark < day.end and stored.timezone == timezone and not full:
+    if stored is not None and stored.watermark is not None and stored.watermark < day.end and not (full or replaces):
         start = max(stored.watermark - lookback, day.start)
-    return DayPlan(day, start, stored)
+    return DayPlan(day, start, stored, replaces)
 
 
 def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Batch]:
@@ -71,7 +75,7 @@ def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Ba
     """
     waiting: list[DayPlan] = []
     for plan in plans:
-        joined = [*waiting, DayPlan(plan.day, plan.day.start, plan.stored)]
+        joined = [*waiting, replace(plan, start=plan.day.start)]
         is_next = waiting and waiting[-1].day.end == plan.day.start and len(waiting) < DAYS_PER_REQUEST
         if is_next and (rows is None or (plan.is_full and _are_small(joined, rows))):
             waiting = joined

@@ -28,6 +28,7 @@ be parsed.
 """
 
 NOT_PARSED = "the event cannot be parsed"
+FOREIGN = "identity.agency is not one of those in np6.json"
 
 _LONGEST_INTEGER = 1000
 _EXACT_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
@@ -55,7 +56,9 @@ class Rejected:
 class Judge:
     """Says why an event of one kind cannot be stored."""
 
-    def __init__(self, kind: EventKind) -> None:
+    def __init__(self, kind: EventKind, agencies: frozenset[str] = frozenset()) -> None:
+        """`agencies` are the known ones; where there are none, every one is admitted."""
+        self._agencies = agencies
         self._rated = [column for column in kind.columns if column.rated]
         self._containers = containers(kind)
 
@@ -63,7 +66,8 @@ class Judge:
         """Why the event is rejected; None where every column that the rates depend on can be read."""
         if not isinstance(event, dict):
             return "the event is not an object"
-        return next((reason for column in self._rated if (reason := _wrong(column, event)) is not None), None)
+        wrong = next((reason for column in self._rated if (reason := _wrong(column, event)) is not None), None)
+        return wrong or (FOREIGN if self._agencies and agency_of(event) not in {*self._agencies, ""} else None)
 
     def parse(self, raw: bytes) -> tuple[Any, str | None]:
         """The value of an event that DuckDB may refuse to read, None where it cannot be parsed; why it surely does."""
@@ -105,6 +109,12 @@ def exact_integer(value: Any) -> int | None:
         return None
     number = int(text)
     return number if -(2**63) <= number < 2**63 else None
+
+
+def agency_of(event: Any) -> str:
+    """The agency of an event whose columns can be read; empty where it has none."""
+    agency = (event.get("identity") or {}).get("agency")
+    return "" if agency is None else str(agency)
 
 
 def published(event: Any) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
 
 from np6_assets.contact.tombstones import tombstones_of
+from np6_assets.events.belonging import Belonging
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
 from np6_assets.events.fetch import FetchedDay, Fetcher
@@ -29,6 +30,9 @@ from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import Partition
 
+if TYPE_CHECKING:
+    from np6_assets.events.assets import IngestConfig
+
 
 @dataclass(frozen=True)
 class Run:
@@ -39,7 +43,7 @@ class Run:
     settings: Settings
     folder: Folder
     now: Callable[[], datetime]
-    full_refresh: bool
+    config: IngestConfig
 
     @property
     def _store(self) -> EventStore:
@@ -57,7 +61,8 @@ class Run:
             yield Partition(key, record)
         days = [day_of(key, self.settings.timezone) for key in self.context.partition_keys if key not in written]
         progress = Progress(self.kind.asset, len(days), self.context.log.info)
-        decoder = Decoder(self.kind, self.settings.contact, tombstones_of(self.folder))
+        belonging = Belonging(self.folder, self.settings, self.context.log.warning)
+        decoder = Decoder(self.kind, self.settings.contact, tombstones_of(self.folder), belonging.agencies)
         fetcher = Fetcher(self.kind, client, decoder, self.now)
         failed: dict[str, NP6Error] = {}
         in_a_row = 0
@@ -72,9 +77,9 @@ class Run:
                 in_a_row = 0
                 merged = MergedDay(day, self._store, decoder)
                 try:
-                    yield self._partition(merged)
+                    yield self._partition(merged, belonging)
                 except RepeatedIdsError:
-                    yield self._partition(merged)
+                    yield self._partition(merged, belonging)
                 progress.day_done(day.received)
         if failed:
             raise self._failure(failed)
@@ -96,8 +101,8 @@ class Run:
         )
 
     def _plan(self, day: Day) -> DayPlan:
-        lookback, timezone = self.settings.lookback, self.settings.timezone
-        return plan_day(day, self._store.stored(day), timezone, lookback, full=self.full_refresh)
+        stored, lookback = self._store.stored(day), self.settings.lookback
+        return plan_day(day, stored, lookback, full=self.config.full_refresh, replaces=self.config.replace)
 
     def _written_before(self) -> dict[str, dg.AssetMaterialization]:
         """The records of the closed days that this run wrote before it, or its step, was started again."""
@@ -118,13 +123,14 @@ class Run:
                     found.setdefault(materialization.partition, materialization)
         return {key: found[key] for key in keys if key in found}
 
-    def _partition(self, merged: MergedDay) -> Partition:
+    def _partition(self, merged: MergedDay, belonging: Belonging) -> Partition:
         fetched = merged.fetched
         until = watermark(fetched.plan.day, fetched.asked, self.settings.lookback, fetched.plan.stored)
         metadata: dict[str, Any] = {}
 
         def tables() -> Iterator[pa.Table]:
             yield from merged.tables()
+            belonging.add(merged.facts.identities)
             metadata.update(_metadata(fetched, merged, until))
 
         rows = parquet.stream(tables(), self._store.schema(until))

@@ -44,7 +44,6 @@ class Stored:
     rows: int
     last_event: datetime | None
     watermark: datetime | None
-    timezone: str
     contact: str
 
     def is_closed(self, day: Day) -> bool:
@@ -69,12 +68,11 @@ class EventStore:
         footer = parquet.footer(self._folder, file)
         metadata = footer.metadata or {}
         until = metadata.get(WATERMARK)
-        timezone, _, contact = metadata.get(MADE_WITH, b"").decode().partition(" ")
+        _, _, contact = metadata.get(MADE_WITH, b"").decode().partition(" ")
         return Stored(
             footer.num_rows,
             parquet.greatest(footer, "event_time"),
             None if until is None else datetime.fromisoformat(until.decode()),
-            timezone,
             contact,
         )
 

@@ -11,11 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from np6_assets.contact.days import DAY_TAG, FIRST_DAY_TAG, LAST_DAY_TAG, first_kept
 from np6_assets.dagster_private import days_of_backfills
-from np6_assets.events.fetch import notifications
+from np6_assets.events import notifications
 from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.events.store import EventStore
 from np6_assets.np6.client import NP6Client
@@ -26,7 +25,6 @@ from np6_assets.partitions import Day, day_of, milliseconds
 from np6_assets.refresh import jobs, news
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.parquet import file_of
 
 NOTIFICATIONS_PER_TICK = 4
 """How many notifications' activations are probed in one tick. A send soon has reactions, and these are seen at once."""
@@ -234,12 +232,8 @@ class Tick:
 
     def _turn(self, client: NP6Client, last_probed: int) -> list[int]:
         """The notifications whose turn it is: of those in the asset `notifications`, or else of the account's."""
-        file = file_of("notifications")
-        if self._folder.exists(file):
-            with self._folder.open(file) as opened:
-                ids = sorted(pq.read_table(opened, columns=["activation_id"]).column(0).to_pylist())
-        else:
-            ids = [id_ for id_, *_ in notifications(client)]
+        known = notifications.stored(self._folder) or notifications.listed(client)
+        ids = [id_ for id_, one in sorted(known.items()) if one.unlisted_since is None]
         later = [id_ for id_ in ids if id_ > last_probed]
         return (later + ids[: len(ids) - len(later)])[:NOTIFICATIONS_PER_TICK]
 

@@ -31,7 +31,6 @@ class Identity:
         asset_key_prefix: the account's; None for the one that has none.
         address: of the API; recorded, never compared.
         agencies: the customers of each agency that was seen. Empty until the first event: then every one is admitted.
-        has_tombstones: whether receivers were erased.
     """
 
     source: str
@@ -39,7 +38,6 @@ class Identity:
     asset_key_prefix: str | None = None
     address: str = ""
     agencies: Mapping[str, list[str]] = field(default_factory=dict)
-    has_tombstones: bool = False
 
     @classmethod
     def read(cls, folder: Folder) -> Identity | None:

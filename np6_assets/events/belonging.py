@@ -1,0 +1,77 @@
+"""Whose events a data folder holds: `np6.json` of a run's folder, read before the first request, kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from np6_assets.events.kinds import KINDS
+from np6_assets.events.store import MADE_WITH
+from np6_assets.partitions import EVENT_DATE
+from np6_assets.settings import Settings
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+from np6_assets.storage.identity import FILE, Identity, IdentityError, Pairs
+
+
+class Belonging:
+    """What a run may write into a folder, and what it adds to the folder's identity. `warn` takes one line."""
+
+    def __init__(self, folder: Folder, settings: Settings, warn: Callable[[str], None]) -> None:
+        """Raises a Failure that nobody retries where the folder belongs to something else."""
+        self._folder = folder
+        self._warn = warn
+        run = Identity(
+            "sandbox" if settings.is_sandbox else "api", settings.timezone, settings.account, settings.base_url
+        )
+        try:
+            stored = Identity.read(folder) or _adopted(folder, run, warn)
+            if stored is not None:
+                stored.check(folder, run)
+        except IdentityError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        self._is_written = stored is not None
+        self.identity = stored or run
+
+    @property
+    def agencies(self) -> frozenset[str]:
+        """The known agencies; none where every one is admitted."""
+        return frozenset(self.identity.agencies)
+
+    def add(self, pairs: Pairs) -> None:
+        """Events of these are about to be written."""
+        seen = self.identity.with_seen(pairs)
+        if self._is_written and seen == self.identity:
+            return
+        for customer in seen.new_customers(self.identity):
+            self._warn(f"customer {customer} is new: it is in {FILE} now")
+        seen.write(self._folder)
+        self.identity, self._is_written = seen, True
+
+
+def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Identity | None:
+    """That of a folder that version 0.1 wrote, from its files; None of an empty one."""
+    found, zone = run, None
+    for file in _files(folder):
+        with folder.open(file) as opened:
+            rows = pq.read_table(opened, columns=["agency", "customer"])
+        pairs = rows.group_by(rows.column_names).aggregate([])
+        found = found.with_seen(zip(*(column.to_pylist() for column in pairs.columns), strict=True))
+        zone = zone or (rows.schema.metadata or {}).get(MADE_WITH, b"").decode().partition(" ")[0] or run.timezone
+    if zone is None:
+        return None
+    found = Identity(found.source, zone, found.asset_key_prefix, found.address, found.agencies)
+    found.write(folder)
+    agencies = ", ".join(found.agencies) or "no agency"
+    warn(f"{folder.path(FILE)} is new: the files that were there are days of {zone}, with events of {agencies}")
+    return found
+
+
+def _files(folder: Folder) -> Iterator[str]:
+    for kind in KINDS:
+        for name in folder.folders(kind.asset):
+            file = parquet.file_of(kind.asset, EVENT_DATE, name.removeprefix(f"{EVENT_DATE}="))
+            if name.startswith(f"{EVENT_DATE}=") and folder.exists(file):
+                yield file

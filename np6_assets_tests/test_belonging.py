@@ -1,0 +1,175 @@
+"""What a folder is, end to end: who may not write into it, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+PARIS = "Europe/Paris"
+DAY = date(2026, 3, 20)
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running
+
+
+def hits(agency: str | None, count: int, *, customer: str = "028", first: int = 0) -> list[dict[str, Any]]:
+    start = day_bounds(DAY, PARIS)[0]
+    made = [event("hits", id=f"{agency} {at}", timestamp=start + at * 1000) for at in range(first, first + count)]
+    for one in made:
+        one["identity"]["agency"] = agency
+        one["identity"]["customer"] = customer
+    return made
+
+
+def deployed(data: Path, server: RudeServer, instance: dg.DagsterInstance, **environment: str) -> Deployment:
+    return Deployment(data, server, instance, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep", **environment)
+
+
+def said(deployment: Deployment) -> dict[str, Any]:
+    return json.loads((deployment.data / "np6.json").read_text())
+
+
+def refusal(deployment: Deployment, asset: str = "hits", day: date | None = DAY) -> str:
+    with pytest.raises(dg.Failure) as refused:
+        deployment.materialize(asset, day)
+    return str(refused.value.description)
+
+
+def test_first_file_makes_the_identity(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    server.serve(Population(hits=[*hits("DEMO", 3), *hits("DEMO", 2, customer="029", first=3), *hits(None, 1)]))
+    deployment = deployed(tmp_path / "data", server, instance)
+    deployment.materialize("hits", DAY)
+    assert said(deployment) == {
+        "source": "api",
+        "timezone": PARIS,
+        "asset_key_prefix": None,
+        "address": server.url,
+        "agencies": {"DEMO": ["028", "029"]},
+    }
+    assert len(deployment.rows("hits", DAY)) == 6
+
+
+@pytest.mark.parametrize(
+    ("environment", "sides"),
+    [
+        ({"NP6_BASE_URL": "sandbox://"}, ("the API's events", "the simulated account's")),
+        ({"NP6_TIMEZONE": "UTC"}, (PARIS, "UTC")),
+    ],
+)
+@pytest.mark.parametrize(("asset", "day"), [("hits", DAY), ("notifications", None)])
+def test_other_source_or_time_zone_is_refused_in_one_line(
+    server: RudeServer,
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    environment: dict[str, str],
+    sides: tuple[str, str],
+    asset: str,
+    day: date | None,
+):
+    server.serve(Population(hits=hits("DEMO", 3)))
+    deployment = deployed(tmp_path / "data", server, instance)
+    deployment.materialize("hits", DAY)
+    asked = len(server.asked())
+    line = refusal(Deployment(deployment.data, server, instance, **{"NP6_TIMEZONE": PARIS, **environment}), asset, day)
+    assert "np6.json" in line
+    assert all(side in line for side in sides)
+    assert "\n" not in line
+    assert len(server.asked()) == asked
+
+
+def test_events_of_another_agency_go_to_quarantine(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    server.serve(Population(hits=hits("DEMO", 3)))
+    deployment = deployed(tmp_path / "data", server, instance)
+    deployment.materialize("hits", DAY)
+    server.serve(Population(hits=[*hits("DEMO", 3), *hits("OTHER", 30, first=3)]))
+    deployment.materialize("hits", DAY)
+    assert {row["agency"] for row in deployment.rows("hits", DAY)} == {"DEMO"}
+    reasons = [row["reason"] for row in deployment.quarantine("hits", DAY)]
+    assert reasons == ["identity.agency is not one of those in np6.json"] * 30
+
+    admitted = said(deployment)
+    admitted["agencies"]["OTHER"] = []
+    (deployment.data / "np6.json").write_text(json.dumps(admitted))
+    deployment.materialize("hits", DAY)
+    assert len(deployment.rows("hits", DAY)) == 33
+    assert deployment.quarantine("hits", DAY) == []
+    assert said(deployment)["agencies"] == {"DEMO": ["028"], "OTHER": ["028"]}
+
+
+@pytest.mark.parametrize(("count", "is_refused"), [(10, False), (11, True)])
+def test_answer_of_another_account_alone_is_refused(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, count: int, *, is_refused: bool
+):
+    server.serve(Population(hits=hits("DEMO", 3)))
+    deployment = deployed(tmp_path / "data", server, instance)
+    deployment.materialize("hits", DAY)
+    before = deployment.rows("hits", DAY)
+    server.serve(Population(hits=hits("OTHER", count)))
+    if is_refused:
+        line = refusal(deployment)
+        assert "OTHER" in line
+        assert "NP6_API_KEY" in line
+    else:
+        deployment.materialize("hits", DAY)
+    assert len(deployment.quarantine("hits", DAY)) == (0 if is_refused else count)
+    assert deployment.rows("hits", DAY) == before
+
+
+def test_folder_of_version_0_1_is_adopted_with_what_its_files_say(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    server.serve(Population(hits=hits("DEMO", 3)))
+    deployment = deployed(tmp_path / "data", server, instance)
+    deployment.materialize("hits", DAY)
+    (deployment.data / "np6.json").unlink()
+    server.serve(Population())
+    deployment.materialize("optouts", DAY)
+    assert said(deployment)["agencies"] == {"DEMO": ["028"]}
+
+    (deployment.data / "np6.json").unlink()
+    line = refusal(Deployment(deployment.data, server, instance, NP6_TIMEZONE="UTC"))
+    assert PARIS in line
+    assert said(deployment)["timezone"] == PARIS
+
+
+def test_replace_forgets_what_the_api_no_longer_has(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    kept = hits("DEMO", 2)
+    server.serve(Population(hits=[*kept, *hits("DEMO", 3, first=2)], notifications=[{"id": 156, "name": "Spring"}]))
+    deployment = deployed(tmp_path / "data", server, instance)
+    deployment.materialize(["hits", "notifications"], DAY)
+    server.serve(Population(hits=kept, notifications=[{"id": 157, "name": "Summer"}]))
+
+    deployment.materialize(["hits", "notifications"], DAY)
+    assert len(deployment.rows("hits", DAY)) == 5
+    table = pq.read_table(deployment.data / "notifications" / "part-0.parquet").to_pylist()
+    assert [(row["activation_id"], row["name"], row["unlisted_since"] is None) for row in table] == [
+        (156, "Spring", False),
+        (157, "Summer", True),
+    ]
+
+    config = {"ops": {name: {"config": {"replace": True}} for name in ("hits", "notifications")}}
+    deployment.materialize(["hits", "notifications"], DAY, run_config=config)
+    assert [row["event_id"] for row in deployment.rows("hits", DAY)] == ["DEMO 0", "DEMO 1"]
+    table = pq.read_table(deployment.data / "notifications" / "part-0.parquet").to_pylist()
+    assert [row["activation_id"] for row in table] == [157]
