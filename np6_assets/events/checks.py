@@ -84,6 +84,9 @@ def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
         seconds = facts["seconds_before_send"]
         text = f"{early} events were published before their send, by up to {seconds:.0f} s"
         yield Finding(False, text, {"events_before_send": early, "seconds_before_send": seconds})
+    if missing := list(facts.get("notifications_missing", [])):
+        text = f"notifications that did not answer, whose sends are not complete: {', '.join(map(str, missing))}"
+        yield Finding(False, text, {"notifications_missing": missing})
     if kept > KEPT_EVENTS and kept > KEPT_SHARE * facts.get("dagster/partition_row_count", 0):
         text = f"the API did not bring {kept} events that are stored; they are kept"
         yield Finding(False, text, {"events_kept": kept})

@@ -106,7 +106,10 @@ class MergedDay:
         facts.identities.update(zip(*(column.to_pylist() for column in identities.columns), strict=True))
         times = numbers(table, EVENTS)
         stored = table.column(IS_STORED).to_numpy()
-        facts.kept += int(np.count_nonzero(stored & (times >= milliseconds(self.fetched.plan.start))))
+        is_kept = stored & (times >= milliseconds(self.fetched.plan.start))
+        if (answered := self.fetched.answered) is not None and is_kept.any():
+            is_kept &= np.isin(table.column("activation_id").to_numpy(), sorted(answered))
+        facts.kept += int(np.count_nonzero(is_kept))
         sent = pc.fill_null(table.column("activated_at").cast(pa.int64()), 0).to_numpy()
         before = np.where(sent > 0, times - sent, 0)
         facts.early += int(np.count_nonzero(before < -(CLOCK_SKEW // timedelta(milliseconds=1))))

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import accumulate
 
-import numpy as np
-
-from np6_assets.events import notifications
 from np6_assets.events.decode import Decoded, Decoder, Found
 from np6_assets.events.kinds import EventKind
+from np6_assets.events.known import FanOut, KnownNotifications
 from np6_assets.events.merge import EVENTS, QUARANTINE, RunStore
 from np6_assets.events.plan import SMALL_DAYS, Batch, DayPlan, batches
+from np6_assets.events.receive import DECODERS, AnswerReceiver
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.clock import AskedAt
-from np6_assets.np6.errors import BadResponseError, NP6Error, PermanentError
+from np6_assets.np6.errors import NP6Error, PermanentError
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.stream import PART_BYTES, Part
 
-DECODERS = 2
-"""Parts decoded at once."""
-
-LEAST_SORTED = 10
-"""Fewer events may be in order by chance: a cut answer of fewer is fetched again from its start."""
-
 MOST_FOREIGN = 10
 """More events of unknown agencies, and no others, are another account's: the days are refused."""
-
-SMALL_ANSWER = 2**20
-"""Bytes of an answer that shares a part with others."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +33,8 @@ class FetchedDay:
     """What the requests for a day brought: day `number` of what is `found`.
 
     `asked` is when the first of the requests was made, or earlier. `error` says why the day is not complete.
+    Of activations: the ids of the notifications that were asked, with the reasons; those whose sends of the day are not
+    complete; those that the API does not know.
     """
 
     plan: DayPlan
@@ -50,6 +42,14 @@ class FetchedDay:
     found: Found
     number: int
     error: NP6Error | None = None
+    asked_ids: Mapping[int, str] | None = None
+    missing: frozenset[int] = frozenset()
+    gone: frozenset[int] = frozenset()
+
+    @property
+    def answered(self) -> set[int] | None:
+        """The notifications that answered; None for a feed of all."""
+        return None if self.asked_ids is None else set(self.asked_ids) - self.missing - self.gone
 
     @property
     def received(self) -> int:
@@ -80,6 +80,7 @@ class Fetcher:
     client: NP6Client
     decoder: Decoder
     now: Callable[[], datetime]
+    known: KnownNotifications | None = None
 
     def days(self, plans: Iterable[DayPlan]) -> Generator[FetchedDay]:
         """Each day, in order. What it brought is gone when the next one is taken. Raises AccessError."""
@@ -98,23 +99,24 @@ class Fetcher:
     def _collected(self, plans: Iterable[DayPlan], rows: deque[int], pool: ThreadPoolExecutor) -> Generator[_Collected]:
         """Batches of days whose requests have all been answered."""
         asked: deque[_Collected] = deque()
-        shares, paths = self.kind.per_notification, [self.kind.path]
-        if shares:
-            paths = [self.kind.path.format(id=id_) for id_ in notifications.listed(self.client)]
 
-        def requests() -> Iterator[tuple[Request, Callable[[], _Receiver]]]:
-            for batch in batches(plans, None if shares else rows):
-                asked.append(_Collected(batch, self.decoder, pool, partial(self.client.clock.asked_at, self.now())))
-                for path in paths:
-                    yield batch.request(self.kind, path), partial(_Receiver, asked[-1], shares=shares)
+        def requests() -> Iterator[tuple[Request, Callable[[], AnswerReceiver]]]:
+            for batch in batches(plans, None if self.known else rows):
+                moment = partial(self.client.clock.asked_at, self.now())
+                fanout = None if self.known is None else FanOut(batch, self.known.of(batch))
+                asked.append(_Collected(batch, self.decoder, pool, moment, fanout))
+                for request in asked[-1].requests(self.kind):
+                    yield request, partial(AnswerReceiver, asked[-1], shares=fanout is not None)
 
         try:
             with closing(self.client.fetch_all(requests())) as answers:
                 for answer in answers:
-                    asked[0].take(answer)
-                    if asked[0].taken == len(paths):
+                    while asked[0].is_answered():  # without a notification to ask
                         yield asked.popleft()
-            while asked:  # of an account without notifications
+                    asked[0].take(answer)
+                    if asked[0].is_answered():
+                        yield asked.popleft()
+            while asked:
                 yield asked.popleft()
         finally:
             for collected in asked:
@@ -124,27 +126,44 @@ class Fetcher:
 class _Collected:
     """What the requests for one batch of days bring."""
 
-    def __init__(self, batch: Batch, decoder: Decoder, pool: ThreadPoolExecutor, asked: Callable[[], AskedAt]) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        decoder: Decoder,
+        pool: ThreadPoolExecutor,
+        asked: Callable[[], AskedAt],
+        fanout: FanOut | None,
+    ) -> None:
         self._batch = batch
+        self._fanout = fanout
+        self._edges = batch.edges if fanout is None else batch.whole_edges
         self._decoder = decoder
         self._pool = pool
         self._asked = asked
         self._lock = threading.Lock()
         self._small: list[tuple[bytes, int]] = []
-        self._shared: list[_Receiver] = []
+        self._shared: list[AnswerReceiver] = []
         self._found = Found()
         self._errors: dict[int, NP6Error] = {}
         self._events, self._quarantine = RunStore(EVENTS), RunStore(QUARANTINE)
-        self.taken = 0
+        self._taken = 0
+
+    def requests(self, kind: EventKind) -> Iterator[Request]:
+        """The requests whose answers belong here."""
+        return iter([self._batch.request(kind, kind.path)]) if self._fanout is None else self._fanout.requests()
+
+    def is_answered(self) -> bool:
+        """Whether all requests have been answered."""
+        return self._taken == (1 if self._fanout is None else len(self._fanout.ids))
 
     def decode(self, part: Part) -> Future[Decoded]:
         """Decode a part on another thread."""
-        return self._pool.submit(self._decoder.decode, part, self._batch.edges, self._events)
+        return self._pool.submit(self._decoder.decode, part, self._edges, self._events)
 
     def found(self, decoded: Decoded, before: int) -> Found:
         """What was found in a part; `before` (ms) is the time of its rejected events before the first timed one."""
         if decoded.rejected:
-            rows = [row | {"placed": row["placed"] or before or self._batch.edges[0]} for row in decoded.rejected]
+            rows = [row | {"placed": row["placed"] or before or self._edges[0]} for row in decoded.rejected]
             decoded.found.rejected = self._quarantine.add(self._decoder.keyed(rows, stored=False))
         return decoded.found
 
@@ -155,16 +174,21 @@ class _Collected:
             if sum(len(text) for text, _ in self._small) >= PART_BYTES:
                 self._decode_shared()
 
-    def take(self, answers: list[Answer[_Receiver]]) -> None:
-        """Take the answers to one of the requests."""
-        self.taken += 1
+    def take(self, answers: list[Answer[AnswerReceiver]]) -> None:
+        """Take the answers to the next of the requests."""
+        errors: dict[int, NP6Error] = {}
         for answer in answers:
             if answer.receiver is not None:
                 self._found += answer.receiver.found
             elif answer.error is not None:
                 for number, plan in enumerate(self._batch.plans):
                     if answer.request.start < plan.day.end_ms <= answer.request.end:
-                        self._errors.setdefault(number, answer.error)
+                        errors[number] = answer.error
+        if self._fanout is None:
+            self._errors = errors
+        else:
+            self._fanout.take(self._taken, errors)
+        self._taken += 1
 
     def days(self) -> Iterator[FetchedDay]:
         """The days, once all requests have been answered."""
@@ -176,7 +200,8 @@ class _Collected:
             self._decoder.release()
         refused = _refused(self._found)
         for number, plan in enumerate(self._batch.plans):
-            yield FetchedDay(plan, self._asked(), self._found, number, refused or self._errors.get(number))
+            day = FetchedDay(plan, self._asked(), self._found, number, refused or self._errors.get(number))
+            yield day if self._fanout is None else _of_notifications(day, self._fanout)
 
     def close(self) -> None:
         """Give memory and disk back."""
@@ -188,9 +213,15 @@ class _Collected:
             events = accumulate((events for _, events in self._small), initial=0)
             places = accumulate((len(text) + len(",") for text, _ in self._small), initial=0)
             *answers, (count, _) = zip(events, places, strict=True)
-            self._shared.append(_Receiver(self, shares=False))
+            self._shared.append(AnswerReceiver(self, shares=False))
             self._shared[-1].add(Part.of(b",".join(text for text, _ in self._small), count, tuple(answers)))
             self._small = []
+
+
+def _of_notifications(day: FetchedDay, fanout: FanOut) -> FetchedDay:
+    error = day.error or fanout.error(day.number)
+    missing, gone = fanout.missing(day.number), fanout.gone(day.number)
+    return replace(day, error=error, asked_ids=fanout.ids, missing=missing, gone=gone)
 
 
 def _refused(found: Found) -> NP6Error | None:
@@ -202,71 +233,3 @@ def _refused(found: Found) -> NP6Error | None:
         f"all {count} events are of an agency that np6.json does not know ({agencies}): NP6_API_KEY is another "
         "account's; if it is not, add the agency to np6.json"
     )
-
-
-class _Receiver:
-    """One answer: its parts, decoded and counted in their order. `shares`: a small one shares a part with others."""
-
-    def __init__(self, batch: _Collected, *, shares: bool) -> None:
-        self._batch = batch
-        self._shares = shares
-        self._small: Part | None = None
-        self._decoding: deque[Future[Decoded]] = deque()
-        self._is_resumed = False
-        self._ascends = True
-        self._span: tuple[int, int] | None = None
-        self._timed = 0
-        self.found = Found()
-
-    def add(self, part: Part) -> None:
-        """Take a part."""
-        self._decode_small()
-        if self._shares and part.size <= SMALL_ANSWER:
-            self._small = part
-        else:
-            self._decode(part)
-        self._shares = False
-
-    def resume_from(self) -> tuple[int, int] | None:
-        """After a cut: the times of the first and the last event received; None where they do not ascend."""
-        self._decode_small()
-        self._take_all_but(0)
-        self._is_resumed = True
-        is_sorted = self._ascends and self.found.received.total() + self.found.outside >= LEAST_SORTED
-        return self._span if is_sorted else None
-
-    def finish(self) -> None:
-        """The answer is complete."""
-        if self._small is not None:
-            self._batch.share(self._small)
-        self._small = None
-        self._take_all_but(0)
-        if self._is_resumed and not self._ascends:
-            raise BadResponseError("the download was cut, and cannot be resumed as the API did not sort it")
-
-    def discard(self) -> None:
-        """Forget what was received."""
-        if self._small is not None:
-            self._small.close()
-        for future in self._decoding:
-            future.cancel()
-
-    def _decode_small(self) -> None:
-        if self._small is not None:
-            self._decode(self._small)
-        self._small = None
-
-    def _decode(self, part: Part) -> None:
-        self._take_all_but(DECODERS - 1)
-        self._decoding.append(self._batch.decode(part))
-
-    def _take_all_but(self, waiting: int) -> None:
-        """Take what was decoded, but for so many of the parts."""
-        while len(self._decoding) > waiting:
-            decoded = self._decoding.popleft().result()
-            self.found += self._batch.found(decoded, self._timed)
-            self._timed = decoded.timed or self._timed
-            if (times := decoded.times).size:
-                first, last = self._span or (int(times[0]), int(times[0]))
-                self._ascends &= bool((np.diff(times, prepend=last) >= 0).all())
-                self._span = first, int(times[-1])

@@ -26,12 +26,14 @@ class DayPlan:
     """A day to fetch: from `start` on, which is its own start or, for an incremental fetch, a later instant.
 
     `stored` is what its file says; None where the day was never fetched. `replaces`: what is fetched takes its place.
+    `asks_all`: activations are asked of every notification that is known, not only of those that may have sent.
     """
 
     day: Day
     start: datetime
     stored: Stored | None = None
     replaces: bool = False
+    asks_all: bool = True
 
     @property
     def is_full(self) -> bool:
@@ -55,17 +57,37 @@ class Batch:
         """The window's start, the ends of its days but the last, and its end, in ms."""
         return milliseconds(self.plans[0].start), *(plan.day.end_ms for plan in self.plans)
 
-    def request(self, kind: EventKind, path: str) -> Request:
+    @property
+    def whole_edges(self) -> tuple[int, ...]:
+        """The same from the first day's start on."""
+        return self.plans[0].day.start_ms, *self.edges[1:]
+
+    def request(self, kind: EventKind, path: str, edges: tuple[int, ...] = ()) -> Request:
         """The request for these days of one feed."""
-        return Request(path, kind.start_parameter, kind.end_parameter, self.edges, not kind.per_notification)
+        return Request(path, kind.start_parameter, kind.end_parameter, edges or self.edges, not kind.per_notification)
 
 
-def plan_day(day: Day, stored: Stored | None, lookback: timedelta, *, full: bool, replaces: bool = False) -> DayPlan:
-    """An incremental fetch of an open day, less the lookback; a full one of any other day."""
+def plan_day(
+    kind: EventKind,
+    day: Day,
+    stored: Stored | None,
+    lookback: timedelta,
+    now: datetime,
+    *,
+    full: bool,
+    replaces: bool = False,
+) -> DayPlan:
+    """An incremental fetch of an open day, less the lookback; a full one of any other day.
+
+    A day that closes asks every notification for its activations, from the day's start.
+    """
+    is_closed = stored is not None and stored.is_closed(day)
+    asks_all = replaces or (now >= day.end + lookback and not is_closed)
     start = day.start
-    if stored is not None and stored.watermark is not None and stored.watermark < day.end and not (full or replaces):
+    is_whole = full or replaces or is_closed or (asks_all and kind.per_notification)
+    if stored is not None and stored.watermark is not None and not is_whole:
         start = max(stored.watermark - lookback, day.start)
-    return DayPlan(day, start, stored, replaces)
+    return DayPlan(day, start, stored, replaces, asks_all)
 
 
 def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Batch]:
@@ -77,7 +99,8 @@ def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Ba
     for plan in plans:
         joined = [*waiting, replace(plan, start=plan.day.start)]
         is_next = waiting and waiting[-1].day.end == plan.day.start and len(waiting) < DAYS_PER_REQUEST
-        if is_next and (rows is None or (plan.is_full and _are_small(joined, rows))):
+        fits = joined[0].asks_all == plan.asks_all if rows is None else plan.is_full and _are_small(joined, rows)
+        if is_next and fits:
             waiting = joined
             continue
         if waiting:

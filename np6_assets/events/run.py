@@ -15,8 +15,10 @@ from np6_assets.contact.tombstones import tombstones_of
 from np6_assets.events.belonging import Belonging
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
+from np6_assets.events.fanout import reasons
 from np6_assets.events.fetch import FetchedDay, Fetcher
 from np6_assets.events.kinds import EventKind
+from np6_assets.events.known import KnownNotifications
 from np6_assets.events.plan import DayPlan, plan_day
 from np6_assets.events.reasons import reasons_table
 from np6_assets.events.store import EventStore, is_wrong, watermark
@@ -63,7 +65,8 @@ class Run:
         progress = Progress(self.kind.asset, len(days), self.context.log.info)
         belonging = Belonging(self.folder, self.settings, self.context.log.warning)
         decoder = Decoder(self.kind, self.settings.contact, tombstones_of(self.folder), belonging.agencies)
-        fetcher = Fetcher(self.kind, client, decoder, self.now)
+        known = KnownNotifications(client, self.folder, self.settings) if self.kind.per_notification else None
+        fetcher = Fetcher(self.kind, client, decoder, self.now, known)
         failed: dict[str, NP6Error] = {}
         in_a_row = 0
         with closing(_fetched(fetcher, map(self._plan, days))) as fetched:
@@ -102,7 +105,8 @@ class Run:
 
     def _plan(self, day: Day) -> DayPlan:
         stored, lookback = self._store.stored(day), self.settings.lookback
-        return plan_day(day, stored, lookback, full=self.config.full_refresh, replaces=self.config.replace)
+        config, now = self.config, self.now()
+        return plan_day(self.kind, day, stored, lookback, now, full=config.full_refresh, replaces=config.replace)
 
     def _written_before(self) -> dict[str, dg.AssetMaterialization]:
         """The records of the closed days that this run wrote before it, or its step, was started again."""
@@ -133,7 +137,7 @@ class Run:
             belonging.add(merged.facts.identities)
             metadata.update(_metadata(fetched, merged, until))
 
-        rows = parquet.stream(tables(), self._store.schema(until))
+        rows = parquet.stream(tables(), self._store.schema(until, fetched.missing, fetched.gone))
         return Partition(fetched.plan.day.key, rows, metadata)
 
 
@@ -162,6 +166,10 @@ def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[s
         "unknown_fields": dg.MetadataValue.json(fetched.unknown),
         "unreadable_values": dg.MetadataValue.json(fetched.unreadable),
     }
+    if fetched.asked_ids is not None:
+        metadata["notifications_asked"] = dg.MetadataValue.json(reasons(fetched.asked_ids))
+        metadata["notifications_missing"] = dg.MetadataValue.json(sorted(fetched.missing))
+        metadata["notifications_gone"] = dg.MetadataValue.json(sorted(fetched.gone))
     if plan.stored is not None:
         metadata["events_gained"] = facts.rows - plan.stored.rows
     if facts.reasons:

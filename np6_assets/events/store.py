@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,10 @@ from np6_assets.storage.files import Folder
 WATERMARK = b"np6.fetched_until"
 """Key in a file's Parquet metadata: until when the day is known to be complete (ISO 8601, UTC)."""
 
+MISSING_IDS, GONE_IDS = b"np6.missing_ids", b"np6.gone_ids"
+"""Keys in the Parquet metadata of activations: ids of notifications, as JSON. What the day has of missing ones is not
+complete; gone ones are those that the API did not know (404) when the day was fetched."""
+
 MADE_WITH = b"np6.made_with"
 """Key in a file's Parquet metadata: time zone and contact mode."""
 
@@ -38,13 +43,15 @@ class Stored:
     """What a day's file says of itself; `watermark` is None in a file of another program.
 
     `last_event` is when the last of its events was published; None where it has none. `contact` is the fingerprint of
-    the policy under which its contact data was stored.
+    the policy under which its contact data was stored. `missing` and `gone` are MISSING_IDS and GONE_IDS.
     """
 
     rows: int
     last_event: datetime | None
     watermark: datetime | None
     contact: str
+    missing: frozenset[int] = frozenset()
+    gone: frozenset[int] = frozenset()
 
     def is_closed(self, day: Day) -> bool:
         """Whether it was fetched late enough after the day's end."""
@@ -74,13 +81,16 @@ class EventStore:
             parquet.greatest(footer, "event_time"),
             None if until is None else datetime.fromisoformat(until.decode()),
             contact,
+            *(frozenset(json.loads(metadata.get(key, b"[]"))) for key in (MISSING_IDS, GONE_IDS)),
         )
 
-    def schema(self, watermark: datetime) -> pa.Schema:
+    def schema(self, watermark: datetime, missing: Collection[int] = (), gone: Collection[int] = ()) -> pa.Schema:
         """The schema of a file with that watermark."""
-        return self._kind.schema.with_metadata(
-            {WATERMARK: watermark.isoformat().encode(), MADE_WITH: self._made_with.encode()}
-        )
+        said = {WATERMARK: watermark.isoformat().encode(), MADE_WITH: self._made_with.encode()}
+        named = {
+            key: json.dumps(sorted(ids)).encode() for key, ids in ((MISSING_IDS, missing), (GONE_IDS, gone)) if ids
+        }
+        return self._kind.schema.with_metadata(said | named)
 
     @contextmanager
     def runs(self, day: Day, stored: Stored | None, decoder: Decoder) -> Iterator[list[Run]]:

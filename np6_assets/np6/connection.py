@@ -22,6 +22,7 @@ from np6_assets.np6.errors import (
     CancelledError,
     CutResponseError,
     ForbiddenError,
+    NotFoundError,
     NP6Error,
     PermanentError,
     TransientError,
@@ -38,6 +39,7 @@ _ADVICE = {
     404: "there is nothing at this address; check NP6_BASE_URL",
 }
 _RETRIED = {408, 425, 429}
+_PERMANENT = {401: AccessError, 403: ForbiddenError, 404: NotFoundError, 410: NotFoundError}
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Connection:
         if status >= 500 or status in _RETRIED or response.is_success:
             return TransientError(line, wait=asked_wait(response.headers, self._now()))
         line += f": {_ADVICE.get(status, 'the API refuses the request')}"
-        return {401: AccessError, 403: ForbiddenError}.get(status, PermanentError)(line)
+        return _PERMANENT.get(status, PermanentError)(line)
 
     @contextmanager
     def body(

@@ -14,6 +14,10 @@ class PermanentError(NP6Error):
     """A retry cannot help: a wrong address, a request that the API refuses."""
 
 
+class NotFoundError(PermanentError):
+    """The API knows nothing at this address (404, 410)."""
+
+
 class AccessError(PermanentError):
     """The key is unknown, or has no right: other days would be refused as well."""
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from np6_assets.events import fanout
 from np6_assets.events.fetch import FetchedDay, Fetcher
 from np6_assets.events.merge import EVENTS, QUARANTINE, merge
-from np6_assets.events.plan import DayPlan
+from np6_assets.events.plan import Batch, DayPlan
 from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.request import Answer, Request
@@ -33,9 +34,6 @@ class Client:
         self.answers = answers
         self.clock = ApiClock(print)
 
-    def get_list(self, path: str) -> list[Any]:
-        return [{"id": number} for number in range(len(self.answers))]
-
     def fetch_all(self, requests: Iterable[tuple[Request, Callable[[], Any]]]) -> Generator[list[Answer[Any]]]:
         for number, (request, open_receiver) in enumerate(requests):
             receiver = open_receiver()
@@ -43,12 +41,23 @@ class Client:
             yield [Answer(request, receiver)]
 
 
+class Known:
+    """All notifications are listed; nothing is stored."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.ids = list(ids)
+
+    def of(self, batch: Batch) -> fanout.Known:
+        return fanout.Known(self.ids)
+
+
 def fetch(
     *answers: Callable[[Any], None], kind: str = "activations", days: int = 2
 ) -> list[tuple[list[str], list[str]]]:
     """Ids and the texts of rejected events of each day."""
     client: Any = Client(*answers)
-    fetcher = Fetcher(KIND[kind], client, decoder(kind), lambda: datetime(2026, 3, 25, tzinfo=UTC))
+    known: Any = Known(range(len(answers))) if kind == "activations" else None
+    fetcher = Fetcher(KIND[kind], client, decoder(kind), lambda: datetime(2026, 3, 25, tzinfo=UTC), known)
     return [contents(day) for day in fetcher.days(PLANS[:days])]
 
 
@@ -120,6 +129,7 @@ def test_facts_of_a_batch_are_told_of_their_day():
     unreadable = event("activations", id="c", timestamp=LATE, urgent="maybe")
     elements = [sent("b", LATE) | {"novelty": 1}, unreadable, sent("d", PLANS[1].day.end_ms)]
     client: Any = Client(whole(part(sent("a", NOON), *elements)), whole(part(sent("e", NOON))))
-    days = Fetcher(KIND["activations"], client, decoder("activations"), lambda: datetime.now(UTC)).days(PLANS)
+    known: Any = Known(range(2))
+    days = Fetcher(KIND["activations"], client, decoder("activations"), lambda: datetime.now(UTC), known).days(PLANS)
     told = [(day.plan, day.received, day.outside, day.unknown, day.unreadable) for day in days]
     assert told == [(PLANS[0], 2, 1, [], {}), (PLANS[1], 2, 0, ["novelty"], {"urgent": 1})]

@@ -9,7 +9,7 @@ RATE_LIMITS = (
     *("429 reset seconds", "429 reset milliseconds", "429 reset wait"),
 )
 SERVER_ERRORS = ("500", "502", "503", "503 retry-after seconds")
-PERMANENT = ("400", "401", "403", "404")  # with an x-request-id
+PERMANENT = ("400", "401", "403", "404", "410")  # with an x-request-id
 BROKEN = ("reset before", "reset in body", "no answer")
 CUT = ("cut length", "cut chunked", "cut close", "cut gzip", "cut zstd")  # in the middle of an event
 INCOMPLETE = (  # though the HTTP message ends as it should

@@ -122,6 +122,7 @@ class RudeServer:
     Use it as a context manager. `url` is its address; `requests` are those it received.
 
     Attributes:
+        hidden: ids of notifications that the list leaves out, though they answer.
         date: called for the Date header of each answer, and for the server's clock; None for no header. A Date
             among `headers` goes before it.
         end: one of END_MODES.
@@ -142,6 +143,7 @@ class RudeServer:
     ) -> None:
         self.key = key
         self.headers = headers
+        self.hidden: set[int] = set()
         self.date: Callable[[], datetime | str | None] = _utc_now
         self.end = "half open"
         self.sorts = True
@@ -335,7 +337,8 @@ class RudeServer:
         """The elements of /notifications."""
         if request.query:
             raise Refusal(400, f"unknown parameter {sorted(request.query)}")
-        return self._listing
+        listed = zip(self._listing, self._notifications, strict=True)
+        return [text for text, entry in listed if entry.get("id") not in self.hidden]
 
     # -- its life --
 

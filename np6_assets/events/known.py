@@ -1,0 +1,116 @@
+"""Activations of some days: a request for each notification, and what becomes of those that do not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+
+from np6_assets.events import notifications
+from np6_assets.events.fanout import ACTIVE_DAYS, Known, asked
+from np6_assets.events.kinds import KINDS
+from np6_assets.events.plan import Batch
+from np6_assets.events.store import EventStore, Stored
+from np6_assets.np6.client import NP6Client
+from np6_assets.np6.errors import NotFoundError, NP6Error
+from np6_assets.np6.request import Request
+from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.settings import Settings
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+
+_REACTIONS = [kind for kind in KINDS if not kind.per_notification]
+_ACTIVATIONS = next(kind for kind in KINDS if kind.per_notification)
+
+
+MOST_BROKEN = 10
+"""If so many notifications do not answer, and none does, the API is taken to be out of order."""
+
+
+class KnownNotifications:
+    """What the API's list and the stored files know. Raises NP6Error where the list is not answered."""
+
+    def __init__(self, client: NP6Client, folder: Folder, settings: Settings) -> None:
+        self._listed = frozenset(notifications.listed(client))
+        self._stored = frozenset(notifications.stored(folder))
+        self._folder = folder
+        self._store = EventStore(folder, _ACTIVATIONS, settings)
+        self._timezone = settings.timezone
+
+    def of(self, batch: Batch) -> Known:
+        """What is known for some days."""
+        days = [plan.day.date for plan in batch.plans]
+        week = [days[0] - timedelta(days=ago) for ago in range(1, ACTIVE_DAYS + 1)]
+        before = {plan.day.date: plan.stored for plan in batch.plans if plan.stored is not None}
+        return Known(
+            self._listed,
+            self._stored,
+            {day: self._ids([_ACTIVATIONS.asset], day) for day in (*days, *week)},
+            {day: self._ids([kind.asset for kind in _REACTIONS], day) for day in days},
+            {day: stored.missing for day, stored in before.items()},
+            self._gone(before, week),
+        )
+
+    def _ids(self, assets: Sequence[str], day: date) -> set[int]:
+        files = [parquet.file_of(asset, EVENT_DATE, day.isoformat()) for asset in assets]
+        return notifications.ids_in(self._folder, files)
+
+    def _gone(self, before: dict[date, Stored], week: Sequence[date]) -> frozenset[int]:
+        """As the newest file says of the days asked for, or else of the week before."""
+        if before:
+            return before[max(before)].gone
+        files = (self._store.stored(day_of(day.isoformat(), self._timezone)) for day in week)
+        return next((stored.gone for stored in files if stored is not None), frozenset())
+
+
+class FanOut:
+    """The requests for one batch of days, and which notifications have answered them."""
+
+    def __init__(self, batch: Batch, known: Known) -> None:
+        self._batch = batch
+        self._known = known
+        asks_all = batch.plans[0].asks_all or not any(known.sent.values())
+        self.ids = asked(known, [plan.day.date for plan in batch.plans], everyone=asks_all)
+        self._failed: list[dict[int, NP6Error]] = [{} for _ in batch.plans]
+        self._answered = 0
+
+    def requests(self) -> Iterator[Request]:
+        """One a notification; of those without a stored send on the first day, from that day's start on."""
+        sent = self._known.sent.get(self._batch.plans[0].day.date, ())
+        for id_ in self.ids:
+            edges = self._batch.edges if id_ in sent else self._batch.whole_edges
+            yield self._batch.request(_ACTIVATIONS, _ACTIVATIONS.path.format(id=id_), edges)
+
+    def take(self, place: int, errors: dict[int, NP6Error]) -> None:
+        """What became of the request at that place: the errors by number of the day. Raises one where all fail."""
+        id_ = list(self.ids)[place]
+        for number, error in errors.items():
+            self._failed[number][id_] = error
+        self._answered += not errors
+        broken = [error for error in self._failed[0].values() if not isinstance(error, NotFoundError)]
+        if not self._answered and len(broken) >= MOST_BROKEN:
+            raise broken[-1]
+
+    def error(self, number: int) -> NP6Error | None:
+        """Why a day cannot be closed: none of the notifications asked has answered."""
+        failed = self._failed[number]
+        if not failed or len(failed) < len(self.ids):
+            return None
+        are_gone = all(isinstance(error, NotFoundError) for error in failed.values())
+        if are_gone and not set(failed) & set(self._known.listed):
+            return None
+        return next((one for one in failed.values() if not isinstance(one, NotFoundError)), next(iter(failed.values())))
+
+    def gone(self, number: int) -> frozenset[int]:
+        """Those that the API did not know when it was asked last."""
+        found = {id_ for id_, error in self._failed[number].items() if isinstance(error, NotFoundError)}
+        return frozenset(found | (set(self._known.gone) - set(self.ids)))
+
+    def missing(self, number: int) -> frozenset[int]:
+        """Those whose sends of a day are not complete."""
+        plan, failed = self._batch.plans[number], self._failed[number]
+        broken = {id_ for id_, error in failed.items() if not isinstance(error, NotFoundError)}
+        day, before = plan.day.date, plan.stored
+        if before is None or not before.is_closed(plan.day):
+            named = {*self._known.sent.get(day, ()), *self._known.reacted.get(day, ())}
+            broken |= self.gone(number) & named
+        return frozenset(broken | ((before.missing if before else frozenset()) - set(self.ids)))

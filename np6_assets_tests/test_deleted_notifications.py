@@ -1,0 +1,197 @@
+"""Activations of notifications that the API hides, deletes, refuses or breaks on: no send is lost, none stops a day."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets_tests.support.deployment import Deployment, impatient, published
+from np6_assets_tests.support.events import HOUR_MS, Population, event
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST = date(2026, 3, 20)
+IDS = (101, 102, 103)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SENDS = 8
+"""Of each notification and day, three hours apart."""
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(seed=1) as running:
+        yield running
+
+
+def account(ids: tuple[int, ...] = IDS, days: int = 4) -> Population:
+    made = Population(notifications=[{"id": id_, "name": f"Notification {id_}"} for id_ in ids])
+    for ahead in range(days):
+        start = day_bounds(FIRST + ahead * DAY, "UTC")[0]
+        for id_ in ids:
+            made.activations += [
+                event("activations", id=f"{id_} {ahead} {at}", timestamp=start + 3 * at * HOUR_MS, activation_id=id_)
+                for at in range(SENDS)
+            ]
+    return made
+
+
+class Time:
+    """A deployment whose clock, and the API's, is moved by hand."""
+
+    def __init__(self, data: Path, server: RudeServer, instance: dg.DagsterInstance, made: Population) -> None:
+        self.now = datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC)
+        self.server = server
+        self.made = made
+        self.deployment = Deployment(data, server, instance, lambda: self.now)
+        self.deployment.np6 = impatient(server, max_retries=1, step_retries=0)
+
+    def fetch(self, hours: float, day: date = FIRST, **options: object) -> list[str]:
+        """Fetch a day's activations so many hours after its start; the paths that were asked."""
+        self.now = datetime(day.year, day.month, day.day, tzinfo=UTC) + hours * HOUR
+        there = published(self.made, round(self.now.timestamp() * 1000))
+        self.server.serve(there)
+        before = len(self.server.asked())
+        self.deployment.materialize("activations", day, **options)
+        return sorted({request.path for request in self.server.asked()[before:]} - {"/notifications"})
+
+    def ids(self, day: date = FIRST) -> dict[int, int]:
+        """How many sends of each notification a day has."""
+        rows = self.deployment.rows("activations", day)
+        return {id_: sum(row["activation_id"] == id_ for row in rows) for id_ in IDS}
+
+    def named(self, key: bytes, day: date = FIRST) -> list[int]:
+        said = pq.read_metadata(self.deployment.path("activations", day)).metadata
+        return json.loads(said.get(key, b"[]"))
+
+    def is_closed(self, day: date = FIRST) -> bool:
+        end = datetime.fromtimestamp(day_bounds(day, "UTC")[1] / 1000, UTC)
+        return self.deployment.fetched_until("activations", day) == end
+
+
+@pytest.fixture
+def time(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Time:
+    return Time(tmp_path / "data", server, instance, account())
+
+
+def path(id_: int) -> str:
+    return f"/notifications/{id_}/events/activations"
+
+
+ALL = dict.fromkeys(IDS, SENDS)
+
+
+def test_notification_that_is_hidden_from_the_list_is_still_asked(time: Time):
+    time.fetch(12)
+    time.server.hidden = {102}
+    assert path(102) in time.fetch(20)
+    time.fetch(25)
+    assert time.ids() == ALL
+    assert time.is_closed()
+
+
+@pytest.mark.parametrize("status", ["404", "410"])
+def test_deleted_notification_keeps_its_rows_and_is_not_asked_again(time: Time, status: str):
+    time.fetch(12)
+    time.server.hidden = {102}
+    time.server.script(path(102), *[status] * 9)
+    assert path(102) in time.fetch(20)
+    assert path(102) not in time.fetch(25)
+    assert time.ids() == {101: SENDS, 102: 4, 103: SENDS}
+    assert time.is_closed()
+    assert (time.named(b"np6.missing_ids"), time.named(b"np6.gone_ids")) == ([102], [102])
+    assert path(102) not in time.fetch(12, FIRST + DAY)
+
+
+def test_notification_that_is_refused_for_a_week_and_then_well_is_asked_again_from_the_days_start(time: Time):
+    time.server.script(path(102), *["403"] * 2)
+    time.fetch(12)
+    time.fetch(25)
+    assert time.ids() == {101: SENDS, 102: 0, 103: SENDS}
+    assert time.is_closed()
+    assert time.named(b"np6.missing_ids") == [102]
+    time.fetch(7 * 24)
+    assert time.ids() == ALL
+    assert time.named(b"np6.missing_ids") == []
+
+
+def test_notification_that_breaks_for_ever_stops_no_day(time: Time):
+    time.server.script(path(102), *["500"] * 99)
+    for day in (FIRST, FIRST + DAY):
+        time.fetch(12, day)
+        time.fetch(25, day)
+        assert time.ids(day) == {101: SENDS, 102: 0, 103: SENDS}
+        assert time.is_closed(day)
+        assert time.named(b"np6.missing_ids", day) == [102]
+    assert time.deployment.metadata("activations", FIRST)["notifications_missing"] == [102]
+
+
+@pytest.mark.parametrize("status", ["403", "500", "404"])
+@pytest.mark.parametrize("has_rows", [True, False])
+def test_day_of_which_no_notification_answers_fails_and_does_not_close(time: Time, status: str, *, has_rows: bool):
+    if has_rows:
+        time.fetch(12)
+    for id_ in IDS:
+        time.server.script(path(id_), *[status] * 9)
+    with pytest.raises(Exception, match=status):
+        time.fetch(25)
+    assert time.deployment.path("activations", FIRST).exists() == has_rows
+    if has_rows:
+        assert not time.is_closed()
+        assert time.ids() == dict.fromkeys(IDS, 4)
+
+
+def test_wrong_address_that_answers_404_to_everything_closes_nothing(time: Time):
+    time.fetch(12)
+    time.server.script("/notifications", *["404"] * 9)
+    with pytest.raises(dg.Failure, match="404"):
+        time.fetch(25)
+    assert not time.is_closed()
+
+
+def test_day_whose_notifications_are_all_deleted_closes_with_its_rows(time: Time):
+    time.fetch(12)
+    time.server.hidden = set(IDS)
+    for id_ in IDS:
+        time.server.script(path(id_), *["404"] * 9)
+    time.fetch(25)
+    assert time.ids() == dict.fromkeys(IDS, 4)
+    assert time.is_closed()
+
+
+def test_new_notification_is_fetched_from_the_days_start(time: Time):
+    time.server.hidden = {103}
+    time.fetch(12)
+    assert time.ids() == {101: 4, 102: 4, 103: 0}
+    time.server.hidden = set()
+    time.fetch(20)
+    assert time.ids() == dict.fromkeys(IDS, 7)
+    time.fetch(25)
+    assert time.ids() == ALL
+
+
+def test_refresh_asks_those_that_may_have_sent_and_closing_asks_everyone_once(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    made = account()
+    made.notifications += [{"id": id_} for id_ in range(200, 240)]
+    time = Time(tmp_path / "data", server, instance, made)
+    assert len(time.fetch(12)) == 43  # nothing is known
+    time.deployment.materialize("notifications")
+    assert len(time.fetch(13)) == 3
+    assert len(time.fetch(25)) == 43
+    assert len(time.fetch(10, FIRST + DAY)) == 3
+    assert time.deployment.metadata("activations", FIRST + DAY)["notifications_asked"] == {"sent in the week before": 3}
+    assert len(time.fetch(30, run_config={"ops": {"activations": {"config": {"full_refresh": True}}}})) == 3
+    assert time.ids() == ALL
