@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from np6_assets.doctor import judge, machine
+from np6_assets.doctor import judge, machine, stored
 from np6_assets.doctor.finding import Finding, Verdict, worst
 from np6_assets.doctor.probe import LONGEST_BODY, Now
 from np6_assets.doctor.survey import survey
@@ -63,6 +63,7 @@ def examine(
     yield from judge.settings(read, now())
     if read.settings is not None:
         yield judge.folder("data folder", machine.data_folder(read.settings.data_dir), "NP6_DATA_DIR")
+        yield from stored.examine(read.settings, now())
     yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
     yield judge.dagster(machine.dagster_home(environment))
     if read.settings is None or read.settings.missing is not None:

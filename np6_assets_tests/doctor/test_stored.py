@@ -1,0 +1,79 @@
+"""What the doctor says of the data folder's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets.doctor.finding import Finding
+from np6_assets.doctor.stored import examine
+from np6_assets.settings import Settings
+from np6_assets_tests.support.deployment import Deployment, impatient
+from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+DAY = date(2026, 3, 20)
+NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    start = day_bounds(DAY, "UTC")[0]
+    made = Population(
+        notifications=[{"id": 101}, {"id": 102}],
+        hits=[event("hits", id="h", timestamp=start)],
+        activations=[event("activations", id="a", timestamp=start, activation_id=101)],
+    )
+    with RudeServer(made, seed=1) as running:
+        yield running
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, server: RudeServer) -> Iterator[Deployment]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = Deployment(tmp_path / "data", server, instance, lambda: NOON)
+        found.np6 = impatient(server, max_retries=0, step_retries=0)
+        yield found
+
+
+def findings(deployment: Deployment, now: datetime, **environment: str) -> dict[str, Finding]:
+    settings = Settings.from_environment(
+        {"NP6_DATA_DIR": str(deployment.data), "NP6_BASE_URL": "https://api.example.com", **environment}
+    )
+    return {finding.subject: finding for finding in examine(settings, now)}
+
+
+def test_folder_that_is_not_there_is_fine(deployment: Deployment):
+    assert {one.verdict for one in findings(deployment, NOON).values()} == {"ok"}
+
+
+def test_day_that_could_be_closed_is_named_with_what_to_press(deployment: Deployment):
+    deployment.materialize("hits", DAY)
+    assert findings(deployment, NOON)["stored days"].verdict == "ok"
+    found = findings(deployment, NOON + timedelta(days=3))["stored days"]
+    assert found.verdict == "warning"
+    assert found.values == {"open": {"hits": [str(DAY)]}}
+    assert "Materialize" in found.advice
+
+
+def test_notification_that_did_not_answer_is_named_with_its_day(deployment: Deployment, server: RudeServer):
+    server.script("/notifications/102/events/activations", "403")
+    deployment.materialize("activations", DAY)
+    found = findings(deployment, NOON)["missing sends"]
+    assert found.verdict == "warning"
+    assert found.values == {"missing": {f"activations {DAY}": [102]}}
+
+
+def test_folder_of_another_time_zone_is_wrong(deployment: Deployment):
+    deployment.materialize("hits", DAY)
+    assert json.loads((deployment.data / "np6.json").read_text())["timezone"] == "UTC"
+    found = findings(deployment, NOON, NP6_TIMEZONE="Europe/Paris")["np6.json"]
+    assert found.verdict == "wrong"
+    assert "UTC" in found.text
+    assert "Europe/Paris" in found.text
