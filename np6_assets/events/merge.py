@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -81,11 +82,12 @@ def merge(
     keep: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> Iterator[pa.Table]:
     """The runs' rows in a half-open span, sorted, each key once a number; only those that `keep` lets through."""
+    read = [lru_cache(maxsize=1)(run.read) for run in runs]  # a bucket goes on in the batch that the last one ended in
     for low, high in _buckets(runs, span):
         batches = []
-        for run in runs:
+        for number, run in enumerate(runs):
             for place in range(np.searchsorted(run.last, low), np.searchsorted(run.first, high)):
-                batch = run.read(place)
+                batch = read[number](int(place))
                 start, end = np.searchsorted(numbers(batch, order), [low, high]).tolist()
                 batches.append(batch.slice(start, end - start))
         if batches:
