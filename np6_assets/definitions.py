@@ -84,12 +84,10 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
         ],
         resources={
             "np6": NP6Resource(
-                base_url=settings.base_url,
-                api_key=dg.EnvVar(variable_of("NP6_API_KEY", settings.account)) if settings.has_api_key else "",
-                max_concurrent_requests=settings.max_concurrent_requests,
-            ),
-            "store": store,
-            "io_manager": ParquetIOManager(store=store),
+                base_url=settings.base_url, max_concurrent_requests=settings.max_concurrent_requests
+            ).definition(dg.EnvVar(variable_of("NP6_API_KEY", settings.account)) if settings.has_api_key else None),
+            "store": store.definition(),
+            "io_manager": ParquetIOManager(store=store).definition(),
         },
         # One process a run: the work is threaded, and a process for each step costs seconds and memory.
         executor=dg.in_process_executor,

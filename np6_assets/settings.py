@@ -5,17 +5,18 @@ The environment is read in `definitions.py` alone and handed in here as a mappin
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TypeVar, get_args
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import fsspec.core
 
 from np6_assets.contact.policy import ContactMode, ContactPolicy
+from np6_assets.np6.address import is_loopback
 
 SANDBOX = "sandbox://"
 """The base URL of the simulated account."""
@@ -126,34 +127,36 @@ def _check_key(key: str) -> None:
 def _base_url(text: str) -> str:
     if text.rstrip("/") == SANDBOX.rstrip("/"):
         return SANDBOX
-    parts = urlsplit(text)
-    if parts.username or parts.password:
-        raise SettingsError("NP6_BASE_URL holds a user name or a password; the key belongs in NP6_API_KEY")
-    if not _is_address(parts):
+    if "@" in text or "?" in text or "#" in text:
+        raise SettingsError(
+            "NP6_BASE_URL holds a user name, a password or parameters; the key belongs in NP6_API_KEY, and an address "
+            "is https://api-cm.np6.com, say"
+        )
+    if not _is_address(text):
         raise ValueError("is not an address such as https://api-cm.np6.com")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    parts = urlsplit(text)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("would send the key unencrypted; use https (http is for loopback addresses alone)")
     return text.rstrip("/")
 
 
-def _is_address(parts: SplitResult) -> bool:
+def _is_address(text: str) -> bool:
     try:
+        parts = urlsplit(text)
         _ = parts.port
     except ValueError:
         return False
     host = parts.hostname or ""
-    whole = bool(host) and host.isprintable() and " " not in host
-    return parts.scheme in ("http", "https") and whole and not parts.query and not parts.fragment
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return parts.scheme in ("http", "https") and bool(host) and host.isprintable() and " " not in host
 
 
 def _data_dir(text: str) -> str:
+    # it is shown in the UI, in logs and in errors
+    if "://" in text and (re.search(r"//[^/]*:[^/]*@", text) or "?" in text):
+        raise SettingsError(
+            "NP6_DATA_DIR holds a password or parameters; credentials belong where the file system's library looks for "
+            "them, in its environment variables or files"
+        )
     try:
         fsspec.get_filesystem_class(fsspec.core.split_protocol(text)[0] or "file")
     except (ImportError, ValueError) as error:

@@ -70,7 +70,8 @@ def examine(
             "API", "unknown", "no request was sent: the settings come first", "Put right what is wrong above."
         )
         return
-    with _client(read.settings, environment.get("NP6_API_KEY", "").strip(), now) as client:
+    key = "" if read.settings.is_sandbox else environment.get("NP6_API_KEY", "").strip()
+    with _client(read.settings, key, now) as client:
         found = survey(client, now, wait, watch_seconds)
         traffic.requests, traffic.bytes = client.traffic.requests, client.traffic.bytes
     proxies = list(machine.proxies(environment))

@@ -90,6 +90,10 @@ class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
         """The folder, ready for use."""
         return Folder(self.data_dir)
 
+    def definition(self) -> dg.ResourceDefinition:
+        """The resource as runs have it: their config cannot change it."""
+        return dg.ResourceDefinition(lambda _: self, config_schema={}, description=type(self).__doc__)
+
 
 class ParquetIOManager(dg.ConfigurableIOManager):
     """Writes each partition as one Parquet file, whole or not at all, and reads any number of them back.
@@ -101,6 +105,10 @@ class ParquetIOManager(dg.ConfigurableIOManager):
     """
 
     store: dg.ResourceDependency[ParquetStore]
+
+    def definition(self) -> dg.IOManagerDefinition:
+        """The IO manager as runs have it: their config cannot change it."""
+        return dg.IOManagerDefinition(lambda _: self, config_schema={}, description=type(self).__doc__)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write what an asset returned, partition by partition."""
