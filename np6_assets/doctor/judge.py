@@ -65,6 +65,9 @@ def folder(subject: str, place: Place, variable: str) -> Finding:
     if place.free < FREE_WARNING:
         advice = f"Make room, or name a folder on a larger disk in {variable}."
         return Finding(subject, "wrong" if place.free < FREE_WRONG else "warning", text, advice, values)
+    if variable == "NP6_DATA_DIR" and not place.has_locks:
+        text += ", and its file system has no locks: runs cannot keep out of each other's way"
+        return Finding(subject, "warning", text, f"Name a folder on a local disk in {variable}.", values)
     return Finding(subject, "ok", text, "", values)
 
 
