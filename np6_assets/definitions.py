@@ -20,6 +20,7 @@ from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.privacy.erasure import erase_receiver
 from np6_assets.privacy.retention import apply_retention, retention_schedule
+from np6_assets.privacy.treatment import treat_contact_data
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
 from np6_assets.refresh.automation import rates_sensor
@@ -75,7 +76,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             rates_checks(settings),
             freshness,
         ],
-        jobs=[retention, erase_receiver(settings), recount_job(settings)],
+        jobs=[retention, erase_receiver(settings), treat_contact_data(settings), recount_job(settings)],
         sensors=[np6_refresh(settings, now), rates_sensor(settings)],
         schedules=[
             daily_ingest(settings),

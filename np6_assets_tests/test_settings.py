@@ -14,6 +14,7 @@ from np6_assets.definitions import build_definitions
 from np6_assets.settings import Settings, SettingsError
 
 SECRET = "s3cret-of-the-account"
+LONG = "a key that nobody finds by trying"
 
 
 def read(**environment: str) -> Settings:
@@ -49,6 +50,8 @@ def test_settings_are_read_from_the_environment():
         NP6_WINDOW_DAYS="0",
         NP6_CONTACT_DATA="pseudonymize",
         NP6_PSEUDONYM_KEY="pepper",
+        NP6_URL_PARAMETERS=" id, utm_source,",
+        NP6_TOMBSTONE_KEY=LONG,
         NP6_MAX_CONCURRENT_REQUESTS="64",
         NP6_LOOKBACK_MINUTES="90",
         NP6_BACKFILL_DAYS_PER_RUN="31",
@@ -63,7 +66,7 @@ def test_settings_are_read_from_the_environment():
         start_date=date(2025, 6, 30),
         timezone="Europe/Paris",
         window_days=0,
-        contact=ContactPolicy("pseudonymize", "pepper"),
+        contact=ContactPolicy("pseudonymize", "pepper", frozenset({"id", "utm_source"})),
         max_concurrent_requests=64,
         lookback=timedelta(minutes=90),
         backfill_days_per_run=31,
@@ -71,6 +74,7 @@ def test_settings_are_read_from_the_environment():
         trailing_days=0,
         fresh_by_hour=0,
         retention_days=2,
+        tombstone_key=LONG,
     )
 
 
@@ -229,9 +233,16 @@ def test_pseudonyms_need_a_key():
     assert "\n" not in str(caught.value)
 
 
+def test_short_tombstone_key_is_refused_and_not_shown():
+    with pytest.raises(SettingsError, match=r"^NP6_TOMBSTONE_KEY has fewer than 32 characters") as caught:
+        read(NP6_TOMBSTONE_KEY=SECRET)
+    assert SECRET not in str(caught.value)
+
+
 def test_settings_do_not_show_secrets():
     settings = read(NP6_API_KEY=SECRET, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY=SECRET)
     assert SECRET not in f"{settings!r} {settings}"
+    assert LONG not in repr(read(NP6_TOMBSTONE_KEY=LONG))
 
 
 # --- the definitions ----------------------------------------------------------------------------------------------

@@ -29,7 +29,8 @@ _CONNECT_SECONDS, _READ_SECONDS = 10.0, 15.0
 def run(environment: Mapping[str, str], *, as_json: bool, watch_seconds: int) -> int:
     """Examine, and print the findings on standard output. Returns 1 where anything is wrong, and 0 otherwise."""
     traffic = Traffic()
-    secrets = [environment.get(name, "").strip() for name in ("NP6_API_KEY", "NP6_PSEUDONYM_KEY")]
+    names = ("NP6_API_KEY", "NP6_PSEUDONYM_KEY", "NP6_TOMBSTONE_KEY")
+    secrets = [environment.get(name, "").strip() for name in names]
     secrets += re.findall(r"//([^/@]+)@", environment.get("NP6_DATA_DIR", ""))
     console = Console(highlight=False)
     findings = []

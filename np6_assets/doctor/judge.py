@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import httpx
 
+from np6_assets.contact.policy import SHORT
 from np6_assets.doctor.finding import Finding, Verdict, duration
 from np6_assets.doctor.judge_events import CLOCK_WARNING, lateness, link_types, verdicts, windows
 from np6_assets.doctor.machine import DagsterHome, Place, SettingsRead
@@ -49,6 +50,9 @@ def settings(read: SettingsRead, today: datetime) -> list[Finding]:
             f"contact data: {found.contact.mode}"
         )
         first = Finding("settings", "ok", text)
+        if found.contact.has_short_key:
+            advice = "Runs take it only where stored files have pseudonyms of it."
+            first = Finding("settings", "warning", f"NP6_PSEUDONYM_KEY {SHORT}", advice)
     return [first] if read.settings.missing is None else [first, Finding("key", "wrong", NO_KEY)]
 
 

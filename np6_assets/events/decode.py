@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.contact.rows import RowPolicy
@@ -47,7 +48,7 @@ class Decoded:
         rejected: REJECTED_SCHEMA, with the helper columns of its order; `placed` is 0 where no event before was timed.
         received: how many events there are of each day of the window, repeated ones included.
         outside: how many events are outside the window.
-        erased: keys of events whose receiver was erased.
+        erased: keys of events whose receiver was erased; `of_erased` how many there are of each day of the window.
         ascending: whether the rows, those outside the window included, arrived in order of time; their `first` and
             `last` time, None without.
         timed: when the last event inside the window was published that says so, row or not; None without.
@@ -60,6 +61,7 @@ class Decoded:
     received: npt.NDArray[np.int64]
     outside: int
     erased: list[str]
+    of_erased: Counter[int]
     ascending: bool
     first: int | None
     last: int | None
@@ -117,13 +119,18 @@ class Decoder:
         inside = (days >= 0) & (days < len(edges) - 1)
         rows, erased = self._rows(read.table if inside.all() else read.table.filter(pa.array(inside)))
         rejected, more_erased, beyond = self._rejected(read, times, edges)
+        of_erased = Counter(more_erased.values())
+        if erased:
+            is_out = pc.is_in(read.table.column("event_id"), value_set=pa.array(erased, pa.string())).to_numpy()
+            of_erased += Counter(days[inside & is_out].tolist())
         arrived, timed = times[read.places], times[(times >= edges[0]) & (times < edges[-1])]
         return Decoded(
             rows,
             rejected,
             np.bincount(days[inside], minlength=len(edges) - 1),
             int(np.count_nonzero(~inside)) + beyond,
-            erased + more_erased,
+            [*erased, *more_erased],
+            of_erased,
             bool((arrived[1:] >= arrived[:-1]).all()),
             int(arrived[0]) if arrived.size else None,
             int(arrived[-1]) if arrived.size else None,
@@ -243,12 +250,14 @@ class Decoder:
         times[[one.place for one in read.rejected]] = [one.time for one in read.rejected]
         return times
 
-    def _rejected(self, read: _Read, times: npt.NDArray[np.int64], edges: Edges) -> tuple[pa.Table, list[str], int]:
-        """The rejected events, the keys of those whose receiver was erased, and how many are outside the window."""
+    def _rejected(
+        self, read: _Read, times: npt.NDArray[np.int64], edges: Edges
+    ) -> tuple[pa.Table, dict[str, int], int]:
+        """The rejected events, keys and days of those whose receiver was erased, how many are outside the window."""
         if not read.rejected:
-            return self._no_rejected, [], 0
+            return self._no_rejected, {}, 0
         rows: list[tuple[int, str, str, str | None]] = []
-        erased: list[str] = []
+        erased: dict[str, int] = {}
         beyond = 0
         inside = np.where((times >= edges[0]) & (times < edges[-1]), times, 0)
         for one in read.rejected:
@@ -256,7 +265,7 @@ class Decoder:
             if one.time and not edges[0] <= one.time < edges[-1]:
                 beyond += 1
             elif self.policy.is_erased(one.value):
-                erased.append(one.key)
+                erased[one.key] = max(bisect_right(edges, placed) - 1, 0)
             else:
                 rows.append((placed, one.key, one.reason, self.policy.contact.redact(one.value, one.raw)))
         table = pa.Table.from_pylist(

@@ -248,6 +248,7 @@ class _Receiver:
             Counter(dict(enumerate(decoded.received.tolist()))),
             decoded.outside,
             decoded.erased,
+            decoded.of_erased,
             decoded.unknown,
             decoded.unreadable,
         )

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from np6_assets.events.merge import Run
 from np6_assets.events.plan import DayPlan
+from np6_assets.events.unknown_fields import MOST_SHOWN
 from np6_assets.np6.errors import NP6Error
 
 
@@ -18,7 +19,7 @@ class Found:
     Attributes:
         runs: the rows, and `rejected` the rejected events, of all days.
         received: how many events there are of each day, repeated ones included; `outside` of none.
-        erased: keys of events whose receiver was erased.
+        erased: keys of events whose receiver was erased; `of_erased` how many there are of each day.
         unknown: unknown fields, and `unreadable` values by column, by day.
     """
 
@@ -27,6 +28,7 @@ class Found:
     received: Counter[int] = field(default_factory=Counter)
     outside: int = 0
     erased: list[str] = field(default_factory=list)
+    of_erased: Counter[int] = field(default_factory=Counter)
     unknown: set[tuple[int, str]] = field(default_factory=set)
     unreadable: Counter[tuple[int, str]] = field(default_factory=Counter)
 
@@ -61,9 +63,16 @@ class FetchedDay:
         return 0 if self.number else self.found.outside
 
     @property
+    def of_erased(self) -> int:
+        """How many events of the day were kept out as their receiver was erased."""
+        return self.found.of_erased[self.number]
+
+    @property
     def unknown(self) -> list[str]:
-        """The unknown fields."""
-        return sorted(path for day, path in self.found.unknown if day == self.number)
+        """The unknown fields; of very many the first, and how many more there are."""
+        paths = sorted(path for day, path in self.found.unknown if day == self.number)
+        more = [f"and {len(paths) - MOST_SHOWN} more"] if len(paths) > MOST_SHOWN else []
+        return paths[:MOST_SHOWN] + more
 
     @property
     def unreadable(self) -> dict[str, int]:

@@ -18,6 +18,7 @@ from np6_assets.events.found import FetchedDay
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.plan import DayPlan, plan_day
 from np6_assets.events.store import EventStore, watermark
+from np6_assets.events.written import check_pseudonym_key
 from np6_assets.np6.client import FAILURES_IN_A_ROW, NP6Client
 from np6_assets.np6.errors import DaysFailedError, NP6Error, PermanentError
 from np6_assets.np6.resource import NP6Resource
@@ -61,7 +62,9 @@ class Run:
             yield Partition(key, record)
         days = [day_of(key, self._settings.timezone) for key in self._context.partition_keys if key not in written]
         progress = Progress(self._kind.asset, len(days), self._context.log.info)
-        decoder = Decoder(self._kind, self._settings.contact, tombstones_of(self._folder))
+        check_pseudonym_key(self._settings.contact, self._folder, self._context.log.warning)
+        tombstones = tombstones_of(self._folder, self._settings.tombstone_key)
+        decoder = Decoder(self._kind, self._settings.contact, tombstones)
         fetcher = Fetcher(self._kind, client, decoder, self._now)
         failed: dict[str, NP6Error] = {}
         in_a_row = 0
@@ -147,6 +150,7 @@ def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[s
         "events_received": fetched.received,
         "events_outside_window": fetched.outside,
         "events_kept": facts.kept,
+        "events_of_erased": fetched.of_erased,
         "events_before_send": facts.early,
         "seconds_before_send": -facts.earliest / 1000,
         "quarantined": facts.rejected,

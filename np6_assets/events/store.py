@@ -19,6 +19,7 @@ from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.merge import ALWAYS, EVENTS, IS_STORED, Run, sorted_unique
 from np6_assets.events.reject import REJECTED_SCHEMA, Rejected, parsed_or_none
+from np6_assets.events.written import MADE_WITH, policy_of
 from np6_assets.partitions import EVENT_DATE, Day, milliseconds
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -26,9 +27,6 @@ from np6_assets.storage.files import Folder
 
 WATERMARK = b"np6.fetched_until"
 """Key in a file's Parquet metadata: until when the day is known to be complete (ISO 8601, UTC)."""
-
-MADE_WITH = b"np6.made_with"
-"""Key in a file's Parquet metadata: time zone and contact mode."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class EventStore:
     def __init__(self, folder: Folder, kind: EventKind, settings: Settings) -> None:
         self._folder = folder
         self._kind = kind
-        self._contact = settings.contact
+        self._mode = settings.file_mode
         self._made_with = f"{settings.timezone} {settings.contact.fingerprint}"
 
     def stored(self, day: Day) -> Stored | None:
@@ -67,13 +65,13 @@ class EventStore:
         footer = parquet.footer(self._folder, file)
         metadata = footer.metadata or {}
         until = metadata.get(WATERMARK)
-        timezone, _, contact = metadata.get(MADE_WITH, b"").decode().partition(" ")
+        timezone = metadata.get(MADE_WITH, b"").decode().partition(" ")[0]
         return Stored(
             footer.num_rows,
             parquet.greatest(footer, "event_time"),
             None if until is None else datetime.fromisoformat(until.decode()),
             timezone,
-            contact,
+            policy_of(metadata),
         )
 
     def schema(self, watermark: datetime) -> pa.Schema:
@@ -112,9 +110,8 @@ class EventStore:
         if not self._folder.exists(file):
             return
         schema = parquet.schema(self._folder, file)
-        made_with = (schema.metadata or {}).get(MADE_WITH, b"").decode()
         # a file of version 0.1 does not say: it is of the same fetch as the day
-        stored_as = made_with.partition(" ")[2] or (stored.contact if stored else "")
+        stored_as = policy_of(schema.metadata) or (stored.contact if stored else "")
         texts: Counter[str] = Counter()
         for table in parquet.tables(self._folder, file, schema.names):
             rows = []
@@ -141,7 +138,7 @@ class EventStore:
                     yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
         rows = pa.RecordBatchReader.from_batches(schema, batches())
-        return parquet.write(self._folder, self._quarantine(day), rows).rows
+        return parquet.write(self._folder, self._quarantine(day), rows, self._mode).rows
 
     @staticmethod
     def _key(text: str, value: Any, texts: Counter[str]) -> str:

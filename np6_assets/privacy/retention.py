@@ -28,7 +28,7 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
             return
         folder = store.folder()
         with folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends")):
-            removed = [file for file in day_files(folder) if file.day < first]
+            removed = [file for file in day_files(folder, context.log.warning) if file.day < first]
             for file in removed:
                 folder.remove(file.path)
         counts = Counter(file.asset for file in removed)

@@ -135,6 +135,13 @@ def test_data_folder_that_a_run_holds_has_locks(server, tmp_path):
         assert diagnosed(server.url, tmp_path)["data folder"].verdict == "ok"
 
 
+def test_short_pseudonym_key_is_a_warning_and_not_shown(server, tmp_path):
+    found = diagnosed(server.url, tmp_path, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY="pepper")["settings"]
+    assert found.verdict == "warning"
+    assert "NP6_PSEUDONYM_KEY has fewer than 32 characters" in found.text
+    assert "pepper" not in f"{found}"
+
+
 @pytest.mark.parametrize(("free", "verdict"), [(2**40, "ok"), (2**30, "warning"), (2**20, "wrong")])
 def test_folders_warn_of_little_free_space(server, tmp_path, monkeypatch, free, verdict):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free})())
