@@ -293,6 +293,15 @@ def test_what_killed_writers_left_is_found(tmp_path: Path):
     assert folder.left_behind("optouts/event_date=2026-03-20/part-0.parquet") == []
 
 
+def test_what_killed_writers_left_in_a_remote_folder_is_found():
+    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
+    left = str(Path(PLACE).with_name(".part-0.parquet.0123.tmp"))
+    for name in (PLACE, left):
+        with folder.replacing(name) as file:
+            file.write(b"x")
+    assert folder.left_behind(PLACE) == [left]
+
+
 def test_removing_takes_the_empty_folder_along_and_nothing_more(tmp_path: Path):
     folder = Folder(str(tmp_path))
     folder.remove(PLACE)
