@@ -9,7 +9,7 @@ import dagster as dg
 
 from np6_assets.contact.policy import SHORT, ContactPolicy
 from np6_assets.events.kinds import KINDS
-from np6_assets.partitions import EVENT_DATE
+from np6_assets.partitions import EVENT_DATE, event_day
 from np6_assets.storage.files import Folder
 
 MADE_WITH = b"np6.made_with"
@@ -32,10 +32,10 @@ def policies(folder: Folder, assets: Sequence[str]) -> Iterator[tuple[str, str]]
         return policy_of(parquet.footer(folder, file).metadata) if folder.exists(file) else None
 
     days = [
-        (day, parquet.file_of(asset, EVENT_DATE, day))
+        (str(day), parquet.file_of(asset, EVENT_DATE, str(day)))
         for asset in assets
-        for name, _, day in (partition.partition("=") for partition in folder.folders(asset))
-        if name == EVENT_DATE
+        for day in map(event_day, folder.folders(asset))
+        if day is not None
     ]
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="np6-footers") as pool:
         for (day, _), stored_as in zip(days, pool.map(read, [file for _, file in days]), strict=True):

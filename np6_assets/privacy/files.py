@@ -10,7 +10,7 @@ import dagster as dg
 from np6_assets.contact.tombstones import FILE
 from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import EVENT_DATE
+from np6_assets.partitions import EVENT_DATE, event_day
 from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import DATA_VERSION, written_metadata
 
@@ -42,7 +42,7 @@ def day_files(folder: Folder, warn: Callable[[str], None]) -> Iterator[DayFile]:
     for kind in KINDS:
         for asset in (kind.asset, kind.quarantine):
             for partition in folder.folders(asset):
-                if (day := _day_of(partition)) is None:
+                if (day := event_day(partition)) is None:
                     warn(f"{asset}/{partition} is passed over: it is not a day that this project has written")
                     continue
                 file = DayFile(asset, day, asset == kind.quarantine)
@@ -59,7 +59,7 @@ def sweep(folder: Folder) -> list[str]:
     for kind in KINDS:
         for asset in (kind.asset, kind.quarantine):
             for partition in folder.folders(asset):
-                if _day_of(partition) is not None:
+                if event_day(partition) is not None:
                     found += folder.left_behind(_path(asset, partition))
     for file in found:
         folder.remove(file)
@@ -121,11 +121,3 @@ def _path(asset: str, partition: str) -> str:
     from np6_assets.storage import parquet
 
     return f"{asset}/{partition}/{parquet.FILE_NAME}"
-
-
-def _day_of(partition: str) -> date | None:
-    name, _, day = partition.partition("=")
-    try:
-        return date.fromisoformat(day) if name == EVENT_DATE and len(day) == len("2026-03-20") else None
-    except ValueError:
-        return None

@@ -331,7 +331,7 @@ def test_unfinished_files_of_killed_writers_are_swept(small: Deployment, tmp_pat
 
 
 def test_folders_of_others_are_passed_over_with_a_warning(
-    small: Deployment, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    small: Deployment, server: RudeServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("event_date=__HIVE_DEFAULT_PARTITION__", "event_date=2026-3-1", "event_date=20260301", "notes"):
         (small.data / "hits" / name).mkdir()
@@ -340,6 +340,9 @@ def test_folders_of_others_are_passed_over_with_a_warning(
     printed = "".join(capfd.readouterr())
     assert printed.count("is passed over") == 4
     assert "hits/event_date=__HIVE_DEFAULT_PARTITION__ is passed over" in printed
+    # nor does what looks into every day's file stumble over them
+    found = Deployment(small.data, server, small.instance, lambda: NOW).check("hits", FIRST)
+    assert str(found["events_as_expected", f"{FIRST}"].description).endswith(f"(launch treat_contact_data): {FIRST}")
 
 
 def test_event_that_cannot_be_parsed_is_erased_where_it_shows_the_receiver(
