@@ -86,7 +86,7 @@ class Settings:
             window_days=window_days,
             contact=_contact(
                 read("NP6_CONTACT_DATA", "drop", _contact_mode),
-                environment.get("NP6_PSEUDONYM_KEY", "").strip(),
+                environment.get("NP6_PSEUDONYM_KEY", ""),
                 read("NP6_URL_PARAMETERS", "all", _url_parameters),
             ),
             max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
@@ -231,6 +231,6 @@ def _tombstone_key(key: str) -> str:
 
 
 def _contact(mode: ContactMode, key: str, parameters: frozenset[str] | None) -> ContactPolicy:
-    if mode == "pseudonymize" and not key:
+    if mode == "pseudonymize" and not key.strip():
         raise SettingsError("NP6_PSEUDONYM_KEY is not set: NP6_CONTACT_DATA=pseudonymize needs a secret key")
     return ContactPolicy(mode, key if mode == "pseudonymize" else "", parameters)

@@ -233,6 +233,12 @@ def test_pseudonyms_need_a_key():
     assert "\n" not in str(caught.value)
 
 
+def test_pseudonym_key_is_taken_as_it_stands():
+    # version 0.1 made pseudonyms of it so
+    read_key = read(NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY=f" {LONG} ").contact.key
+    assert read_key == f" {LONG} "
+
+
 def test_short_tombstone_key_is_refused_and_not_shown():
     with pytest.raises(SettingsError, match=r"^NP6_TOMBSTONE_KEY has fewer than 32 characters") as caught:
         read(NP6_TOMBSTONE_KEY=SECRET)
