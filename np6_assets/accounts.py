@@ -14,7 +14,7 @@ from np6_assets.settings import SettingsError
 if TYPE_CHECKING:
     import dagster as dg
 
-NOT_SHARED = ("NP6_API_KEY", "NP6_PSEUDONYM_KEY", "NP6_DATA_DIR")
+NOT_SHARED = ("NP6_API_KEY", "NP6_PSEUDONYM_KEY", "NP6_TOMBSTONE_KEY", "NP6_DATA_DIR")
 """What an account has from its own variables alone."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

@@ -19,6 +19,7 @@ from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.privacy.erasure import erase_receiver
 from np6_assets.privacy.retention import apply_retention, retention_schedule
+from np6_assets.privacy.treatment import treat_contact_data
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
 from np6_assets.refresh.automation import rates_sensor
@@ -75,7 +76,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             rates_checks(settings),
             freshness,
         ],
-        jobs=[retention, erase_receiver(settings), recount_job(settings)],
+        jobs=[retention, erase_receiver(settings), treat_contact_data(settings), recount_job(settings)],
         sensors=[np6_refresh(settings, now), rates_sensor(settings)],
         schedules=[
             daily_ingest(settings),
@@ -84,12 +85,10 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
         ],
         resources={
             "np6": NP6Resource(
-                base_url=settings.base_url,
-                api_key=dg.EnvVar(variable_of("NP6_API_KEY", settings.account)) if settings.has_api_key else "",
-                max_concurrent_requests=settings.max_concurrent_requests,
-            ),
-            "store": store,
-            "io_manager": ParquetIOManager(store=store),
+                base_url=settings.base_url, max_concurrent_requests=settings.max_concurrent_requests
+            ).definition(dg.EnvVar(variable_of("NP6_API_KEY", settings.account)) if settings.has_api_key else None),
+            "store": store.definition(),
+            "io_manager": ParquetIOManager(store=store).definition(),
         },
         # One process a run: the work is threaded, and a process for each step costs seconds and memory.
         executor=dg.in_process_executor,

@@ -58,6 +58,16 @@ def day_at(instant: datetime, timezone: str) -> Day:
     return day_of(instant.astimezone(ZoneInfo(timezone)).date().isoformat(), timezone)
 
 
+def event_day(folder: str) -> date | None:
+    """The day of a folder `event_date=YYYY-MM-DD`; None of another folder, such as other programs leave."""
+    name, _, day = folder.partition("=")
+    try:
+        found = date.fromisoformat(day) if name == EVENT_DATE else None
+    except ValueError:
+        return None
+    return found if str(found) == day else None
+
+
 def _midnight(day: date, timezone: str) -> datetime:
     return datetime.combine(day, time.min, ZoneInfo(timezone)).astimezone(UTC)
 

@@ -5,17 +5,19 @@ The environment is read in `definitions.py` alone and handed in here as a mappin
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TypeVar, get_args
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import fsspec.core
 
-from np6_assets.contact.policy import ContactMode, ContactPolicy
+from np6_assets.contact.policy import LEAST_KEY, SHORT, ContactMode, ContactPolicy
+from np6_assets.np6.address import is_loopback
+from np6_assets.storage.files import PRIVATE
 
 SANDBOX = "sandbox://"
 """The base URL of the simulated account."""
@@ -50,6 +52,7 @@ class Settings:
     trailing_days: int
     fresh_by_hour: int
     retention_days: int | None
+    tombstone_key: str = field(default="", repr=False)
     account: str | None = None
 
     @classmethod
@@ -81,7 +84,11 @@ class Settings:
             start_date=read("NP6_START_DATE", "2026-01-01", _date),
             timezone=read("NP6_TIMEZONE", "UTC", _timezone),
             window_days=window_days,
-            contact=_contact(read("NP6_CONTACT_DATA", "drop", _contact_mode), environment.get("NP6_PSEUDONYM_KEY", "")),
+            contact=_contact(
+                read("NP6_CONTACT_DATA", "drop", _contact_mode),
+                environment.get("NP6_PSEUDONYM_KEY", ""),
+                read("NP6_URL_PARAMETERS", "all", _url_parameters),
+            ),
             max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
             backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _whole_number(0, 3660)) or None,
             lookback=timedelta(minutes=read("NP6_LOOKBACK_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
@@ -89,6 +96,7 @@ class Settings:
             trailing_days=trailing_days,
             fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
             retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,
+            tombstone_key=_tombstone_key(environment.get("NP6_TOMBSTONE_KEY", "").strip()),
             account=account,
         )
 
@@ -104,6 +112,11 @@ class Settings:
     def pool(self) -> str:
         """The pool of the runs that ask the API, or that change what those write."""
         return self.named("np6_api")
+
+    @property
+    def file_mode(self) -> int | None:
+        """The mode of local files with events; None: as the umask says."""
+        return PRIVATE if self.contact.mode == "keep" else None
 
     @property
     def is_sandbox(self) -> bool:
@@ -126,34 +139,36 @@ def _check_key(key: str) -> None:
 def _base_url(text: str) -> str:
     if text.rstrip("/") == SANDBOX.rstrip("/"):
         return SANDBOX
-    parts = urlsplit(text)
-    if parts.username or parts.password:
-        raise SettingsError("NP6_BASE_URL holds a user name or a password; the key belongs in NP6_API_KEY")
-    if not _is_address(parts):
+    if "@" in text or "?" in text or "#" in text:
+        raise SettingsError(
+            "NP6_BASE_URL holds a user name, a password or parameters; the key belongs in NP6_API_KEY, and an address "
+            "is https://api-cm.np6.com, say"
+        )
+    if not _is_address(text):
         raise ValueError("is not an address such as https://api-cm.np6.com")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    parts = urlsplit(text)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("would send the key unencrypted; use https (http is for loopback addresses alone)")
     return text.rstrip("/")
 
 
-def _is_address(parts: SplitResult) -> bool:
+def _is_address(text: str) -> bool:
     try:
+        parts = urlsplit(text)
         _ = parts.port
     except ValueError:
         return False
     host = parts.hostname or ""
-    whole = bool(host) and host.isprintable() and " " not in host
-    return parts.scheme in ("http", "https") and whole and not parts.query and not parts.fragment
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return parts.scheme in ("http", "https") and bool(host) and host.isprintable() and " " not in host
 
 
 def _data_dir(text: str) -> str:
+    # it is shown in the UI, in logs and in errors
+    if "://" in text and (re.search(r"//[^/]*:[^/]*@", text) or "?" in text):
+        raise SettingsError(
+            "NP6_DATA_DIR holds a password or parameters; credentials belong where the file system's library looks for "
+            "them, in its environment variables or files"
+        )
     try:
         fsspec.get_filesystem_class(fsspec.core.split_protocol(text)[0] or "file")
     except (ImportError, ValueError) as error:
@@ -204,7 +219,18 @@ def _contact_mode(text: str) -> ContactMode:
     raise ValueError(f"is none of {', '.join(get_args(ContactMode))}")
 
 
-def _contact(mode: ContactMode, key: str) -> ContactPolicy:
+def _url_parameters(text: str) -> frozenset[str] | None:
+    """Names between commas; None for all."""
+    return None if text == "all" else frozenset(name.strip() for name in text.split(",")) - {""}
+
+
+def _tombstone_key(key: str) -> str:
+    if key and len(key) < LEAST_KEY:
+        raise SettingsError(f"NP6_TOMBSTONE_KEY {SHORT}")
+    return key
+
+
+def _contact(mode: ContactMode, key: str, parameters: frozenset[str] | None) -> ContactPolicy:
     if mode == "pseudonymize" and not key.strip():
         raise SettingsError("NP6_PSEUDONYM_KEY is not set: NP6_CONTACT_DATA=pseudonymize needs a secret key")
-    return ContactPolicy(mode, key if mode == "pseudonymize" else "")
+    return ContactPolicy(mode, key if mode == "pseudonymize" else "", parameters)

@@ -164,6 +164,7 @@ def test_what_is_its_own_and_what_it_shares() -> None:
     environment = {
         "NP6_API_KEY": "common",
         "NP6_PSEUDONYM_KEY": "common",
+        "NP6_TOMBSTONE_KEY": "common",
         "NP6_DATA_DIR": "s3://bucket/np6",
         "NP6_TIMEZONE": "Europe/Paris",
         "NP6_WINDOW_DAYS": "3",

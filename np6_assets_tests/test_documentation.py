@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,15 @@ def test_what_is_done_otherwise_is_still_written(written: str) -> None:
     assert any(written in text for _, text in RUN)
 
 
+def test_settings_file_is_for_its_owner_alone(clone: Path) -> None:
+    command = "install -m 600 .env.example .env"
+    assert command in (ROOT / "README.md").read_text()
+    assert command in (ROOT / ".env.example").read_text()
+    run(clone, f"umask 000; {command}")
+    assert stat.S_IMODE((clone / ".env").stat().st_mode) == 0o600
+    (clone / ".env").unlink()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_that_are_linked_are_there(document: str) -> None:
     text = (ROOT / document).read_text()
@@ -125,9 +135,9 @@ def test_every_setting_is_in_the_table_and_in_the_example_with_its_default() -> 
     assert {name: default.strip("`") for name, default in table.items()} == {
         name: default or "none" for name, default in example.items()
     }
-    # contact data and its key are one field, and the account's name is no variable
+    # contact data, its key and the URL parameters are one field, and the account's name is no variable
     settings = {field.name for field in fields(Settings)} - {"account"}
-    assert len(table) == len(settings) + 1
+    assert len(table) == len(settings) + 2
     assert Settings.from_environment({}) == Settings.from_environment({k: v for k, v in example.items() if v})
 
 

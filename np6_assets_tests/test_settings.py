@@ -6,12 +6,15 @@ from datetime import date, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._serdes import serialize_value
 
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.definitions import build_definitions
 from np6_assets.settings import Settings, SettingsError
 
 SECRET = "s3cret-of-the-account"
+LONG = "a key that nobody finds by trying"
 
 
 def read(**environment: str) -> Settings:
@@ -47,6 +50,8 @@ def test_settings_are_read_from_the_environment():
         NP6_WINDOW_DAYS="0",
         NP6_CONTACT_DATA="pseudonymize",
         NP6_PSEUDONYM_KEY="pepper",
+        NP6_URL_PARAMETERS=" id, utm_source,",
+        NP6_TOMBSTONE_KEY=LONG,
         NP6_MAX_CONCURRENT_REQUESTS="64",
         NP6_LOOKBACK_MINUTES="90",
         NP6_BACKFILL_DAYS_PER_RUN="31",
@@ -61,7 +66,7 @@ def test_settings_are_read_from_the_environment():
         start_date=date(2025, 6, 30),
         timezone="Europe/Paris",
         window_days=0,
-        contact=ContactPolicy("pseudonymize", "pepper"),
+        contact=ContactPolicy("pseudonymize", "pepper", frozenset({"id", "utm_source"})),
         max_concurrent_requests=64,
         lookback=timedelta(minutes=90),
         backfill_days_per_run=31,
@@ -69,6 +74,7 @@ def test_settings_are_read_from_the_environment():
         trailing_days=0,
         fresh_by_hour=0,
         retention_days=2,
+        tombstone_key=LONG,
     )
 
 
@@ -131,8 +137,6 @@ WRONG = [
             "ftp://api-cm.np6.com",
             "https://",
             "https:///path",
-            "https://api-cm.np6.com?key=1",
-            "https://api-cm.np6.com#top",
             "https://[::1",
             "https://api-cm.np6.com:port",
             "https://api-cm.np6.com:99999",
@@ -186,15 +190,32 @@ def test_setting_with_an_old_name_is_refused_in_a_line_with_the_new_one(old: str
     assert read(**{old: " "}) == read()
 
 
-@pytest.mark.parametrize("url", ["https://user:pa55word@api-cm.np6.com", f"https://{SECRET}@api-cm.np6.com"])
-def test_password_in_the_base_url_is_refused_and_not_shown(url):
-    with pytest.raises(SettingsError) as caught:
-        read(NP6_BASE_URL=url)
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("NP6_BASE_URL", f"https://user:{SECRET}@api-cm.np6.com"),
+        ("NP6_BASE_URL", f"https://{SECRET}@api-cm.np6.com"),
+        ("NP6_BASE_URL", f"https://user:{SECRET}@[::1"),
+        ("NP6_BASE_URL", f"user:{SECRET}@api-cm.np6.com"),
+        ("NP6_BASE_URL", f"https://api-cm.np6.com?key={SECRET}"),
+        ("NP6_BASE_URL", f"https://api-cm.np6.com#{SECRET}"),
+        ("NP6_DATA_DIR", f"ftp://user:{SECRET}@example.com/np6"),
+        ("NP6_DATA_DIR", f"nosuch://user:{SECRET}@example.com/np6"),
+        ("NP6_DATA_DIR", f"memory://user:p/{SECRET}@example.com?sig={SECRET}"),
+        ("NP6_DATA_DIR", f"simplecache::ftp://user:{SECRET}@example.com/np6"),
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_shown(name, url):
+    with pytest.raises(SettingsError, match=f"^{name} holds") as caught:
+        read(**{name: url})
     line = str(caught.value)
-    assert line.startswith("NP6_BASE_URL")
-    assert "NP6_API_KEY" in line
-    assert "pa55word" not in line
     assert SECRET not in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("url", ["a folder: 10@home?", "memory://container@account/prefix"])
+def test_address_without_credentials_is_taken(url):
+    assert read(NP6_DATA_DIR=url).data_dir == url
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "nul\0", "clé", "l\u2028s", "tab\tbed", "del\x7f"])
@@ -212,9 +233,22 @@ def test_pseudonyms_need_a_key():
     assert "\n" not in str(caught.value)
 
 
+def test_pseudonym_key_is_taken_as_it_stands():
+    # version 0.1 made pseudonyms of it so
+    read_key = read(NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY=f" {LONG} ").contact.key
+    assert read_key == f" {LONG} "
+
+
+def test_short_tombstone_key_is_refused_and_not_shown():
+    with pytest.raises(SettingsError, match=r"^NP6_TOMBSTONE_KEY has fewer than 32 characters") as caught:
+        read(NP6_TOMBSTONE_KEY=SECRET)
+    assert SECRET not in str(caught.value)
+
+
 def test_settings_do_not_show_secrets():
     settings = read(NP6_API_KEY=SECRET, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY=SECRET)
     assert SECRET not in f"{settings!r} {settings}"
+    assert LONG not in repr(read(NP6_TOMBSTONE_KEY=LONG))
 
 
 # --- the definitions ----------------------------------------------------------------------------------------------
@@ -262,6 +296,8 @@ def test_definitions_load_with_an_empty_environment(monkeypatch):
 
 
 def test_definitions_load_with_a_key_and_do_not_hold_it(monkeypatch):
-    np6 = load(monkeypatch, NP6_API_KEY=SECRET).resources["np6"]
-    assert np6.api_key == dg.EnvVar("NP6_API_KEY")
-    assert SECRET not in f"{np6!r} {np6.model_dump()}"
+    definitions = load(monkeypatch, NP6_API_KEY=SECRET)
+    assert SECRET not in serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
+    monkeypatch.setenv("NP6_API_KEY", "another")  # it is read when a run begins
+    with dg.build_resources({"np6": definitions.resources["np6"]}) as resources:
+        assert resources.np6.api_key == "another"

@@ -1,19 +1,19 @@
-"""Tombstones: which receivers were erased, as salted digests, so that no later fetch brings them back."""
+"""Tombstones: which receivers were erased, as keyed digests, so that no later fetch brings them back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
+import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from np6_assets.contact.receiver import receiver_values
 from np6_assets.storage.files import Folder
 
 FILE = ".erased/tombstones.json"
@@ -22,75 +22,119 @@ FILE = ".erased/tombstones.json"
 RECEIVER_COLUMNS = ("receiver_id", "receiver_unicity", "receiver_hash")
 """The columns of an event asset that name its receiver."""
 
+_MODE = 0o600
+
 
 class TombstonesError(Exception):
-    """The tombstones are there and cannot be read."""
+    """The tombstones are there and cannot be read or used."""
 
 
 @dataclass(frozen=True)
 class Tombstones:
-    """The digests of what names erased receivers. Says of a value whether it is one of them, and not which they are."""
+    """The digests of what names erased receivers. Says of a value whether it is one of them, and not which they are.
 
-    salt: bytes
+    `digests` are keyed with a secret that does not lie beside them; `salted` ones are of version 0.1.
+    """
+
+    key: bytes = field(repr=False)
     digests: frozenset[str] = frozenset()
+    salt: bytes = b""
+    salted: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, folder: Folder) -> Tombstones:
-        """Those of a data folder; none where nobody was ever erased. Raises TombstonesError."""
+    def read(cls, folder: Folder, secret: str) -> Tombstones:
+        """Those of a data folder; none where nobody was ever erased. `secret` is NP6_TOMBSTONE_KEY.
+
+        Raises TombstonesError where they cannot be read, or are not of that secret.
+        """
+        key = hashlib.blake2b(secret.encode(), person=b"np6 tombstones").digest() if secret else b""
         if not folder.exists(FILE):
-            return cls(secrets.token_bytes(32))
+            return cls(key)
         try:
             with folder.open(FILE) as file:
-                said = json.load(file)
-            return cls(bytes.fromhex(said["salt"]), frozenset(map(str, said["digests"])))
-        except (ValueError, KeyError, TypeError):
+                found = json.load(file)
+            keyed = found.get("keyed", {"check": "", "digests": []}) if "salt" in found else found["keyed"]
+            check = str(keyed["check"])
+            made = cls(
+                key,
+                frozenset(map(str, keyed["digests"])),
+                bytes.fromhex(found.get("salt", "")),
+                frozenset(map(str, found["digests"] if "salt" in found else ())),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise TombstonesError(
                 f"{folder.path(FILE)} is broken: restore it from a backup, as without it erased receivers come back"
             ) from None
+        if made.digests and check != made._check:
+            what = "is not the key that" if key else "is not set, and is the key that"
+            raise TombstonesError(
+                f"NP6_TOMBSTONE_KEY {what} the tombstones of erased receivers were written with; set it to that one, "
+                "as without it erased receivers come back"
+            )
+        return made
 
     def write(self, folder: Folder) -> None:
         """Put them into a data folder, for its owner's eyes alone where that can be said."""
-        with folder.replacing(FILE) as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(json.dumps({"salt": self.salt.hex(), "digests": sorted(self.digests)}).encode())
+        found: dict[str, Any] = {"keyed": {"check": self._check, "digests": sorted(self.digests)}}
+        if self.salted:
+            found |= {"salt": self.salt.hex(), "digests": sorted(self.salted)}
+        with folder.replacing(FILE, _MODE) as file:
+            file.write(json.dumps(found).encode())
 
     def covering(self, values: Iterable[str]) -> Tombstones:
-        """These, and those of more values."""
-        return replace(self, digests=self.digests | set(map(self._digest, values)))
+        """These, and those of more values. Raises TombstonesError where there is no secret."""
+        if not self.key:
+            raise TombstonesError("NP6_TOMBSTONE_KEY is not set: an erasure needs a secret key for its tombstones")
+        return replace(self, digests=self.digests | {self._digest(value) for value in values if value})
 
-    def name(self, event: Any) -> bool:
-        """Whether a text or a number anywhere in an event of any shape is one of the values."""
-        if not self.digests:
+    def match(self, value: str) -> bool:
+        """Whether a value, as it is or normalised, is one of them. What is empty is nobody's."""
+        if not value or not (self.digests or self.salted):
             return False
-        if isinstance(event, dict):
-            return any(map(self.name, event.values()))
-        if isinstance(event, list):
-            return any(map(self.name, event))
-        return event is not None and self._digest(str(event)) in self.digests
+        return any(
+            self._digest(form) in self.digests or (bool(self.salted) and self._salted(form) in self.salted)
+            for form in {value, normalised(value)}
+        )
+
+    def match_event(self, event: Any) -> bool:
+        """Whether what names the receiver of an event of any shape is one of the values."""
+        return bool(self.digests or self.salted) and any(map(self.match, receiver_values(event)))
 
     def named(self, table: pa.Table) -> pa.ChunkedArray:
         """For each row whether one of RECEIVER_COLUMNS holds one of the values."""
         found = pa.chunked_array([pa.repeat(False, table.num_rows)])
-        for name in RECEIVER_COLUMNS if self.digests else ():
+        for name in RECEIVER_COLUMNS if self.digests or self.salted else ():
             column = table.column(name)
-            erased = [value for value in pc.unique(column.drop_null()).to_pylist() if self.name(value)]
+            erased = [value for value in pc.unique(column.drop_null()).to_pylist() if self.match(value)]
             if erased:
                 found = pc.or_(found, pc.is_in(column, value_set=pa.array(erased, pa.string())))
         return found
 
     def without(self, table: pa.Table) -> pa.Table:
         """The rows of all others."""
-        return table.filter(pc.invert(self.named(table))) if self.digests else table
+        return table.filter(pc.invert(self.named(table))) if self.digests or self.salted else table
+
+    @property
+    def _check(self) -> str:
+        """What tells the secret from another; it is too long to be found by trying."""
+        return self._digest("which secret it is")
 
     def _digest(self, value: str) -> str:
+        return hashlib.blake2b(value.encode(errors="surrogatepass"), key=self.key, digest_size=16).hexdigest()
+
+    def _salted(self, value: str) -> str:
         return hashlib.blake2b(value.encode(errors="surrogatepass"), key=self.salt, digest_size=16).hexdigest()
 
 
-def tombstones_of(folder: Folder) -> Tombstones:
-    """The tombstones of a data folder. Raises a Failure that nobody retries where they cannot be read."""
-    from np6_assets.contact.tombstones import Tombstones, TombstonesError
+def normalised(value: str) -> str:
+    """A value in one Unicode form, and an address in one case: as people write what is the same."""
+    composed = unicodedata.normalize("NFC", value)
+    return unicodedata.normalize("NFC", composed.casefold()) if "@" in composed else composed
 
+
+def tombstones_of(folder: Folder, secret: str) -> Tombstones:
+    """The tombstones of a data folder. Raises a Failure that nobody retries where they cannot be read or used."""
     try:
-        return Tombstones.read(folder)
+        return Tombstones.read(folder, secret)
     except TombstonesError as error:
         raise dg.Failure(str(error), allow_retries=False) from None

@@ -29,7 +29,8 @@ _CONNECT_SECONDS, _READ_SECONDS = 10.0, 15.0
 def run(environment: Mapping[str, str], *, as_json: bool, watch_seconds: int) -> int:
     """Examine, and print the findings on standard output. Returns 1 where anything is wrong, and 0 otherwise."""
     traffic = Traffic()
-    secrets = [environment.get(name, "").strip() for name in ("NP6_API_KEY", "NP6_PSEUDONYM_KEY")]
+    names = ("NP6_API_KEY", "NP6_PSEUDONYM_KEY", "NP6_TOMBSTONE_KEY")
+    secrets = [environment.get(name, "").strip() for name in names]
     secrets += re.findall(r"//([^/@]+)@", environment.get("NP6_DATA_DIR", ""))
     console = Console(highlight=False)
     findings = []
@@ -71,7 +72,8 @@ def examine(
             "API", "unknown", "no request was sent: the settings come first", "Put right what is wrong above."
         )
         return
-    with _client(read.settings, environment.get("NP6_API_KEY", "").strip(), now) as client:
+    key = "" if read.settings.is_sandbox else environment.get("NP6_API_KEY", "").strip()
+    with _client(read.settings, key, now) as client:
         found = survey(client, now, wait, watch_seconds)
         traffic.requests, traffic.bytes = client.traffic.requests, client.traffic.bytes
     proxies = list(machine.proxies(environment))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import httpx
 
+from np6_assets.contact.policy import SHORT
 from np6_assets.doctor.finding import Finding, Verdict, duration
 from np6_assets.doctor.judge_events import CLOCK_WARNING, lateness, link_types, verdicts, windows
 from np6_assets.doctor.machine import DagsterHome, Place, SettingsRead
@@ -49,6 +50,9 @@ def settings(read: SettingsRead, today: datetime) -> list[Finding]:
             f"contact data: {found.contact.mode}"
         )
         first = Finding("settings", "ok", text)
+        if found.contact.has_short_key:
+            advice = "Runs take it only where stored files have pseudonyms of it."
+            first = Finding("settings", "warning", f"NP6_PSEUDONYM_KEY {SHORT}", advice)
     return [first] if read.settings.missing is None else [first, Finding("key", "wrong", NO_KEY)]
 
 
@@ -65,6 +69,9 @@ def folder(subject: str, place: Place, variable: str) -> Finding:
     if place.free < FREE_WARNING:
         advice = f"Make room, or name a folder on a larger disk in {variable}."
         return Finding(subject, "wrong" if place.free < FREE_WRONG else "warning", text, advice, values)
+    if variable == "NP6_DATA_DIR" and not place.has_locks:
+        text += ", and its file system has no locks: runs cannot keep out of each other's way"
+        return Finding(subject, "warning", text, f"Name a folder on a local disk in {variable}.", values)
     return Finding(subject, "ok", text, "", values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -53,12 +54,16 @@ def read_settings(environment: Mapping[str, str]) -> SettingsRead:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder that is written to. `free` is in bytes, None where that cannot be told; `error` where writing failed."""
+    """A folder that is written to. `free` is in bytes, None where that cannot be told; `error` where writing failed.
+
+    `has_locks` is false where the file system refuses them, and where it is none.
+    """
 
     shown: str
     exists: bool
     free: int | None
     error: str
+    has_locks: bool = False
 
 
 def data_folder(url: str) -> Place:
@@ -102,7 +107,21 @@ def _local(folder: Path, visible: str) -> Place:
             os.fsync(file.fileno())
     except OSError as error:
         return Place(visible, there == folder, None, f"{error.strerror or error} ({there})")
-    return Place(visible, there == folder, free, "")
+    return Place(visible, there == folder, free, "", _has_locks(there))
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether a folder can be locked, or is locked by a run."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 @dataclass(frozen=True)

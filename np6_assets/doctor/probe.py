@@ -223,5 +223,4 @@ def _trouble(error: httpx.TransportError) -> tuple[Trouble, str]:
     if isinstance(error, httpx.TimeoutException):
         return "timeout", "no answer in time"
     # the text of another error may quote the response
-    system = isinstance(error, httpx.ConnectError) and str(error)
-    return "other", system or f"the connection broke ({type(error).__name__})"
+    return "other", f"the connection broke ({type(error).__name__})"

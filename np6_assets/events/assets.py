@@ -14,7 +14,7 @@ from np6_assets.events.kinds import TIME, EventKind
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, backfill_policy, daily
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ParquetStore, PartitionStream
+from np6_assets.storage.io_manager import FILE_MODE, ParquetStore, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
 REPLACE = "Forget what is stored, in favour of what the API has now. Stored events that it no longer has are lost."
@@ -56,7 +56,8 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         metadata=storage_metadata(
             ((column.name, column.type, column.description, not column.required) for column in kind.columns),
             EVENT_DATE,
-        ),
+        )
+        | ({} if settings.file_mode is None else {FILE_MODE: settings.file_mode}),
     )
     def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
         from np6_assets.events.run import Run

@@ -8,7 +8,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.store import MADE_WITH
+from np6_assets.events.written import MADE_WITH
 from np6_assets.partitions import EVENT_DATE
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet

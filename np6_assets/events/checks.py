@@ -36,9 +36,13 @@ BUSY_EVENTS = 100
 KEPT_EVENTS, KEPT_SHARE = 10, 0.01
 """Stored events that an answer did not bring: more than so many, and a greater share, are a warning."""
 
+MOST_DAYS = 12
+"""Days that a finding names."""
+
 CHECK = Check(
     "events_as_expected",
-    "No event was rejected, unreadable in part or published before its send; no field is unknown; the API still has "
+    "No event was rejected, unreadable in part or published before its send; no field is unknown; no day is stored "
+    "under another NP6_CONTACT_DATA; the API still has "
     f"what it had ({KEPT_EVENTS} events or {KEPT_SHARE:.0%} may be missing); and a closed day has as many events as "
     f"its weekday in the {WEEKS} weeks before, within {USUAL_FACTOR} times their range.",
 )
@@ -52,6 +56,7 @@ def event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
 
         store = EventStore(folder, kind, settings)
         newest = records.newest(kind.asset, keys)
+        untreated = list(untreated_days(folder, kind, settings))
         for key in keys:
             day = day_of(key, settings.timezone)
             if (stored := store.stored(day)) is None:
@@ -61,7 +66,7 @@ def event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
             rows = stored.rows if stored.is_closed(day) else None
             weeks = _rows_before(store, day, settings.timezone, [7 * week for week in range(1, WEEKS + 1)])
             days = _rows_before(store, day, settings.timezone, range(1, 8)) if rows == 0 else []
-            findings = [*judge(facts), *empty(rows, days), volume(rows, weeks)]
+            findings = [*judge(facts), *empty(rows, days), *untreated, volume(rows, weeks)]
             yield key, {CHECK.name: combined(findings)}
 
     return partition_checks(kind.asset, (CHECK,), settings, examine)
@@ -90,6 +95,20 @@ def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if kept > KEPT_EVENTS and kept > KEPT_SHARE * facts.get("dagster/partition_row_count", 0):
         text = f"the API did not bring {kept} events that are stored; they are kept"
         yield Finding(False, text, {"events_kept": kept})
+
+
+def untreated_days(folder: Folder, kind: EventKind, settings: Settings) -> Iterator[Finding]:
+    """Which days were stored under another policy, and may hold contact data."""
+    from np6_assets.events.written import policies
+
+    if settings.contact.mode == "keep":
+        return
+    stored = policies(folder, (kind.asset, kind.quarantine))
+    days = sorted({day for day, stored_as in stored if stored_as != settings.contact.fingerprint})
+    if days:
+        shown = ", ".join(days[:MOST_DAYS]) + (f" and {len(days) - MOST_DAYS} more" if len(days) > MOST_DAYS else "")
+        text = f"stored under another NP6_CONTACT_DATA, and may hold contact data (launch treat_contact_data): {shown}"
+        yield Finding(False, text, {"days_to_treat": days})
 
 
 def empty(rows: int | None, past: Sequence[int]) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.contact.rows import RowPolicy
@@ -41,7 +42,7 @@ class Found:
     Attributes:
         runs: the rows, with ID_HASH, and `rejected` the rejected events, of all days.
         received: how many events there are of each day, repeated ones included; `outside` of none.
-        erased: keys of events whose receiver was erased.
+        erased: keys of events whose receiver was erased; `of_erased` how many there are of each day.
         unknown: unknown fields, and `unreadable` values by column, by day.
         foreign: how many events are of an agency that is not known, by agency.
     """
@@ -51,6 +52,7 @@ class Found:
     received: Counter[int] = field(default_factory=Counter)
     outside: int = 0
     erased: list[str] = field(default_factory=list)
+    of_erased: Counter[int] = field(default_factory=Counter)
     unknown: set[tuple[int, str]] = field(default_factory=set)
     unreadable: Counter[tuple[int, str]] = field(default_factory=Counter)
     foreign: Counter[str] = field(default_factory=Counter)
@@ -122,13 +124,18 @@ class Decoder:
         is_inside = days[places] >= 0
         rows, erased = self._rows(table if is_inside.all() else table.filter(pa.array(is_inside)))
         rejected, more_erased = self._rejected(read, times, days)
+        of_erased = Counter(more_erased.values())
+        if erased:
+            is_out = pc.is_in(table.column("event_id"), value_set=pa.array(erased, pa.string())).to_numpy()
+            of_erased += _counted(days[places][is_inside & is_out])
         timed = times[days >= 0]
         days_of_fields = _days(np.array([time for time, _ in fields], np.int64), edges).tolist()
         found = Found(
             runs=store.add(rows),
             received=_counted(days[places]),
             outside=int(np.count_nonzero((times > 0) & (days < 0))),
-            erased=erased + more_erased,
+            erased=[*erased, *more_erased],
+            of_erased=of_erased,
             unknown={(day, path) for day, (_, path) in zip(days_of_fields, fields, strict=True) if day >= 0},
             unreadable=self._unreadable(table, days[places]),
             foreign=Counter(agency_of(one.value) for one in read.rejected if one.reason == FOREIGN),
@@ -229,20 +236,21 @@ class Decoder:
         table = table.append_column(IS_STORED, pa.repeat(False, table.num_rows))
         return sorted_unique(table.cast(self.schema), EVENTS), erased
 
-    def _rejected(self, read: _Read, times: Numbers, days: Numbers) -> tuple[list[dict[str, Any]], list[str]]:
-        """The rejected events of the window, and the keys of those whose receiver was erased."""
+    def _rejected(self, read: _Read, times: Numbers, days: Numbers) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """The rejected events of the window, and keys and days of those whose receiver was erased."""
         rows: list[dict[str, Any]] = []
-        erased: list[str] = []
+        erased: dict[str, int] = {}
         last_timed = np.maximum.accumulate(np.where(days >= 0, np.arange(len(days)), -1))
         for one in read.rejected:
             if times[one.place] and days[one.place] < 0:
                 continue
-            if self.policy.is_erased(one.value):
-                erased.append(one.key)
-                continue
             # its own time, or that of the last timed event before it in its answer and window
             timed = int(last_timed[one.place])
-            placed = int(times[timed]) if timed >= read.starts[bisect_right(read.starts, one.place) - 1] else 0
+            is_timed = timed >= read.starts[bisect_right(read.starts, one.place) - 1]
+            if self.policy.is_erased(one.value):
+                erased[one.key] = int(days[timed]) if is_timed else 0
+                continue
+            placed = int(times[timed]) if is_timed else 0
             event = self.policy.contact.redact(one.value, one.raw)
             rows.append({"placed": placed, "event_key": one.key, "reason": one.reason, "event": event})
         return rows, erased

@@ -18,6 +18,7 @@ from np6_assets.events.known import FanOut, KnownNotifications
 from np6_assets.events.merge import EVENTS, QUARANTINE, RunStore
 from np6_assets.events.plan import SMALL_DAYS, Batch, DayPlan, batches
 from np6_assets.events.receive import DECODERS, AnswerReceiver
+from np6_assets.events.unknown_fields import MOST_SHOWN
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.clock import AskedAt
 from np6_assets.np6.errors import NP6Error, PermanentError
@@ -62,9 +63,16 @@ class FetchedDay:
         return 0 if self.number else self.found.outside
 
     @property
+    def of_erased(self) -> int:
+        """How many events of the day were kept out as their receiver was erased."""
+        return self.found.of_erased[self.number]
+
+    @property
     def unknown(self) -> list[str]:
-        """The unknown fields."""
-        return sorted(path for day, path in self.found.unknown if day == self.number)
+        """The unknown fields; of very many the first, and how many more there are."""
+        paths = sorted(path for day, path in self.found.unknown if day == self.number)
+        more = [f"and {len(paths) - MOST_SHOWN} more"] if len(paths) > MOST_SHOWN else []
+        return paths[:MOST_SHOWN] + more
 
     @property
     def unreadable(self) -> dict[str, int]:

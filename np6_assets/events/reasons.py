@@ -8,6 +8,7 @@ from collections import Counter
 import pyarrow as pa
 
 from np6_assets import markdown
+from np6_assets.contact.free_text import FreeText
 
 Reasons = Counter[tuple[str, str]]
 """How many bounces there are of each reason and verdict."""
@@ -36,4 +37,4 @@ def word(text: str | None) -> str:
     """A reason or a verdict as it is shown: a longer text could name a receiver."""
     if not text:
         return "not given"
-    return text if re.fullmatch(r"[\w .:/-]{1,60}", text) else "another text"
+    return text if re.fullmatch(r"[\w .:/-]{1,60}", text) and FreeText().treated(text) == text else "another text"

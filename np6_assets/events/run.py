@@ -22,6 +22,7 @@ from np6_assets.events.known import KnownNotifications
 from np6_assets.events.plan import DayPlan, plan_day
 from np6_assets.events.reasons import reasons_table
 from np6_assets.events.store import EventStore, is_wrong, watermark
+from np6_assets.events.written import check_pseudonym_key
 from np6_assets.np6.client import FAILURES_IN_A_ROW, NP6Client
 from np6_assets.np6.errors import DaysFailedError, NP6Error, PermanentError
 from np6_assets.np6.resource import NP6Resource
@@ -64,7 +65,9 @@ class Run:
         days = [day_of(key, self.settings.timezone) for key in self.context.partition_keys if key not in written]
         progress = Progress(self.kind.asset, len(days), self.context.log.info)
         belonging = Belonging(self.folder, self.settings, self.context.log.warning)
-        decoder = Decoder(self.kind, self.settings.contact, tombstones_of(self.folder), belonging.agencies)
+        check_pseudonym_key(self.settings.contact, self.folder, self.context.log.warning)
+        tombstones = tombstones_of(self.folder, self.settings.tombstone_key)
+        decoder = Decoder(self.kind, self.settings.contact, tombstones, belonging.agencies)
         known = KnownNotifications(client, self.folder, self.settings) if self.kind.per_notification else None
         fetcher = Fetcher(self.kind, client, decoder, self.now, known)
         failed: dict[str, NP6Error] = {}
@@ -160,6 +163,7 @@ def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[s
         "events_received": fetched.received,
         "events_outside_window": fetched.outside,
         "events_kept": facts.kept,
+        "events_of_erased": fetched.of_erased,
         "events_before_send": facts.early,
         "seconds_before_send": -facts.earliest / 1000,
         "quarantined": facts.rejected,

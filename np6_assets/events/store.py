@@ -21,6 +21,7 @@ from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.merge import ALWAYS, EVENTS, IS_STORED, Run, sorted_unique
 from np6_assets.events.reject import REJECTED_SCHEMA, Rejected, parsed
+from np6_assets.events.written import MADE_WITH, policy_of
 from np6_assets.np6.clock import TOLERANCE, AskedAt
 from np6_assets.partitions import EVENT_DATE, Day, milliseconds
 from np6_assets.settings import Settings
@@ -33,9 +34,6 @@ WATERMARK = b"np6.fetched_until"
 MISSING_IDS, GONE_IDS = b"np6.missing_ids", b"np6.gone_ids"
 """Keys in the Parquet metadata of activations: ids of notifications, as JSON. What the day has of missing ones is not
 complete; gone ones are those that the API did not know (404) when the day was fetched."""
-
-MADE_WITH = b"np6.made_with"
-"""Key in a file's Parquet metadata: time zone and contact mode."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class EventStore:
     def __init__(self, folder: Folder, kind: EventKind, settings: Settings) -> None:
         self._folder = folder
         self._kind = kind
-        self._contact = settings.contact
+        self._mode = settings.file_mode
         self._made_with = f"{settings.timezone} {settings.contact.fingerprint}"
 
     def stored(self, day: Day) -> Stored | None:
@@ -75,12 +73,11 @@ class EventStore:
         footer = parquet.footer(self._folder, file)
         metadata = footer.metadata or {}
         until = metadata.get(WATERMARK)
-        _, _, contact = metadata.get(MADE_WITH, b"").decode().partition(" ")
         return Stored(
             footer.num_rows,
             parquet.greatest(footer, "event_time"),
             None if until is None else datetime.fromisoformat(until.decode()),
-            contact,
+            policy_of(metadata),
             *(frozenset(json.loads(metadata.get(key, b"[]"))) for key in (MISSING_IDS, GONE_IDS)),
         )
 
@@ -122,9 +119,8 @@ class EventStore:
         if not self._folder.exists(file):
             return
         schema = parquet.schema(self._folder, file)
-        made_with = (schema.metadata or {}).get(MADE_WITH, b"").decode()
         # a file of version 0.1 does not say: it is of the same fetch as the day
-        stored_as = made_with.partition(" ")[2] or (stored.contact if stored else "")
+        stored_as = policy_of(schema.metadata) or (stored.contact if stored else "")
         texts: Counter[str] = Counter()
         for table in parquet.tables(self._folder, file, schema.names):
             rows = []
@@ -145,7 +141,7 @@ class EventStore:
         schema = pa.schema([REJECTED_SCHEMA.field(name) for name in ("reason", "event", "event_key")])
         schema = schema.with_metadata({MADE_WITH: self._made_with.encode()})
         rows = parquet.stream(chain([first], tables), schema)
-        return parquet.write(self._folder, self._quarantine(day), rows).rows
+        return parquet.write(self._folder, self._quarantine(day), rows, self._mode).rows
 
     @staticmethod
     def _key(text: str, value: Any, texts: Counter[str]) -> str:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from np6_assets.contact.free_text import FreeText
+from np6_assets.contact.receiver import receiver_values
 from np6_assets.events.json_sql import Tree, tree
 from np6_assets.events.kinds import KNOWN_FIELDS, EventKind
 from np6_assets.np6.stream import Part, elements
 
 SLICES, SLICE_BYTES = 8, 2**15
 """The sample: the whole events in so many slices of a part, evenly spread; a part that is no larger is read whole."""
+
+MOST_SHOWN = 24
+"""Unknown fields of a day that are named."""
+
+_NAME = re.compile(r"(?!.*[0-9]{6})[A-Za-z_$][\w$-]{0,39}|", re.ASCII)
 
 _DECODE = json.JSONDecoder(strict=False).raw_decode
 
@@ -47,12 +55,22 @@ def _whole_events(text: str) -> Iterator[dict[str, Any]]:
         place = text.find("{", end)
 
 
-def unknown_fields(value: Any, known: Tree, above: str = "") -> Iterator[str]:
-    """The paths in an event that are not among the known ones."""
+def unknown_fields(event: Any, known: Tree) -> Iterator[str]:
+    """The paths in an event that are not among the known ones; a name that may be data is `*`."""
+    own = set(receiver_values(event))
+    return (".".join("*" if _is_data(name, own) else name for name in path) for path in _unknown(event, known, ()))
+
+
+def _unknown(value: Any, known: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if not isinstance(value, dict):
         return
     for name, inner in value.items():
         if name not in known:
-            yield f"{above}{name}"
+            yield (*above, name)
         elif (below := known[name]) is not None:
-            yield from unknown_fields(inner, below, f"{above}{name}.")
+            yield from _unknown(inner, below, (*above, name))
+
+
+def _is_data(name: str, own: set[str]) -> bool:
+    """Whether a field's name is more likely data, such as an address, than a name."""
+    return not _NAME.fullmatch(name) or name in own or FreeText().treated(name) != name

@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 import httpx
 
+from np6_assets.np6.address import is_loopback
 from np6_assets.np6.bodies import Stall, decoded, joined
 from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.errors import (
@@ -78,9 +79,10 @@ class Connection:
         self.traffic = Traffic()
         if not (api_key.isascii() and api_key.isprintable()):  # httpx would quote it in its error
             raise PermanentError("NP6_API_KEY holds characters that a request cannot carry; copy the key again")
-        headers = {"X-Key": api_key, "Accept": "application/json", "User-Agent": "np6-assets"}
+        headers = {"Accept": "application/json", "User-Agent": "np6-assets"} | ({"X-Key": api_key} if api_key else {})
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         try:
+            host = httpx.URL(base_url).host
             self._http = httpx.Client(
                 base_url=base_url,
                 headers=headers,
@@ -89,6 +91,8 @@ class Connection:
                 follow_redirects=False,
                 # over plain HTTP there are no certificates to verify, and reading those of the system takes 20 ms
                 verify=not base_url.startswith("http://"),
+                # a proxy has no business with this machine's own servers, nor with what is sent to them
+                mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None} if is_loopback(host) else None,
             )
         except (httpx.InvalidURL, ValueError):
             raise PermanentError("NP6_BASE_URL is not an http address") from None
@@ -204,13 +208,17 @@ def _timer(seconds: float, act: Callable[[], None]) -> Iterator[threading.Timer]
 
 
 def _reason(error: httpx.TransportError) -> str:
-    """The error's class in words; its own text only where that is the system's, never where it may quote the answer."""
+    """The error's class in words, and that of its first cause: the texts of httpx and h11 quote the answer."""
+    cause: BaseException = error
+    while (before := cause.__cause__ or cause.__context__) is not None:
+        cause = before
     name = re.sub(r"(?<!^)([A-Z])", lambda found: " " + found[0].lower(), type(error).__name__).lower()
-    return f"{name} ({error})" if isinstance(error, httpx.ConnectError) and str(error) else name
+    return f"{name} ({type(cause).__name__})" if isinstance(cause, OSError) else name
 
 
 def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:80])
+    """An id as it is shown; what could be an address or a sentence is not."""
+    return text if re.fullmatch(r"[\w.:/+=-]{1,80}", text, re.ASCII) else "?"
 
 
 def _host(response: httpx.Response) -> str:

@@ -1,4 +1,4 @@
-"""The Dagster resource of the API: every knob of the client, visible and described in the UI."""
+"""The Dagster resource of the API: its timeouts and retries, visible and described in the UI, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 from pydantic import Field
@@ -26,6 +26,9 @@ _PROBE_RETRY = Retry(retries=3, longest_wait=3.0)
 _STALL_SECONDS = 120.0
 
 Clock: TypeAlias = Callable[[], datetime]
+
+_NOT_FOR_RUNS = {"base_url", "api_key", "max_concurrent_requests"}
+"""What the settings alone say: who can reach Dagster's UI can launch a run with any config."""
 
 
 def utc_now() -> datetime:
@@ -68,6 +71,25 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     step_retry_delay: float = Field(default=30.0, ge=0, description="Seconds before Dagster starts a step again.")
     max_concurrent_requests: int = Field(default=4, ge=1, description="Requests under way at once, in a run.")
 
+    def definition(self, key: dg.EnvVar | None) -> dg.ResourceDefinition:
+        """The resource as runs have it: `key` names the key's variable, and their config may change the rest alone.
+
+        Each field of the config has a default of its own, so that to override one keeps the others.
+        """
+        schema = {
+            # plain types: those of Dagster's own that take the name of an environment variable are not for runs
+            name: dg.Field(type(getattr(self, name)), default_value=getattr(self, name), description=field.description)
+            for name, field in type(self).model_fields.items()
+            if name not in _NOT_FOR_RUNS
+        }
+        fixed: dict[str, Any] = self.model_dump(include=_NOT_FOR_RUNS - {"api_key"})
+
+        def configured(context: dg.InitResourceContext) -> NP6Resource:
+            value = None if key is None else key.get_value()
+            return NP6Resource(**fixed, api_key=value or "", **context.resource_config)
+
+        return dg.ResourceDefinition(configured, config_schema=schema, description=type(self).__doc__)
+
     @contextmanager
     def client(self, log: Callable[[str], None], now: Clock = utc_now) -> Iterator[NP6Client]:
         """A client for the length of a run. `log` takes one line for each retry, `now` is our clock.
@@ -101,11 +123,11 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         from np6_assets.np6.client import NP6Client
 
         with (
-            self._address(now) as address,
+            self._account(now) as (address, key),
             closing(
                 NP6Client(
                     address,
-                    self.api_key.strip(),
+                    key,
                     timeout=httpx.Timeout(timeout, connect=connect_timeout),
                     stall_seconds=max(_STALL_SECONDS, 2 * timeout),
                     retry=retry,
@@ -118,15 +140,16 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
             yield client
 
     @contextmanager
-    def _address(self, now: Clock) -> Iterator[str]:
+    def _account(self, now: Clock) -> Iterator[tuple[str, str]]:
+        """Address and key; of the simulated account, which is never given one, no key."""
         if self.base_url != SANDBOX:
-            if not self.api_key.strip():
+            if not (key := self.api_key.strip()):
                 raise PermanentError(NO_KEY)
-            yield self.base_url
+            yield self.base_url, key
             return
         from np6_assets.sandbox.app import create_app
         from np6_assets.sandbox.population import Account
         from np6_assets.sandbox.server import running
 
         with running(create_app(Account(), api_key=None, now=now)) as address:
-            yield address
+            yield address, ""

@@ -3,31 +3,27 @@
 The order makes it safe to be killed and repeated: first the tombstones, then the files, one by one and each whole.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
-from np6_assets.contact.policy import ContactPolicy
-from np6_assets.contact.tombstones import tombstones_of
+from np6_assets.contact.receiver import contact_values, receiver_values
+from np6_assets.contact.tombstones import TombstonesError, tombstones_of
+from np6_assets.events.written import check_pseudonym_key
 from np6_assets.partition_checks import Records
-from np6_assets.privacy.files import DayFile, day_files
+from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite, sweep
+from np6_assets.privacy.receivers import Receivers, read_lines
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.io_manager import DATA_VERSION, ParquetStore, written_metadata
+from np6_assets.storage.io_manager import ParquetStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from np6_assets.contact.tombstones import Tombstones
-    from np6_assets.storage.parquet import Written
-
-_OF_THE_FETCH = ("reasons", "events_gained")
-"""Metadata of a materialization that is of all that was fetched, and no longer right once a receiver is out."""
 
 
 class EraseConfig(dg.Config):
@@ -46,23 +42,33 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
 
     @dg.op(name="erase", out=dg.Out(dg.Nothing), pool=settings.pool)
     def erase(context: dg.OpExecutionContext, config: EraseConfig, store: ParquetStore) -> None:
-        named = receivers(config.file)
+        receivers = Receivers(read_lines(config.file), settings.contact)
         folder = store.folder()
         with folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends")):
-            tombstones = bury(folder, named, settings.contact)
+            check_pseudonym_key(settings.contact, folder, context.log.warning)
+            swept = sweep(folder)
+            files = list(day_files(folder, context.log.warning))
+            tombstones = bury(folder, files, receivers, settings)
             removed: Counter[str] = Counter()
-            files = []
-            for file, count, record in remove(folder, tombstones, Records(context.instance, settings)):
+            changed = []
+            for file, count, record in remove(
+                folder, files, tombstones, receivers, Records(context.instance, settings), settings
+            ):
                 removed[file.asset] += count
-                files += [file.path] if count else []
+                changed += [file.path] if count else []
                 if record is not None:
                     context.log_event(record)
-        context.log.info(f"removed {removed.total()} events from {len(files)} files; rates follow by themselves")
+        context.log.info(f"removed {removed.total()} events from {len(changed)} files; rates follow by themselves")
+        lines = {str(number): count for number, count in sorted(receivers.matched.items())}
+        if unmatched := [number for number, count in lines.items() if not count]:
+            context.log.warning(f"no stored event matched line {', '.join(unmatched)} of the file")
         context.add_output_metadata(
             {
-                "receivers_named": len(named),
+                "receivers_named": len(lines),
+                "events_by_line": dg.MetadataValue.json(lines),
                 "events_removed": dg.MetadataValue.json(dict(+removed)),
-                "files": dg.MetadataValue.json(files),
+                "files": dg.MetadataValue.json(changed),
+                "swept": dg.MetadataValue.json(swept),
             }
         )
 
@@ -70,7 +76,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
         name=settings.named("erase_receiver"),
         description=(
             "Removes receivers, named in a file, from every event file and from the quarantine, and keeps them out of "
-            "later fetches. The metadata of the run is the receipt: counts and files, no data of a receiver."
+            "later fetches. The metadata of the run is the receipt: counts by line and files, no data of a receiver."
         ),
     )
     def job() -> None:
@@ -79,115 +85,92 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
     return job
 
 
-def receivers(file: str) -> list[str]:
-    """What the lines of a file name. Raises a Failure that nobody retries where that is nothing."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise dg.Failure(
-            f"the file with the receivers to erase cannot be read ({type(error).__name__}): check `file` in the run's "
-            "config; it is a text file where the run happens",
-            allow_retries=False,
-        ) from None
-    if not (named := sorted({line.strip() for line in lines} - {""})):
-        raise dg.Failure("the file with the receivers to erase names none: one on each line", allow_retries=False)
-    return named
-
-
-def bury(folder: Folder, named: Sequence[str], contact: ContactPolicy) -> "Tombstones":
+def bury(folder: Folder, files: Sequence[DayFile], receivers: Receivers, settings: Settings) -> "Tombstones":
     """Keep tombstones of the receivers, and of the ids that stored events have for them."""
-    import pyarrow.compute as pc
-
-    from np6_assets.contact.tombstones import RECEIVER_COLUMNS
-    from np6_assets.storage import parquet
-
-    tombstones = tombstones_of(folder).covering(named)
-    if contact.mode == "pseudonymize":
-        tombstones = tombstones.covering(map(contact.pseudonym, named))
+    try:
+        tombstones = tombstones_of(folder, settings.tombstone_key).covering(receivers.values)
+    except TombstonesError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
     ids: set[str] = set()
-    for file in day_files(folder):
-        for table in () if file.is_quarantine else parquet.tables(folder, file.path, RECEIVER_COLUMNS):
-            found = table.column("receiver_id").filter(tombstones.named(table))
-            ids.update(pc.unique(found.drop_null()).to_pylist())
+    for file in files:
+        for id_, values in _erased(folder, file, tombstones, receivers):
+            if id_:
+                ids.add(id_)
+                receivers.add_id(id_, receivers.lines_of(values))
     tombstones = tombstones.covering(ids)
     tombstones.write(folder)
     return tombstones
 
 
 def remove(
-    folder: Folder, tombstones: "Tombstones", records: Records
+    folder: Folder,
+    files: Sequence[DayFile],
+    tombstones: "Tombstones",
+    receivers: Receivers,
+    records: Records,
+    settings: Settings,
 ) -> Iterator[tuple[DayFile, int, dg.AssetMaterialization | None]]:
     """Rewrite each file that has events of erased receivers: how many, and the record of what is there now.
 
     Also where Dagster's record is of what was there before, as an earlier try was killed before it said so.
     """
+    from np6_assets.storage import parquet
+
+    newest = newest_records(files, records)
+    for file in files:
+        count = 0
+        for _, values in _erased(folder, file, tombstones, receivers):
+            count += 1
+            receivers.count(values)
+        footer = parquet.footer(folder, file.path)
+        if file.is_quarantine and count == footer.num_rows:
+            folder.remove(file.path)
+            yield file, count, None
+            continue
+        before = newest.get(file)
+        known = before is None or content_of(before) == footer.metadata.get(parquet.CONTENT, b"").decode()
+        if count or not known:
+            written = rewrite(folder, file, lambda rows: _kept(rows, tombstones, receivers), settings.file_mode)
+            yield file, count, None if before is None else record_of(before, written)
+
+
+def _erased(
+    folder: Folder, file: DayFile, tombstones: "Tombstones", receivers: Receivers
+) -> Iterator[tuple[str | None, list[str | None]]]:
+    """Of each event of an erased receiver its receiver's id, and all that names the receiver."""
     from np6_assets.contact.tombstones import RECEIVER_COLUMNS
     from np6_assets.storage import parquet
 
-    files = list(day_files(folder))
-    newest = {
-        asset: records.newest(asset, [str(file.day) for file in files if file.asset == asset])
-        for asset in {file.asset for file in files if not file.is_quarantine}
-    }
-    for file in files:
-        columns = ("event",) if file.is_quarantine else RECEIVER_COLUMNS
-        kept = sum(table.num_rows for table in _kept(folder, file, tombstones, columns))
-        footer = parquet.footer(folder, file.path)
-        count = footer.num_rows - kept
+    for table in parquet.tables(folder, file.path, ("event",) if file.is_quarantine else RECEIVER_COLUMNS):
         if file.is_quarantine:
-            if kept and count:
-                _rewrite(folder, file, tombstones)
-            elif count:
-                folder.remove(file.path)
-            yield file, count, None
-            continue
-        record = newest[file.asset].get(str(file.day))
-        before = None if record is None else record.asset_materialization
-        if not count and (before is None or _content(before) == footer.metadata.get(parquet.CONTENT, b"").decode()):
-            continue
-        written = _rewrite(folder, file, tombstones)
-        yield file, count, None if before is None else _record(before, written)
-
-
-def _rewrite(folder: Folder, file: DayFile, tombstones: "Tombstones") -> "Written":
-    """Write a file without the erased receivers, its Parquet metadata as it was."""
-    import pyarrow as pa
-
-    from np6_assets.storage import parquet
-
-    schema = parquet.schema(folder, file.path)
-    batches = (
-        pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-        for table in _kept(folder, file, tombstones, schema.names)
-        for batch in table.to_batches()
-    )
-    return parquet.write(folder, file.path, pa.RecordBatchReader.from_batches(schema, batches))
-
-
-def _kept(folder: Folder, file: DayFile, tombstones: "Tombstones", columns: Sequence[str]) -> Iterator["pa.Table"]:
-    """Some columns of the rows that stay; what names a receiver is among them."""
-    from np6_assets.storage import parquet
-
-    for table in parquet.tables(folder, file.path, columns):
-        if file.is_quarantine:
-            texts = table.column("event").to_pylist()
-            yield table.filter([not tombstones.name(json.loads(text)) for text in texts])
+            for text in table.column("event").to_pylist():
+                if values := _named(text, tombstones, receivers):
+                    yield _id(text), list(values)
         else:
-            yield tombstones.without(table)
+            for row in table.filter(tombstones.named(table)).to_pylist():
+                yield row["receiver_id"], list(row.values())
 
 
-def _content(record: dg.AssetMaterialization) -> str | None:
-    """The digest of the rows that a record is of; None where it does not say, as one that was reported by hand."""
-    said = record.metadata.get("content")
-    return None if said is None else str(said.value)
+def _kept(rows: "pa.Table", tombstones: "Tombstones", receivers: Receivers) -> "pa.Table":
+    if "event" not in rows.column_names:
+        return tombstones.without(rows)
+    return rows.filter([not _named(text, tombstones, receivers) for text in rows.column("event").to_pylist()])
 
 
-def _record(before: dg.AssetMaterialization, written: "Written") -> dg.AssetMaterialization:
-    """What was said of the day's fetch, and what the file holds now."""
-    said: dict[str, Any] = {name: value for name, value in before.metadata.items() if name not in _OF_THE_FETCH}
-    return dg.AssetMaterialization(
-        before.asset_key,
-        partition=before.partition,
-        metadata=said | written_metadata(written),
-        tags={DATA_VERSION: written.version},
-    )
+def _named(text: str | None, tombstones: "Tombstones", receivers: Receivers) -> list[str]:
+    """What names the receiver of a rejected event, if that is one who was erased."""
+    from np6_assets.events.reject import parsed
+
+    event = None if text is None else parsed(text)
+    if event is None:
+        return receivers.in_text(text or "")
+    return list(receiver_values(event)) if tombstones.match_event(event) else []
+
+
+def _id(text: str) -> str | None:
+    """The id of a rejected event's receiver."""
+    from np6_assets.events.reject import parsed
+
+    event = parsed(text)
+    ids = Counter(receiver_values(event)) - Counter(contact_values(event))
+    return next(iter(ids), None)

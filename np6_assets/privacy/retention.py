@@ -1,34 +1,64 @@
 """Retention: event days older than `NP6_RETENTION_DAYS` are removed, and neither fetched nor computed again.
 
-Rates hold no data of a receiver, and stay.
+Rates hold no data of a receiver, and stay. What is removed is gone, so the word of our clock alone is not enough.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
 
 import dagster as dg
+from pydantic import Field
 
 from np6_assets.contact.days import first_retained
-from np6_assets.privacy.files import day_files
+from np6_assets.privacy.files import DayFile, day_files, sweep
 from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import ParquetStore
 
 CRON = "30 4 * * *"
+
+MOST_APART = timedelta(days=2)
+"""By how much our clock and the newest stored watermark may differ."""
+
+MOST_REMOVED = 1 / 3
+"""The share of all days that may go at once."""
+
+
+class RetentionConfig(dg.Config):
+    """What a run is told where it would not act by itself."""
+
+    first_kept: str = Field(
+        default="",
+        description=(
+            "The first day that is kept, such as 2026-03-20: confirms it where the run refuses to remove so much, or "
+            "where the clock is in doubt. The refusal says which day it would be."
+        ),
+    )
 
 
 def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDefinition:
     """The job that removes what is not kept. It can be killed and repeated: each file is there or gone."""
 
     @dg.op(name="remove_retired_days", out=dg.Out(dg.Nothing), pool=settings.pool)
-    def remove(context: dg.OpExecutionContext, store: ParquetStore) -> None:
-        first = first_retained(settings, now())
+    def remove(context: dg.OpExecutionContext, config: RetentionConfig, store: ParquetStore) -> None:
+        moment = now()
+        first = first_retained(settings, moment)
         if first is None:
             context.log.info("NP6_RETENTION_DAYS is 0: everything is kept")
             return
         folder = store.folder()
         with folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends")):
-            removed = [file for file in day_files(folder) if file.day < first]
+            files = list(day_files(folder, context.log.warning))
+            removed = [file for file in files if file.day < first]
+            doubt = _doubt(folder, files, first, moment) if removed else None
+            if doubt is not None and config.first_kept != str(first):
+                raise dg.Failure(
+                    f"nothing was removed: {doubt}; if all days before {first} are to go, launch again with "
+                    f"first_kept: '{first}' in the run's config",
+                    allow_retries=False,
+                )
+            swept = sweep(folder)
             for file in removed:
                 folder.remove(file.path)
         counts = Counter(file.asset for file in removed)
@@ -38,6 +68,7 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
                 "first_kept": str(first),
                 "removed": dg.MetadataValue.json(dict(counts)),
                 "files": dg.MetadataValue.json([file.path for file in removed]),
+                "swept": dg.MetadataValue.json(swept),
             }
         )
 
@@ -52,6 +83,33 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
         remove()
 
     return job
+
+
+def _doubt(folder: Folder, files: Sequence[DayFile], first: date, now: datetime) -> str | None:
+    """Why the removal of the days before `first` needs a second word; None where it does not."""
+    watermark = _newest_watermark(folder, files)
+    if watermark is None:
+        return "no stored day says until when it was fetched, so that nothing confirms the clock"
+    if abs(now - watermark) > MOST_APART:
+        return (
+            f"the clock says {now:%Y-%m-%d}, and the newest stored day was fetched until {watermark:%Y-%m-%d}: more "
+            f"than {MOST_APART.days} days apart"
+        )
+    days = {file.day for file in files}
+    gone = sum(day < first for day in days)
+    if gone > MOST_REMOVED * len(days):
+        return f"{gone} of {len(days)} stored days would go at once, more than a third"
+    return None
+
+
+def _newest_watermark(folder: Folder, files: Sequence[DayFile]) -> datetime | None:
+    """Until when the newest day of each asset was fetched, the latest of these."""
+    from np6_assets.events.store import WATERMARK
+    from np6_assets.storage import parquet
+
+    newest = {file.asset: file for file in files if not file.is_quarantine}  # of an asset the last one stays
+    found = ((parquet.footer(folder, file.path).metadata or {}).get(WATERMARK) for file in newest.values())
+    return max((datetime.fromisoformat(text.decode()) for text in found if text is not None), default=None)
 
 
 def retention_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:

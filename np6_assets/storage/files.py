@@ -23,6 +23,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 _STALE_SECONDS = 24 * 3600
 
+PRIVATE = 0o640
+"""The mode of files with contact data."""
+
 
 class Folder:
     """A root folder, local or remote. Paths below it are relative, with forward slashes."""
@@ -56,6 +59,15 @@ class Folder:
         listed = self.filesystem.ls(path, detail=True)
         return sorted(posixpath.basename(one["name"].rstrip("/")) for one in listed if one["type"] == "directory")
 
+    def left_behind(self, relative: str) -> list[str]:
+        """The unfinished files that killed writers of a file left beside it."""
+        folder, name = posixpath.split(relative)
+        path = self.path(folder)
+        if not self.filesystem.isdir(path):
+            return []
+        names = (posixpath.basename(one.rstrip("/")) for one in self.filesystem.ls(path, detail=False))
+        return sorted(posixpath.join(folder, one) for one in names if _is_hidden(one, name))
+
     def remove(self, relative: str) -> None:
         """Remove a file, and its folder if that is empty then; nothing happens where there is none."""
         if self.exists(relative):
@@ -86,11 +98,19 @@ class Folder:
             os.close(held)
 
     @contextmanager
-    def replacing(self, relative: str) -> Iterator[IO[bytes]]:
-        """A file to write to, which takes the place of `relative` when the block ends without an error."""
+    def replacing(self, relative: str, mode: int | None = None) -> Iterator[IO[bytes]]:
+        """A file to write to, which takes the place of `relative` when the block ends without an error.
+
+        A local file has the mode, whatever the umask; None: as the umask says.
+        """
         target = self.path(relative)
-        replacing = _replacing_local(Path(self.root), Path(target)) if self.is_local else self._replacing_remote(target)
-        with replacing as file:
+        if not self.is_local:
+            with self._replacing_remote(target) as file:
+                yield file
+            return
+        with _replacing_local(Path(self.root), Path(target)) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             yield file
 
     @contextmanager
@@ -135,6 +155,10 @@ def _replacing_local(root: Path, target: Path) -> Iterator[IO[bytes]]:
             hidden.unlink(missing_ok=True)
             raise
     hidden.replace(target)
+    for parent in target.parents:  # each knows the one below it, which may be new
+        _folder_to_disk(parent)
+        if parent == root:
+            break
     _sweep(target)
 
 
@@ -154,10 +178,23 @@ def _to_disk(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
+def _folder_to_disk(folder: Path) -> None:
+    """Make the names in a folder durable, so that a power cut does not bring back a file that was replaced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _hidden(target: str) -> str:
     """A name beside the target that readers pass over."""
     folder, name = posixpath.split(target)
     return posixpath.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+
+
+def _is_hidden(name: str, of: str) -> bool:
+    return name.startswith(f".{of}.") and name.endswith(".tmp")
 
 
 def _sweep(target: Path) -> None:

@@ -24,6 +24,9 @@ ALLOW_MISSING = "allow_missing_partitions"
 """Metadata key of an input that takes missing partitions for normal."""
 
 
+FILE_MODE = "np6/file_mode"
+"""Metadata key of an asset: the mode of its local files; without it, as the umask says."""
+
 RECORDED_WITHIN = 30
 """Seconds after which Dagster knows of a partition at the latest, while its step goes on."""
 
@@ -90,6 +93,10 @@ class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
         """The folder, ready for use."""
         return Folder(self.data_dir)
 
+    def definition(self) -> dg.ResourceDefinition:
+        """The resource as runs have it: their config cannot change it."""
+        return dg.ResourceDefinition(lambda _: self, config_schema={}, description=type(self).__doc__)
+
 
 class ParquetIOManager(dg.ConfigurableIOManager):
     """Writes each partition as one Parquet file, whole or not at all, and reads any number of them back.
@@ -102,6 +109,10 @@ class ParquetIOManager(dg.ConfigurableIOManager):
 
     store: dg.ResourceDependency[ParquetStore]
 
+    def definition(self) -> dg.IOManagerDefinition:
+        """The IO manager as runs have it: their config cannot change it."""
+        return dg.IOManagerDefinition(lambda _: self, config_schema={}, description=type(self).__doc__)
+
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write what an asset returned, partition by partition."""
         from np6_assets.storage import parquet
@@ -110,6 +121,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         declared = context.definition_metadata
         schema = arrow_schema(declared)
         column = declared.get(PARTITION_COLUMN)
+        mode = declared.get(FILE_MODE)
         folder = self.store.folder()
         execution = dg.AssetExecutionContext.get()
         if not context.has_asset_partitions:
@@ -131,7 +143,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 else:
                     try:
                         rows = _rows(partition.rows, schema)
-                        written = parquet.write(folder, parquet.file_of(asset, column, key), rows)
+                        written = parquet.write(folder, parquet.file_of(asset, column, key), rows, mode)
                     except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
                         partition = partitions.throw(error)
                         continue

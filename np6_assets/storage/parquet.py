@@ -66,15 +66,15 @@ def stream(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.RecordBatchReade
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def write(folder: Folder, relative: str, rows: Tables) -> Written:
-    """Replace a file atomically. The same rows give the same bytes, however batched."""
+def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None) -> Written:
+    """Replace a file atomically; see `Folder.replacing` for its mode. The same rows give the same bytes."""
     count = 0
     first = last = None
     with ExitStack() as stack:
         groups = stack.enter_context(closing(_ahead(_row_groups(rows))))
         head = list(islice(groups, 1))
         repeating = [name for group in head for name in _repeating(group)]
-        digesting = stack.enter_context(_Digesting(stack.enter_context(folder.replacing(relative))))
+        digesting = stack.enter_context(_Digesting(stack.enter_context(folder.replacing(relative, mode))))
         writer = stack.enter_context(
             pq.ParquetWriter(
                 digesting,

@@ -1,16 +1,21 @@
 """Tombstones: who was erased stays away, in rows and in events of any shape, and nobody can read who it was."""
 
+import hashlib
+import json
 import stat
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 
-from np6_assets.contact.tombstones import FILE, Tombstones, tombstones_of
+from np6_assets.contact.tombstones import FILE, Tombstones, TombstonesError, tombstones_of
 from np6_assets.storage.files import Folder
 
 ADDRESS = "gone@example.com"
+SECRET = "a secret for tombstones, long enough"
 
 
 def rows(**columns: list[str | None]) -> pa.Table:
@@ -18,39 +23,111 @@ def rows(**columns: list[str | None]) -> pa.Table:
     return pa.table({name: pa.array(columns.get(name, [None] * 3), pa.string()) for name in names})
 
 
+def event(receiver: Any) -> dict[str, Any]:
+    return {"id": "13", "source": {"detail": {"activation": {"id": 13, "receiver": receiver}}}}
+
+
 @pytest.mark.parametrize("name", ["receiver_id", "receiver_unicity", "receiver_hash"])
 def test_rows_of_erased_receivers_are_named_by_each_column(name: str):
-    erased = Tombstones(b"salt").covering([ADDRESS])
+    erased = Tombstones(b"key").covering([ADDRESS])
     table = rows(**{name: ["kept", ADDRESS, None]})
     assert erased.named(table).to_pylist() == [False, True, False]
     assert erased.without(table).column(name).to_pylist() == ["kept", None]
-    assert Tombstones(b"salt").without(table) is table
+    assert Tombstones(b"key").without(table) is table
 
 
-def test_events_of_erased_receivers_are_named_in_any_shape():
-    erased = Tombstones(b"salt").covering([ADDRESS, "13"])
-    for event in ({"a": [{"b": ADDRESS}]}, [ADDRESS], ADDRESS, {"id": 13}, {"id": "13"}):
-        assert erased.name(event)
-        assert not Tombstones(b"other salt", erased.digests).name(event)
-    for event in ({ADDRESS: 1}, {"a": [None, True, 1.5, "131"]}, None):
-        assert not erased.name(event)
+@pytest.mark.parametrize("value", ["GONE@example.com", " gone@example.com"[1:], "Gone@Example.COM"])
+def test_address_is_known_in_any_case(value: str):
+    assert Tombstones(b"key").covering([ADDRESS]).match(value)
+    assert Tombstones(b"key").covering([value.casefold()]).match(value)
+
+
+def test_name_is_known_in_any_unicode_form_and_its_own_case():
+    composed = unicodedata.normalize("NFC", "Zoé-7")
+    assert Tombstones(b"key").covering([composed]).match(unicodedata.normalize("NFD", composed))
+    assert not Tombstones(b"key").covering([composed]).match(composed.lower())
+
+
+def test_events_of_erased_receivers_are_known_by_the_receiver_s_places_alone():
+    erased = Tombstones(b"key").covering([ADDRESS, "13"])
+    receivers = (
+        *({"value": {"id": value}} for value in ("13", 13, ADDRESS)),
+        *({"value": {name: ADDRESS}} for name in ("unicity", "hash")),
+        *({"type": "contact", "value": ADDRESS}, ADDRESS, [ADDRESS], [[{"value": [ADDRESS]}]]),
+        {"value": {"unicity": {"of": [ADDRESS]}}},
+    )
+    for receiver in receivers:
+        assert erased.match_event(event(receiver)), receiver
+        assert not Tombstones(b"other key", erased.digests).match_event(event(receiver))
+    for other in ({"value": {"id": "131"}}, {"type": "13", "value": {"type": ADDRESS}}, {"value": {"id": True}}, None):
+        assert not erased.match_event(event(other)), other
+    for odd in (None, "13", ["13", ADDRESS], {"a": {"b": "13"}}, {"link": ADDRESS}):
+        assert not erased.match_event(odd)
+    assert erased.match_event({"odd": [{"unicity": ADDRESS}]})
+
+
+def test_empty_receiver_is_nobody_s():
+    erased = Tombstones(b"key").covering(["", ADDRESS])
+    assert erased.named(rows(receiver_id=["", None, "x"])).to_pylist() == [False] * 3
+    assert not erased.match_event(event({"value": {"id": "", "unicity": None}}))
+    salted = hashlib.blake2b(b"", key=b"salt", digest_size=16).hexdigest()  # of version 0.1
+    assert not Tombstones(b"key", salt=b"salt", salted=frozenset({salted})).match("")
+
+
+def test_event_that_is_nested_thousands_deep_is_searched():
+    deep: Any = {"unicity": ADDRESS}
+    for _ in range(100_000):
+        deep = {"receiver": [deep]}
+    assert Tombstones(b"key").covering([ADDRESS]).match_event(deep)
+    assert not Tombstones(b"key").covering(["other"]).match_event(deep)
 
 
 def test_tombstones_are_stored_without_names_for_their_owner_alone(tmp_path: Path):
     folder = Folder(str(tmp_path))
-    made = Tombstones.read(folder).covering([ADDRESS])
+    made = Tombstones.read(folder, SECRET).covering([ADDRESS])
     made.write(folder)
-    assert tombstones_of(folder) == made
+    assert tombstones_of(folder, SECRET) == made
     path = tmp_path / FILE
     assert ADDRESS not in path.read_text()
+    assert SECRET not in path.read_text() + repr(made)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"salt": "x", "digests": []}', '{"salt": "00"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"salt": "x", "digests": []}', '{"salt": "00"}', '{"keyed": {}}'])
 def test_broken_tombstones_stop_the_run(tmp_path: Path, text: str):
     path = tmp_path / FILE
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(dg.Failure, match="broken") as raised:
-        tombstones_of(Folder(str(tmp_path)))
+        tombstones_of(Folder(str(tmp_path)), SECRET)
     assert not raised.value.allow_retries
+
+
+@pytest.mark.parametrize("secret", ["", SECRET + "!"])
+def test_keyed_tombstones_need_their_secret(tmp_path: Path, secret: str):
+    folder = Folder(str(tmp_path))
+    Tombstones.read(folder, SECRET).covering([ADDRESS]).write(folder)
+    with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY .* set it to that one"):
+        tombstones_of(folder, secret)
+
+
+def write_salted(folder: Path, *values: str) -> None:
+    """The tombstones of version 0.1."""
+    salt = bytes(range(32))
+    digests = [hashlib.blake2b(value.encode(), key=salt, digest_size=16).hexdigest() for value in values]
+    (folder / FILE).parent.mkdir()
+    (folder / FILE).write_text(json.dumps({"salt": salt.hex(), "digests": digests}))
+
+
+def test_salted_tombstones_stay_valid_and_need_no_secret_but_for_a_new_erasure(tmp_path: Path):
+    write_salted(tmp_path, ADDRESS)
+    folder = Folder(str(tmp_path))
+    old = tombstones_of(folder, "")
+    assert old.named(rows(receiver_unicity=["kept", ADDRESS, None])).to_pylist() == [False, True, False]
+    with pytest.raises(TombstonesError, match=r"^NP6_TOMBSTONE_KEY is not set: an erasure needs"):
+        old.covering(["other"])
+    tombstones_of(folder, SECRET).covering(["other"]).write(folder)
+    both = tombstones_of(folder, SECRET)
+    assert (both.match(ADDRESS), both.match("other"), both.match("kept")) == (True, True, False)
+    with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY is not set, and is"):
+        tombstones_of(folder, "")

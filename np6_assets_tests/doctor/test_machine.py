@@ -1,5 +1,7 @@
 """The doctor on certificates, settings and folders."""
 
+import errno
+import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from np6_assets.doctor.finding import Finding
+from np6_assets.storage.files import Folder
 from np6_assets_tests.doctor.account import KEY, account, diagnosed
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -112,6 +115,31 @@ def test_data_folder_check_leaves_no_object_behind(server, tmp_path):
     found = diagnosed(server.url, tmp_path, NP6_DATA_DIR="memory://doctored/data")["data folder"]
     assert found.verdict == "ok"
     assert fsspec.filesystem("memory").find("/doctored") == []
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP])
+def test_data_folder_warns_of_a_file_system_without_locks(server, tmp_path, monkeypatch, error):
+    def refuse(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    found = diagnosed(server.url, tmp_path)
+    assert found["data folder"].verdict == "warning"
+    assert "has no locks" in found["data folder"].text
+    assert found["temporary files"].verdict == "ok"
+
+
+def test_data_folder_that_a_run_holds_has_locks(server, tmp_path):
+    folder = Folder(str(tmp_path / "data"))
+    with folder.alone(lambda: None):
+        assert diagnosed(server.url, tmp_path)["data folder"].verdict == "ok"
+
+
+def test_short_pseudonym_key_is_a_warning_and_not_shown(server, tmp_path):
+    found = diagnosed(server.url, tmp_path, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY="pepper")["settings"]
+    assert found.verdict == "warning"
+    assert "NP6_PSEUDONYM_KEY has fewer than 32 characters" in found.text
+    assert "pepper" not in f"{found}"
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(2**40, "ok"), (2**30, "warning"), (2**20, "wrong")])

@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from np6_assets.contact.policy import ContactPolicy
 from np6_assets.events.checks import CHECK, judge, volume
 from np6_assets.storage import parquet
 from np6_assets_tests.events.decoding import HOUR, hit, hits_table
@@ -38,7 +39,9 @@ def put(deployment: Deployment, day: date, rows: int, *, closed: bool = True) ->
     table = hits_table([f"{number:06}" for number in range(rows)], range(start, start + rows))
     path = deployment.path("hits", day)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata({"np6.fetched_until": until.isoformat()}), path)
+    made_with = f"UTC {ContactPolicy().fingerprint}"
+    metadata = {"np6.fetched_until": until.isoformat(), "np6.made_with": made_with}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 def evaluations(found: Sequence[dg.AssetCheckEvaluation]) -> dict[str | None, dg.AssetCheckEvaluation]:

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
+from np6_assets.events.decode import Found
+from np6_assets.events.fetch import FetchedDay
+from np6_assets.events.plan import DayPlan
 from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES, sample
 from np6_assets.np6.stream import Part
+from np6_assets.partitions import day_of
 from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
 from np6_assets_tests.support.builders import Event, event
 from np6_assets_tests.support.oracle import expected_rows
@@ -35,9 +39,31 @@ def test_unknown_fields_are_told_by_their_paths_and_cost_nothing():
         (0, "source.detail.activation.stamp.sets"),
         (0, "source.detail.activation.receiver.value.phone"),
         (0, "source.detail.link."),
-        (0, "source.detail.link.a.b \x00 é"),
+        (0, "source.detail.link.*"),
     }
     assert result.rows == expected_rows("hits", [made, hit("plain")], *ALL_TIME, "keep")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("zoe@example.com", "zoe.martin", "+33612345678", "0612345678", "id-33612345678", "Zoé Martin", "a" * 41),
+        *("d41d8cd98f00b204e9800998ecf8427e", "e" + "0a" * 12, "customer_key"),
+    ],
+)
+def test_names_that_are_data_are_not_told(name: str):
+    made = with_unknown(hit("e", unicity="customer_key"), name)
+    made["source"][name] = {name: 1}
+    assert decode("hits", [made]).unknown == {(0, "source.detail.*"), (0, "source.*")}
+
+
+def test_some_dozen_unknown_fields_are_told_of_a_day():
+    found = Found(unknown={(0, f"field_{number:03}") for number in range(100)} | {(1, "other")})
+    day = day_of("2026-03-20", "UTC")
+    plan = DayPlan(day, day.start)
+    told = FetchedDay(plan, day.end, found, 0).unknown
+    assert told == [*(f"field_{number:03}" for number in range(24)), "and 76 more"]
+    assert FetchedDay(plan, day.end, found, 1).unknown == ["other"]
 
 
 def test_documented_fields_and_values_of_any_shape_are_known():

@@ -24,17 +24,6 @@ def server() -> Iterator[RudeServer]:
         yield running
 
 
-def test_resource_describes_every_setting():
-    fields = NP6Resource.to_config_schema().as_field().config_type.fields
-    assert set(fields) == {
-        *("base_url", "api_key", "connect_timeout", "read_timeout"),
-        *("max_retries", "backoff", "longest_wait", "max_concurrent_requests"),
-        *("step_retries", "step_retry_delay"),
-    }
-    for name, field in fields.items():
-        assert len(field.description or "") > 20, name
-
-
 def test_resource_has_the_defaults_of_the_client():
     np6 = NP6Resource(base_url="sandbox://")
     assert Retry(np6.max_retries, np6.backoff, np6.longest_wait) == Retry()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -16,7 +19,7 @@ import pytest
 
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.storage import parquet
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, TOMBSTONE_KEY, Deployment, files
 from np6_assets_tests.support.events import KINDS, MISSING, Misfit, Population, event, population
 from np6_assets_tests.support.rude_server import RudeServer
 from soak.compare import leaked
@@ -28,12 +31,32 @@ NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 RECEIVER = "0CANARY0"
 UNICITY = "canary.bird@example.com"
 HASH = hashlib.md5(UNICITY.encode()).hexdigest()
-SECRETS = {"the id": RECEIVER.encode(), "the unicity": UNICITY.encode(), "the hash": HASH.encode()}
+SECRETS = {
+    "the id": RECEIVER.encode(),
+    "the unicity": UNICITY.encode(),
+    "the unicity, encoded": quote(UNICITY).encode(),
+    "the hash": HASH.encode(),
+}
 NAMES = {"id": RECEIVER, "unicity": UNICITY, "hash": HASH}
 
 
 def at(day: date, hour: int) -> int:
     return int(datetime(day.year, day.month, day.day, hour, tzinfo=UTC).timestamp() * 1000)
+
+
+def spread(made: Any, kind: str) -> None:
+    """Put the receiver's contact data into an event's free text, links and unknown fields."""
+    detail = made["source"]["detail"]
+    made["seen"] = {UNICITY: 1, "by": f"{UNICITY} {HASH}"}
+    detail["activation"]["receiver"]["value"][HASH] = UNICITY
+    if kind == "hits":
+        detail["link"] |= {
+            "label": f"Hello {UNICITY}",
+            "uri": f"https://a.example/{HASH}?id=594&email={quote(UNICITY)}",
+        }
+    if kind == "bounces":
+        detail["bounce"]["status"] = f"550 <{UNICITY}> unknown"
+        detail["bounce"]["analysis"]["subject"] = {"type": UNICITY, "detail": {"type": f"no {HASH}"}}
 
 
 def canary(sender: int) -> Population:
@@ -44,6 +67,8 @@ def canary(sender: int) -> Population:
             who: dict[str, Any] = {"receiver_id": RECEIVER, "unicity": UNICITY, "hash": HASH}
             fits = event(kind, id=f"bird-{kind}-{day}", timestamp=at(day, 9), activation_id=sender, **who)
             odd = event(kind, id=f"odd-{kind}-{day}", timestamp=at(day, 10), activation_id=MISSING, **who)
+            for one in (fits, odd):
+                spread(one, kind)
             made.feed(kind).append(fits)
             made.misfits.append(Misfit("no activation.id", kind, at(day, 10), sender, odd))
     return made
@@ -91,7 +116,7 @@ def fill(deployment: Deployment, **options: Any) -> None:
 def erase(deployment: Deployment, tmp_path: Path, *named: str) -> dict[str, Any]:
     """A run of the job; what its receipt says."""
     file = tmp_path / "named.txt"
-    file.write_text("\n".join([*named, ""]))
+    file.write_bytes("\n".join([*named, ""]).encode())
     try:
         result = deployment.definitions.resolve_job_def("erase_receiver").execute_in_process(
             instance=deployment.instance,
@@ -196,7 +221,7 @@ def test_tombstones_are_digests_for_their_owner_alone(
     erase(deployment, tmp_path, RECEIVER)
     [(name, content)] = files(tmp_path / "data").items()
     assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
-    digests = json.loads(content)["digests"]
+    digests = json.loads(content)["keyed"]["digests"]
     assert len(digests) == 1
     assert hashlib.blake2b(RECEIVER.encode(), digest_size=16).hexdigest() not in digests
 
@@ -230,6 +255,140 @@ def test_killed_erasure_is_completed_by_the_next(
 
 def content_of(file: Path) -> str:
     return str(pq.read_metadata(file).metadata[b"np6.content"].decode())
+
+
+ODD = "Zoé.Martin@Example.com"
+WHO = {"receiver_id": "000ZOE", "unicity": ODD, "hash": None}
+
+
+@pytest.fixture
+def small(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Deployment]:
+    """A day of hits as they are received: two of one receiver, one of another, three whose id is empty or missing."""
+    made = Population(
+        notifications=[{"id": 156}],
+        hits=[
+            event("hits", id="first", timestamp=at(FIRST, 1), **WHO),
+            event("hits", id="second", timestamp=at(FIRST, 2), **WHO | {"unicity": "another@example.com"}),
+            event("hits", id="other", timestamp=at(FIRST, 3), receiver_id="000ZOF", unicity=None, hash=None),
+            event("hits", id="empty", timestamp=at(FIRST, 4), receiver_id="", unicity="empty@example.com", hash=None),
+            event("hits", id="empty too", timestamp=at(FIRST, 5), receiver_id="", unicity=None, hash=None),
+            event("hits", id="missing", timestamp=at(FIRST, 6), receiver_value=None),
+        ],
+    )
+    with RudeServer(made) as server:
+        deployment = deployed(server, instance, tmp_path / "data", "keep")
+        deployment.materialize("hits", FIRST)
+        yield deployment
+
+
+def ids(deployment: Deployment) -> list[str]:
+    return [row["event_id"] for row in deployment.rows("hits", FIRST)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"\ufeff{ODD}",
+        f"{ODD.upper()}\r",
+        f'"{ODD}"',
+        f"  \u00ab {ODD} \u00bb ",
+        unicodedata.normalize("NFD", ODD.lower()),
+        "000ZOE",
+        "'000ZOE'",
+    ],
+    ids=ascii,
+)
+def test_line_is_matched_however_it_is_written(small: Deployment, tmp_path: Path, line: str) -> None:
+    receipt = erase(small, tmp_path, line, "", "nobody@example.com")
+    assert receipt["events_by_line"] == {"1": 2, "3": 0}
+    assert ids(small) == ["other", "empty", "empty too", "missing"]
+
+
+def test_receiver_without_an_id_takes_nobody_along_and_what_is_kept_out_is_counted(
+    small: Deployment, tmp_path: Path
+) -> None:
+    receipt = erase(small, tmp_path, "000ZOF", "empty@example.com", "000ZOF")
+    assert receipt["events_by_line"] == {"1": 1, "2": 1, "3": 1}
+    assert receipt["events_removed"] == {"hits": 2}
+    left = ["first", "second", "empty too", "missing"]
+    assert ids(small) == left
+    # not a receiver: an activation's id, an event's
+    assert erase(small, tmp_path, "156", "first", "contact")["events_by_line"] == {"1": 0, "2": 0, "3": 0}
+    small.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
+    assert ids(small) == left
+    assert small.metadata("hits", FIRST)["events_of_erased"] == 2
+
+
+def test_unfinished_files_of_killed_writers_are_swept(small: Deployment, tmp_path: Path) -> None:
+    left = small.path("hits", FIRST).with_name(".part-0.parquet.0123456789abcdef0123456789abcdef.tmp")
+    left.write_bytes(ODD.encode())
+    alone = small.path("quarantine/hits", LAST).with_name(left.name)
+    alone.parent.mkdir(parents=True)
+    alone.write_bytes(ODD.encode())
+    receipt = erase(small, tmp_path, ODD)
+    assert receipt["swept"] == [str(one.relative_to(small.data)) for one in (left, alone)]
+    assert leaked([small.data], {"the unicity": ODD.encode()}) == []
+
+
+def test_folders_of_others_are_passed_over_with_a_warning(
+    small: Deployment, server: RudeServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("event_date=__HIVE_DEFAULT_PARTITION__", "event_date=2026-3-1", "event_date=20260301", "notes"):
+        (small.data / "hits" / name).mkdir()
+        (small.data / "hits" / name / "part-0.parquet").write_bytes(b"somebody else's")
+    assert erase(small, tmp_path, ODD)["events_removed"] == {"hits": 2}
+    printed = "".join(capfd.readouterr())
+    assert printed.count("is passed over") == 4
+    assert "hits/event_date=__HIVE_DEFAULT_PARTITION__ is passed over" in printed
+    # nor does what looks into every day's file stumble over them
+    found = Deployment(small.data, server, small.instance, lambda: NOW).check("hits", FIRST)
+    assert str(found["events_as_expected", f"{FIRST}"].description).endswith(f"(launch treat_contact_data): {FIRST}")
+
+
+def test_event_that_cannot_be_parsed_is_erased_where_it_shows_the_receiver(
+    small: Deployment, server: RudeServer, tmp_path: Path
+) -> None:
+    broken = [b'{"broken" "' + ODD.encode() + b'"}', b'{"broken" "another"}']
+    timed = event("hits", id="timed", timestamp=at(FIRST, 7))
+    server.serve(Population(hits=[timed], misfits=[Misfit("", "hits", at(FIRST, 7), 156, None, one) for one in broken]))
+    small = deployed(server, small.instance, small.data, "keep")
+    small.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
+    assert len(small.quarantine("hits", FIRST)) == 2
+    assert erase(small, tmp_path, ODD)["events_removed"] == {"hits": 2, "quarantine/hits": 1}
+    [row] = small.quarantine("hits", FIRST)
+    assert "another" in row["event"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"NP6_TOMBSTONE_KEY": ""}, "NP6_TOMBSTONE_KEY is not set"),
+        ({"NP6_TOMBSTONE_KEY": TOMBSTONE_KEY[::-1]}, "NP6_TOMBSTONE_KEY is not the key"),
+    ],
+)
+def test_fetch_and_erasure_refuse_without_the_tombstones_key(
+    small: Deployment, server: RudeServer, tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    erase(small, tmp_path, ODD)
+    before = files(small.data)
+    locked = Deployment(small.data, server, small.instance, lambda: NOW, NP6_CONTACT_DATA="keep", **settings)
+    with pytest.raises(dg.Failure, match=f"^{said}"):
+        erase(locked, tmp_path, "000ZOF")
+    with pytest.raises(dg.Failure, match=f"^{said}"):
+        locked.materialize("hits", FIRST)
+    assert files(small.data) == before
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_files_with_contact_data_are_for_their_owner_and_group(small: Deployment, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        small.materialize("hits", FIRST)
+        assert stat.S_IMODE(small.path("hits", FIRST).stat().st_mode) == 0o640
+        erase(small, tmp_path, ODD)
+        assert stat.S_IMODE(small.path("hits", FIRST).stat().st_mode) == 0o640
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("\n \n", "names none"), (b"\xff", "Unicode")])

@@ -43,11 +43,14 @@ def fill(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
     deployment.materialize("reactivity_rates", FIRST, LAST)
 
 
-def retain(deployment: Deployment) -> dict[str, object]:
-    """A run of the job; what its metadata says."""
+def retain(deployment: Deployment, first_kept: date | None = KEPT) -> dict[str, object]:
+    """A run of the job, with the first day that is kept confirmed or not; what its metadata says."""
     definitions = deployment.definitions
+    config = {} if first_kept is None else {"first_kept": f"{first_kept}"}
     result = definitions.resolve_job_def("apply_retention").execute_in_process(
-        instance=deployment.instance, resources=definitions.resources
+        instance=deployment.instance,
+        resources=definitions.resources,
+        run_config={"ops": {"remove_retired_days": {"config": config}}},
     )
     [output] = [event.step_output_data for event in result.all_events if event.is_successful_output]
     return {name: value.value for name, value in output.metadata.items()}
@@ -86,6 +89,62 @@ def test_retention_covers_days_before_a_later_start_date(
     assert said["first_kept"] == f"{KEPT}"
     old = {name for name in before if any(f"event_date={day}/" in name for day in days(FIRST, date(2026, 3, 7)))}
     assert files(data) == {name: content for name, content in before.items() if name not in old}
+
+
+def later(server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int) -> Deployment:
+    settings = {"NP6_RETENTION_DAYS": f"{keep}", "NP6_TRAILING_DAYS": "1"}
+    return Deployment(data, server, instance, lambda: now, **settings)
+
+
+def test_retention_acts_by_itself_where_clock_and_watermark_agree_and_little_goes(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    fill(server, instance, data)
+    now = datetime(2026, 3, 12, 12, tzinfo=UTC)  # a day and a half after the newest watermark
+    assert retain(later(server, instance, data, now, 8), None)["removed"] == {
+        **dict.fromkeys(KINDS, 3),
+        **{f"quarantine/{kind}": 1 for kind in KINDS},
+    }
+
+
+@pytest.mark.parametrize(
+    ("now", "keep", "said"),
+    [
+        # a clock that is years ahead, or back
+        (datetime(2031, 3, 12, tzinfo=UTC), 8, "the clock says 2031-03-12, and the newest .* until 2026-03-11"),
+        (datetime(2026, 3, 13, 1, tzinfo=UTC), 9, "more than 2 days apart"),
+        (datetime(2026, 3, 8, 12, tzinfo=UTC), 5, "more than 2 days apart"),
+        # a setting that was mistyped: 6 for 600
+        (datetime(2026, 3, 12, 12, tzinfo=UTC), 6, "5 of 10 stored days would go at once"),
+    ],
+)
+def test_retention_needs_a_second_word_where_the_clock_or_the_setting_may_be_wrong(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, now: datetime, keep: int, said: str
+) -> None:
+    data = tmp_path / "data"
+    fill(server, instance, data)
+    before = files(data)
+    deployment = later(server, instance, data, now, keep)
+    first = now.date() - timedelta(days=keep)
+    for confirmed in (None, first - timedelta(days=1), first + timedelta(days=1)):
+        with pytest.raises(dg.Failure, match=f"^nothing was removed: .*{said}.*first_kept: '{first}'") as caught:
+            retain(deployment, confirmed)
+        assert not caught.value.allow_retries
+        assert files(data) == before
+    assert retain(deployment, first)["files"]
+    assert not [name for name in files(data) if f"event_date={FIRST}/" in name]
+
+
+def test_retention_sweeps_what_killed_writers_left_behind(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    fill(server, instance, data)
+    left = data / "hits" / f"event_date={FIRST}" / ".part-0.parquet.0123456789abcdef.tmp"
+    left.write_bytes(b"unfinished")
+    assert retain(deployed(server, instance, data, **SETTINGS))["swept"] == [str(left.relative_to(data))]
+    assert not left.parent.exists()
 
 
 def test_retention_keeps_everything_by_default(

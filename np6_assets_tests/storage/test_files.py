@@ -252,6 +252,56 @@ def test_files_have_the_permissions_that_the_user_asks_for(local: Path):
     assert (local / PLACE).stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_file_has_the_mode_that_is_asked_for_whatever_the_umask(local: Path, mask: int):
+    before = os.umask(mask)
+    try:
+        with Folder(str(local)).replacing(PLACE, 0o640) as file:
+            file.write(b"x")
+    finally:
+        os.umask(before)
+    assert (local / PLACE).stat().st_mode & 0o777 == 0o640
+
+
+def test_rename_is_on_disk_when_the_block_has_ended(local: Path, monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append(str(path.relative_to(local)) if path.is_dir() else "the file")
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append("the rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    replace(Folder(str(local)), b"x")
+    assert done == ["the file", "the rename", "hits/event_date=2026-03-20", "hits", "."]
+
+
+def test_what_killed_writers_left_is_found(tmp_path: Path):
+    place = tmp_path / PLACE
+    replace(Folder(str(tmp_path)), b"x")
+    names = [".part-0.parquet.0123.tmp", ".part-0.parquet.4567.tmp"]
+    for name in (*names, ".other.tmp", ".part-0.parquet.0123", "part-0.parquet.0123.tmp"):
+        place.with_name(name).write_bytes(b"")
+    folder = Folder(str(tmp_path))
+    assert folder.left_behind(PLACE) == [str(Path(PLACE).with_name(name)) for name in names]
+    assert folder.left_behind("optouts/event_date=2026-03-20/part-0.parquet") == []
+
+
+def test_what_killed_writers_left_in_a_remote_folder_is_found():
+    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
+    left = str(Path(PLACE).with_name(".part-0.parquet.0123.tmp"))
+    for name in (PLACE, left):
+        with folder.replacing(name) as file:
+            file.write(b"x")
+    assert folder.left_behind(PLACE) == [left]
+
+
 def test_removing_takes_the_empty_folder_along_and_nothing_more(tmp_path: Path):
     folder = Folder(str(tmp_path))
     folder.remove(PLACE)

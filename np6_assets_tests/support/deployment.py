@@ -29,7 +29,8 @@ from np6_assets_tests.support.oracle import (
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import canonical, rows_of, types_of
 
-PSEUDONYM_KEY = "a key for pseudonyms"
+PSEUDONYM_KEY = "a key for pseudonyms, long enough"
+TOMBSTONE_KEY = "a key for tombstones, long enough"
 
 
 def days(first: date, last: date) -> list[date]:
@@ -82,6 +83,7 @@ class Deployment:
                 "NP6_DATA_DIR": str(data),
                 "NP6_START_DATE": "2026-02-01",
                 "NP6_WINDOW_DAYS": "1",
+                "NP6_TOMBSTONE_KEY": TOMBSTONE_KEY,
                 **environment,
             }
         )

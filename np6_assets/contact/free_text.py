@@ -1,0 +1,120 @@
+"""Free text without contact data: the one function that links, labels, bounce texts and quarantined events pass.
+
+Patterns have bounded repeats: a text of megabytes costs time in proportion to its length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, quote_plus, unquote
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+REMOVED = "[removed]"
+
+LEAST_LETTERS = 6
+"""A receiver's own value of fewer stands in too many texts by chance."""
+
+_AT, _DOT = "(?:@|%(?:25)*40)", "(?:[.]|%(?:25)*2E)"
+_LETTER = r"\w.+~!$*'^`{|}\-"
+# what is encoded and cannot stand in an address: / : = ? & # space , ; < > "
+_DELIMITER = "(?:2F|3A|3D|3F|26|23|20|2C|3B|3C|3E|22)"
+_BEGIN = rf"(?:(?<![{_LETTER}%])|(?<=%{_DELIMITER})|(?<=%25{_DELIMITER})|(?<=%2525{_DELIMITER}))"
+_EMAIL = (
+    # possessive, and from the beginning of a run of letters: no text is read again and again
+    rf"{_BEGIN}(?:[{_LETTER}]|%(?!(?:25)*(?:40|{_DELIMITER}))[0-9A-F]{{2}}){{1,500}}+"
+    rf"{_AT}(?:[\w-]{{1,63}}{_DOT}){{1,8}}[^\W\d_][\w-]{{1,62}}"
+)
+_NO_DIGIT_BEFORE = r"(?:(?<!\d)|(?<=%[0-9A-F]{2}))"
+_GAP = r"[ .-]|%20"
+_PHONE = (
+    rf"(?:[+]|%(?:25)*2B)\d(?:(?:{_GAP})?\d){{7,14}}(?!\d)"
+    rf"|{_NO_DIGIT_BEFORE}(?:00\d{{8,15}}|0\d(?P<gap>{_GAP}|)\d\d(?:(?P=gap)\d\d){{3}})(?!\d)"
+)
+_HASH = r"(?<![0-9A-F])[0-9A-F]{24,}"
+_CONTACT_DATA = re.compile(f"{_EMAIL}|{_PHONE}|{_HASH}", re.IGNORECASE)
+
+_NAMES = (
+    "mail|phone|msisdn|name|mobile|adress|address|contact|recipient|receiver|unicity|birth|"
+    "(?<![a-z])(?:tel|gsm|sms|cell|nom|prenom)(?![a-z])"
+)
+_BETWEEN = "%(?:25)*(?:3F|26|3B|23)"
+_OF_NAME = r"(?:[^\s?&;#=%\"<>]|%(?!(?:25)*(?:3F|26|3B|23|3D)))"
+_CONTACT_PARAMETER = re.compile(
+    rf"((?:^|[?&;#\s\"]|{_BETWEEN}){_OF_NAME}{{0,64}}?(?:{_NAMES}){_OF_NAME}{{0,64}}?)"
+    # a value ends at its own level of encoding
+    rf"(?:(=)[^&#\s\"<>]+|(%(?:25)*3D)(?:[^&#\s\"<>%]|%(?!(?:25)*(?:26|23)))+)",
+    re.IGNORECASE,
+)
+_PARAMETERS = re.compile(r"(?<=[?&;#])[^?&;#\s\"<>]+")
+
+# What `_CONTACT_DATA` removes wherever it stands, encoded or not, for Arrow's engine.
+_COVERED = r"^([A-Za-z0-9._+-]{1,64}@([A-Za-z0-9-]{1,63}[.]){1,8}[A-Za-z]{2,60}|[+][0-9]{8,15}|[0-9A-Fa-f]{24,})$"
+
+
+@dataclass(frozen=True)
+class FreeText:
+    """Treats free text. Of URL parameters only `parameters` keep their values; None: all but contact data."""
+
+    parameters: frozenset[str] | None = None
+
+    def treated(self, text: str, own: Iterable[str] = ()) -> str:
+        """A text without contact data; `own` are the unicity and the hash of the event that it is of."""
+        for value in own:
+            text = _without(text, value)
+        if self.parameters is not None and any(sign in text for sign in "/:="):
+            text = _PARAMETERS.sub(self._parameter, text)
+        if "=" in text or "3d" in text.lower():
+            text = _CONTACT_PARAMETER.sub(rf"\1\2\3{REMOVED}", text)
+        return _CONTACT_DATA.sub(REMOVED, text)
+
+    def column(self, texts: pa.ChunkedArray, own: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+        """A column of texts, each distinct one treated once; `own` are the columns of unicities and hashes."""
+        encoded = texts.combine_chunks().dictionary_encode()
+        distinct = encoded.dictionary.to_pylist()
+        found = pa.array([self.treated(text) for text in distinct], pa.string()).take(encoded.indices)
+        columns = [column.combine_chunks() for column in own]
+        rows = _uncovered(encoded.is_valid(), columns)
+        if rows.size:
+            places = pa.array(rows)
+            taken = [column.take(places).to_pylist() for column in (texts.combine_chunks(), *columns)]
+            triples = list(zip(*taken, strict=True))
+            known = {triple: self.treated(triple[0], filter(None, triple[1:])) for triple in set(triples)}
+            values = found.to_pylist()
+            for row, triple in zip(rows.tolist(), triples, strict=True):
+                values[row] = known[triple]
+            found = pa.array(values, pa.string())
+        return pa.chunked_array([found], pa.string())
+
+    def _parameter(self, found: re.Match[str]) -> str:
+        name, equals, _ = found[0].partition("=")
+        assert self.parameters is not None
+        if unquote(name) in self.parameters or found[0] == REMOVED:
+            return found[0]
+        return f"{name}={REMOVED}" if equals else REMOVED
+
+
+def _without(text: str, own: str) -> str:
+    """A text without a value as it stands and URL-encoded, in any case."""
+    if len(own) < LEAST_LETTERS:
+        return text
+    raw = own.encode(errors="surrogatepass")
+    forms = {own, quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    for form in sorted(forms, key=len, reverse=True):
+        if form.lower() in text.lower():
+            text = re.sub(re.escape(form), REMOVED, text, flags=re.IGNORECASE)
+    return text
+
+
+def _uncovered(is_text: pa.BooleanArray, columns: Sequence[pa.Array]) -> npt.NDArray[np.int64]:
+    """The rows with a text, and a value of the receiver's own that no pattern would remove from it."""
+    found = np.zeros(len(is_text), bool)
+    for column in columns:
+        covered = pc.or_(pc.match_substring_regex(column, _COVERED), pc.less(pc.utf8_length(column), LEAST_LETTERS))
+        found |= ~pc.fill_null(covered, True).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(found & is_text.to_numpy(zero_copy_only=False))

@@ -1,0 +1,97 @@
+"""After a change of NP6_CONTACT_DATA: `treat_contact_data` treats every stored day at once, without asking the API.
+
+It can be killed and repeated: each file is written whole, and says under which policy.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import dagster as dg
+
+from np6_assets.contact.rows import RowPolicy
+from np6_assets.contact.tombstones import tombstones_of
+from np6_assets.events.kinds import KINDS
+from np6_assets.events.written import MADE_WITH, check_pseudonym_key, policy_of
+from np6_assets.partition_checks import Records
+from np6_assets.partitions import day_of
+from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets.storage.io_manager import ParquetStore
+
+
+def treat_contact_data(settings: Settings) -> dg.JobDefinition:
+    """The job that treats what is stored."""
+
+    @dg.op(name="treat", out=dg.Out(dg.Nothing), pool=settings.pool)
+    def op(context: dg.OpExecutionContext, store: ParquetStore) -> None:
+        folder = store.folder()
+        treated: Counter[str] = Counter()
+        with folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends")):
+            check_pseudonym_key(settings.contact, folder, context.log.warning)
+            files = list(day_files(folder, context.log.warning))
+            for file, record in treat(folder, files, Records(context.instance, settings), settings):
+                treated[file.asset] += 1
+                if record is not None:
+                    context.log_event(record)
+        context.log.info(f"treated {treated.total()} files: {dict(treated)}")
+        context.add_output_metadata({"treated": dg.MetadataValue.json(dict(treated))})
+
+    @dg.job(
+        name=settings.named("treat_contact_data"),
+        description=(
+            "Treats the contact data of every stored day as NP6_CONTACT_DATA says now, also in the quarantine, without "
+            "asking the API. What an earlier setting took away does not come back."
+        ),
+    )
+    def job() -> None:
+        op()
+
+    return job
+
+
+def treat(
+    folder: Folder, files: list[DayFile], records: Records, settings: Settings
+) -> Iterator[tuple[DayFile, dg.AssetMaterialization | None]]:
+    """Rewrite each file that was written under another policy; gives the record of what is there now."""
+    from np6_assets.storage import parquet
+
+    tombstones = tombstones_of(folder, settings.tombstone_key)
+    policy = RowPolicy(settings.contact, tombstones)
+    newest = newest_records(files, records)
+    for file in sorted(files, key=lambda one: not one.is_quarantine):  # which asks its day's file for the policy
+        metadata = parquet.footer(folder, file.path).metadata or {}
+        stored_as = policy_of(metadata)
+        before = newest.get(file)
+        known = before is None or content_of(before) == metadata.get(parquet.CONTENT, b"").decode()
+        if stored_as == settings.contact.fingerprint and known:
+            continue
+        if file.is_quarantine:
+            _treat_quarantine(folder, file, policy, settings)
+            yield file, None
+            continue
+        timezone = metadata.get(MADE_WITH, b"").decode().partition(" ")[0]
+        written = rewrite(
+            folder,
+            file,
+            lambda rows, stored_as=stored_as: policy.treated(rows, stored_as)[0],  # type: ignore[misc]
+            settings.file_mode,
+            {MADE_WITH: f"{timezone} {settings.contact.fingerprint}".encode()},
+        )
+        yield file, None if before is None else record_of(before, written)
+
+
+def _treat_quarantine(folder: Folder, file: DayFile, policy: RowPolicy, settings: Settings) -> None:
+    import pyarrow as pa
+
+    from np6_assets.events.decode import Decoder
+    from np6_assets.events.merge import QUARANTINE
+    from np6_assets.events.store import EventStore
+
+    [kind] = [kind for kind in KINDS if kind.quarantine == file.asset]
+    store = EventStore(folder, kind, settings)
+    day = day_of(str(file.day), settings.timezone)
+    decoder = Decoder(kind, policy.contact, policy.tombstones)
+    tables = list(store.quarantine(day, store.stored(day), decoder))
+    rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in (QUARANTINE.number, QUARANTINE.key)])
+    store.write_quarantine(day, iter([rows]))

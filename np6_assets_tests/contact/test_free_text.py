@@ -1,0 +1,136 @@
+"""Free text: no address, number or hash of a receiver stands in it, and the rest of it stays."""
+
+import hashlib
+import time
+from urllib.parse import quote, quote_plus
+
+import pyarrow as pa
+import pytest
+
+from np6_assets.contact.free_text import REMOVED, FreeText
+
+MD5 = hashlib.md5(b"zoe@example.com").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # addresses, as they stand and encoded, once or twice
+        ("550 no such user <zoé.martin+push@mail.example.com>", "550 no such user <[removed]>"),
+        ("https://a.example/p/zoe%40example.com/x", "https://a.example/p/[removed]/x"),
+        ("https://a.example/?u=https%3A%2F%2Fb.example%2Fzoe%2540example%252Ecom%26x%3D1", None),
+        ("a@b.example, c@d.example", "[removed], [removed]"),
+        # phone numbers
+        ("call +33612345678.", "call [removed]."),
+        ("tel:%2B33612345678&x=1", "tel:[removed]&x=1"),
+        ("SMS to 0033612345678", "SMS to [removed]"),
+        ("+33 6 12 34 56 78 or 06.12.34.56.78 or 0612345678", "[removed] or [removed] or [removed]"),
+        ("https://a.example/?q=call%200612345678", "https://a.example/?q=call%20[removed]"),
+        # hashes
+        (f"https://a.example/u/{MD5}/open", "https://a.example/u/[removed]/open"),
+        (f"{MD5.upper()}", "[removed]"),
+        ("a" * 23 + " " + "b" * 24, "a" * 23 + " [removed]"),
+        # URL parameters whose name says contact data
+        ("https://a.example/?email=zoe&id=5", "https://a.example/?email=[removed]&id=5"),
+        ("https://a.example/?id=5&firstName=Zo%C3%A9#top", "https://a.example/?id=5&firstName=[removed]#top"),
+        ("https://a.example/?tel=12345&hotel=594", "https://a.example/?tel=[removed]&hotel=594"),
+        ("https://a.example/?MSISDN=1;user_phone=2&x=3", "https://a.example/?MSISDN=[removed]&x=3"),
+        (
+            "https://a.example/?r=https%3A%2F%2Fb%3Fname%3DZoe%26id%3D5",
+            "https://a.example/?r=https%3A%2F%2Fb%3Fname%3D[removed]%26id%3D5",
+        ),
+        ("mail=zoe", "mail=[removed]"),
+    ],
+)
+def test_contact_data_is_removed(text: str, expected: str | None):
+    treated = FreeText().treated(text)
+    if expected is None:
+        assert "zoe" not in treated
+    else:
+        assert treated == expected
+    assert FreeText().treated(treated) == treated  # as a stored text is treated again
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://www.example.com/product?id=594&utm_source=push#reviews",
+        "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+        "order 1234567890123 of 2026-03-24T00:12:00+00:00, 01-02-2026 12:30",
+        "price @ 5 EUR, hero@2x, @handle, a+b=c",
+        "code 550 5.1.1, 612345678",
+        "",
+    ],
+)
+def test_rest_of_a_text_stays(text: str):
+    assert FreeText().treated(text) == text
+
+
+@pytest.mark.parametrize("own", ["Zoé Martin/7", "C-12345", "zoe@example.com"])
+def test_receivers_own_values_are_removed_in_any_form_and_case(own: str):
+    for form in (own, own.upper(), quote(own), quote(own, safe=""), quote(own, safe="").lower(), quote_plus(own)):
+        text = f"https://a.example/p/{form}/x?id=5"
+        assert FreeText().treated(text, [own]) == f"https://a.example/p/{REMOVED}/x?id=5"
+    assert FreeText().treated("a text about others", [own]) == "a text about others"
+
+
+def test_own_value_that_may_stand_by_chance_is_left():
+    assert FreeText().treated("https://a.example/1234?x=12345", ["12345", "a"]) == "https://a.example/1234?x=12345"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://a.example/p?id=594&q=zoe&src=push#top", "https://a.example/p?id=594&q=[removed]&src=push#top"),
+        ("https://a.example/p?zoe", "https://a.example/p?[removed]"),
+        ("https://a.example/p?src=zoe@example.com", "https://a.example/p?src=[removed]"),
+        ("https://a.example/p#/x?q=zoe&id=5", "https://a.example/p#/x?q=[removed]&id=5"),
+        ("https://a.example/p?q=a;zoe&id=5", "https://a.example/p?q=[removed];[removed]&id=5"),
+        ("https://a.example/p", "https://a.example/p"),
+    ],
+)
+def test_only_named_parameters_keep_their_values(url: str, expected: str):
+    strict = FreeText(frozenset({"id", "src", "top", "/x"}))
+    assert strict.treated(url) == expected
+    assert strict.treated(expected) == expected
+
+
+def test_column_is_treated_text_by_text_with_its_own_rows_values():
+    texts = ["p/C-12345?id=5", "p/C-12345?id=5", None, "to zoe@example.com", "p/C-12345?id=5"]
+    unicities = ["C-12345", "C-99999", "C-12345", "zoe@example.com", None]
+    hashes = [None, None, MD5, MD5, MD5]
+    found = FreeText().column(
+        *(pa.chunked_array([pa.array(texts)]),), [pa.chunked_array([pa.array(one)]) for one in (unicities, hashes)]
+    )
+    assert found.to_pylist() == ["p/[removed]?id=5", texts[1], None, "to [removed]", texts[4]]
+    assert found.type == pa.string()
+
+
+def test_column_of_few_texts_costs_next_to_nothing():
+    rows = 300_000
+    texts = pa.chunked_array([pa.array([f"https://a.example/?id={number % 50}" for number in range(rows)])])
+    own = pa.chunked_array([pa.array([f"user{number}@example.com" for number in range(rows)])])
+    begun = time.process_time()
+    assert FreeText().column(texts, [own]).to_pylist()[:2] == texts.to_pylist()[:2]
+    assert time.process_time() - begun < 1  # one by one it takes several
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 2**20,
+        "?name" * 2**18,
+        "a@" * 2**19,
+        "0 " * 2**19,
+        "%25" * 2**18,
+        "?" * 2**20,
+        "%2F" * 2**18,
+        "%2525" * 2**18,
+        "+1" * 2**19,
+        "x=" * 2**19,
+    ],
+)
+def test_long_text_takes_no_long_time(text: str):
+    begun = time.process_time()
+    FreeText().treated(text)
+    assert time.process_time() - begun < 10

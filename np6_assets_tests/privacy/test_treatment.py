@@ -1,0 +1,127 @@
+"""After a change from keep to drop: a check names the days, and one job treats them, without asking the API."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from np6_assets.contact.policy import ContactPolicy
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
+from np6_assets_tests.support.events import MISSING, Misfit, Population, event
+from np6_assets_tests.support.rude_server import RudeServer
+from soak.compare import leaked
+
+D = date(2026, 3, 1)
+NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
+NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1000)
+ADDRESS = "canary.bird@example.com"
+SECRETS = {"the unicity": ADDRESS.encode(), "the hash": hashlib.md5(ADDRESS.encode()).hexdigest().encode()}
+
+
+def hit(id_: str, **fields: Any) -> Any:
+    who = {"unicity": ADDRESS, "hash": SECRETS["the hash"].decode()}
+    uri = f"https://a.example/?id=594&to={ADDRESS}"
+    return event("hits", id=id_, timestamp=NOON, link_uri=uri, link_label=f"for {ADDRESS}", **{**who, **fields})
+
+
+MADE = Population(
+    notifications=[{"id": 156}],
+    hits=[hit("one")],
+    misfits=[Misfit("no activation.id", "hits", NOON, 156, hit("odd", activation_id=MISSING))],
+)
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(MADE) as running:
+        yield running
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, mode: str, **settings: str) -> Deployment:
+    key = {"NP6_PSEUDONYM_KEY": PSEUDONYM_KEY} if mode == "pseudonymize" else {}
+    return Deployment(data, server, instance, lambda: NOW, NP6_CONTACT_DATA=mode, **{**key, **settings})
+
+
+def treat(deployment: Deployment) -> dict[str, Any]:
+    """A run of the job; what its metadata says."""
+    result = deployment.definitions.resolve_job_def("treat_contact_data").execute_in_process(
+        instance=deployment.instance, resources=deployment.definitions.resources
+    )
+    [output] = [one.step_output_data for one in result.all_events if one.is_successful_output]
+    return {name: value.value for name, value in output.metadata.items()}
+
+
+@pytest.mark.parametrize("mode", ["drop", "pseudonymize"])
+def test_stored_days_are_treated_without_the_api(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, mode: str
+) -> None:
+    deployed(server, instance, tmp_path / "data", "keep").materialize("hits", D)
+    now = deployed(server, instance, tmp_path / "data", mode)
+    found = now.check("hits", D)["events_as_expected", f"{D}"]
+    assert not found.passed
+    assert f"may hold contact data (launch treat_contact_data): {D}" in str(found.description)
+    before = len(server.asked())
+
+    assert treat(now) == {"treated": {"hits": 1, "quarantine/hits": 1}}
+    assert leaked([tmp_path / "data"], SECRETS) == []
+    assert len(server.asked()) == before
+    assert "contact data" not in str(now.check("hits", D)["events_as_expected", f"{D}"].description)
+    assert treat(now) == {"treated": {}}
+    [row] = now.rows("hits", D)
+    pseudonym = ContactPolicy("pseudonymize", PSEUDONYM_KEY).pseudonym(ADDRESS)
+    assert row["receiver_unicity"] == (pseudonym if mode == "pseudonymize" else None)
+    assert (row["link_uri"], row["link_label"]) == ("https://a.example/?id=594&to=[removed]", "for [removed]")
+
+    # as if it had been fetched so
+    fresh = deployed(server, instance, tmp_path / "fresh", mode)
+    fresh.materialize("hits", D)
+    assert files(tmp_path / "data") == files(tmp_path / "fresh")
+
+
+def test_stricter_url_parameters_treat_what_is_stored(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    deployed(server, instance, tmp_path / "data", "drop").materialize("hits", D)
+    strict = deployed(server, instance, tmp_path / "data", "drop", NP6_URL_PARAMETERS="to")
+    treat(strict)
+    assert strict.rows("hits", D)[0]["link_uri"] == "https://a.example/?id=[removed]&to=[removed]"
+    [stored] = strict.quarantined("hits", D)
+    assert "594" not in json.dumps(stored["source"]["detail"]["link"])
+
+
+def test_short_pseudonym_key_is_refused_but_where_version_0_1_wrote_with_it(
+    server: RudeServer,
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    short = deployed(server, instance, tmp_path / "data", "pseudonymize", NP6_PSEUDONYM_KEY="pepper")
+    with pytest.raises(dg.Failure, match=r"^NP6_PSEUDONYM_KEY has fewer than 32 characters"):
+        short.materialize("hits", D)
+    assert files(tmp_path / "data") == {}
+    with monkeypatch.context() as patch:  # what version 0.1 wrote
+        patch.setattr(ContactPolicy, "has_short_key", False)
+        patch.setattr(ContactPolicy, "fingerprint", ContactPolicy("pseudonymize", "pepper").fingerprint_of_0_1)
+        short.materialize("hits", D)
+    capfd.readouterr()
+    short.materialize("hits", D)
+    assert "NP6_PSEUDONYM_KEY has fewer than 32 characters" in "".join(capfd.readouterr())
+    [row] = short.rows("hits", D)
+    assert row["receiver_unicity"] == ContactPolicy("pseudonymize", "pepper").pseudonym(ADDRESS)
+    other = deployed(server, instance, tmp_path / "data", "pseudonymize", NP6_PSEUDONYM_KEY="salt")
+    with pytest.raises(dg.Failure, match=r"^NP6_PSEUDONYM_KEY has fewer"):
+        other.materialize("hits", D)
