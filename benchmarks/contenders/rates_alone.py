@@ -5,7 +5,8 @@ from datetime import date, timedelta
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.partitions import ACTIVATION_DAYS, EVENT_DATE
-from np6_assets.rates.compute import Feeds, connect, rates
+from np6_assets.rates.compute import connect, rates
+from np6_assets.rates.feeds import Feeds
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitioned_dataset
 
@@ -24,4 +25,5 @@ datasets = {
     for kind in KINDS
 }
 with connect() as database:
-    rates(database, Feeds(datasets, "UTC"), day, WINDOW_DAYS).to_parquet(file)
+    [(_, frame)] = rates(database, Feeds(datasets, "UTC"), [day], WINDOW_DAYS)
+    frame.to_parquet(file)

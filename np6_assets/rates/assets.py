@@ -50,7 +50,8 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         impressions: Dataset,
         store: ParquetStore,
     ) -> Any:
-        from np6_assets.rates.compute import Feeds, connect, rates
+        from np6_assets.rates.compute import connect, rates
+        from np6_assets.rates.feeds import Feeds
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
 
         refuse_days(context.run.tags, settings, now())
@@ -68,8 +69,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
 
         def cohorts() -> Generator[Partition]:
             with connect() as database:
-                for key in context.partition_keys:
-                    frame = rates(database, feeds, key, settings.window_days)
+                for key, frame in rates(database, feeds, context.partition_keys, settings.window_days):
                     metadata = metadata_of(frame, names)
                     if key == last:  # the UI shows what the newest materialization says
                         metadata |= overview(folder, key, frame, settings)

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.events.kinds import KINDS
+from np6_assets.rates import compute
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.compute import Feeds, connect, rates
+from np6_assets.rates.compute import connect, rates
+from np6_assets.rates.feeds import Feeds
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitioned_dataset
 from np6_assets_tests.support.events import event, population
@@ -68,6 +70,14 @@ def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] 
     return Feeds(datasets, tz)
 
 
+def computed(
+    database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: list[date], window: int
+) -> dict[date, pd.DataFrame]:
+    """The cohorts' frames, in the order in which they come."""
+    keys = [f"{cohort}" for cohort in cohorts]
+    return {date.fromisoformat(key): frame for key, frame in rates(database, feeds, keys, window)}
+
+
 def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
     """The frame as the oracle spells its rows: None for what is null."""
     return [
@@ -106,12 +116,13 @@ def test_populations_have_the_rates_that_plain_python_finds(
     made = population(seed, first, 4, tz, window_days=window)
     feeds = feeds_of(made, days_from(first, 4 + max(window, 1)), tz)
     stored = store(tmp_path, feeds, tz)
+    found = computed(database, stored, cohorts, window)
+    assert list(found) == cohorts
     for cohort in cohorts:
         expected = expected_rates(cohort, tz, window, feeds)
         assert len(expected) > 5
         assert all(row["is_final"] and row["days_loaded"] == window + 1 for row in expected)
-        frame = rates(database, stored, cohort.isoformat(), window)
-        assert_alike(as_rows(frame, cohort), expected)
+        assert_alike(as_rows(found[cohort], cohort), expected)
 
 
 ALL = tuple(kind.asset for kind in KINDS)
@@ -152,7 +163,7 @@ def test_what_is_not_there_or_not_closed_is_told(
         return (day - D).days not in unclosed.get(kind, ())
 
     expected = expected_rates(D, tz, window, feeds, closed)
-    frame = rates(database, store(tmp_path, feeds, tz, closed), D.isoformat(), window)
+    frame = computed(database, store(tmp_path, feeds, tz, closed), [D], window)[D]
     assert_alike(as_rows(frame, D), expected)
     assert set(frame["is_final"]) == {not absent.get("activations") and not _of_reactions(absent, unclosed)}
 
@@ -164,11 +175,39 @@ def test_what_is_not_there_for_one_cohort_is_there_for_the_next(tmp_path: Path, 
         feeds[kind][D + timedelta(days=4)] = feeds[kind][D + timedelta(days=5)] = None
     stored = store(tmp_path, feeds, "UTC")
     counted = []
-    for cohort in days_from(D, 6):
-        rows = as_rows(rates(database, stored, cohort.isoformat(), 1), cohort)
+    for cohort, frame in computed(database, stored, days_from(D, 6), 1).items():
+        rows = as_rows(frame, cohort)
         assert_alike(rows, expected_rates(cohort, "UTC", 1, feeds))
         counted.append(len(rows))
     assert [bool(count) for count in counted] == [False, True, True, True, False, True]
+
+
+@pytest.mark.parametrize(("at_once", "queries"), [(1, 6), (10**9, 1)])
+def test_cohorts_are_computed_together_within_a_bound_of_rows(
+    tmp_path: Path,
+    database: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+    queries: int,
+):
+    feeds = feeds_of(population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
+    stored = store(tmp_path, feeds, "UTC")
+    monkeypatch.setattr(compute, "ROWS_AT_ONCE", at_once)
+    cohorts = days_from(D, 6)
+    assert len(list(compute.chunks(stored, [f"{cohort}" for cohort in cohorts], 1))) == queries
+    for cohort, frame in computed(database, stored, cohorts, 1).items():
+        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, feeds))
+
+
+def test_a_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One event a day, a window of two days more: cohorts that follow one another share days, others do not."""
+    row = row_of("hits", event("hits", id="1", timestamp=NOON), "drop", None)
+    feeds: Days = {kind: {day: [row] if kind == "hits" else None for day in days_from(D, 20)} for kind in ALL}
+    stored = store(tmp_path, feeds, "UTC")
+    monkeypatch.setattr(compute, "ROWS_AT_ONCE", 5)
+    cohorts = [f"{D + timedelta(days=ahead)}" for ahead in (0, 1, 2, 3, 10, 15)]
+    found = list(compute.chunks(stored, cohorts, 2))
+    assert found == [cohorts[:3], cohorts[3:4], cohorts[4:5], cohorts[5:]]
 
 
 def _of_reactions(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> bool:
@@ -201,7 +240,7 @@ class Case:
         rows.append(row)
 
     def frame(self, root: Path, window: int = 7) -> pd.DataFrame:
-        return rates(self._database, store(root, self.feeds, "UTC"), D.isoformat(), window)
+        return computed(self._database, store(root, self.feeds, "UTC"), [D], window)[D]
 
     def row(self, root: Path, window: int = 7) -> Row:
         """The one row that comes out."""
@@ -475,7 +514,7 @@ def test_columns_are_those_of_the_contract_and_each_is_described():
 @pytest.mark.parametrize("there", [True, False])
 def test_an_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, database: duckdb.DuckDBPyConnection, there: bool):
     feeds: Days = {kind: {D: [] if there else None} for kind in ALL}
-    frame = rates(database, store(tmp_path, feeds, "UTC"), D.isoformat(), 7)
+    frame = computed(database, store(tmp_path, feeds, "UTC"), [D], 7)[D]
     assert len(frame) == 0
     assert list(frame.columns) == list(RATE_COLUMNS)
     assert types_of(pa.Table.from_pandas(frame, preserve_index=False)) == RATE_COLUMNS

@@ -170,15 +170,15 @@ def test_change_while_rates_are_computed_is_requested_once_they_are_stored(
     asked = tick()
     assert asked == cohorts_of(FIRST)
     during: list[list[date]] = []
-    compute_one = rates_compute.rates
+    compute_all = rates_compute.rates
 
     def rates(*arguments: Any) -> Any:
-        computed = compute_one(*arguments)
-        if not during:
+        for computed in compute_all(*arguments):
+            if not during:
+                during.append(tick())
+                record(deployment, "optouts", FIRST, "late")
             during.append(tick())
-            record(deployment, "optouts", FIRST, "late")
-        during.append(tick())
-        return computed
+            yield computed
 
     monkeypatch.setattr(rates_compute, "rates", rates)
     compute(deployment, asked)
