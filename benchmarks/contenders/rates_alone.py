@@ -4,7 +4,7 @@ import sys
 from datetime import date, timedelta
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partitions import ACTIVATION_DAYS, EVENT_DATE
+from np6_assets.partitions import EVENT_DATE
 from np6_assets.rates.compute import connect, rates
 from np6_assets.rates.feeds import Feeds
 from np6_assets.storage.files import Folder
@@ -15,14 +15,7 @@ WINDOW_DAYS = 7
 folder, day, file = sys.argv[1:]
 days = [str(date.fromisoformat(day) + timedelta(days=ahead)) for ahead in range(WINDOW_DAYS + 1)]
 datasets = {
-    kind.asset: partitioned_dataset(
-        Folder(folder),
-        kind.asset,
-        kind.schema,
-        EVENT_DATE,
-        days[: ACTIVATION_DAYS + 1] if kind.asset == "activations" else days,
-    )
-    for kind in KINDS
+    kind.asset: partitioned_dataset(Folder(folder), kind.asset, kind.schema, EVENT_DATE, days) for kind in KINDS
 }
 with connect() as database:
     [(_, frame)] = rates(database, Feeds(datasets, "UTC"), [day], WINDOW_DAYS)

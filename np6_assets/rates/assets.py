@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from np6_assets.contact.days import refuse_days
-from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, backfill_policy, daily, days_ahead
+from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
@@ -19,16 +19,15 @@ from np6_assets.storage.schemas import storage_metadata
 def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The rates of each activation day, over the days of its window."""
 
-    def window(asset: str, days: int) -> dg.AssetIn:
-        return dg.AssetIn(settings.key(asset), partition_mapping=days_ahead(days), metadata={ALLOW_MISSING: True})
-
-    reactions = ("hits", "optouts", "bounces", "impressions")
+    def window(asset: str) -> dg.AssetIn:
+        days = days_ahead(settings.window_days)
+        return dg.AssetIn(settings.key(asset), partition_mapping=days, metadata={ALLOW_MISSING: True})
 
     @dg.asset(
         key=settings.key("reactivity_rates"),
         description=(
             "What share of the day's sends was hit, opted out or bounced, one row for each notification, version "
-            f"and application. Reactions count up to {settings.window_days} days after the day of the send."
+            f"and application. Events count up to {settings.window_days} days after the day of the send."
         ),
         group_name=settings.named("rates"),
         kinds={"duckdb", "pandas", "parquet"},
@@ -36,10 +35,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         automation_condition=follow_the_events(settings.retention_days),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
-        ins={
-            "activations": window("activations", ACTIVATION_DAYS),
-            **{asset: window(asset, settings.window_days) for asset in reactions},
-        },
+        ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
     )
     def reactivity_rates(
         context: dg.AssetExecutionContext,

@@ -41,7 +41,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, str, bool], ...] = (
     ("hit_share", _RATE, "hit_activations / reacting_activations, 0 to 1.", True),
     ("optout_share", _RATE, "optout_activations / reacting_activations, 0 to 1.", True),
     ("bounce_share", _RATE, "bounced / reacting_activations, 0 to 1.", True),
-    ("window_days", pa.int32(), "Days after the send's day on which reactions count.", False),
+    ("window_days", pa.int32(), "Days after the send's day on which events count.", False),
     (
         "days_loaded",
         pa.int32(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from np6_assets.events.kinds import TIME
-from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, day_of
+from np6_assets.partitions import ACTIVATION_DATE, day_of
 from np6_assets.rates.columns import SCHEMA
-from np6_assets.rates.feeds import REACTIONS, Feeds
+from np6_assets.rates.feeds import NEEDED, REACTIONS, Feeds
 
 ROWS_AT_ONCE = 2**20
 """How many events the days of cohorts that are computed together have at most; a cohort with more is computed alone."""
@@ -56,14 +56,12 @@ def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[l
         yield chunk
 
 
-def _rates(
-    database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int
-) -> pa.Table:
+def _rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
     database.register("cohorts", _cohorts(feeds, cohorts, window_days))
     database.register("cohort_days", _cohort_days(feeds, cohorts, window_days))
+    days = sorted({day for key in cohorts for day in _days(key, window_days)})
     for asset in feeds.datasets:
-        reach = ACTIVATION_DAYS if asset == "activations" else window_days
-        view(database, asset, feeds.of(asset, sorted({day for key in cohorts for day in _days(key, reach)})))
+        view(database, asset, feeds.of(asset, days))
     # a relation over the query itself would have it planned twice, which is most of a small cohort's time
     database.execute(f"CREATE OR REPLACE TEMP TABLE rates AS {_SQL}")
     return database.table("rates").to_arrow_table()
@@ -113,8 +111,6 @@ def _cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table
     rows = []
     for key in cohorts:
         window = _days(key, window_days)
-        needed = [("activations", day) for day in _days(key, ACTIVATION_DAYS)]
-        needed += [(asset, day) for asset in REACTIONS for day in window]
         rows.append(
             {
                 ACTIVATION_DATE: date.fromisoformat(key),
@@ -122,7 +118,7 @@ def _cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table
                 "has_activations": feeds.has("activations", key),
                 "has_impressions": feeds.has("impressions", key),
                 "days_loaded": sum(all(feeds.has(asset, day) for asset in REACTIONS) for day in window),
-                "is_final": all(feeds.is_closed(asset, day) for asset, day in needed),
+                "is_final": all(feeds.is_closed(asset, day) for asset in NEEDED for day in window),
             }
         )
     return pa.Table.from_pylist(rows, _COHORTS)
@@ -142,21 +138,17 @@ _COHORTS = pa.schema(
 
 def _cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
     """The table `cohort_days` of rates.sql."""
-    rows = []
-    for key in cohorts:
-        day = day_of(key, feeds.timezone)
-        last = (day.end - timedelta(milliseconds=1)).astimezone(UTC).date()
-        for ahead in range((last - day.start.date()).days + 1):
-            rows.append(
-                {
-                    "utc_date": day.start.date() + timedelta(days=ahead),
-                    ACTIVATION_DATE: day.date,
-                    "starts_at": day.start,
-                    "ends_at": day.end,
-                    "last_sent": day.date + timedelta(days=ACTIVATION_DAYS),
-                    "last_reaction": day.date + timedelta(days=window_days),
-                }
-            )
+    rows = [
+        {
+            "utc_date": utc_date,
+            ACTIVATION_DATE: day.date,
+            "starts_at": day.start,
+            "ends_at": day.end,
+            "last_date": day.date + timedelta(days=window_days),
+        }
+        for day in (day_of(key, feeds.timezone) for key in cohorts)
+        for utc_date in {day.start.date(), (day.end - timedelta(milliseconds=1)).date()}  # never longer than two days
+    ]
     return pa.Table.from_pylist(rows, _COHORT_DAYS)
 
 
@@ -166,7 +158,6 @@ _COHORT_DAYS = pa.schema(
         ACTIVATION_DATE: pa.date32(),
         "starts_at": TIME,
         "ends_at": TIME,
-        "last_sent": pa.date32(),
-        "last_reaction": pa.date32(),
+        "last_date": pa.date32(),
     }
 )

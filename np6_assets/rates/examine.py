@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 
 import dagster as dg
 import numpy as np
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from np6_assets.events.kinds import KINDS, EventKind
+from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
-from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, EVENT_DATE, Day, day_of
+from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, ORPHANS
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.rates.distinct import DistinctCount
@@ -57,6 +57,11 @@ def examine(
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
     """What each check finds in each of the cohorts that are there, by the check's name."""
     activations = EventStore(folder, next(kind for kind in KINDS if kind.asset == "activations"), settings)
+
+    @cache
+    def is_sent(day: Day) -> bool:
+        return (stored := activations.stored(day)) is not None and stored.is_closed(day)
+
     files = {key: parquet.file_of(ASSET, ACTIVATION_DATE, key) for key in keys}
     days = [
         day
@@ -66,20 +71,17 @@ def examine(
     made = records.newest(ASSET, keys)
     for day, counted in recount(folder, days, settings):
         rates = _read(folder, files[day.key])
-        is_sent = all(
-            (stored := activations.stored(other)) is not None and stored.is_closed(other)
-            for other in _following(day, ACTIVATION_DAYS, settings.timezone)
-        )
+        all_sent = all(map(is_sent, _window(day, settings)))
         yield (
             day.key,
             {
-                "rates_within_0_and_1": within_0_and_1(rates, is_sent),
+                "rates_within_0_and_1": within_0_and_1(rates, all_sent),
                 "counts_reconciled": reconciled(
                     totals(rates),
                     counted,
                     partial(_changed_since, day, made.get(day.key), records, settings),
                 ),
-                "orphans_few": orphans(rates, is_sent),
+                "orphans_few": orphans(rates, all_sent),
             },
         )
 
@@ -94,8 +96,10 @@ def _read(folder: Folder, file: str) -> pa.Table:
         return pq.ParquetFile(opened).read()
 
 
-def _following(day: Day, more: int, timezone: str) -> list[Day]:
-    return [day_of((day.date + timedelta(days=ahead)).isoformat(), timezone) for ahead in range(more + 1)]
+def _window(day: Day, settings: Settings) -> list[Day]:
+    """The event days of a cohort."""
+    days = (day.date + timedelta(days=ahead) for ahead in range(settings.window_days + 1))
+    return [day_of(one.isoformat(), settings.timezone) for one in days]
 
 
 def within_0_and_1(rates: pa.Table, is_sent: bool) -> Finding:
@@ -168,21 +172,12 @@ def _changed_since(day: Day, made: dg.EventLogRecord | None, records: Records, s
     """The event assets that were materialized, for a day that the cohort needs, after its rates."""
     if made is None:
         return []
+    days = [other.key for other in _window(day, settings)]
     return [
         kind.asset
         for kind in KINDS
-        if any(
-            record.storage_id > made.storage_id
-            for record in records.newest(
-                kind.asset, [other.key for other in _following(day, _reach(kind, settings), settings.timezone)]
-            ).values()
-        )
+        if any(record.storage_id > made.storage_id for record in records.newest(kind.asset, days).values())
     ]
-
-
-def _reach(kind: EventKind, settings: Settings) -> int:
-    """How many days after a cohort's own its events of a kind count."""
-    return ACTIVATION_DAYS if kind.asset == "activations" else settings.window_days
 
 
 # --- counting anew ----------------------------------------------------------------------------------------------------
@@ -242,8 +237,7 @@ class _Cohort:
 
 def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts]]:
     """Count each cohort's events anew, apart from `rates.sql`. Each event file is read once for all its cohorts."""
-    kinds = {kind.asset: _reach(kind, settings) for kind in KINDS if kind.asset in _SENDS}
-    longest = max(kinds.values())
+    longest = settings.window_days
     wanted = {day.date: day for day in days}
     cohorts: dict[date, _Cohort] = {}
     with ExitStack() as stack:
@@ -251,11 +245,10 @@ def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator
         for event_date in sorted({first + timedelta(ahead) for first in wanted for ahead in range(longest + 1)}):
             if event_date in wanted:
                 cohorts[event_date] = stack.enter_context(closing(_Cohort(wanted[event_date])))
-            for asset, reach in kinds.items():
-                reached = [cohort for first, cohort in cohorts.items() if event_date - first <= timedelta(reach)]
+            for asset in _SENDS:
                 file = parquet.file_of(asset, EVENT_DATE, event_date.isoformat())
-                if reached and folder.exists(file):
-                    _share_out(query, asset, file, reached)
+                if cohorts and folder.exists(file):
+                    _share_out(query, asset, file, list(cohorts.values()))
                     if event_date in cohorts:
                         cohorts[event_date].loaded.add(asset)
             if (cohort := cohorts.pop(event_date - timedelta(longest), None)) is not None:

@@ -14,7 +14,8 @@ from np6_assets.partitions import EVENT_DATE, day_of
 from np6_assets.storage.parquet import partitions_of, subset
 
 REACTIONS = ("hits", "optouts", "bounces")
-"""The assets without which a cohort's rates cannot be final."""
+NEEDED = ("activations", *REACTIONS)
+"""The assets without whose closed days a cohort's rates cannot be final."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@
 --     utc_date            that day: an equality to join by; the instants decide
 --     activation_date     the cohort's day
 --     starts_at, ends_at  the cohort's day as instants, half open, in the configured time zone
---     last_sent           the last event day on which its activations count
---     last_reaction       the same of its reactions
+--     last_date           the last event day of its window
 --
 -- The text runs alike on DuckDB and on Spark SQL (4, ANSI): FILTER has its WHERE, NULLs their place, every NULL its
 -- type, and no number a decimal point. The session's time zone is UTC, so that a cast to DATE gives the UTC day.
@@ -48,8 +47,7 @@ placed AS (
     JOIN cohort_days ON cohort_days.utc_date = CAST(coalesce(activated_at, event_time) AS DATE)
     WHERE coalesce(activated_at, event_time) >= starts_at
       AND coalesce(activated_at, event_time) < ends_at
-      AND event_date >= cohort_days.activation_date
-      AND event_date <= CASE WHEN kind = 'activation' THEN last_sent ELSE last_reaction END
+      AND event_date BETWEEN cohort_days.activation_date AND last_date
 ),
 
 -- The same of the hits, the first of each id: one may have been published on two days.
@@ -60,8 +58,7 @@ placed_hits AS (
     JOIN cohort_days ON cohort_days.utc_date = CAST(coalesce(activated_at, event_time) AS DATE)
     WHERE coalesce(activated_at, event_time) >= starts_at
       AND coalesce(activated_at, event_time) < ends_at
-      AND event_date >= cohort_days.activation_date
-      AND event_date <= last_reaction
+      AND event_date BETWEEN cohort_days.activation_date AND last_date
 ),
 
 cohort_events AS (

@@ -67,8 +67,8 @@ def record(deployment: Deployment, asset: str, day: date, version: str) -> None:
     deployment.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=str(day), tags=tags))
 
 
-def cohorts_of(day: date, window: int = WINDOW) -> list[date]:
-    return days(day - timedelta(days=window), day)
+def cohorts_of(day: date) -> list[date]:
+    return days(day - timedelta(days=WINDOW), day)
 
 
 def compute(deployment: Deployment, asked: list[date], *, succeeds: bool = True) -> None:
@@ -109,16 +109,14 @@ def test_missing_rates_are_requested_when_the_sensor_is_turned_on(deployment: De
     assert tick() == []
 
 
-@pytest.mark.parametrize(("asset", "window"), [("hits", WINDOW), ("impressions", WINDOW), ("activations", 1)])
-def test_changed_day_requests_the_cohorts_of_its_window_once(
-    deployment: Deployment, tick: Ticks, asset: str, window: int
-):
+@pytest.mark.parametrize("asset", ["hits", "impressions", "activations"])
+def test_changed_day_requests_the_cohorts_of_its_window_once(deployment: Deployment, tick: Ticks, asset: str):
     for day in days(FIRST - timedelta(days=5), FIRST):
         record(deployment, "reactivity_rates", day, "r")
     assert tick() == []
     for version in ("a", "b"):
         record(deployment, asset, FIRST, version)
-        assert tick() == cohorts_of(FIRST, window)
+        assert tick() == cohorts_of(FIRST)
         assert tick() == []
 
 

@@ -464,7 +464,7 @@ def expected_rates(
     Args:
         activation_day: the cohort.
         tz: IANA name of the zone that days are in.
-        window_days: how many days after the activation day a reaction still counts.
+        window_days: how many days after the activation day an event still counts.
         feeds: for each kind, the rows of every materialized event day (any rows of other days are not read).
         closed: whether a materialized event day of a kind was fetched long enough after its end.
 
@@ -485,20 +485,17 @@ def expected_rates(
         groups = defaultdict(list)
         for row in once.values():
             placed_by = row["event_time"] if row["activated_at"] is None else row["activated_at"]
-            # the window is for reactions; of sends only the days that are read matter
-            in_time = kind == "activations" or day_of(row["event_time"], tz) <= window[-1]
-            if in_time and day_of(placed_by, tz) == activation_day:
+            if day_of(row["event_time"], tz) <= window[-1] and day_of(placed_by, tz) == activation_day:
                 groups[tuple(row[column] for column in GRAIN)].append(row)
         return groups
 
-    sent = grouped("activations", [activation_day, activation_day + timedelta(days=1)])
+    sent = grouped("activations", window)
     reactions = {kind: grouped(kind, window) for kind in ("hits", "optouts", "bounces", "impressions")}
     knows_sends = has("activations", activation_day)
     knows_impressions = has("impressions", activation_day)
     feeds_of_reactions = ("hits", "optouts", "bounces")
     days_loaded = sum(all(has(kind, day) for kind in feeds_of_reactions) for day in window)
-    needed = [("activations", day) for day in (activation_day, activation_day + timedelta(days=1))]
-    needed += [(kind, day) for kind in feeds_of_reactions for day in window]
+    needed = [(kind, day) for kind in ("activations", *feeds_of_reactions) for day in window]
     is_final = all(has(kind, day) and closed(kind, day) for kind, day in needed)
 
     rows = []

@@ -343,8 +343,7 @@ def test_expected_rates_of_three_sends():
         event("activations", id="1", timestamp=D_MS + 2000, **s1),
         event("activations", id="2", timestamp=D_MS + 2000, **s2),
         event("activations", id="3", timestamp=D_MS + DAY + 500, **s3),
-        # Sent on D, but published on D + 2: that file is not read.
-        event("activations", id="4", timestamp=D_MS + 2 * DAY, **send("C", "x")),
+        event("activations", id="4", timestamp=D_MS + 8 * DAY, **send("C", "x")),  # D + 8: too late
     ]
     hits = [
         event("hits", id="5", timestamp=D_MS + 3000, **s1),
