@@ -18,5 +18,5 @@ datasets = {
     kind.asset: partitioned_dataset(Folder(folder), kind.asset, kind.schema, EVENT_DATE, days) for kind in KINDS
 }
 with connect() as database:
-    [(_, frame)] = rates(database, Feeds(datasets, "UTC"), [day], WINDOW_DAYS)
+    [(_, frame)] = rates(database, Feeds(datasets, "UTC", None), [day], WINDOW_DAYS)
     frame.to_parquet(file)

@@ -33,7 +33,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         kinds={"duckdb", "pandas", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
-        automation_condition=follow_the_events(settings.retention_days),
+        automation_condition=follow_the_events(settings),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
         ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
     )
@@ -47,7 +47,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         store: ParquetStore,
     ) -> Any:
         from np6_assets.rates.compute import connect, rates
-        from np6_assets.rates.feeds import Feeds
+        from np6_assets.rates.feeds import Feeds, due
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
 
         refuse_days(context.run.tags, settings, now())
@@ -58,8 +58,8 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "bounces": bounces,
             "impressions": impressions,
         }
-        feeds = Feeds(datasets, settings.timezone)
         folder = store.folder()
+        feeds = Feeds(datasets, settings.timezone, due(folder, settings))
         names = notification_names(folder)
         last = max(context.partition_keys)
 

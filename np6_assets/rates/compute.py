@@ -17,9 +17,9 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from np6_assets.events.kinds import TIME
-from np6_assets.partitions import ACTIVATION_DATE, day_of
+from np6_assets.partitions import ACTIVATION_DATE, Day, day_of
 from np6_assets.rates.columns import SCHEMA
-from np6_assets.rates.feeds import NEEDED, REACTIONS, Feeds
+from np6_assets.rates.feeds import REACTIONS, Feeds
 
 ROWS_AT_ONCE = 2**20
 """How many events the days of cohorts that are computed together have at most; a cohort with more is computed alone."""
@@ -58,6 +58,7 @@ def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[l
 
 def _rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
     database.register("cohorts", _cohorts(feeds, cohorts, window_days))
+    database.register("missing_ids", _missing_ids(feeds, cohorts, window_days))
     database.register("cohort_days", _cohort_days(feeds, cohorts, window_days))
     days = sorted({day for key in cohorts for day in _days(key, window_days)})
     for asset in feeds.datasets:
@@ -118,7 +119,7 @@ def _cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table
                 "has_activations": feeds.has("activations", key),
                 "has_impressions": feeds.has("impressions", key),
                 "days_loaded": sum(all(feeds.has(asset, day) for asset in REACTIONS) for day in window),
-                "is_final": all(feeds.is_closed(asset, day) for asset in NEEDED for day in window),
+                "status": feeds.status(window),
             }
         )
     return pa.Table.from_pylist(rows, _COHORTS)
@@ -131,9 +132,24 @@ _COHORTS = pa.schema(
         "has_activations": pa.bool_(),
         "has_impressions": pa.bool_(),
         "days_loaded": pa.int32(),
-        "is_final": pa.bool_(),
+        "status": pa.string(),
     }
 )
+
+
+def _missing_ids(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    """The table `missing_ids` of rates.sql."""
+    pairs = [
+        (date.fromisoformat(key), id_) for key in cohorts for id_ in sorted(feeds.missing_ids(_days(key, window_days)))
+    ]
+    dates, ids = zip(*pairs, strict=True) if pairs else ((), ())
+    return pa.table({ACTIVATION_DATE: pa.array(dates, pa.date32()), "activation_id": pa.array(ids, pa.int64())})
+
+
+def _utc_dates(day: Day) -> list[date]:
+    """The UTC days that a day touches."""
+    first, last = day.start.date(), (day.end - timedelta(milliseconds=1)).date()
+    return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
 
 
 def _cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
@@ -147,7 +163,7 @@ def _cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.T
             "last_date": day.date + timedelta(days=window_days),
         }
         for day in (day_of(key, feeds.timezone) for key in cohorts)
-        for utc_date in {day.start.date(), (day.end - timedelta(milliseconds=1)).date()}  # never longer than two days
+        for utc_date in _utc_dates(day)
     ]
     return pa.Table.from_pylist(rows, _COHORT_DAYS)
 

@@ -19,7 +19,7 @@ from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, ORPHANS
-from np6_assets.rates.columns import SCHEMA
+from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.distinct import DistinctCount
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -93,7 +93,7 @@ def _has_events(folder: Folder, day: Day) -> bool:
 
 def _read(folder: Folder, file: str) -> pa.Table:
     with folder.open(file) as opened:
-        return pq.ParquetFile(opened).read()
+        return with_status(pq.ParquetFile(opened).read())
 
 
 def _window(day: Day, settings: Settings) -> list[Day]:
@@ -133,9 +133,10 @@ def _numbers(rates: pa.Table, name: str) -> npt.NDArray[np.float64]:
 
 
 def orphans(rates: pa.Table, is_sent: bool) -> Finding:
-    """Whether the activations know nearly all sends that reacted."""
+    """Whether the activations know nearly all sends that reacted, of the rows that are not incomplete."""
     if not is_sent:
         return Finding(True, "the cohort's activations are not all closed: nothing to compare with")
+    rates = rates.filter(pc.field("status") != "incomplete")
     lost = pc.sum(rates.column("orphan_reactions")).as_py() or 0
     reacting = pc.sum(rates.column("reacting_activations")).as_py() or 0
     share = lost / reacting if reacting else 0.0

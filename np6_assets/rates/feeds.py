@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 import pyarrow.dataset as ds
 
-from np6_assets.events.store import WATERMARK
+from np6_assets.events.kinds import KINDS, EventKind
+from np6_assets.events.store import WATERMARK, EventStore
 from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.rates.columns import Status
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitions_of, subset
 
 REACTIONS = ("hits", "optouts", "bounces")
 NEEDED = ("activations", *REACTIONS)
 """The assets without whose closed days a cohort's rates cannot be final."""
 
+MISSING_IDS = b"np6.missing_ids"
+"""Key in a file's Parquet metadata: the notifications that could not be fetched for the day (a JSON list)."""
+
 
 @dataclass(frozen=True)
 class StoredDay:
-    """A day of an event asset, as its file says: how many rows it has, and whether it is closed."""
+    """A day of an event asset, as its file says. `missing_ids` are the notifications that could not be fetched."""
 
     rows: int
     is_closed: bool
+    missing_ids: frozenset[int]
 
 
 @dataclass(frozen=True)
 class Feeds:
-    """The event days that are materialized, of each event asset. Each file's footer is read once."""
+    """The event days that are materialized, of each event asset. Each file's footer is read once.
+
+    `due` says which days should be closed by now: those that ended before it; None where none should be.
+    """
 
     datasets: Mapping[str, ds.FileSystemDataset]
     timezone: str
+    due: datetime | None
 
     @cached_property
     def _fragments(self) -> Mapping[str, Mapping[str, ds.ParquetFileFragment]]:
@@ -51,23 +64,46 @@ class Feeds:
         if day not in self._fragments[asset]:
             return None
         footer = self._fragments[asset][day].metadata
-        until = (footer.metadata or {}).get(WATERMARK)
+        metadata = footer.metadata or {}
+        until = metadata.get(WATERMARK)
         is_closed = until is not None and datetime.fromisoformat(until.decode()) >= day_of(day, self.timezone).end
-        return StoredDay(footer.num_rows, is_closed)
+        return StoredDay(footer.num_rows, is_closed, frozenset(json.loads(metadata.get(MISSING_IDS, b"[]"))))
 
     def has(self, asset: str, day: str) -> bool:
         """Whether an asset is materialized for a day."""
         return day in self._fragments[asset]
 
-    def is_closed(self, asset: str, day: str) -> bool:
-        """Whether an asset was materialized for a day after that day had ended."""
-        stored = self.stored(asset, day)
-        return stored is not None and stored.is_closed
-
     def rows(self, day: str) -> int:
         """How many events of all assets a day has."""
         return sum(stored.rows for asset in self.datasets if (stored := self.stored(asset, day)) is not None)
 
+    def status(self, window: Collection[str]) -> Status:
+        """What the event days of a cohort's window allow its rates to be."""
+        days = [(self.stored(asset, day), day) for day in window for asset in NEEDED]
+        lacking = {day for stored, day in days if stored is None or not stored.is_closed}
+        if not lacking:
+            return "final"
+        return "incomplete" if self.due and day_of(min(lacking), self.timezone).end < self.due else "open"
+
+    def missing_ids(self, window: Collection[str]) -> set[int]:
+        """The notifications that could not be fetched for some day of a cohort's window."""
+        days = (self.stored(asset, day) for day in window for asset in NEEDED)
+        return {id_ for stored in days if stored is not None for id_ in stored.missing_ids}
+
     def of(self, asset: str, days: Iterable[str]) -> ds.FileSystemDataset:
         """Some days of an asset."""
         return subset(self.datasets[asset], [self._fragments[asset][day] for day in days if self.has(asset, day)])
+
+
+def due(folder: Folder, settings: Settings) -> datetime | None:
+    """The newest watermark of any event asset, less the lookback: days that ended before it should be closed by now."""
+    watermarks = [mark for kind in KINDS if (mark := _newest_watermark(folder, kind, settings)) is not None]
+    return max(watermarks) - settings.lookback if watermarks else None
+
+
+def _newest_watermark(folder: Folder, kind: EventKind, settings: Settings) -> datetime | None:
+    store = EventStore(folder, kind, settings)
+    prefix = f"{EVENT_DATE}="
+    days = [name.removeprefix(prefix) for name in folder.folders(kind.asset) if name.startswith(prefix)]
+    stored = (store.stored(day_of(day, settings.timezone)) for day in sorted(days, reverse=True))
+    return next((one.watermark for one in stored if one is not None and one.watermark is not None), None)

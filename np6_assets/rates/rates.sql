@@ -7,7 +7,10 @@
 --     activation_date     the cohort's day
 --     window_days         how many days after it events count
 --     has_activations, has_impressions    whether those assets are materialized for the day itself
---     days_loaded, is_final               as in the result
+--     days_loaded                         as in the result
+--     status                              what its event days allow: as in the result
+--   missing_ids  a row for each cohort (`activation_date`) and notification (`activation_id`) of which an event day
+--                that the cohort needs could not be fetched
 --   cohort_days  a row for each UTC day that a cohort's day touches:
 --     utc_date            that day: an equality to join by; the instants decide
 --     activation_date     the cohort's day
@@ -117,9 +120,12 @@ known AS (
         CASE WHEN has_activations THEN greatest(sent - bounced, 0) END AS delivered,
         CASE WHEN has_activations THEN orphans END AS orphan_reactions,
         CASE WHEN has_impressions THEN impressed END AS impression_activations,
-        window_days, days_loaded, is_final
+        window_days, days_loaded,
+        CASE WHEN missing_ids.activation_id IS NULL THEN status ELSE 'incomplete' END AS status
     FROM counted
     JOIN cohorts ON cohorts.activation_date = counted.activation_date
+    LEFT JOIN missing_ids
+        ON missing_ids.activation_date = counted.activation_date AND missing_ids.activation_id = counted.activation_id
 ),
 
 -- The hit rate p of n delivered sends. z, for 95 %, and its square are doubles by a cast: a literal is a decimal, with
@@ -178,7 +184,8 @@ SELECT
     bounced / nullif(reacting_activations, 0) AS bounce_share,
     window_days,
     days_loaded,
-    is_final
+    status,
+    status = 'final' AS is_final
 FROM wilson
 ORDER BY activation_date, agency NULLS LAST, customer NULLS LAST, activation_id, activation_version NULLS LAST,
     application_id NULLS LAST

@@ -1,5 +1,6 @@
 """The rates: small cases worked out by hand, and whole populations against plain Python over the event dicts."""
 
+import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,8 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.rates import compute
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.rates.compute import connect, rates
-from np6_assets.rates.feeds import Feeds
+from np6_assets.rates.feeds import Feeds, due
+from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitioned_dataset
 from np6_assets_tests.support.events import event, population
@@ -50,7 +52,14 @@ def days_from(first: date, number: int) -> list[date]:
     return [first + timedelta(days=ahead) for ahead in range(number)]
 
 
-def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] = lambda kind, day: True) -> Feeds:
+def store(
+    root: Path,
+    feeds: Days,
+    tz: str,
+    closed: Callable[[str, date], bool] = lambda kind, day: True,
+    missing_ids: Mapping[tuple[str, date], Collection[int]] | None = None,
+    due: datetime | None = None,
+) -> Feeds:
     """The feeds as the files that materializations leave; a day that is not closed was fetched before its end."""
     for kind, days in feeds.items():
         for day, rows in days.items():
@@ -58,7 +67,10 @@ def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] 
                 continue
             end = datetime.fromtimestamp(day_bounds(day, tz)[1] / 1000, UTC)
             until = end if closed(kind, day) else end - timedelta(milliseconds=1)
-            table = table_of(rows, columns(kind)).replace_schema_metadata({"np6.fetched_until": until.isoformat()})
+            says = {"np6.fetched_until": until.isoformat()}
+            if ids := (missing_ids or {}).get((kind, day)):
+                says["np6.missing_ids"] = json.dumps(ids)
+            table = table_of(rows, columns(kind)).replace_schema_metadata(says)
             path = root / kind / f"event_date={day}" / "part-0.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(table, path)
@@ -67,7 +79,7 @@ def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] 
         kind.asset: partitioned_dataset(Folder(str(root)), kind.asset, kind.schema, "event_date", keys)
         for kind in KINDS
     }
-    return Feeds(datasets, tz)
+    return Feeds(datasets, tz, due)
 
 
 def computed(
@@ -148,9 +160,11 @@ ALL = tuple(kind.asset for kind in KINDS)
         ({"optouts": [1]}, {"optouts": [0], "hits": [1]}),
     ],
 )
+@pytest.mark.parametrize("due_day", [None, 0, 1, 3])
 def test_what_is_not_there_or_not_closed_is_told(
     absent: Mapping[str, Collection[int]],
     unclosed: Mapping[str, Collection[int]],
+    due_day: int | None,
     tmp_path: Path,
     database: duckdb.DuckDBPyConnection,
 ):
@@ -163,10 +177,45 @@ def test_what_is_not_there_or_not_closed_is_told(
     def closed(kind: str, day: date) -> bool:
         return (day - D).days not in unclosed.get(kind, ())
 
-    expected = expected_rates(D, tz, window, feeds, closed)
-    frame = computed(database, store(tmp_path, feeds, tz, closed), [D], window)[D]
+    due_ms = 0 if due_day is None else day_bounds(D + timedelta(days=due_day), tz)[0] + HOUR
+    due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
+    expected = expected_rates(D, tz, window, feeds, closed, due_ms=due_ms)
+    frame = computed(database, store(tmp_path, feeds, tz, closed, due=due), [D], window)[D]
     assert_alike(as_rows(frame, D), expected)
-    assert set(frame["is_final"]) == {not _lacks(absent, unclosed)}
+    lacking = _lacking(absent, unclosed)
+    overdue = any(due_day is not None and day < due_day for day in lacking)
+    assert set(frame["status"]) == {"incomplete" if overdue else "open" if lacking else "final"}
+
+
+def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete(
+    tmp_path: Path, database: duckdb.DuckDBPyConnection
+):
+    feeds = feeds_of(population(9, D, 3, "UTC", window_days=1), days_from(D, 4), "UTC")
+    ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
+    assert len(ids) > 2
+    # the days of the cohort are D and D + 1
+    missing = {
+        ("activations", D): [ids[0]],
+        ("activations", D + timedelta(days=1)): [ids[1], 10**9],
+        ("activations", D + timedelta(days=2)): [ids[2]],
+    }
+    stored = store(tmp_path, feeds, "UTC", missing_ids=missing)
+    found = computed(database, stored, [D, D + timedelta(days=1)], 1)
+    for cohort, frame in found.items():
+        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, feeds, missing_ids=missing))
+    incomplete = found[D][found[D]["status"] == "incomplete"]
+    assert set(incomplete["activation_id"]) == set(ids[:2])
+    assert not incomplete["is_final"].any()
+    assert "final" in set(found[D]["status"])
+
+
+def test_days_are_due_once_the_newest_watermark_is_later_than_their_end_by_the_lookback(tmp_path: Path):
+    settings = Settings.from_environment({"NP6_LOOKBACK_MINUTES": "90"})
+    assert due(Folder(str(tmp_path)), settings) is None
+    feeds: Days = {"hits": {D: [], D + timedelta(days=2): []}, "bounces": {D + timedelta(days=1): []}}
+    store(tmp_path, feeds, "UTC", lambda kind, day: day == D)
+    newest = datetime(2026, 3, 22, 23, 59, 59, 999_000, UTC)
+    assert due(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
 
 
 def test_what_is_not_there_for_one_cohort_is_there_for_the_next(tmp_path: Path, database: duckdb.DuckDBPyConnection):
@@ -211,10 +260,10 @@ def test_a_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, mon
     assert found == [cohorts[:3], cohorts[3:4], cohorts[4:5], cohorts[5:]]
 
 
-def _lacks(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> bool:
-    """Whether a day that the cohort needs is missing or not closed."""
+def _lacking(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> set[int]:
+    """The days that the cohort needs and that are missing or not closed."""
     needed = ("activations", "hits", "optouts", "bounces")
-    return any(day <= 2 for kind in needed for day in (*absent.get(kind, ()), *unclosed.get(kind, ())))
+    return {day for kind in needed for day in (*absent.get(kind, ()), *unclosed.get(kind, ())) if day <= 2}
 
 
 # --- by hand -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -92,6 +92,7 @@ RATE_COLUMNS = {
     "bounce_share": "double",
     "window_days": "int32",
     "days_loaded": "int32",
+    "status": "string",
     "is_final": "bool",
 }
 
@@ -458,6 +459,9 @@ def expected_rates(
     window_days: int,
     feeds: Feeds,
     closed: Callable[[str, date], bool] = lambda kind, day: True,
+    *,
+    due_ms: int = 0,
+    missing_ids: Mapping[tuple[str, date], Collection[int]] | None = None,
 ) -> list[Row]:
     """The rows of `reactivity_rates` for one activation day, by grain (nulls last).
 
@@ -467,6 +471,8 @@ def expected_rates(
         window_days: how many days after the activation day an event still counts.
         feeds: for each kind, the rows of every materialized event day (any rows of other days are not read).
         closed: whether a materialized event day of a kind was fetched long enough after its end.
+        due_ms: the newest watermark of any kind, less the lookback.
+        missing_ids: the notifications that could not be fetched, by kind and event day.
 
     Returns:
         One dict a row: `activation_date` (a date) and every column of RATE_COLUMNS.
@@ -496,10 +502,14 @@ def expected_rates(
     feeds_of_reactions = ("hits", "optouts", "bounces")
     days_loaded = sum(all(has(kind, day) for kind in feeds_of_reactions) for day in window)
     needed = [(kind, day) for kind in ("activations", *feeds_of_reactions) for day in window]
-    is_final = all(has(kind, day) and closed(kind, day) for kind, day in needed)
+    lacking = [day for kind, day in needed if not (has(kind, day) and closed(kind, day))]
+    is_overdue = any(day_bounds(day, tz)[1] < due_ms for day in lacking)
+    unknown_ids = {id_ for place in needed for id_ in (missing_ids or {}).get(place, ())}
 
     rows = []
     for grain in set(sent).union(*reactions.values()):
+        is_incomplete = is_overdue or grain[GRAIN.index("activation_id")] in unknown_ids
+        status = "incomplete" if is_incomplete else "open" if lacking else "final"
         counts = _counts(
             sent[grain] if knows_sends else None,
             reactions["hits"][grain],
@@ -515,7 +525,8 @@ def expected_rates(
                 **_rates(counts),
                 "window_days": window_days,
                 "days_loaded": days_loaded,
-                "is_final": is_final,
+                "status": status,
+                "is_final": status == "final",
             }
         )
     rows.sort(key=lambda row: [(row[name] is None, 0 if row[name] is None else row[name]) for name in GRAIN])

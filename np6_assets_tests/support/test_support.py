@@ -402,6 +402,7 @@ def test_expected_rates_of_three_sends():
         "bounce_share": third,
         "window_days": 7,
         "days_loaded": 8,
+        "status": "final",
         "is_final": True,
     }
 
@@ -416,7 +417,7 @@ def test_expected_rates_are_null_without_their_feeds():
         *("activations", "delivered", "orphan_reactions", "impression_activations", "impression_rate"),
         *("hit_rate", "optout_rate", "bounce_rate", "hard_bounce_rate", "hit_rate_low", "hit_rate_high"),
     }
-    assert (row["hit_share"], row["days_loaded"], row["is_final"]) == (1.0, 7, False)
+    assert (row["hit_share"], row["days_loaded"], row["status"], row["is_final"]) == (1.0, 7, "open", False)
 
 
 def test_expected_rates_take_events_without_stamp_as_sends():
