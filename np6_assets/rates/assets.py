@@ -49,6 +49,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         from np6_assets.rates.compute import connect, rates
         from np6_assets.rates.feeds import Feeds, due
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
+        from np6_assets.rates.placement import events_in_no_cohort
 
         refuse_days(context.run.tags, settings, now())
         datasets = {
@@ -65,8 +66,9 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
 
         def cohorts() -> Generator[Partition]:
             with connect() as database:
+                uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
                 for key, frame in rates(database, feeds, context.partition_keys, settings.window_days):
-                    metadata = metadata_of(frame, names)
+                    metadata = metadata_of(frame, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
                     if key == last:  # the UI shows what the newest materialization says
                         metadata |= overview(folder, key, frame, settings)
                     yield Partition(key, frame, metadata)

@@ -21,6 +21,8 @@ from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, ORPHANS
 from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.distinct import DistinctCount
+from np6_assets.rates.feeds import days_of
+from np6_assets.rates.placement import Placement
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -69,7 +71,8 @@ def examine(
         if settings.retention_days is None or _has_events(folder, day)
     ]
     made = records.newest(ASSET, keys)
-    for day, counted in recount(folder, days, settings):
+    computed = days_of(folder, ASSET, ACTIVATION_DATE)
+    for day, counted, placement in recount(folder, days, settings):
         rates = _read(folder, files[day.key])
         all_sent = all(map(is_sent, _window(day, settings)))
         yield (
@@ -82,6 +85,7 @@ def examine(
                     partial(_changed_since, day, made.get(day.key), records, settings),
                 ),
                 "orphans_few": orphans(rates, all_sent),
+                "events_counted": placement.finding(computed),
             },
         )
 
@@ -184,7 +188,7 @@ def _changed_since(day: Day, made: dg.EventLogRecord | None, records: Records, s
 # --- counting anew ----------------------------------------------------------------------------------------------------
 
 _SQL = """
-    SELECT epoch_ms(coalesce(activated_at, event_time)) AS sent_at,
+    SELECT epoch_ms(coalesce(activated_at, event_time)) AS sent_at, activated_at IS NULL AS is_untimed,
            hash(agency, customer, activation_id, activation_version, application_id, subscription_id,
                 coalesce(stamp_id, event_id), stamp_id IS NULL) AS send{more}
     FROM read_parquet($file)
@@ -208,8 +212,9 @@ _REACTING = ("hit_activations", "optout_activations", "bounced")
 class _Cohort:
     """What is counted of a cohort: different hashes, by column, in bounded memory."""
 
-    def __init__(self, day: Day) -> None:
+    def __init__(self, day: Day, settings: Settings) -> None:
         self.day = day
+        self.placement = Placement(day, settings)
         self.loaded: set[str] = set()
         """The assets that are there for the day itself."""
         self._hashes = {name: DistinctCount() for name in _COUNTED}
@@ -236,8 +241,11 @@ class _Cohort:
             hashes.close()
 
 
-def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts]]:
-    """Count each cohort's events anew, apart from `rates.sql`. Each event file is read once for all its cohorts."""
+def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts, Placement]]:
+    """Count each cohort's events anew, apart from `rates.sql`, and where those of the day itself are counted.
+
+    Each event file is read once for all its cohorts.
+    """
     longest = settings.window_days
     wanted = {day.date: day for day in days}
     cohorts: dict[date, _Cohort] = {}
@@ -245,24 +253,26 @@ def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator
         query = stack.enter_context(querying(folder))
         for event_date in sorted({first + timedelta(ahead) for first in wanted for ahead in range(longest + 1)}):
             if event_date in wanted:
-                cohorts[event_date] = stack.enter_context(closing(_Cohort(wanted[event_date])))
+                cohorts[event_date] = stack.enter_context(closing(_Cohort(wanted[event_date], settings)))
             for asset in _SENDS:
                 file = parquet.file_of(asset, EVENT_DATE, event_date.isoformat())
                 if cohorts and folder.exists(file):
-                    _share_out(query, asset, file, list(cohorts.values()))
+                    _share_out(query, asset, event_date, file, list(cohorts.values()))
                     if event_date in cohorts:
                         cohorts[event_date].loaded.add(asset)
             if (cohort := cohorts.pop(event_date - timedelta(longest), None)) is not None:
-                yield cohort.day, cohort.counts()
+                yield cohort.day, cohort.counts(), cohort.placement
                 cohort.close()
 
 
-def _share_out(query: Query, asset: str, file: str, cohorts: Sequence[_Cohort]) -> None:
+def _share_out(query: Query, asset: str, event_date: date, file: str, cohorts: Sequence[_Cohort]) -> None:
     """Give each cohort what a day's file of an asset has of it."""
     is_hits = asset == "hits"
     for batch in query.batches(_SQL.format(more=_HITS_TOO if is_hits else ""), file):
-        times, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
+        times, untimed, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
         for cohort in cohorts:
+            if cohort.day.date == event_date:
+                cohort.placement.add(asset, times, int(np.count_nonzero(untimed)))
             mine = (times >= cohort.day.start_ms) & (times < cohort.day.end_ms)
             if not mine.any():
                 continue
