@@ -21,7 +21,6 @@ from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, ORPHANS
 from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.distinct import DistinctCount
-from np6_assets.rates.feeds import days_of
 from np6_assets.rates.placement import Placement
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -71,7 +70,7 @@ def examine(
         if settings.retention_days is None or _has_events(folder, day)
     ]
     made = records.newest(ASSET, keys)
-    computed = days_of(folder, ASSET, ACTIVATION_DATE)
+    computed = parquet.days_stored(folder, ASSET, ACTIVATION_DATE)
     for day, counted, placement in recount(folder, days, settings):
         rates = _read(folder, files[day.key])
         all_sent = all(map(is_sent, _window(day, settings)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from functools import cached_property
 
 import pyarrow.dataset as ds
@@ -16,7 +16,7 @@ from np6_assets.partitions import EVENT_DATE, day_of
 from np6_assets.rates.columns import Status
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.parquet import partitions_of, subset
+from np6_assets.storage.parquet import days_stored, partitions_of, subset
 
 REACTIONS = ("hits", "optouts", "bounces")
 NEEDED = ("activations", *REACTIONS)
@@ -95,13 +95,6 @@ class Feeds:
         return subset(self.datasets[asset], [self._fragments[asset][day] for day in days if self.has(asset, day)])
 
 
-def days_of(folder: Folder, asset: str, partition_column: str) -> set[date]:
-    """The days of an asset that have a folder of their own."""
-    prefix = f"{partition_column}="
-    names = folder.folders(asset)
-    return {date.fromisoformat(name.removeprefix(prefix)) for name in names if name.startswith(prefix)}
-
-
 def due(folder: Folder, settings: Settings) -> datetime | None:
     """The newest watermark of any event asset, less the lookback: days that ended before it should be closed by now."""
     watermarks = [mark for kind in KINDS if (mark := _newest_watermark(folder, kind, settings)) is not None]
@@ -110,6 +103,6 @@ def due(folder: Folder, settings: Settings) -> datetime | None:
 
 def _newest_watermark(folder: Folder, kind: EventKind, settings: Settings) -> datetime | None:
     store = EventStore(folder, kind, settings)
-    newest_first = sorted(days_of(folder, kind.asset, EVENT_DATE), reverse=True)
+    newest_first = sorted(days_stored(folder, kind.asset, EVENT_DATE), reverse=True)
     stored = (store.stored(day_of(str(day), settings.timezone)) for day in newest_first)
     return next((one.watermark for one in stored if one is not None and one.watermark is not None), None)

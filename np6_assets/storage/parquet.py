@@ -55,6 +55,13 @@ def file_of(asset: str, partition_column: str | None = None, partition: str | No
     return posixpath.join(folder, FILE_NAME)
 
 
+def days_stored(folder: Folder, asset: str, partition_column: str) -> set[date]:
+    """The days of an asset that have a folder of their own."""
+    prefix = f"{partition_column}="
+    names = folder.folders(asset)
+    return {date.fromisoformat(name.removeprefix(prefix)) for name in names if name.startswith(prefix)}
+
+
 def write(folder: Folder, relative: str, rows: Tables) -> Written:
     """Replace a file atomically. The same rows give the same bytes, however batched."""
     count = 0
