@@ -23,6 +23,7 @@ from np6_assets.privacy.retention import apply_retention, retention_schedule
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
 from np6_assets.refresh.automation import rates_sensor
+from np6_assets.refresh.late_checks import lateness_checks, lateness_schedule
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset
@@ -65,6 +66,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
         report_asset(settings, now),
     ]
     freshness = freshness_checks(settings, now)
+    lateness = lateness_checks(settings, now)
     retention = apply_retention(settings, now)
     return dg.Definitions(
         assets=dg.with_source_code_references(
@@ -74,12 +76,14 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             *(event_checks(kind, settings) for kind in KINDS),
             rates_checks(settings),
             freshness,
+            lateness,
         ],
         jobs=[retention, erase_receiver(settings), recount_job(settings)],
         sensors=[np6_refresh(settings, now), rates_sensor(settings)],
         schedules=[
             daily_ingest(settings),
             freshness_schedule(freshness, settings),
+            lateness_schedule(lateness, settings),
             retention_schedule(retention, settings),
         ],
         resources={
