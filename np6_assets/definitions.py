@@ -37,11 +37,11 @@ pa.set_memory_pool(pa.system_memory_pool())
 if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(_M_ARENA_MAX := -8, 2)
 
-# Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, and
-# links from an asset to its code.
+# Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, a
+# condition of the project's own, and links from an asset to its code.
 warnings.filterwarnings(
     "ignore",
-    r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`"
+    r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions|use_user_code_server)`"
     r"|Function `with_source_code_references`|Class `(LocalFileCodeReference|CodeReferencesMetadataValue)`",
     dg.BetaWarning,
 )
