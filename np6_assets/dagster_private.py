@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as CheckTarget,
 )
 
-__all__ = ["CheckTarget", "days_of_backfills"]
+__all__ = ["CheckTarget", "days_of_backfills", "is_any_on"]
 
 
 def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
@@ -27,3 +27,9 @@ def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey
                 days |= set(target.get_partition_keys() if target else ())
                 days -= set(done.get_partition_keys() if done else ())
     return days
+
+
+def is_any_on(instance: dg.DagsterInstance, names: Collection[str]) -> bool:
+    """Whether a sensor or schedule of one of these names, all off by default, was turned on."""
+    states = instance.all_instigator_state() if instance.schedule_storage is not None else ()  # one in memory has none
+    return any(state.is_running and state.instigator_name in names for state in states)

@@ -14,9 +14,6 @@ import dagster as dg
 EVENT_DATE = "event_date"
 ACTIVATION_DATE = "activation_date"
 
-ACTIVATION_DAYS = 1
-"""How many days after its own a cohort's activations can be published."""
-
 
 @dataclass(frozen=True)
 class Day:

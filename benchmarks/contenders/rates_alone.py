@@ -4,8 +4,9 @@ import sys
 from datetime import date, timedelta
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partitions import ACTIVATION_DAYS, EVENT_DATE
-from np6_assets.rates.compute import Feeds, connect, rates
+from np6_assets.partitions import EVENT_DATE
+from np6_assets.rates.compute import connect, rates
+from np6_assets.rates.feeds import Feeds
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitioned_dataset
 
@@ -14,14 +15,8 @@ WINDOW_DAYS = 7
 folder, day, file = sys.argv[1:]
 days = [str(date.fromisoformat(day) + timedelta(days=ahead)) for ahead in range(WINDOW_DAYS + 1)]
 datasets = {
-    kind.asset: partitioned_dataset(
-        Folder(folder),
-        kind.asset,
-        kind.schema,
-        EVENT_DATE,
-        days[: ACTIVATION_DAYS + 1] if kind.asset == "activations" else days,
-    )
-    for kind in KINDS
+    kind.asset: partitioned_dataset(Folder(folder), kind.asset, kind.schema, EVENT_DATE, days) for kind in KINDS
 }
 with connect() as database:
-    rates(database, Feeds(datasets, "UTC"), day, WINDOW_DAYS).to_parquet(file)
+    [(_, frame)] = rates(database, Feeds(datasets, "UTC", None), [day], WINDOW_DAYS)
+    frame.to_parquet(file)

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from np6_assets.contact.days import refuse_days
-from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, backfill_policy, daily, days_ahead
+from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
@@ -19,27 +19,23 @@ from np6_assets.storage.schemas import storage_metadata
 def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The rates of each activation day, over the days of its window."""
 
-    def window(asset: str, days: int) -> dg.AssetIn:
-        return dg.AssetIn(settings.key(asset), partition_mapping=days_ahead(days), metadata={ALLOW_MISSING: True})
-
-    reactions = ("hits", "optouts", "bounces", "impressions")
+    def window(asset: str) -> dg.AssetIn:
+        days = days_ahead(settings.window_days)
+        return dg.AssetIn(settings.key(asset), partition_mapping=days, metadata={ALLOW_MISSING: True})
 
     @dg.asset(
         key=settings.key("reactivity_rates"),
         description=(
             "What share of the day's sends was hit, opted out or bounced, one row for each notification, version "
-            f"and application. Reactions count up to {settings.window_days} days after the day of the send."
+            f"and application. Events count up to {settings.window_days} days after the day of the send."
         ),
         group_name=settings.named("rates"),
         kinds={"duckdb", "pandas", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
-        automation_condition=follow_the_events(settings.retention_days),
+        automation_condition=follow_the_events(settings),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
-        ins={
-            "activations": window("activations", ACTIVATION_DAYS),
-            **{asset: window(asset, settings.window_days) for asset in reactions},
-        },
+        ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
     )
     def reactivity_rates(
         context: dg.AssetExecutionContext,
@@ -50,8 +46,10 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         impressions: Dataset,
         store: ParquetStore,
     ) -> Any:
-        from np6_assets.rates.compute import Feeds, connect, rates
+        from np6_assets.rates.compute import connect, rates
+        from np6_assets.rates.feeds import Feeds, due
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
+        from np6_assets.rates.placement import events_in_no_cohort
 
         refuse_days(context.run.tags, settings, now())
         datasets = {
@@ -61,16 +59,16 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "bounces": bounces,
             "impressions": impressions,
         }
-        feeds = Feeds(datasets, settings.timezone)
         folder = store.folder()
+        feeds = Feeds(datasets, settings.timezone, due(folder, settings))
         names = notification_names(folder)
         last = max(context.partition_keys)
 
         def cohorts() -> Generator[Partition]:
             with connect() as database:
-                for key in context.partition_keys:
-                    frame = rates(database, feeds, key, settings.window_days)
-                    metadata = metadata_of(frame, names)
+                uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
+                for key, frame in rates(database, feeds, context.partition_keys, settings.window_days):
+                    metadata = metadata_of(frame, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
                     if key == last:  # the UI shows what the newest materialization says
                         metadata |= overview(folder, key, frame, settings)
                     yield Partition(key, frame, metadata)

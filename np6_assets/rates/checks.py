@@ -36,6 +36,11 @@ CHECKS = (
         f"At most {ORPHANS:.0%} of the reacting sends have no activation. Passes as long as the cohort's activations "
         "are not all closed.",
     ),
+    Check(
+        "events_counted",
+        "Every stored event of the day is counted in a cohort. The result says how many are not, of which asset, and "
+        "why. A warning where a send is in no cohort, or more reactions than come after a window has closed.",
+    ),
 )
 
 

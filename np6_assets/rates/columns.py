@@ -5,7 +5,13 @@ The calculation is `rates.sql`; a metric is a line there, a line here and a test
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import pyarrow as pa
+import pyarrow.compute as pc
+
+Status: TypeAlias = Literal["final", "incomplete", "open"]
+"""What a row's numbers are worth: they stay; something is missing; the window has not closed yet."""
 
 _COUNT = pa.int64()
 _RATE = pa.float64()
@@ -41,7 +47,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, str, bool], ...] = (
     ("hit_share", _RATE, "hit_activations / reacting_activations, 0 to 1.", True),
     ("optout_share", _RATE, "optout_activations / reacting_activations, 0 to 1.", True),
     ("bounce_share", _RATE, "bounced / reacting_activations, 0 to 1.", True),
-    ("window_days", pa.int32(), "Days after the send's day on which reactions count.", False),
+    ("window_days", pa.int32(), "Days after the send's day on which events count.", False),
     (
         "days_loaded",
         pa.int32(),
@@ -49,11 +55,27 @@ COLUMNS: tuple[tuple[str, pa.DataType, str, bool], ...] = (
         False,
     ),
     (
+        "status",
+        pa.string(),
+        "`final`; `incomplete` where a day that it needs, or the notification on such a day, should be there by now "
+        "and is not; `open` where the window has not closed yet.",
+        False,
+    ),
+    (
         "is_final",
         pa.bool_(),
-        "The window has closed and every day it needs was fetched after its end.",
+        "The window has closed, and every day that it needs was fetched after its end, with this notification.",
         False,
     ),
 )
 
 SCHEMA = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in COLUMNS])
+
+
+def with_status(rates: pa.Table) -> pa.Table:
+    """Stored rates with their status; of rows from before there was that column, as `is_final` says."""
+    status = pc.if_else(rates.column("is_final"), "final", "open")
+    place = rates.schema.get_field_index("status")
+    if place < 0:
+        return rates.append_column("status", status)
+    return rates.set_column(place, "status", pc.coalesce(rates.column("status"), status))

@@ -1,81 +1,71 @@
-"""Computes the rates of one cohort from the event datasets: what is loaded, what is closed, and `rates.sql`."""
+"""Computes the rates of any number of cohorts from the event datasets: `rates.sql`, many cohorts at once."""
 
 from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from np6_assets.events.kinds import TIME
-from np6_assets.events.store import WATERMARK
-from np6_assets.partitions import ACTIVATION_DAYS, EVENT_DATE, day_of
+from np6_assets.partitions import ACTIVATION_DATE, Day, day_of
 from np6_assets.rates.columns import SCHEMA
-from np6_assets.storage.parquet import partitions_of, subset
+from np6_assets.rates.feeds import REACTIONS, Feeds
 
-REACTIONS = ("hits", "optouts", "bounces")
-"""The assets without which a cohort's rates cannot be final."""
+ROWS_AT_ONCE = 2**20
+"""How many events the days of cohorts that are computed together have at most; a cohort with more is computed alone."""
 
 _SQL = files(__package__).joinpath("rates.sql").read_text()
 
 
-@dataclass(frozen=True)
-class Feeds:
-    """The event days that are materialized, of each event asset."""
-
-    datasets: Mapping[str, ds.FileSystemDataset]
-    timezone: str
-
-    @cached_property
-    def days(self) -> Mapping[str, Mapping[str, ds.ParquetFileFragment]]:
-        """Of each asset, the days that are there."""
-        return {asset: partitions_of(data, EVENT_DATE) for asset, data in self.datasets.items()}
-
-    @cached_property
-    def _closed(self) -> dict[tuple[str, str], bool]:
-        return {}
-
-    def has(self, asset: str, day: str) -> bool:
-        """Whether an asset is materialized for a day."""
-        return day in self.days[asset]
-
-    def is_closed(self, asset: str, day: str) -> bool:
-        """Whether an asset was materialized for a day after that day had ended."""
-        if not self.has(asset, day):
-            return False
-        if (asset, day) not in self._closed:
-            until = (self.days[asset][day].metadata.metadata or {}).get(WATERMARK)
-            end = day_of(day, self.timezone).end
-            self._closed[asset, day] = until is not None and datetime.fromisoformat(until.decode()) >= end
-        return self._closed[asset, day]
-
-    def of(self, asset: str, days: list[str]) -> ds.FileSystemDataset:
-        """Some days of an asset."""
-        return subset(self.datasets[asset], [self.days[asset][day] for day in days if self.has(asset, day)])
+def rates(
+    database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rates of each cohort, in order: one row for each notification, version and application (columns.py)."""
+    for chunk in chunks(feeds, cohorts, window_days):
+        table = _rates(database, feeds, chunk, window_days)
+        for key in chunk:
+            rows = table.filter(pc.field(ACTIVATION_DATE) == date.fromisoformat(key)).drop_columns(ACTIVATION_DATE)
+            yield key, rows.cast(SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
 
 
-def rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, activation_date: str, window_days: int) -> pd.DataFrame:
-    """The rates of the cohort of a day, one row for each notification, version and application (columns.py)."""
-    window = _days(activation_date, window_days)
-    sent = _days(activation_date, ACTIVATION_DAYS)
-    database.register("cohort", _cohort(feeds, activation_date, window, sent))
+def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[list[str]]:
+    """The cohorts, those together whose event days have at most ROWS_AT_ONCE rows."""
+    chunk: list[str] = []
+    days: set[str] = set()
+    rows = 0
+    for key in cohorts:
+        window = set(_days(key, window_days))
+        more = sum(map(feeds.rows, window - days))
+        if chunk and rows + more > ROWS_AT_ONCE:
+            yield chunk
+            chunk, days, rows, more = [], set(), 0, sum(map(feeds.rows, window))
+        chunk.append(key)
+        days |= window
+        rows += more
+    if chunk:
+        yield chunk
+
+
+def _rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    database.register("cohorts", _cohorts(feeds, cohorts, window_days))
+    database.register("missing_ids", _missing_ids(feeds, cohorts, window_days))
+    database.register("cohort_days", _cohort_days(feeds, cohorts, window_days))
+    days = sorted({day for key in cohorts for day in _days(key, window_days)})
     for asset in feeds.datasets:
-        view(database, asset, feeds.of(asset, sent if asset == "activations" else window))
+        view(database, asset, feeds.of(asset, days))
     # a relation over the query itself would have it planned twice, which is most of a small cohort's time
     database.execute(f"CREATE OR REPLACE TEMP TABLE rates AS {_SQL}")
-    result = database.table("rates").to_arrow_table()
-    frame: pd.DataFrame = result.cast(SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
+    return database.table("rates").to_arrow_table()
 
 
 def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:
@@ -107,6 +97,7 @@ def connect() -> duckdb.DuckDBPyConnection:
             "memory_limit": "1GB",
             "temp_directory": spill,
             "autoinstall_known_extensions": False,
+            "TimeZone": "UTC",
         }
     )
 
@@ -116,20 +107,73 @@ def _days(first: str, more: int) -> list[str]:
     return [(start + timedelta(days=ahead)).isoformat() for ahead in range(more + 1)]
 
 
-def _cohort(feeds: Feeds, activation_date: str, window: list[str], sent: list[str]) -> pa.Table:
-    day = day_of(activation_date, feeds.timezone)
-    needed = [("activations", key) for key in sent] + [(asset, key) for asset in REACTIONS for key in window]
-    return pa.table(
+def _cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    """The table `cohorts` of rates.sql."""
+    rows = []
+    for key in cohorts:
+        window = _days(key, window_days)
+        rows.append(
+            {
+                ACTIVATION_DATE: date.fromisoformat(key),
+                "window_days": window_days,
+                "has_activations": feeds.has("activations", key),
+                "has_impressions": feeds.has("impressions", key),
+                "days_loaded": sum(all(feeds.has(asset, day) for asset in REACTIONS) for day in window),
+                "status": feeds.status(window),
+            }
+        )
+    return pa.Table.from_pylist(rows, _COHORTS)
+
+
+_COHORTS = pa.schema(
+    {
+        ACTIVATION_DATE: pa.date32(),
+        "window_days": pa.int32(),
+        "has_activations": pa.bool_(),
+        "has_impressions": pa.bool_(),
+        "days_loaded": pa.int32(),
+        "status": pa.string(),
+    }
+)
+
+
+def _missing_ids(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    """The table `missing_ids` of rates.sql."""
+    pairs = [
+        (date.fromisoformat(key), id_) for key in cohorts for id_ in sorted(feeds.missing_ids(_days(key, window_days)))
+    ]
+    dates, ids = zip(*pairs, strict=True) if pairs else ((), ())
+    return pa.table({ACTIVATION_DATE: pa.array(dates, pa.date32()), "activation_id": pa.array(ids, pa.int64())})
+
+
+def _utc_dates(day: Day) -> list[date]:
+    """The UTC days that a day touches."""
+    first, last = day.start.date(), (day.end - timedelta(milliseconds=1)).date()
+    return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
+
+
+def _cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    """The table `cohort_days` of rates.sql."""
+    rows = [
         {
-            "activation_date": pa.array([day.date], pa.date32()),
-            "starts_at": pa.array([day.start], TIME),
-            "ends_at": pa.array([day.end], TIME),
-            "window_days": pa.array([len(window) - 1], pa.int32()),
-            "has_activations": [feeds.has("activations", activation_date)],
-            "has_impressions": [feeds.has("impressions", activation_date)],
-            "days_loaded": pa.array(
-                [sum(all(feeds.has(asset, key) for asset in REACTIONS) for key in window)], pa.int32()
-            ),
-            "is_final": [all(feeds.is_closed(asset, key) for asset, key in needed)],
+            "utc_date": utc_date,
+            ACTIVATION_DATE: day.date,
+            "starts_at": day.start,
+            "ends_at": day.end,
+            "last_date": day.date + timedelta(days=window_days),
         }
-    )
+        for day in (day_of(key, feeds.timezone) for key in cohorts)
+        for utc_date in _utc_dates(day)
+    ]
+    return pa.Table.from_pylist(rows, _COHORT_DAYS)
+
+
+_COHORT_DAYS = pa.schema(
+    {
+        "utc_date": pa.date32(),
+        ACTIVATION_DATE: pa.date32(),
+        "starts_at": TIME,
+        "ends_at": TIME,
+        "last_date": pa.date32(),
+    }
+)

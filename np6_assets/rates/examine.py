@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 
 import dagster as dg
 import numpy as np
@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from np6_assets.events.kinds import KINDS, EventKind
+from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
-from np6_assets.partitions import ACTIVATION_DATE, ACTIVATION_DAYS, EVENT_DATE, Day, day_of
+from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, ORPHANS
-from np6_assets.rates.columns import SCHEMA
+from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.distinct import DistinctCount
+from np6_assets.rates.placement import Placement
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -57,6 +58,11 @@ def examine(
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
     """What each check finds in each of the cohorts that are there, by the check's name."""
     activations = EventStore(folder, next(kind for kind in KINDS if kind.asset == "activations"), settings)
+
+    @cache
+    def is_sent(day: Day) -> bool:
+        return (stored := activations.stored(day)) is not None and stored.is_closed(day)
+
     files = {key: parquet.file_of(ASSET, ACTIVATION_DATE, key) for key in keys}
     days = [
         day
@@ -64,22 +70,21 @@ def examine(
         if settings.retention_days is None or _has_events(folder, day)
     ]
     made = records.newest(ASSET, keys)
-    for day, counted in recount(folder, days, settings):
+    computed = parquet.days_stored(folder, ASSET, ACTIVATION_DATE)
+    for day, counted, placement in recount(folder, days, settings):
         rates = _read(folder, files[day.key])
-        is_sent = all(
-            (stored := activations.stored(other)) is not None and stored.is_closed(other)
-            for other in _following(day, ACTIVATION_DAYS, settings.timezone)
-        )
+        all_sent = all(map(is_sent, _window(day, settings)))
         yield (
             day.key,
             {
-                "rates_within_0_and_1": within_0_and_1(rates, is_sent),
+                "rates_within_0_and_1": within_0_and_1(rates, all_sent),
                 "counts_reconciled": reconciled(
                     totals(rates),
                     counted,
                     partial(_changed_since, day, made.get(day.key), records, settings),
                 ),
-                "orphans_few": orphans(rates, is_sent),
+                "orphans_few": orphans(rates, all_sent),
+                "events_counted": placement.finding(computed),
             },
         )
 
@@ -91,11 +96,13 @@ def _has_events(folder: Folder, day: Day) -> bool:
 
 def _read(folder: Folder, file: str) -> pa.Table:
     with folder.open(file) as opened:
-        return pq.ParquetFile(opened).read()
+        return with_status(pq.ParquetFile(opened).read())
 
 
-def _following(day: Day, more: int, timezone: str) -> list[Day]:
-    return [day_of((day.date + timedelta(days=ahead)).isoformat(), timezone) for ahead in range(more + 1)]
+def _window(day: Day, settings: Settings) -> list[Day]:
+    """The event days of a cohort."""
+    days = (day.date + timedelta(days=ahead) for ahead in range(settings.window_days + 1))
+    return [day_of(one.isoformat(), settings.timezone) for one in days]
 
 
 def within_0_and_1(rates: pa.Table, is_sent: bool) -> Finding:
@@ -129,9 +136,10 @@ def _numbers(rates: pa.Table, name: str) -> npt.NDArray[np.float64]:
 
 
 def orphans(rates: pa.Table, is_sent: bool) -> Finding:
-    """Whether the activations know nearly all sends that reacted."""
+    """Whether the activations know nearly all sends that reacted, of the rows that are not incomplete."""
     if not is_sent:
         return Finding(True, "the cohort's activations are not all closed: nothing to compare with")
+    rates = rates.filter(pc.field("status") != "incomplete")
     lost = pc.sum(rates.column("orphan_reactions")).as_py() or 0
     reacting = pc.sum(rates.column("reacting_activations")).as_py() or 0
     share = lost / reacting if reacting else 0.0
@@ -168,27 +176,18 @@ def _changed_since(day: Day, made: dg.EventLogRecord | None, records: Records, s
     """The event assets that were materialized, for a day that the cohort needs, after its rates."""
     if made is None:
         return []
+    days = [other.key for other in _window(day, settings)]
     return [
         kind.asset
         for kind in KINDS
-        if any(
-            record.storage_id > made.storage_id
-            for record in records.newest(
-                kind.asset, [other.key for other in _following(day, _reach(kind, settings), settings.timezone)]
-            ).values()
-        )
+        if any(record.storage_id > made.storage_id for record in records.newest(kind.asset, days).values())
     ]
-
-
-def _reach(kind: EventKind, settings: Settings) -> int:
-    """How many days after a cohort's own its events of a kind count."""
-    return ACTIVATION_DAYS if kind.asset == "activations" else settings.window_days
 
 
 # --- counting anew ----------------------------------------------------------------------------------------------------
 
 _SQL = """
-    SELECT epoch_ms(coalesce(activated_at, event_time)) AS sent_at,
+    SELECT epoch_ms(coalesce(activated_at, event_time)) AS sent_at, activated_at IS NULL AS is_untimed,
            hash(agency, customer, activation_id, activation_version, application_id, subscription_id,
                 coalesce(stamp_id, event_id), stamp_id IS NULL) AS send{more}
     FROM read_parquet($file)
@@ -212,8 +211,9 @@ _REACTING = ("hit_activations", "optout_activations", "bounced")
 class _Cohort:
     """What is counted of a cohort: different hashes, by column, in bounded memory."""
 
-    def __init__(self, day: Day) -> None:
+    def __init__(self, day: Day, settings: Settings) -> None:
         self.day = day
+        self.placement = Placement(day, settings)
         self.loaded: set[str] = set()
         """The assets that are there for the day itself."""
         self._hashes = {name: DistinctCount() for name in _COUNTED}
@@ -240,35 +240,38 @@ class _Cohort:
             hashes.close()
 
 
-def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts]]:
-    """Count each cohort's events anew, apart from `rates.sql`. Each event file is read once for all its cohorts."""
-    kinds = {kind.asset: _reach(kind, settings) for kind in KINDS if kind.asset in _SENDS}
-    longest = max(kinds.values())
+def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts, Placement]]:
+    """Count each cohort's events anew, apart from `rates.sql`, and where those of the day itself are counted.
+
+    Each event file is read once for all its cohorts.
+    """
+    longest = settings.window_days
     wanted = {day.date: day for day in days}
     cohorts: dict[date, _Cohort] = {}
     with ExitStack() as stack:
         query = stack.enter_context(querying(folder))
         for event_date in sorted({first + timedelta(ahead) for first in wanted for ahead in range(longest + 1)}):
             if event_date in wanted:
-                cohorts[event_date] = stack.enter_context(closing(_Cohort(wanted[event_date])))
-            for asset, reach in kinds.items():
-                reached = [cohort for first, cohort in cohorts.items() if event_date - first <= timedelta(reach)]
+                cohorts[event_date] = stack.enter_context(closing(_Cohort(wanted[event_date], settings)))
+            for asset in _SENDS:
                 file = parquet.file_of(asset, EVENT_DATE, event_date.isoformat())
-                if reached and folder.exists(file):
-                    _share_out(query, asset, file, reached)
+                if cohorts and folder.exists(file):
+                    _share_out(query, asset, event_date, file, list(cohorts.values()))
                     if event_date in cohorts:
                         cohorts[event_date].loaded.add(asset)
             if (cohort := cohorts.pop(event_date - timedelta(longest), None)) is not None:
-                yield cohort.day, cohort.counts()
+                yield cohort.day, cohort.counts(), cohort.placement
                 cohort.close()
 
 
-def _share_out(query: Query, asset: str, file: str, cohorts: Sequence[_Cohort]) -> None:
+def _share_out(query: Query, asset: str, event_date: date, file: str, cohorts: Sequence[_Cohort]) -> None:
     """Give each cohort what a day's file of an asset has of it."""
     is_hits = asset == "hits"
     for batch in query.batches(_SQL.format(more=_HITS_TOO if is_hits else ""), file):
-        times, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
+        times, untimed, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
         for cohort in cohorts:
+            if cohort.day.date == event_date:
+                cohort.placement.add(asset, times, int(np.count_nonzero(untimed)))
             mine = (times >= cohort.day.start_ms) & (times < cohort.day.end_ms)
             if not mine.any():
                 continue

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from np6_assets.partitions import ACTIVATION_DATE
 from np6_assets.rates import pictures
-from np6_assets.rates.columns import SCHEMA
+from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -25,6 +25,7 @@ def metadata_of(frame: pd.DataFrame, names: Mapping[int, str]) -> dict[str, Any]
     """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and its notifications."""
     metadata: dict[str, Any] = {
         "activations": _number(frame["activations"].sum(min_count=1)),
+        "status": pictures.status_of(frame["status"]) if len(frame) else None,
         **{measure.column: measure.of(frame).rate for measure in pictures.MEASURES},
         "notifications": dg.MetadataValue.md(pictures.notifications_markdown(frame, names)),
     }
@@ -52,10 +53,7 @@ def overview(folder: Folder, key: str, frame: pd.DataFrame, settings: Settings) 
     last = date.fromisoformat(key)
     before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
     stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, before)
-    cohorts = pictures.cohorts_of(
-        pd.concat(
-            [stored.to_table().to_pandas(types_mapper=pd.ArrowDtype), frame.assign(**{ACTIVATION_DATE: last})],
-        )
-    )
+    earlier = with_status(stored.to_table()).to_pandas(types_mapper=pd.ArrowDtype)
+    cohorts = pictures.cohorts_of(pd.concat([earlier, frame.assign(**{ACTIVATION_DATE: last})]))
     chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
     return {COLUMN_LINEAGE: column_lineage(settings), **chart}

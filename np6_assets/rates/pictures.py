@@ -1,7 +1,7 @@
 """What people see of the rates: a chart of them over the cohorts, and a table of the notifications by name.
 
-Every rate here is of several rows: the sum of the numerators over the sum of the denominators. Rows whose denominator
-is not known are left out of both.
+Every rate here is of several rows: the sum of the numerators over the sum of the denominators. Rows that are
+incomplete, or whose denominator is not known or 0, are left out of both.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pandas as pd
 
 from np6_assets import markdown
 from np6_assets.partitions import ACTIVATION_DATE
+from np6_assets.rates.columns import Status
 from np6_assets.rates.statistics import wilson
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Measure:
     def of(self, rows: pd.DataFrame) -> Share:
         """The rate of some rows of `reactivity_rates` together."""
         part, whole = rows[self.part], rows[self.whole]
-        known = part.notna() & whole.notna()
+        known = (whole > 0).fillna(False) & (rows["status"] != "incomplete")
         return Share(int(part[known].sum()), int(whole[known].sum()))
 
 
@@ -77,20 +78,26 @@ MEASURES = (HIT, OPTOUT, BOUNCE)
 
 @dataclass(frozen=True)
 class Cohort:
-    """A day's rates, by column, and whether they are final."""
+    """A day's rates, by column, and the status of the day: that of its row of which least is known."""
 
     day: date
     shares: Mapping[str, Share]
-    is_final: bool
+    status: Status
 
 
 def cohorts_of(rates: pd.DataFrame) -> list[Cohort]:
     """The cohorts in rows of `reactivity_rates` that have their column `activation_date`, in order."""
     groups: Iterable[tuple[Any, pd.DataFrame]] = rates.groupby(ACTIVATION_DATE, sort=True)
     return [
-        Cohort(day, {measure.column: measure.of(rows) for measure in MEASURES}, bool(rows["is_final"].all()))
+        Cohort(day, {measure.column: measure.of(rows) for measure in MEASURES}, status_of(rows["status"]))
         for day, rows in groups
     ]
+
+
+def status_of(statuses: Iterable[str]) -> Status:
+    """The status of some rows together."""
+    found = set(statuses)
+    return "incomplete" if "incomplete" in found else "open" if "open" in found else "final"
 
 
 # --- The chart -----------------------------------------------------------------------------------------------------
@@ -99,8 +106,8 @@ def cohorts_of(rates: pd.DataFrame) -> list[Cohort]:
 def rates_chart(cohorts: Sequence[Cohort], *, columns: int, width: float, panel_height: float = 2.1) -> str:
     """An SVG of the hit, optout and bounce rate over the cohorts; sizes in inches.
 
-    What is final is a full line with full dots, what is provisional a dashed one with hollow dots; the band is the
-    95 % interval of each day. A line is broken where a day is missing.
+    What is final is a full line with full dots; what is not, a dashed one with hollow dots, or diamonds for what is
+    incomplete; the band is the 95 % interval of each day. A line is broken where a day is missing.
     """
     from matplotlib.figure import Figure
 
@@ -164,20 +171,20 @@ def _line(panel: Axes, measure: Measure, cohorts: Sequence[Cohort]) -> None:
     panel.fill_between(days, low, high, color=ACCENT, alpha=0.18, linewidth=0)
     if len(days) == 1:  # a band has no width then
         panel.vlines(days, low, high, color=ACCENT, alpha=0.4, linewidth=3)
-    final = [cohort.is_final for cohort in cohorts]
+    final = [cohort.status == "final" for cohort in cohorts]
     for is_full, steps in groupby(range(len(days) - 1), lambda at: final[at] and final[at + 1]):
         ends = list(steps)
         part = slice(ends[0], ends[-1] + 2)
         style = "-" if is_full else (0, (3, 2))
         panel.plot(days[part], rates[part], color=ACCENT, linewidth=1.6, linestyle=style)
     size = 4 if len(days) <= 45 else 2.5
-    for is_final, fill in ((True, ACCENT), (False, "white")):
-        chosen = [at for at, value in enumerate(final) if value is is_final]
+    for status, marker, fill in (("final", "o", ACCENT), ("open", "o", "white"), ("incomplete", "D", "white")):
+        chosen = [at for at, cohort in enumerate(cohorts) if cohort.status == status]
         panel.plot(
             [days[at] for at in chosen],
             [rates[at] for at in chosen],
             linestyle="",
-            marker="o",
+            marker=marker,
             markersize=size,
             markeredgewidth=1.2,
             color=ACCENT,
@@ -211,7 +218,8 @@ def chart_markdown(cohorts: Sequence[Cohort]) -> str:
     return (
         f"![Hit, optout and bounce rate of the cohorts {first} to {last}](data:image/svg+xml;base64,{image})\n\n"
         f"Cohorts {first} to {last}. Band: 95 % interval of each day. "
-        "Hollow dots and dashed lines: provisional, these rates still move."
+        "Hollow dots and dashed lines: provisional, these rates still move. "
+        "Hollow diamonds: incomplete, events are missing."
     )
 
 
@@ -223,8 +231,12 @@ def notifications_markdown(rates: pd.DataFrame, names: Mapping[int, str]) -> str
     lines = [markdown.table(head, [_cells(key, rows, names) for key, rows in groups[:_TABLE_ROWS]])]
     if len(groups) > _TABLE_ROWS:
         lines.append(f"and {len(groups) - _TABLE_ROWS} more with fewer sends")
-    if not rates["is_final"].all():
+    if "open" in set(rates["status"]):
         lines.append("**Provisional**: these rates still move.")
+    if lacking := sorted(set(rates["activation_id"][rates["status"] == "incomplete"])):
+        which = ", ".join(markdown.escaped(names.get(key, f"notification {key}")) for key in lacking[:_TABLE_ROWS])
+        more = f" and {len(lacking) - _TABLE_ROWS} more" if len(lacking) > _TABLE_ROWS else ""
+        lines.append(f"**Incomplete**, as events are missing, and in no rate above: {which}{more}.")
     return "\n\n".join(lines)
 
 

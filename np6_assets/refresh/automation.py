@@ -17,10 +17,37 @@ RETRY_CRON = "0 * * * *"
 SECONDS_BETWEEN_TICKS = 30
 
 
-def follow_the_events(days: int | None = None) -> dg.AutomationCondition[dg.AssetKey]:
+class SendsFirst(dg.AutomationCondition[dg.AssetKey]):
+    """True of the cohorts whose own day of activations is there, and of those before the first such day.
+
+    The mapping of the input gives all days of a window: Dagster's own conditions cannot tell the first of them.
+    """
+
+    def __init__(self, activations: dg.AssetKey) -> None:
+        self._activations = activations
+
+    @property
+    def name(self) -> str:
+        """As the UI shows it."""
+        return "its own day of activations is there, or before the first one"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        """The cohorts of the candidates of which that is true."""
+        there = context.asset_graph_view.instance.get_materialized_partitions(self._activations)
+        first = min(there, default=None)
+        candidates = context.candidate_subset
+        keys = {
+            day
+            for day in candidates.expensively_compute_partition_keys()
+            if first is None or day < first or day in there
+        }
+        return dg.AutomationResult(context, candidates.compute_intersection_with_partition_keys(keys))
+
+
+def follow_the_events(settings: Settings) -> dg.AutomationCondition[dg.AssetKey]:
     """Ask for the cohorts of which an input day got another data version, once nothing is fetched for them any more.
 
-    Only of today and the `days` before, where a number is given: of older ones the events are not kept.
+    Only where their sends are known, so that denominators come first, and only of days whose events are kept.
     """
     changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
     absent = dg.AutomationCondition.missing() & dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing())
@@ -40,8 +67,9 @@ def follow_the_events(days: int | None = None) -> dg.AutomationCondition[dg.Asse
         dg.AutomationCondition.in_progress()
     )
     due_now = due.with_label("due") & ~busy.with_label("being fetched or computed")
-    if days is not None:
-        window = timedelta(days=days + 1)  # with today
+    due_now &= SendsFirst(dg.AssetKey(settings.key("activations")))
+    if settings.retention_days is not None:
+        window = timedelta(days=settings.retention_days + 1)  # with today
         due_now &= dg.AutomationCondition.in_latest_time_window(window).with_label("its events are kept")
     return due_now.with_label("follow the events")
 
@@ -53,9 +81,11 @@ def rates_sensor(settings: Settings) -> dg.AutomationConditionSensorDefinition:
         target=dg.AssetSelection.assets(settings.key("reactivity_rates")),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        use_user_code_server=True,  # SendsFirst is code of this project
         description=(
             "Computes the rates of the activation days whose events changed: the day of an event and the days of the "
-            "window before it. Waits while their events are being fetched, then asks for all of them at once. A fetch "
+            "window before it. Waits while their events are being fetched, and until a day's own activations are "
+            "there (but for days before the first of them), then asks for all of them at once. A fetch "
             "that brought nothing new changes nothing. A run that failed is asked for again at once, then every hour."
         ),
     )

@@ -23,11 +23,14 @@ WHY_TAG = "np6/why"
 """Tag of a run that was asked for here: the reason, in words."""
 
 
-def request(settings: Settings, first: str, last: str, why: str, *, full_refresh: bool = False) -> dg.RunRequest:
-    """Ask for the days from `first` to `last`, both included, in one run."""
+def request(
+    settings: Settings, first: str, last: str, why: str, *, full_refresh: bool = False, run_key: str | None = None
+) -> dg.RunRequest:
+    """Ask for the days from `first` to `last`, both included, in one run; with a `run_key` only once."""
     full = {"ops": {"__".join(settings.key(asset)): {"config": {"full_refresh": True}} for asset in EVENT_ASSETS}}
     days = {FIRST_DAY_TAG: first, LAST_DAY_TAG: last} if first != last else {}
     return dg.RunRequest(
+        run_key=run_key,
         partition_key=None if days else first,
         run_config=full if full_refresh else {},
         tags={**days, WHY_TAG: why},

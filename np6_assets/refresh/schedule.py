@@ -1,13 +1,18 @@
-"""The schedule `daily_ingest`: each night yesterday in full, and the days before it again."""
+"""The schedule `daily_ingest`: each night yesterday in full, the days before it again, and older days once more."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 
 import dagster as dg
 
+from np6_assets.contact.days import first_kept
+from np6_assets.partition_checks import Records
 from np6_assets.refresh import jobs
+from np6_assets.refresh.lateness import OLDEST, confirmation_age, days_old_enough, unconfirmed
 from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
 
 CRON = "30 3 * * *"
 """Half past three: yesterday has ended by more than the default overlap, and no clock change skips or repeats it."""
@@ -16,15 +21,30 @@ CRON = "30 3 * * *"
 def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
     """The schedule. It does not run until it is turned on: it spends the account's rate limit."""
 
-    def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def ask(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         if settings.missing is not None:
-            return dg.SkipReason(settings.missing)
+            yield dg.SkipReason(settings.missing)
+            return
         yesterday = context.scheduled_execution_time.date() - timedelta(days=1)
         if yesterday < settings.start_date:
-            return dg.SkipReason(f"{yesterday} is before NP6_START_DATE, which is {settings.start_date}.")
+            yield dg.SkipReason(f"{yesterday} is before NP6_START_DATE, which is {settings.start_date}.")
+            return
+
+        def ask_for(first: date, last: date, why: str) -> dg.RunRequest:
+            key = f"{yesterday} {first}"  # Dagster wants one where there are several
+            return jobs.request(settings, str(first), str(last), why, full_refresh=True, run_key=key)
+
         first = max(yesterday - timedelta(days=settings.trailing_days), settings.start_date)
         why = f"{yesterday} in full" + (f", and again the days from {first} on" if first < yesterday else "")
-        return jobs.request(settings, str(first), str(yesterday), why, full_refresh=True)
+        yield ask_for(first, yesterday, why)
+        today = yesterday + timedelta(days=1)
+        kept = first_kept(settings, context.scheduled_execution_time)
+        old = days_old_enough(Folder(settings.data_dir), settings, today)
+        if old := [day for day in old if kept <= day < first]:
+            old = unconfirmed(old, Records(context.instance, settings), settings)
+        for run in _runs(old):
+            why = f"once more, as no fetch was made since it was {confirmation_age(settings)} days old"
+            yield ask_for(run[0], run[-1], why)
 
     return dg.ScheduleDefinition(
         name="daily_ingest",
@@ -39,9 +59,22 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=(
             f"At half past three at night ({settings.timezone}), in one run: yesterday in full, the names of the "
-            f"notifications, and the {settings.trailing_days} days before yesterday in full again. How many events "
-            "those days gained (events_gained), and how long after their end (hours_after_end), is in the metadata of "
-            "each: what a gain shows is an overlap that is too short. A night that was missed is not made up for, as "
-            "np6_refresh closes every day."
+            f"notifications, and the {settings.trailing_days} days before yesterday in full again. And, in runs of "
+            f"their own, the days that are {confirmation_age(settings)} to {OLDEST} days old and had no fetch since "
+            "they are: each once, those of missed nights as well. How many events these days gained (events_gained), "
+            "and how long after their end (hours_after_end), is in the metadata of each: what a gain shows is a "
+            "lookback that is too short. A night that was missed is not made up for otherwise, as np6_refresh closes "
+            "every day."
         ),
     )
+
+
+def _runs(days: Sequence[date]) -> list[list[date]]:
+    """The days, those that follow one another together."""
+    runs: list[list[date]] = []
+    for day in days:
+        if runs and day - runs[-1][-1] == timedelta(days=1):
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return runs

@@ -67,6 +67,7 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
                 "first_cohort": str(findings.first),
                 "last_cohort": str(findings.last),
                 "provisional_cohorts": len(findings.provisional),
+                "incomplete_cohorts": len(findings.incomplete),
                 "notifications": len(findings.notifications),
             }
         )

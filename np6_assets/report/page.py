@@ -15,6 +15,9 @@ from np6_assets.rates.pictures import ACCENT, MEASURES, NONE, bare, percent, rat
 from np6_assets.report.comparison import LEAST, Comparison
 from np6_assets.report.queries import Findings, Group
 
+STATES = {"final": "● final", "open": "○ provisional", "incomplete": "◇ incomplete"}
+"""What the page calls a status."""
+
 
 def render(findings: Findings, made_at: datetime, timezone: str) -> str:
     """The page."""
@@ -38,6 +41,7 @@ def render(findings: Findings, made_at: datetime, timezone: str) -> str:
         name=lambda key: findings.names.get(key, f"notification {key}"),
         verdict=_verdict,
         none=NONE,
+        states=STATES,
         least=LEAST,
         columns=[(name, description) for name, _, description, _ in COLUMNS],
         bounced=sum(reason.sends for reason in findings.reasons),

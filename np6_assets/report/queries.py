@@ -1,7 +1,7 @@
 """The numbers of the report, from the stored rates and events. Nothing of a receiver is read but how many there are.
 
-A rate over several rows is the sum of the numerators over the sum of the denominators; rows for which either is not
-known are in neither.
+A rate over several rows is the sum of the numerators over the sum of the denominators; rows that are incomplete, or
+whose denominator is not known or 0, are in neither.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow.dataset as ds
 from np6_assets.events.kinds import TIME
 from np6_assets.events.reasons import word
 from np6_assets.partitions import ACTIVATION_DATE, day_of
+from np6_assets.rates.columns import Status, with_status
 from np6_assets.rates.compute import connect, view
 from np6_assets.rates.pictures import MEASURES, Cohort, Share
 from np6_assets.report.comparison import Comparison, compare
@@ -27,18 +28,22 @@ from np6_assets.report.comparison import Comparison, compare
 
 @dataclass(frozen=True)
 class Group:
-    """Some rows of the rates together. `days` and `provisional_days` are numbers of cohorts; `sends` may be unknown."""
+    """Some rows of the rates together; `sends` may be unknown.
+
+    `days` is the number of cohorts, `provisional_days` and `incomplete_days` of those with rows that are.
+    """
 
     key: Any
     sends: int | None
     days: int
     provisional_days: int
+    incomplete_days: int
     shares: Mapping[str, Share]
 
     @property
-    def is_final(self) -> bool:
-        """Whether all of it is."""
-        return not self.provisional_days
+    def status(self) -> Status:
+        """That of the row of which least is known."""
+        return "incomplete" if self.incomplete_days else "open" if self.provisional_days else "final"
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,13 @@ class Findings:
 
     @property
     def provisional(self) -> list[date]:
-        """The cohorts that are not final, in order."""
-        return [cohort.day for cohort in self.cohorts if not cohort.is_final]
+        """The cohorts whose windows have not closed yet, in order."""
+        return [cohort.day for cohort in self.cohorts if cohort.status == "open"]
+
+    @property
+    def incomplete(self) -> list[date]:
+        """The cohorts with rows of which something is missing, in order."""
+        return [cohort.day for cohort in self.cohorts if cohort.status == "incomplete"]
 
 
 class NoRatesError(Exception):
@@ -90,7 +100,8 @@ def find(
 ) -> Findings:
     """Work out the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any."""
     with connect() as database:
-        for name, data in {"stored": rates, "notifications": notifications, "hits": hits, "bounces": bounces}.items():
+        database.register("stored", with_status(rates.to_table()))
+        for name, data in {"notifications": notifications, "hits": hits, "bounces": bounces}.items():
             view(database, name, data)
         (last,) = _one(database, "SELECT max(activation_date) FROM stored")
         if last is None:
@@ -118,7 +129,7 @@ def find(
             window_days=window,
             total=_groups(database, "1")[0],
             final=next(iter(_groups(database, "1", "WHERE is_final")), None),
-            cohorts=[Cohort(day.key, day.shares, day.is_final) for day in days],
+            cohorts=[Cohort(day.key, day.shares, day.status) for day in days],
             days=days,
             notifications=_groups(database, "activation_id"),
             applications=_groups(database, "application_id"),
@@ -187,16 +198,20 @@ _HOURS = f"""
 def _groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> list[Group]:
     """The rates by a column, in its order."""
     counts = ", ".join(
-        f"coalesce(sum({count}) FILTER ({measure.part} IS NOT NULL AND {measure.whole} IS NOT NULL), 0)::BIGINT"
+        f"coalesce(sum({count}) FILTER ({measure.whole} > 0 AND status <> 'incomplete'), 0)::BIGINT"
         for measure in MEASURES
         for count in (measure.part, measure.whole)
     )
     rows = database.sql(f"""
         SELECT {key} AS key, sum(activations)::BIGINT, count(DISTINCT activation_date),
-               count(DISTINCT activation_date) FILTER (NOT is_final), {counts}
+               count(DISTINCT activation_date) FILTER (status = 'open'),
+               count(DISTINCT activation_date) FILTER (status = 'incomplete'), {counts}
         FROM rates {where} GROUP BY key ORDER BY key
     """).fetchall()
-    return [Group(key, sends, days, provisional, _shares(counts)) for key, sends, days, provisional, *counts in rows]
+    return [
+        Group(key, sends, days, provisional, incomplete, _shares(counts))
+        for key, sends, days, provisional, incomplete, *counts in rows
+    ]
 
 
 def _shares(counts: Sequence[int]) -> dict[str, Share]:

@@ -7,7 +7,7 @@ import io
 import posixpath
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain, islice
@@ -64,6 +64,17 @@ def stream(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.RecordBatchReade
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def days_stored(folder: Folder, asset: str, partition_column: str) -> set[date]:
+    """The days of an asset that have a folder of their own; those that other programs leave are passed over."""
+    found = set()
+    for name in folder.folders(asset):
+        column, _, day = name.partition("=")
+        with suppress(ValueError):
+            if column == partition_column:
+                found.add(date.fromisoformat(day))
+    return found
 
 
 def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None) -> Written:

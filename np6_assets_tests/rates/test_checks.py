@@ -128,7 +128,7 @@ def test_the_recount_is_what_plain_python_finds(
     settings = Settings.from_environment({"NP6_TIMEZONE": tz, "NP6_WINDOW_DAYS": f"{window}"})
     # of a range that has a gap
     asked = [day_of(f"{cohort}", tz) for cohort in cohorts if cohort != cohorts[2]]
-    found = {day.key: counts for day, counts in recount(Folder(str(tmp_path)), asked, settings)}
+    found = {day.key: counts for day, counts, _ in recount(Folder(str(tmp_path)), asked, settings)}
     assert list(found) == [day.key for day in asked]
     for key, counts in found.items():
         rows = expected_rates(date.fromisoformat(key), tz, window, feeds)

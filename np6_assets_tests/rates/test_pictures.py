@@ -24,7 +24,9 @@ from np6_assets_tests.support.oracle import RATE_COLUMNS, columns, wilson
 D = date(2026, 3, 20)
 
 
-def row(day: int = 0, activation_id: int = 1, *, sends: int | None = 1_000, final: bool = True, **counts: int) -> Any:
+def row(
+    day: int = 0, activation_id: int = 1, *, sends: int | None = 1_000, status: str = "final", **counts: int
+) -> Any:
     """A row of the rates as far as pictures read it."""
     bounced = counts.get("bounced", 0)
     return {
@@ -35,7 +37,7 @@ def row(day: int = 0, activation_id: int = 1, *, sends: int | None = 1_000, fina
         "delivered": None if sends is None else sends - bounced,
         "hit_activations": counts.get("hit_activations", 0),
         "optout_activations": counts.get("optout_activations", 0),
-        "is_final": final,
+        "status": status,
     }
 
 
@@ -49,6 +51,8 @@ def test_a_rate_is_that_of_the_sums_of_what_is_known():
         row(hit_activations=100, bounced=500),
         row(sends=9_000, hit_activations=90),
         row(sends=None, hit_activations=7),
+        row(sends=0, hit_activations=3),
+        row(sends=50, hit_activations=40, status="incomplete"),
     )
     share = HIT.of(rates)
     assert share == Share(190, 9_500)
@@ -70,11 +74,27 @@ def dots(svg: str) -> tuple[int, int]:
 
 
 def test_provisional_cohorts_are_drawn_as_such():
-    days = [row(day, hit_activations=100 + day, final=day < 3) for day in range(5)]
+    days = [row(day, hit_activations=100 + day, status="final" if day < 3 else "open") for day in range(5)]
     svg = rates_chart(cohorts_of(frame(*days)), columns=3, width=10)
     assert dots(svg) == (3 * 3, 2 * 3)
     assert sum("stroke-dasharray" in style for style in paths(svg)) == 3
     assert {"Hit rate", "Optout rate", "Bounce rate"} <= set(re.findall(r">([^<>]+)</text>", svg))
+
+
+def test_what_is_incomplete_is_told_and_in_no_rate():
+    rates = frame(
+        row(activation_id=1, hit_activations=100, status="open"),
+        row(activation_id=2, hit_activations=900, status="incomplete"),
+        row(1, activation_id=1, hit_activations=50),
+    )
+    cohorts = cohorts_of(rates)
+    assert [cohort.status for cohort in cohorts] == ["incomplete", "final"]
+    assert cohorts[0].shares["hit_rate"] == Share(100, 1_000)
+    assert dots(rates_chart(cohorts, columns=3, width=10)) == (3, 3)
+    table = notifications_markdown(rates, {2: "Sale"})
+    assert "| Sale | 1,000 | — |" in table
+    assert table.endswith("**Incomplete**, as events are missing, and in no rate above: Sale.")
+    assert "Hollow diamonds: incomplete" in chart_markdown(cohorts)
 
 
 def test_a_missing_day_breaks_the_line():
@@ -103,7 +123,7 @@ def test_the_same_cohorts_give_the_same_chart():
 
 
 def test_the_charts_markdown_is_a_picture_that_needs_no_network():
-    markdown = chart_markdown(cohorts_of(frame(row(0), row(1, final=False))))
+    markdown = chart_markdown(cohorts_of(frame(row(0), row(1, status="open"))))
     found = re.match(r"!\[[^\]]+2026-03-20 to 2026-03-21\]\(data:image/svg\+xml;base64,([\w+/=]+)\)\n", markdown)
     assert found
     svg = base64.b64decode(found[1]).decode()
@@ -126,7 +146,7 @@ def test_the_table_has_the_notifications_by_name_the_most_sent_first():
     assert table[3].startswith("| Spring sale | 50 | 10.00% (")
     assert table[4] == r"| a \| \<b\>\*x\*\<\/b\> new | — | — | — | — |"
     assert len(table) == 5
-    assert notifications_markdown(frame(row(final=False)), {}).endswith("**Provisional**: these rates still move.")
+    assert notifications_markdown(frame(row(status="open")), {}).endswith("**Provisional**: these rates still move.")
 
 
 def test_a_long_table_says_what_it_leaves_out():
@@ -137,7 +157,7 @@ def test_a_long_table_says_what_it_leaves_out():
 
 def test_lineage_names_columns_that_exist():
     lineage = column_lineage(Settings.from_environment({})).deps_by_column
-    assert set(RATE_COLUMNS) - set(lineage) == {"window_days", "days_loaded", "is_final"}
+    assert set(RATE_COLUMNS) - set(lineage) == {"window_days", "days_loaded", "status", "is_final"}
     for column, deps in lineage.items():
         assert column in RATE_COLUMNS
         for dep in deps:

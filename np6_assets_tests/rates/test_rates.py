@@ -1,5 +1,6 @@
 """The rates: small cases worked out by hand, and whole populations against plain Python over the event dicts."""
 
+import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -14,8 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.events.kinds import KINDS
+from np6_assets.rates import compute
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.compute import Feeds, connect, rates
+from np6_assets.rates.compute import connect, rates
+from np6_assets.rates.feeds import Feeds, due
+from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import partitioned_dataset
 from np6_assets_tests.support.events import event, population
@@ -48,7 +52,14 @@ def days_from(first: date, number: int) -> list[date]:
     return [first + timedelta(days=ahead) for ahead in range(number)]
 
 
-def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] = lambda kind, day: True) -> Feeds:
+def store(
+    root: Path,
+    feeds: Days,
+    tz: str,
+    closed: Callable[[str, date], bool] = lambda kind, day: True,
+    missing_ids: Mapping[tuple[str, date], Collection[int]] | None = None,
+    due: datetime | None = None,
+) -> Feeds:
     """The feeds as the files that materializations leave; a day that is not closed was fetched before its end."""
     for kind, days in feeds.items():
         for day, rows in days.items():
@@ -56,7 +67,10 @@ def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] 
                 continue
             end = datetime.fromtimestamp(day_bounds(day, tz)[1] / 1000, UTC)
             until = end if closed(kind, day) else end - timedelta(milliseconds=1)
-            table = table_of(rows, columns(kind)).replace_schema_metadata({"np6.fetched_until": until.isoformat()})
+            says = {"np6.fetched_until": until.isoformat()}
+            if ids := (missing_ids or {}).get((kind, day)):
+                says["np6.missing_ids"] = json.dumps(ids)
+            table = table_of(rows, columns(kind)).replace_schema_metadata(says)
             path = root / kind / f"event_date={day}" / "part-0.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(table, path)
@@ -65,7 +79,15 @@ def store(root: Path, feeds: Days, tz: str, closed: Callable[[str, date], bool] 
         kind.asset: partitioned_dataset(Folder(str(root)), kind.asset, kind.schema, "event_date", keys)
         for kind in KINDS
     }
-    return Feeds(datasets, tz)
+    return Feeds(datasets, tz, due)
+
+
+def computed(
+    database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: list[date], window: int
+) -> dict[date, pd.DataFrame]:
+    """The cohorts' frames, in the order in which they come."""
+    keys = [f"{cohort}" for cohort in cohorts]
+    return {date.fromisoformat(key): frame for key, frame in rates(database, feeds, keys, window)}
 
 
 def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
@@ -104,14 +126,15 @@ def test_populations_have_the_rates_that_plain_python_finds(
 ):
     cohorts = days_from(first, 4)
     made = population(seed, first, 4, tz, window_days=window)
-    feeds = feeds_of(made, days_from(first, 4 + max(window, 1)), tz)
+    feeds = feeds_of(made, days_from(first, 4 + window), tz)
     stored = store(tmp_path, feeds, tz)
+    found = computed(database, stored, cohorts, window)
+    assert list(found) == cohorts
     for cohort in cohorts:
         expected = expected_rates(cohort, tz, window, feeds)
         assert len(expected) > 5
         assert all(row["is_final"] and row["days_loaded"] == window + 1 for row in expected)
-        frame = rates(database, stored, cohort.isoformat(), window)
-        assert_alike(as_rows(frame, cohort), expected)
+        assert_alike(as_rows(found[cohort], cohort), expected)
 
 
 ALL = tuple(kind.asset for kind in KINDS)
@@ -132,13 +155,16 @@ ALL = tuple(kind.asset for kind in KINDS)
         ({}, {"hits": [2]}),
         ({}, {"bounces": [0]}),
         ({}, {"activations": [1]}),
-        ({}, {"activations": [2], "impressions": [0, 1, 2]}),  # days that finality does not ask about
+        ({}, {"activations": [2]}),
+        ({}, {"impressions": [0, 1, 2]}),  # which finality does not ask about
         ({"optouts": [1]}, {"optouts": [0], "hits": [1]}),
     ],
 )
+@pytest.mark.parametrize("due_day", [None, 0, 1, 3])
 def test_what_is_not_there_or_not_closed_is_told(
     absent: Mapping[str, Collection[int]],
     unclosed: Mapping[str, Collection[int]],
+    due_day: int | None,
     tmp_path: Path,
     database: duckdb.DuckDBPyConnection,
 ):
@@ -151,10 +177,45 @@ def test_what_is_not_there_or_not_closed_is_told(
     def closed(kind: str, day: date) -> bool:
         return (day - D).days not in unclosed.get(kind, ())
 
-    expected = expected_rates(D, tz, window, feeds, closed)
-    frame = rates(database, store(tmp_path, feeds, tz, closed), D.isoformat(), window)
+    due_ms = 0 if due_day is None else day_bounds(D + timedelta(days=due_day), tz)[0] + HOUR
+    due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
+    expected = expected_rates(D, tz, window, feeds, closed, due_ms=due_ms)
+    frame = computed(database, store(tmp_path, feeds, tz, closed, due=due), [D], window)[D]
     assert_alike(as_rows(frame, D), expected)
-    assert set(frame["is_final"]) == {not absent.get("activations") and not _of_reactions(absent, unclosed)}
+    lacking = _lacking(absent, unclosed)
+    overdue = any(due_day is not None and day < due_day for day in lacking)
+    assert set(frame["status"]) == {"incomplete" if overdue else "open" if lacking else "final"}
+
+
+def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete(
+    tmp_path: Path, database: duckdb.DuckDBPyConnection
+):
+    feeds = feeds_of(population(9, D, 3, "UTC", window_days=1), days_from(D, 4), "UTC")
+    ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
+    assert len(ids) > 2
+    # the days of the cohort are D and D + 1
+    missing = {
+        ("activations", D): [ids[0]],
+        ("activations", D + timedelta(days=1)): [ids[1], 10**9],
+        ("activations", D + timedelta(days=2)): [ids[2]],
+    }
+    stored = store(tmp_path, feeds, "UTC", missing_ids=missing)
+    found = computed(database, stored, [D, D + timedelta(days=1)], 1)
+    for cohort, frame in found.items():
+        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, feeds, missing_ids=missing))
+    incomplete = found[D][found[D]["status"] == "incomplete"]
+    assert set(incomplete["activation_id"]) == set(ids[:2])
+    assert not incomplete["is_final"].any()
+    assert "final" in set(found[D]["status"])
+
+
+def test_days_are_due_once_the_newest_watermark_is_later_than_their_end_by_the_lookback(tmp_path: Path):
+    settings = Settings.from_environment({"NP6_LOOKBACK_MINUTES": "90"})
+    assert due(Folder(str(tmp_path)), settings) is None
+    feeds: Days = {"hits": {D: [], D + timedelta(days=2): []}, "bounces": {D + timedelta(days=1): []}}
+    store(tmp_path, feeds, "UTC", lambda kind, day: day == D)
+    newest = datetime(2026, 3, 22, 23, 59, 59, 999_000, UTC)
+    assert due(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
 
 
 def test_what_is_not_there_for_one_cohort_is_there_for_the_next(tmp_path: Path, database: duckdb.DuckDBPyConnection):
@@ -164,17 +225,45 @@ def test_what_is_not_there_for_one_cohort_is_there_for_the_next(tmp_path: Path, 
         feeds[kind][D + timedelta(days=4)] = feeds[kind][D + timedelta(days=5)] = None
     stored = store(tmp_path, feeds, "UTC")
     counted = []
-    for cohort in days_from(D, 6):
-        rows = as_rows(rates(database, stored, cohort.isoformat(), 1), cohort)
+    for cohort, frame in computed(database, stored, days_from(D, 6), 1).items():
+        rows = as_rows(frame, cohort)
         assert_alike(rows, expected_rates(cohort, "UTC", 1, feeds))
         counted.append(len(rows))
     assert [bool(count) for count in counted] == [False, True, True, True, False, True]
 
 
-def _of_reactions(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> bool:
-    """Whether a day that the cohort needs is missing or not closed."""
-    needed = {"activations": {0, 1}, "hits": {0, 1, 2}, "optouts": {0, 1, 2}, "bounces": {0, 1, 2}}
-    return any(needed[kind] & {*absent.get(kind, ()), *unclosed.get(kind, ())} for kind in needed)
+@pytest.mark.parametrize(("at_once", "queries"), [(1, 6), (10**9, 1)])
+def test_cohorts_are_computed_together_within_a_bound_of_rows(
+    tmp_path: Path,
+    database: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+    queries: int,
+):
+    feeds = feeds_of(population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
+    stored = store(tmp_path, feeds, "UTC")
+    monkeypatch.setattr(compute, "ROWS_AT_ONCE", at_once)
+    cohorts = days_from(D, 6)
+    assert len(list(compute.chunks(stored, [f"{cohort}" for cohort in cohorts], 1))) == queries
+    for cohort, frame in computed(database, stored, cohorts, 1).items():
+        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, feeds))
+
+
+def test_a_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One event a day, a window of two days more: cohorts that follow one another share days, others do not."""
+    row = row_of("hits", event("hits", id="1", timestamp=NOON), "drop", None)
+    feeds: Days = {kind: {day: [row] if kind == "hits" else None for day in days_from(D, 20)} for kind in ALL}
+    stored = store(tmp_path, feeds, "UTC")
+    monkeypatch.setattr(compute, "ROWS_AT_ONCE", 5)
+    cohorts = [f"{D + timedelta(days=ahead)}" for ahead in (0, 1, 2, 3, 10, 15)]
+    found = list(compute.chunks(stored, cohorts, 2))
+    assert found == [cohorts[:3], cohorts[3:4], cohorts[4:5], cohorts[5:]]
+
+
+def _lacking(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> set[int]:
+    """The days that the cohort needs and that are missing or not closed."""
+    needed = ("activations", "hits", "optouts", "bounces")
+    return {day for kind in needed for day in (*absent.get(kind, ()), *unclosed.get(kind, ())) if day <= 2}
 
 
 # --- by hand -------------------------------------------------------------------------------------------------------
@@ -201,7 +290,7 @@ class Case:
         rows.append(row)
 
     def frame(self, root: Path, window: int = 7) -> pd.DataFrame:
-        return rates(self._database, store(root, self.feeds, "UTC"), D.isoformat(), window)
+        return computed(self._database, store(root, self.feeds, "UTC"), [D], window)[D]
 
     def row(self, root: Path, window: int = 7) -> Row:
         """The one row that comes out."""
@@ -408,15 +497,16 @@ def test_the_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: i
     }
 
 
-def test_the_cohort_is_the_day_of_the_stamp_and_activations_may_come_a_day_late(case: Case, tmp_path: Path):
+def test_the_cohort_is_the_day_of_the_stamp_and_activations_count_over_the_window(case: Case, tmp_path: Path):
     midnight, next_midnight = day_bounds(D, "UTC")
     for stamp_time in (midnight, next_midnight - 1):
         case.add("activations", f"in {stamp_time}", next_midnight, stamp_time=stamp_time)
     for stamp_time in (midnight - 1, next_midnight):
         case.add("activations", f"out {stamp_time}", stamp_time=stamp_time)
         case.add("hits", f"out {stamp_time}", stamp_time=stamp_time)
-    case.add("activations", "too late", next_midnight + DAY)
-    assert part(case.row(tmp_path), "activations", "hits") == {"activations": 2, "hits": 0}
+    case.add("activations", "in 2", next_midnight + DAY)
+    case.add("activations", "too late", next_midnight + 2 * DAY)
+    assert part(case.row(tmp_path, window=2), "activations", "hits") == {"activations": 3, "hits": 0}
 
 
 def test_rows_are_by_grain_and_nulls_are_groups_of_their_own(case: Case, tmp_path: Path):
@@ -475,7 +565,7 @@ def test_columns_are_those_of_the_contract_and_each_is_described():
 @pytest.mark.parametrize("there", [True, False])
 def test_an_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, database: duckdb.DuckDBPyConnection, there: bool):
     feeds: Days = {kind: {D: [] if there else None} for kind in ALL}
-    frame = rates(database, store(tmp_path, feeds, "UTC"), D.isoformat(), 7)
+    frame = computed(database, store(tmp_path, feeds, "UTC"), [D], 7)[D]
     assert len(frame) == 0
     assert list(frame.columns) == list(RATE_COLUMNS)
     assert types_of(pa.Table.from_pandas(frame, preserve_index=False)) == RATE_COLUMNS

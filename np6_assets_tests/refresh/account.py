@@ -133,12 +133,18 @@ class Account:
         return result.success
 
     def nightly(self) -> bool:
-        """A tick of `daily_ingest`, and the run that it asks for; whether it succeeded."""
+        """A tick of `daily_ingest`, and the runs that it asks for; whether they succeeded."""
         self.publish()
-        schedule = self.deployment.definitions.resolve_schedule_def("daily_ingest")
-        context = dg.build_schedule_context(instance=self.instance, scheduled_execution_time=self.clock())
-        [request] = schedule.evaluate_tick(context).run_requests or []
-        return self.run("daily_ingest", request)
+        definitions = self.deployment.definitions
+        schedule = definitions.resolve_schedule_def("daily_ingest")
+        with dg.build_schedule_context(
+            instance=self.instance,
+            scheduled_execution_time=self.clock(),
+            repository_def=definitions.get_repository_def(),
+        ) as context:
+            requests = schedule.evaluate_tick(context).run_requests or []
+        assert requests
+        return [self.run("daily_ingest", request) for request in requests].count(False) == 0
 
     def follow(self) -> list[date]:
         """A tick of `rates_follow`, and the runs that it asks for; the days."""

@@ -67,8 +67,8 @@ def record(deployment: Deployment, asset: str, day: date, version: str) -> None:
     deployment.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=str(day), tags=tags))
 
 
-def cohorts_of(day: date, window: int = WINDOW) -> list[date]:
-    return days(day - timedelta(days=window), day)
+def cohorts_of(day: date) -> list[date]:
+    return days(day - timedelta(days=WINDOW), day)
 
 
 def compute(deployment: Deployment, asked: list[date], *, succeeds: bool = True) -> None:
@@ -100,6 +100,7 @@ def test_days_of_a_tick_become_one_backfill_and_one_run(deployment: Deployment):
     [rates] = [asset for asset in deployment.definitions.assets or () if asset.key == RATES]
     assert rates.backfill_policy == dg.BackfillPolicy.single_run()
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert sensor.sensor_type.name == "AUTOMATION"  # evaluated where the project's own condition is
 
 
 def test_missing_rates_are_requested_when_the_sensor_is_turned_on(deployment: Deployment, tick: Ticks):
@@ -109,17 +110,38 @@ def test_missing_rates_are_requested_when_the_sensor_is_turned_on(deployment: De
     assert tick() == []
 
 
-@pytest.mark.parametrize(("asset", "window"), [("hits", WINDOW), ("impressions", WINDOW), ("activations", 1)])
-def test_changed_day_requests_the_cohorts_of_its_window_once(
-    deployment: Deployment, tick: Ticks, asset: str, window: int
-):
+@pytest.mark.parametrize("asset", ["hits", "impressions", "activations"])
+def test_changed_day_requests_the_cohorts_of_its_window_once(deployment: Deployment, tick: Ticks, asset: str):
     for day in days(FIRST - timedelta(days=5), FIRST):
         record(deployment, "reactivity_rates", day, "r")
     assert tick() == []
     for version in ("a", "b"):
         record(deployment, asset, FIRST, version)
-        assert tick() == cohorts_of(FIRST, window)
+        assert tick() == cohorts_of(FIRST)
         assert tick() == []
+
+
+def test_cohort_waits_for_its_own_day_of_activations(deployment: Deployment, tick: Ticks):
+    second, third = FIRST + timedelta(days=1), FIRST + timedelta(days=2)
+    record(deployment, "activations", FIRST, "a")
+    assert tick() == cohorts_of(FIRST)
+    # reactions alone, to sends of these days and of the days before
+    record(deployment, "hits", third, "a")
+    assert tick() == [FIRST]
+    # the sends of the third day say nothing of those of the second
+    record(deployment, "activations", third, "a")
+    assert tick() == [FIRST, third]
+    record(deployment, "activations", second, "a")
+    assert tick() == [FIRST - timedelta(days=1), FIRST, second]
+    assert tick() == []
+
+
+def test_cohorts_before_the_first_day_of_activations_do_not_wait(deployment: Deployment, tick: Ticks):
+    before = FIRST - timedelta(days=10)
+    record(deployment, "activations", FIRST, "a")
+    assert tick() == cohorts_of(FIRST)
+    record(deployment, "hits", before, "a")
+    assert tick() == cohorts_of(before)
 
 
 def test_year_that_was_fetched_is_requested_at_once(deployment: Deployment, tick: Ticks):
@@ -170,15 +192,15 @@ def test_change_while_rates_are_computed_is_requested_once_they_are_stored(
     asked = tick()
     assert asked == cohorts_of(FIRST)
     during: list[list[date]] = []
-    compute_one = rates_compute.rates
+    compute_all = rates_compute.rates
 
     def rates(*arguments: Any) -> Any:
-        computed = compute_one(*arguments)
-        if not during:
+        for computed in compute_all(*arguments):
+            if not during:
+                during.append(tick())
+                record(deployment, "optouts", FIRST, "late")
             during.append(tick())
-            record(deployment, "optouts", FIRST, "late")
-        during.append(tick())
-        return computed
+            yield computed
 
     monkeypatch.setattr(rates_compute, "rates", rates)
     compute(deployment, asked)

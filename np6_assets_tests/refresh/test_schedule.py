@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,9 +13,11 @@ import pytest
 from np6_assets.definitions import build_definitions
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.events import population
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import days
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.oracle import day_bounds, expected_rows
 from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.tables import canonical
 
 NIGHT = datetime(2026, 3, 24, 3, 30, tzinfo=ZoneInfo("Europe/Paris"))
 
@@ -28,10 +31,10 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def evaluated(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment: str) -> Any:
     settings = Settings.from_environment({"NP6_TIMEZONE": "Europe/Paris", "NP6_API_KEY": "any", **environment})
     definitions = build_definitions(settings)
-    context = dg.build_schedule_context(
+    with dg.build_schedule_context(
         instance=instance, scheduled_execution_time=at, repository_def=definitions.get_repository_def()
-    )
-    return definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
+    ) as context:
+        return definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,121 @@ def test_a_night_asks_for_yesterday_and_the_days_before_it_as_one_run(
     assert request.tags["dagster/asset_partition_range_start"] == first
     assert request.tags["dagster/asset_partition_range_end"] == "2026-03-23"
     assert request.tags["np6/why"] == f"2026-03-23 in full, and again the days from {first} on"
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance with files of its own: a schedule is given no other."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as made:
+        yield made
+
+
+def record_fetch(
+    instance: dg.DagsterInstance, data: Path, day: date, age: float, kinds: tuple[str, ...] = tuple(KINDS)
+) -> None:
+    """What a fetch of a day leaves that was made when it was so many days old."""
+    for kind in kinds:
+        (data / kind / f"event_date={day}").mkdir(parents=True, exist_ok=True)
+        metadata = {"hours_after_end": 24 * (age - 1)}
+        instance.report_runless_asset_event(dg.AssetMaterialization(kind, partition=f"{day}", metadata=metadata))
+
+
+def days_asked(tick: Any) -> list[tuple[str, str]]:
+    """First and last day of each run after the first."""
+    first, last = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    return [
+        (one.tags.get(first, one.partition_key), one.tags.get(last, one.partition_key))
+        for one in (tick.run_requests or [])[1:]
+    ]
+
+
+def test_day_is_confirmed_once_its_window_has_closed(kept: dg.DagsterInstance, tmp_path: Path):
+    today = NIGHT.date()
+    ages = (5, 7, 8, 9, 10, 31, 32)
+    for age in ages:
+        record_fetch(kept, tmp_path, today - timedelta(days=age), 1.2)
+    # those of 8 to 31 days; days that follow one another are one run
+    found = days_asked(evaluated(kept, NP6_DATA_DIR=f"{tmp_path}"))
+    assert found == [("2026-02-21", "2026-02-21"), ("2026-03-14", "2026-03-16")]
+    for age in ages:
+        record_fetch(kept, tmp_path, today - timedelta(days=age), 8.5 if age > 8 else 7.9)
+    tick = evaluated(kept, NP6_DATA_DIR=f"{tmp_path}")
+    assert days_asked(tick) == [("2026-03-16", "2026-03-16")]
+    assert tick.run_requests[1].tags["np6/why"] == "once more, as no fetch was made since it was 8 days old"
+    assert tick.run_requests[1].run_config["ops"]["hits"]["config"] == {"full_refresh": True}
+    record_fetch(kept, tmp_path, today - timedelta(days=8), 8.2)
+    assert days_asked(evaluated(kept, NP6_DATA_DIR=f"{tmp_path}")) == []
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ("0", [("2026-02-21", "2026-02-23"), ("2026-03-16", "2026-03-19")]),
+        ("7", [("2026-02-21", "2026-02-23"), ("2026-03-16", "2026-03-16")]),
+        ("29", [("2026-02-21", "2026-02-22")]),
+        ("60", [("2026-02-21", "2026-02-22")]),
+    ],
+)
+def test_age_at_which_a_day_is_confirmed_follows_the_window(
+    kept: dg.DagsterInstance, tmp_path: Path, window: str, expected: list[tuple[str, str]]
+):
+    """Days that are fetched again in any case, here the three before yesterday, are not asked for twice."""
+    for ago in (1, 4, 5, 6, 7, 8, 29, 30, 31):
+        (tmp_path / "hits" / f"event_date={NIGHT.date() - timedelta(days=ago)}").mkdir(parents=True)
+    assert days_asked(evaluated(kept, NP6_WINDOW_DAYS=window, NP6_DATA_DIR=f"{tmp_path}")) == expected
+
+
+def test_days_that_were_never_fetched_or_are_not_kept_are_not_confirmed(kept: dg.DagsterInstance, tmp_path: Path):
+    today = NIGHT.date()
+    for ago in (9, 10, 12, 25):
+        record_fetch(kept, tmp_path, today - timedelta(days=ago), 1.2)
+    # one asset alone was fetched since
+    record_fetch(kept, tmp_path, today - timedelta(days=14), 9, ("hits",))
+    expected = [("2026-03-10", "2026-03-10"), ("2026-03-12", "2026-03-12"), ("2026-03-14", "2026-03-15")]
+    assert days_asked(evaluated(kept, NP6_START_DATE="2026-03-01", NP6_DATA_DIR=f"{tmp_path}")) == expected
+
+
+def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed(
+    kept: dg.DagsterInstance, tmp_path: Path
+):
+    """Lateness of up to twenty days and a window as long; daily_ingest was off on most of the nights."""
+    random = Random(5)
+    first, last = date(2026, 3, 1), date(2026, 3, 6)
+    events = population(71, first, 6, sends_per_day=3)
+    with RudeServer(seed=1) as server:
+        account = Account.made(
+            tmp_path / "data",
+            server,
+            kept,
+            datetime(2026, 3, 2, 3, 30, tzinfo=UTC),
+            events,
+            NP6_START_DATE=str(first),
+            NP6_WINDOW_DAYS="20",
+            NP6_TRAILING_DAYS="1",
+        )
+        feeds = [events.feed(kind) for kind in KINDS]
+        account.late = {one["id"]: timedelta(days=20 * random.random() ** 2) for feed in feeds for one in feed}
+
+        def lacking() -> list[tuple[str, date]]:
+            return [
+                (kind, day)
+                for kind in KINDS
+                for day in days(first, last)
+                if canonical(account.deployment.rows(kind, day))
+                != canonical(expected_rows(kind, events.feed(kind), *day_bounds(day, "UTC")))
+            ]
+
+        for night in range(30):
+            if night in (0, 2, 4, 5):  # each day once or twice, soon after its end
+                assert account.nightly()
+            if night == 6:
+                assert len(lacking()) > 10
+            if night in (22, 26):  # the days are 21 days old and more
+                assert account.nightly()
+            account.clock.forward(days=1)
+    assert lacking() == []
 
 
 def test_yesterday_alone_is_a_day(instance: dg.DagsterInstance):

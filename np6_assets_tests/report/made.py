@@ -30,7 +30,7 @@ def sends(
     *,
     version: str = "v",
     bounced: int = 0,
-    is_final: bool = True,
+    status: str = "final",
     **counts: int,
 ) -> Row:
     """A row of the rates: the counts that are given, 0 for the others."""
@@ -49,7 +49,8 @@ def sends(
         "delivered": None if activations is None else activations - bounced,
         "window_days": 7,
         "days_loaded": 8,
-        "is_final": is_final,
+        "status": status,
+        "is_final": status == "final",
         **counts,
     }
 
@@ -69,8 +70,13 @@ def report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = No
     """The report on the rows; there are no events."""
     rows = list(rows)
     make(root, rows, names or {})
+    return rendered(root, sorted({row["activation_date"] for row in rows}), cohorts)
+
+
+def rendered(root: Path, cohort_days: Iterable[date], cohorts: int = 90) -> str:
+    """The report on what is stored of these cohorts."""
     folder = Folder(str(root))
-    days = sorted({str(row["activation_date"]) for row in rows})
+    days = [str(day) for day in cohort_days]
     events: dict[str, Any] = {
         kind.asset: partitioned_dataset(folder, kind.asset, kind.schema, "event_date", []) for kind in KINDS
     }

@@ -9,13 +9,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates.columns import COLUMNS
-from np6_assets_tests.report.made import report, sends
+from np6_assets_tests.report.made import make, rendered, report, sends
 from np6_assets_tests.support.browser import chromium, in_a_browser
 from np6_assets_tests.support.deployment import Deployment, days
 from np6_assets_tests.support.events import population
@@ -71,12 +72,15 @@ def total(rows: list[Any], name: str) -> int:
 
 
 def expected_cells(rows: list[Any]) -> list[list[str]]:
-    delivered, sent = total(rows, "delivered"), total(rows, "activations")
+    def rate(part: str, whole: str) -> list[str]:
+        known = [row for row in rows if row["status"] != "incomplete" and row[whole]]
+        return percent(total(known, part), total(known, whole))
+
     return [
-        [f"{sent:,}"],
-        percent(total(rows, "hit_activations"), delivered),
-        percent(total(rows, "optout_activations"), delivered),
-        percent(total(rows, "bounced"), sent),
+        [f"{total(rows, 'activations'):,}"],
+        rate("hit_activations", "delivered"),
+        rate("optout_activations", "delivered"),
+        rate("bounced", "activations"),
     ]
 
 
@@ -95,7 +99,7 @@ def test_every_notification_and_day_has_the_rates_of_the_sums(whole: Any):
     for cells in page.tables["Rates by day of the send"][1:]:
         of_day = by_day[date.fromisoformat(cells[0][0])]
         assert cells[1:5] == expected_cells(of_day)
-        assert cells[5] == ["● final" if all(row["is_final"] for row in of_day) else "○ provisional"]
+        assert cells[5] == ["● final" if all(row["status"] == "final" for row in of_day) else "○ provisional"]
     sent = [int(cells[1][0].replace(",", "")) for cells in page.tables["list"][1:]]
     assert sent == sorted(sent, reverse=True)
 
@@ -158,10 +162,10 @@ def test_what_is_provisional_or_not_known_is_told(tmp_path: Path):
             tmp_path,
             [
                 sends(D, 1, 1_000, hit_activations=100),
-                sends(D + timedelta(days=1), 1, 500, hit_activations=10, is_final=False),
+                sends(D + timedelta(days=1), 1, 500, hit_activations=10, status="open"),
                 # its sends are not known, so its hits say nothing of a rate
-                sends(D + timedelta(days=2), 1, None, hit_activations=700, is_final=False),
-                sends(D + timedelta(days=2), 2, None, hit_activations=5, is_final=False),
+                sends(D + timedelta(days=2), 1, None, hit_activations=700, status="open"),
+                sends(D + timedelta(days=2), 2, None, hit_activations=5, status="open"),
                 sends(D, 3, 3, hit_activations=1),
             ],
         )
@@ -176,6 +180,37 @@ def test_what_is_provisional_or_not_known_is_told(tmp_path: Path):
     assert "final days alone: 10.07%" in page.text
 
 
+def test_what_is_incomplete_is_told_and_in_no_rate(tmp_path: Path):
+    page = Page(
+        report(
+            tmp_path,
+            [
+                sends(D, 1, 1_000, hit_activations=100),
+                sends(D, 2, 40, hit_activations=30, status="incomplete"),
+                sends(D + timedelta(days=1), 1, 500, hit_activations=10, status="open"),
+                # more reactions than sends are known of: no denominator, no part of a sum
+                sends(D + timedelta(days=1), 1, 0, version="w", hit_activations=7, status="open"),
+            ],
+        )
+    )
+    found = {cells[0][-1]: cells for cells in page.tables["list"][1:]}
+    assert found["1"][2] == percent(110, 1_500)
+    assert found["1"][5] == ["○ 1 of 2 provisional"]
+    assert found["2"][2:] == [["—"], ["—"], ["—"], ["◇ 1 of 1 incomplete"]]
+    days = {cells[0][0]: cells for cells in page.tables["Rates by day of the send"][1:]}
+    assert days[f"{D}"][2] == percent(100, 1_000)
+    assert [cells[5] for cells in days.values()] == [["◇ incomplete"], ["○ provisional"]]
+    assert f"◇ Incomplete: {D}." in page.text
+
+
+def test_rates_from_before_there_was_a_status_are_reported(tmp_path: Path):
+    make(tmp_path, [sends(D, 1, 1_000, hit_activations=100), sends(D + timedelta(days=1), 1, 500, status="open")], {})
+    path = tmp_path / "reactivity_rates" / f"activation_date={D + timedelta(days=1)}" / "part-0.parquet"
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns("status"), path)
+    page = Page(rendered(tmp_path, [D, D + timedelta(days=1)]))
+    assert [cells[5] for cells in page.tables["Rates by day of the send"][1:]] == [["● final"], ["○ provisional"]]
+
+
 def test_versions_are_compared_on_final_days(tmp_path: Path):
     day = [
         sends(D, 1, 2_000, version="a", hit_activations=200),
@@ -183,8 +218,8 @@ def test_versions_are_compared_on_final_days(tmp_path: Path):
         sends(D, 2, 2_000, version="a", hit_activations=200),
         sends(D, 2, 1_000, version="b", hit_activations=101),
         # would turn the verdict round
-        sends(D + timedelta(days=1), 1, 90_000, version="a", hit_activations=80_000, is_final=False),
-        sends(D + timedelta(days=1), 1, 90_000, version="b", hit_activations=1, is_final=False),
+        sends(D + timedelta(days=1), 1, 90_000, version="a", hit_activations=80_000, status="open"),
+        sends(D + timedelta(days=1), 1, 90_000, version="b", hit_activations=1, status="open"),
     ]
     page = Page(report(tmp_path, day))
     rows = page.tables["Hit rates of versions, on the days and applications that both were sent on"][1:]
@@ -246,7 +281,7 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("browser")
     count = request.param
     rows = [sends(D, number, 1_000 + number, hit_activations=number) for number in range(1, count)]
-    rows += [sends(D, count, None), sends(D + timedelta(days=1), 1, 0, is_final=False)]
+    rows += [sends(D, count, None), sends(D + timedelta(days=1), 1, 0, status="open")]
     names = {number: f"Push {number}" for number in range(1, count + 1)}
     names[1] = "Push 1 with an extraordinarilylongnameandnoplacetobreakitanywhereinsidethewholeofit <b>" * 2
     file = folder / "report.html"

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -92,6 +92,7 @@ RATE_COLUMNS = {
     "bounce_share": "double",
     "window_days": "int32",
     "days_loaded": "int32",
+    "status": "string",
     "is_final": "bool",
 }
 
@@ -458,15 +459,20 @@ def expected_rates(
     window_days: int,
     feeds: Feeds,
     closed: Callable[[str, date], bool] = lambda kind, day: True,
+    *,
+    due_ms: int = 0,
+    missing_ids: Mapping[tuple[str, date], Collection[int]] | None = None,
 ) -> list[Row]:
     """The rows of `reactivity_rates` for one activation day, by grain (nulls last).
 
     Args:
         activation_day: the cohort.
         tz: IANA name of the zone that days are in.
-        window_days: how many days after the activation day a reaction still counts.
+        window_days: how many days after the activation day an event still counts.
         feeds: for each kind, the rows of every materialized event day (any rows of other days are not read).
         closed: whether a materialized event day of a kind was fetched long enough after its end.
+        due_ms: the newest watermark of any kind, less the lookback.
+        missing_ids: the notifications that could not be fetched, by kind and event day.
 
     Returns:
         One dict a row: `activation_date` (a date) and every column of RATE_COLUMNS.
@@ -485,24 +491,25 @@ def expected_rates(
         groups = defaultdict(list)
         for row in once.values():
             placed_by = row["event_time"] if row["activated_at"] is None else row["activated_at"]
-            # the window is for reactions; of sends only the days that are read matter
-            in_time = kind == "activations" or day_of(row["event_time"], tz) <= window[-1]
-            if in_time and day_of(placed_by, tz) == activation_day:
+            if day_of(row["event_time"], tz) <= window[-1] and day_of(placed_by, tz) == activation_day:
                 groups[tuple(row[column] for column in GRAIN)].append(row)
         return groups
 
-    sent = grouped("activations", [activation_day, activation_day + timedelta(days=1)])
+    sent = grouped("activations", window)
     reactions = {kind: grouped(kind, window) for kind in ("hits", "optouts", "bounces", "impressions")}
     knows_sends = has("activations", activation_day)
     knows_impressions = has("impressions", activation_day)
     feeds_of_reactions = ("hits", "optouts", "bounces")
     days_loaded = sum(all(has(kind, day) for kind in feeds_of_reactions) for day in window)
-    needed = [("activations", day) for day in (activation_day, activation_day + timedelta(days=1))]
-    needed += [(kind, day) for kind in feeds_of_reactions for day in window]
-    is_final = all(has(kind, day) and closed(kind, day) for kind, day in needed)
+    needed = [(kind, day) for kind in ("activations", *feeds_of_reactions) for day in window]
+    lacking = [day for kind, day in needed if not (has(kind, day) and closed(kind, day))]
+    is_overdue = any(day_bounds(day, tz)[1] < due_ms for day in lacking)
+    unknown_ids = {id_ for place in needed for id_ in (missing_ids or {}).get(place, ())}
 
     rows = []
     for grain in set(sent).union(*reactions.values()):
+        is_incomplete = is_overdue or grain[GRAIN.index("activation_id")] in unknown_ids
+        status = "incomplete" if is_incomplete else "open" if lacking else "final"
         counts = _counts(
             sent[grain] if knows_sends else None,
             reactions["hits"][grain],
@@ -518,7 +525,8 @@ def expected_rates(
                 **_rates(counts),
                 "window_days": window_days,
                 "days_loaded": days_loaded,
-                "is_final": is_final,
+                "status": status,
+                "is_final": status == "final",
             }
         )
     rows.sort(key=lambda row: [(row[name] is None, 0 if row[name] is None else row[name]) for name in GRAIN])

@@ -343,8 +343,7 @@ def test_expected_rates_of_three_sends():
         event("activations", id="1", timestamp=D_MS + 2000, **s1),
         event("activations", id="2", timestamp=D_MS + 2000, **s2),
         event("activations", id="3", timestamp=D_MS + DAY + 500, **s3),
-        # Sent on D, but published on D + 2: that file is not read.
-        event("activations", id="4", timestamp=D_MS + 2 * DAY, **send("C", "x")),
+        event("activations", id="4", timestamp=D_MS + 8 * DAY, **send("C", "x")),  # D + 8: too late
     ]
     hits = [
         event("hits", id="5", timestamp=D_MS + 3000, **s1),
@@ -403,6 +402,7 @@ def test_expected_rates_of_three_sends():
         "bounce_share": third,
         "window_days": 7,
         "days_loaded": 8,
+        "status": "final",
         "is_final": True,
     }
 
@@ -417,7 +417,7 @@ def test_expected_rates_are_null_without_their_feeds():
         *("activations", "delivered", "orphan_reactions", "impression_activations", "impression_rate"),
         *("hit_rate", "optout_rate", "bounce_rate", "hard_bounce_rate", "hit_rate_low", "hit_rate_high"),
     }
-    assert (row["hit_share"], row["days_loaded"], row["is_final"]) == (1.0, 7, False)
+    assert (row["hit_share"], row["days_loaded"], row["status"], row["is_final"]) == (1.0, 7, "open", False)
 
 
 def test_expected_rates_take_events_without_stamp_as_sends():

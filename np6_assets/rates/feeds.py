@@ -1,0 +1,105 @@
+"""What is stored of the event assets: which days are there, and what their files say of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import pyarrow.dataset as ds
+
+from np6_assets.events.kinds import KINDS, EventKind
+from np6_assets.events.store import MISSING_IDS, WATERMARK, EventStore
+from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.rates.columns import Status
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets.storage.parquet import days_stored, partitions_of, subset
+
+REACTIONS = ("hits", "optouts", "bounces")
+NEEDED = ("activations", *REACTIONS)
+"""The assets without whose closed days a cohort's rates cannot be final."""
+
+
+@dataclass(frozen=True)
+class StoredDay:
+    """A day of an event asset, as its file says. `missing_ids` are the notifications that could not be fetched."""
+
+    rows: int
+    is_closed: bool
+    missing_ids: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The event days that are materialized, of each event asset. Each file's footer is read once.
+
+    `due` says which days should be closed by now: those that ended before it; None where none should be.
+    """
+
+    datasets: Mapping[str, ds.FileSystemDataset]
+    timezone: str
+    due: datetime | None
+
+    @cached_property
+    def _fragments(self) -> Mapping[str, Mapping[str, ds.ParquetFileFragment]]:
+        return {asset: partitions_of(data, EVENT_DATE) for asset, data in self.datasets.items()}
+
+    @cached_property
+    def _stored(self) -> dict[tuple[str, str], StoredDay | None]:
+        return {}
+
+    def stored(self, asset: str, day: str) -> StoredDay | None:
+        """What is stored of a day; None where the asset is not materialized for it."""
+        if (asset, day) not in self._stored:
+            self._stored[asset, day] = self._read(asset, day)
+        return self._stored[asset, day]
+
+    def _read(self, asset: str, day: str) -> StoredDay | None:
+        if day not in self._fragments[asset]:
+            return None
+        footer = self._fragments[asset][day].metadata
+        metadata = footer.metadata or {}
+        until = metadata.get(WATERMARK)
+        is_closed = until is not None and datetime.fromisoformat(until.decode()) >= day_of(day, self.timezone).end
+        return StoredDay(footer.num_rows, is_closed, frozenset(json.loads(metadata.get(MISSING_IDS, b"[]"))))
+
+    def has(self, asset: str, day: str) -> bool:
+        """Whether an asset is materialized for a day."""
+        return day in self._fragments[asset]
+
+    def rows(self, day: str) -> int:
+        """How many events of all assets a day has."""
+        return sum(stored.rows for asset in self.datasets if (stored := self.stored(asset, day)) is not None)
+
+    def status(self, window: Collection[str]) -> Status:
+        """What the event days of a cohort's window allow its rates to be."""
+        days = [(self.stored(asset, day), day) for day in window for asset in NEEDED]
+        lacking = {day for stored, day in days if stored is None or not stored.is_closed}
+        if not lacking:
+            return "final"
+        return "incomplete" if self.due and day_of(min(lacking), self.timezone).end < self.due else "open"
+
+    def missing_ids(self, window: Collection[str]) -> set[int]:
+        """The notifications that could not be fetched for some day of a cohort's window."""
+        days = (self.stored(asset, day) for day in window for asset in NEEDED)
+        return {id_ for stored in days if stored is not None for id_ in stored.missing_ids}
+
+    def of(self, asset: str, days: Iterable[str]) -> ds.FileSystemDataset:
+        """Some days of an asset."""
+        return subset(self.datasets[asset], [self._fragments[asset][day] for day in days if self.has(asset, day)])
+
+
+def due(folder: Folder, settings: Settings) -> datetime | None:
+    """The newest watermark of any event asset, less the lookback: days that ended before it should be closed by now."""
+    watermarks = [mark for kind in KINDS if (mark := _newest_watermark(folder, kind, settings)) is not None]
+    return max(watermarks) - settings.lookback if watermarks else None
+
+
+def _newest_watermark(folder: Folder, kind: EventKind, settings: Settings) -> datetime | None:
+    store = EventStore(folder, kind, settings)
+    newest_first = sorted(days_stored(folder, kind.asset, EVENT_DATE), reverse=True)
+    stored = (store.stored(day_of(str(day), settings.timezone)) for day in newest_first)
+    return next((one.watermark for one in stored if one is not None and one.watermark is not None), None)

@@ -1,0 +1,111 @@
+"""The check of late-arriving events: whether anything catches them, and what the fetches of closed days gained."""
+
+import math
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from np6_assets.contact.days import today
+from np6_assets.dagster_private import is_any_on
+from np6_assets.partition_checks import Finding, Records
+from np6_assets.partitions import day_of
+from np6_assets.refresh.jobs import DAILY_INGEST, EVENT_ASSETS, SENSOR
+from np6_assets.refresh.lateness import OLDEST, fetched_at
+from np6_assets.settings import Settings
+
+CHECK = "late_events"
+
+_EARLIER_RECORDS = 5
+
+
+def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
+    """The checks, in one step."""
+    description = (
+        "A sensor or a schedule that catches late-arriving events is on, and no fetch of a closed day of the last "
+        f"{OLDEST} brought any. Where one did, the result names the lookback that would have had them."
+    )
+
+    @dg.multi_asset_check(
+        name="lateness",
+        specs=[dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS],
+        can_subset=True,
+    )
+    def lateness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        is_on = is_any_on(context.instance, (SENSOR, DAILY_INGEST))
+        for key in sorted(context.selected_asset_check_keys):
+            finding = gains(context.instance, settings, key.asset_key.path[-1], today(settings, now()))
+            if not is_on:
+                text = f"neither {SENSOR} nor {DAILY_INGEST} is on: nothing catches late events; turn one on"
+                finding = Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=finding.passed,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=finding.text,
+                metadata=finding.metadata,
+            )
+
+    return lateness
+
+
+def lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
+    """Looks once a day, with the schedule `freshness`, after the nightly fetches."""
+    return dg.ScheduleDefinition(
+        name="lateness",
+        description="Checks once a day whether late events are caught, and whether closed days gained any.",
+        job=dg.define_asset_job(
+            settings.named("lateness_job"),
+            dg.AssetSelection.checks(checks),
+            description="Checks whether late events are caught, and whether closed days gained any.",
+        ),
+        cron_schedule=f"0 {settings.fresh_by_hour} * * *",
+        execution_timezone=settings.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+def gains(instance: dg.DagsterInstance, settings: Settings, asset: str, newest: date) -> Finding:
+    """Whether fetches of days that had been closed brought events that came late, and the lookback that they ask for.
+
+    Looked at are the newest fetches of the days up to OLDEST days old.
+    """
+    days = [newest - timedelta(days=ago) for ago in range(OLDEST, 0, -1)]
+    gained: dict[str, int] = {}
+    lookback = timedelta()
+    for day, record in Records(instance, settings).newest(asset, [str(day) for day in days]).items():
+        end = day_of(day, settings.timezone).end
+        before = _fetched_before(instance, settings, asset, day, record)
+        number = int(_number(record, "events_gained") or 0)
+        if number > 0 and before is not None and before >= end + settings.lookback:
+            gained[day] = number
+            lookback = max(lookback, before - end)
+    if not gained:
+        return Finding(True, "no fetch of a closed day brought events that came late")
+    told = ", ".join(f"{day}: {number}" for day, number in sorted(gained.items()))
+    minutes = math.ceil(lookback.total_seconds() / 60)
+    text = f"events came after their day was closed ({told}); set NP6_LOOKBACK_MINUTES above {minutes}"
+    return Finding(False, text, {"events_gained": gained, "lookback_minutes": minutes})
+
+
+def _fetched_before(
+    instance: dg.DagsterInstance, settings: Settings, asset: str, day: str, record: dg.EventLogRecord
+) -> datetime | None:
+    """When the fetch before a recorded one asked."""
+    earlier = dg.AssetRecordsFilter(
+        dg.AssetKey(settings.key(asset)), asset_partitions=[day], before_storage_id=record.storage_id
+    )
+    for one in instance.fetch_materializations(earlier, limit=_EARLIER_RECORDS).records:
+        at = fetched_at(one, date.fromisoformat(day), settings.timezone)
+        # of a range, each day's record is written twice
+        if at is not None and at != fetched_at(record, date.fromisoformat(day), settings.timezone):
+            return at
+    return None
+
+
+def _number(record: dg.EventLogRecord, name: str) -> float | None:
+    materialization = record.asset_materialization
+    found = None if materialization is None else materialization.metadata.get(name)
+    value = None if found is None else found.value
+    return float(value) if isinstance(value, int | float) else None

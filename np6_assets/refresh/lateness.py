@@ -1,0 +1,54 @@
+"""The days to confirm, each once: what catches the events that arrive late.
+
+A day is confirmed by a fetch of all its assets since it was `confirmation_age` days old: the window of its cohort
+has closed by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from np6_assets.partition_checks import Records
+from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.refresh.jobs import EVENT_ASSETS
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+
+OLDEST = 31
+"""The age, in days, up to which a day is fetched again to confirm it."""
+
+
+def confirmation_age(settings: Settings) -> int:
+    """The age, in days, from which on a day is confirmed."""
+    return min(settings.window_days + 1, OLDEST - 1)
+
+
+def days_old_enough(folder: Folder, settings: Settings, today: date) -> list[date]:
+    """The stored days that are to be confirmed by now, oldest first."""
+    from np6_assets.storage.parquet import days_stored
+
+    stored = set[date]().union(*(days_stored(folder, asset, EVENT_DATE) for asset in EVENT_ASSETS))
+    return sorted(day for day in stored if confirmation_age(settings) <= (today - day).days <= OLDEST)
+
+
+def unconfirmed(days: Sequence[date], records: Records, settings: Settings) -> list[date]:
+    """Those of the days that had no fetch of all assets since they are old enough."""
+    newest = [records.newest(asset, [str(day) for day in days]) for asset in EVENT_ASSETS]
+    return [day for day in days if not all(_is_confirmed(day, found.get(str(day)), settings) for found in newest)]
+
+
+def _is_confirmed(day: date, newest: dg.EventLogRecord | None, settings: Settings) -> bool:
+    at = None if newest is None else fetched_at(newest, day, settings.timezone)
+    old_enough = day_of(str(day + timedelta(days=confirmation_age(settings))), settings.timezone).start
+    return at is not None and at >= old_enough
+
+
+def fetched_at(record: dg.EventLogRecord, day: date, timezone: str) -> datetime | None:
+    """When the fetch of a day asked; None where the record is of no fetch."""
+    materialization = record.asset_materialization
+    found = None if materialization is None else materialization.metadata.get("hours_after_end")
+    hours = None if found is None else found.value
+    return day_of(str(day), timezone).end + timedelta(hours=hours) if isinstance(hours, int | float) else None

@@ -1,0 +1,92 @@
+"""The check of late events: what it says of gains, and of a deployment in which nothing looks for them."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
+
+from np6_assets_tests.refresh.account import Account
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.oracle import day_bounds, expected_rows
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST = date(2026, 3, 2)
+OFF = "neither np6_refresh nor daily_ingest is on: nothing catches late events; turn one on"
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """One that knows which schedules are on; one in memory does not."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as made:
+        yield made
+
+
+@pytest.fixture
+def account(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Account]:
+    """Two days; some hits of the first are published three days late."""
+    events = population(71, FIRST, 2, sends_per_day=6)
+    with RudeServer(seed=1) as server:
+        start = datetime(2026, 3, 4, 3, 30, tzinfo=UTC)
+        made = Account.made(tmp_path / "data", server, instance, start, events, NP6_START_DATE=f"{FIRST}")
+        begin, end = day_bounds(FIRST, "UTC")
+        first_day = {row["event_id"] for row in expected_rows("hits", events.hits, begin, end)}
+        made.late = dict.fromkeys(sorted(first_day)[:3], timedelta(days=3))
+        yield made
+
+
+def found(account: Account) -> dict[str, dg.AssetCheckEvaluation]:
+    """What the schedule's job finds, by asset."""
+    repository = account.deployment.definitions.get_repository_def()
+    result = repository.get_job("lateness_job").execute_in_process(instance=account.instance)
+    evaluations = result.get_asset_check_evaluations()
+    assert {one.severity for one in evaluations} == {dg.AssetCheckSeverity.WARN}
+    return {one.asset_key.to_user_string(): one for one in evaluations}
+
+
+def test_warns_where_nothing_looks_for_late_events(account: Account):
+    evaluations = found(account)
+    assert evaluations.keys() == set(KINDS)
+    assert {one.description for one in evaluations.values()} == {OFF}
+    assert not any(one.passed for one in evaluations.values())
+
+
+def turn_on(instance: dg.DagsterInstance, name: str) -> None:
+    """As the UI does."""
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("np6"), "__repository__").get_instigator_origin(name)
+    data = ScheduleInstigatorData("30 3 * * *", 0.0)
+    state = InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, data)
+    instance.add_instigator_state(state)
+
+
+def test_passes_where_the_schedule_is_on(account: Account):
+    turn_on(account.instance, "freshness")
+    assert found(account)["hits"].description == OFF
+    turn_on(account.instance, "daily_ingest")
+    evaluations = found(account)
+    assert all(one.passed for one in evaluations.values())
+    assert evaluations["hits"].description == "no fetch of a closed day brought events that came late"
+
+
+def test_gain_of_a_closed_day_names_the_lookback(account: Account):
+    second, late = FIRST + timedelta(days=1), len(account.late)
+    assert late > 1
+    account.publish()
+    account.deployment.materialize(["hits", "bounces"], FIRST, second)  # 27.5 and 3.5 hours after their ends
+    assert found(account)["hits"].description == OFF
+    account.clock.forward(days=4)
+    account.publish()
+    account.deployment.materialize(["hits", "bounces"], FIRST, second)
+    evaluations = found(account)
+    assert evaluations["hits"].description == (
+        f"{OFF}; events came after their day was closed ({FIRST}: {late}); "
+        f"set NP6_LOOKBACK_MINUTES above {27 * 60 + 30}"
+    )
+    assert evaluations["hits"].metadata["events_gained"].value == {f"{FIRST}": late}
+    assert evaluations["bounces"].description == OFF
