@@ -8,10 +8,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint format bench soak lock clean
+.PHONY: help install demo dev test test-slow lint format bench soak lock clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 # The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
@@ -51,8 +51,11 @@ dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or N
 	fi; \
 	exec $(BIN)/dg dev
 
-test: install ## the whole test suite; needs no network
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: install ## the test suite, in some minutes; needs no network
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-slow: install ## the tests that take longest: daemons, a browser, the documentation's commands, every combination
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
 
 lint: install ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -99,6 +99,7 @@ def run(folder: Path, text: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("document", "text"), RUN, ids=[text.splitlines()[0] for _, text in RUN])
 def test_commands_and_queries_do_what_they_say(document: str, text: str, clone: Path) -> None:
     for written, instead in INSTEAD.items():

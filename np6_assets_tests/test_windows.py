@@ -136,6 +136,7 @@ def test_closed_day_equals_the_truth(
     deployment.assert_holds(account, KINDS, DAY, DAY, "keep")
 
 
+@pytest.mark.slow
 def test_range_equals_the_truth(server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path):
     server.serve(account)
     server.fail(0.4, seed=4, kinds=CUTS)
@@ -179,6 +180,7 @@ def between(made: Population, start: datetime, end: datetime) -> Population:
     return replace(made, **feeds)
 
 
+@pytest.mark.slow
 def test_open_day_fetched_until_it_closes_equals_the_truth(
     server: RudeServer,
     account: Population,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from np6_assets_tests.deployed.conftest import CAP, Deployed
 from np6_assets_tests.support.dagster_processes import eventually, until
 from np6_assets_tests.support.events import KINDS
+
+pytestmark = pytest.mark.slow
 
 HITS = "/notifications/reactivities/hits"
 OPTOUTS = "/notifications/reactivities/optouts"

@@ -15,6 +15,8 @@ from np6_assets_tests.support.dagster_processes import eventually, until
 from np6_assets_tests.support.events import event
 from np6_assets_tests.support.oracle import day_bounds
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_MS = 60_000
 
 COLOURS = """canvas => {

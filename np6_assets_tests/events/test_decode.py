@@ -304,3 +304,8 @@ def test_decoder_connects_anew_after_a_fatal_error(error: type[Exception]):
         result = decode("hits", [hit(1), hit(2, agency=[]), hit(3)], using=using)
         assert (result.ids, result.keys) == (["1", "3"], ["2"])
     assert broken.cursors == 1
+
+
+def test_number_as_an_agency_is_its_text():
+    """Apart from the population's variants: in a folder, it is another agency, whose events go to quarantine."""
+    assert [row["agency"] for row in decode("hits", [hit("a", agency=28)]).rows] == ["28"]

@@ -279,6 +279,7 @@ def test_incremental_fetches_give_the_bytes_of_a_full_one(
     for hours in (9, 10.5, 12.02, 26):
         account.now = datetime.fromtimestamp(BOUNDS[0] / 1000, UTC) + timedelta(hours=hours)
         server.serve(there(BOUNDS[0] + int(hours * HOUR)))
+        server.date = lambda: account.now
         before = len(server.asked())
         one.materialize("hits", D)
         assert len(server.asked()) == before + 1

@@ -141,7 +141,12 @@ def held(data: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("mode", "named"),
-    [("drop", "id"), ("pseudonymize", "unicity"), ("pseudonymize", "pseudonym"), ("keep", "hash")],
+    [
+        ("pseudonymize", "unicity"),
+        pytest.param("drop", "id", marks=pytest.mark.slow),
+        pytest.param("pseudonymize", "pseudonym", marks=pytest.mark.slow),
+        pytest.param("keep", "hash", marks=pytest.mark.slow),
+    ],
 )
 def test_erased_receiver_is_nowhere_and_all_others_stay(
     server: RudeServer,
@@ -226,6 +231,7 @@ def test_tombstones_are_digests_for_their_owner_alone(
     assert hashlib.blake2b(RECEIVER.encode(), digest_size=16).hexdigest() not in digests
 
 
+@pytest.mark.slow
 def test_killed_erasure_is_completed_by_the_next(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from np6_assets_tests.support.deployment import Deployment, days, files
 from np6_assets_tests.support.events import KINDS, population
 from np6_assets_tests.support.rude_server import RudeServer
 
+pytestmark = pytest.mark.slow
+
 ZONE = "Europe/Paris"
 FIRST = date(2026, 3, 28)  # the next day has 23 hours in Paris
 LAST = date(2026, 4, 6)

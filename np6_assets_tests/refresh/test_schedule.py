@@ -129,6 +129,7 @@ def test_days_that_were_never_fetched_or_are_not_kept_are_not_confirmed(kept: dg
     assert days_asked(evaluated(kept, NP6_START_DATE="2026-03-01", NP6_DATA_DIR=f"{tmp_path}")) == expected
 
 
+@pytest.mark.slow
 def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed(
     kept: dg.DagsterInstance, tmp_path: Path
 ):

@@ -211,7 +211,6 @@ COERCED: dict[str, Change] = {
     "activation.id as text": _map("activation_id", str),
     "activation.id with a zero fraction": _map("activation_id", _whole_float),
     "activation.id as text with a zero fraction": _map("activation_id", lambda number: str(_whole_float(number))),
-    "numeric agency": _set("agency", 28),
     "numeric customer": _set("customer", 28),
     "boolean version": _set("version", True),
     "fractional application": _set("application", 1.5),
