@@ -66,6 +66,7 @@ def test_first_file_makes_the_identity(server: RudeServer, instance: dg.DagsterI
         "asset_key_prefix": None,
         "address": server.url,
         "agencies": {"DEMO": ["028", "029"]},
+        "gone": [],
     }
     assert len(deployment.rows("hits", DAY)) == 6
 

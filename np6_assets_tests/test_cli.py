@@ -79,7 +79,7 @@ def test_the_demo_writes_the_parquet_of_every_day(finished):
     folder, days, _ = finished
     expected = {f"{asset}/event_date={day}/part-0.parquet" for asset in EVENT_ASSETS for day in days}
     expected |= {f"reactivity_rates/activation_date={day}/part-0.parquet" for day in days}
-    expected |= {"notifications/part-0.parquet", "reactivity_report/report.html"}
+    expected |= {"notifications/part-0.parquet", "reactivity_report/report.html", "np6.json"}
     data = folder / "data"
     assert {str(file.relative_to(data)) for file in data.rglob("*") if file.is_file()} == expected
 

@@ -53,6 +53,8 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         pool=settings.pool,
+        # activations come last: reactions name notifications that the API's list may not
+        op_tags={"dagster/priority": "-1"} if kind.per_notification else {},
         metadata=storage_metadata(
             ((column.name, column.type, column.description, not column.required) for column in kind.columns),
             EVENT_DATE,

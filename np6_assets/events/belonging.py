@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -40,9 +41,10 @@ class Belonging:
         """The known agencies; none where every one is admitted."""
         return frozenset(self.identity.agencies)
 
-    def add(self, pairs: Pairs) -> None:
-        """Events of these are about to be written."""
+    def add(self, pairs: Pairs, gone: Iterable[int] | None = None) -> None:
+        """Events of these are about to be written, and the API does not know these notifications; None says nothing."""
         seen = self.identity.with_seen(pairs)
+        seen = seen if gone is None else replace(seen, gone=sorted(gone))
         if self._is_written and seen == self.identity:
             return
         for customer in seen.new_customers(self.identity):
@@ -62,7 +64,7 @@ def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Iden
         zone = zone or (rows.schema.metadata or {}).get(MADE_WITH, b"").decode().partition(" ")[0] or run.timezone
     if zone is None:
         return None
-    found = Identity(found.source, zone, found.asset_key_prefix, found.address, found.agencies)
+    found = replace(found, timezone=zone)
     found.write(folder)
     agencies = ", ".join(found.agencies) or "no agency"
     warn(f"{folder.path(FILE)} is new: the files that were there are days of {zone}, with events of {agencies}")

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 from np6_assets.events import notifications
+from np6_assets.events.belonging import Belonging
 from np6_assets.events.fanout import ACTIVE_DAYS, Known, asked
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.plan import Batch
-from np6_assets.events.store import EventStore, Stored
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import NotFoundError, NP6Error
 from np6_assets.np6.request import Request
-from np6_assets.partitions import EVENT_DATE, day_of
-from np6_assets.settings import Settings
+from np6_assets.partitions import EVENT_DATE
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
@@ -29,12 +28,11 @@ MOST_BROKEN = 10
 class KnownNotifications:
     """What the API's list and the stored files know. Raises NP6Error where the list is not answered."""
 
-    def __init__(self, client: NP6Client, folder: Folder, settings: Settings) -> None:
+    def __init__(self, client: NP6Client, folder: Folder, belonging: Belonging) -> None:
         self._listed = frozenset(notifications.listed(client))
         self._stored = frozenset(notifications.stored(folder))
         self._folder = folder
-        self._store = EventStore(folder, _ACTIVATIONS, settings)
-        self._timezone = settings.timezone
+        self._belonging = belonging
 
     def of(self, batch: Batch) -> Known:
         """What is known for some days."""
@@ -47,19 +45,12 @@ class KnownNotifications:
             {day: self._ids([_ACTIVATIONS.asset], day) for day in (*days, *week)},
             {day: self._ids([kind.asset for kind in _REACTIONS], day) for day in days},
             {day: stored.missing for day, stored in before.items()},
-            self._gone(before, week),
+            self._belonging.identity.gone,
         )
 
     def _ids(self, assets: Sequence[str], day: date) -> set[int]:
         files = [parquet.file_of(asset, EVENT_DATE, day.isoformat()) for asset in assets]
         return notifications.ids_in(self._folder, files)
-
-    def _gone(self, before: dict[date, Stored], week: Sequence[date]) -> frozenset[int]:
-        """As the newest file says of the days asked for, or else of the week before."""
-        if before:
-            return before[max(before)].gone
-        files = (self._store.stored(day_of(day.isoformat(), self._timezone)) for day in week)
-        return next((stored.gone for stored in files if stored is not None), frozenset())
 
 
 class FanOut:
@@ -108,9 +99,9 @@ class FanOut:
     def missing(self, number: int) -> frozenset[int]:
         """Those whose sends of a day are not complete."""
         plan, failed = self._batch.plans[number], self._failed[number]
-        broken = {id_ for id_, error in failed.items() if not isinstance(error, NotFoundError)}
+        found = {id_ for id_, error in failed.items() if not isinstance(error, NotFoundError)}
         day, before = plan.day.date, plan.stored
         if before is None or not before.is_closed(plan.day):
-            named = {*self._known.sent.get(day, ()), *self._known.reacted.get(day, ())}
-            broken |= self.gone(number) & named
-        return frozenset(broken | ((before.missing if before else frozenset()) - set(self.ids)))
+            found |= self.gone(number) & {*self._known.sent.get(day, ()), *self._known.reacted.get(day, ())}
+        answered = set(self.ids) - set(failed)
+        return frozenset(found | ((before.missing if before else frozenset()) - answered))

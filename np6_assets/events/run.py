@@ -68,7 +68,7 @@ class Run:
         check_pseudonym_key(self.settings.contact, self.folder, self.context.log.warning)
         tombstones = tombstones_of(self.folder, self.settings.tombstone_key)
         decoder = Decoder(self.kind, self.settings.contact, tombstones, belonging.agencies)
-        known = KnownNotifications(client, self.folder, self.settings) if self.kind.per_notification else None
+        known = KnownNotifications(client, self.folder, belonging) if self.kind.per_notification else None
         fetcher = Fetcher(self.kind, client, decoder, self.now, known)
         failed: dict[str, NP6Error] = {}
         in_a_row = 0
@@ -137,10 +137,10 @@ class Run:
 
         def tables() -> Iterator[pa.Table]:
             yield from merged.tables()
-            belonging.add(merged.facts.identities)
+            belonging.add(merged.facts.identities, None if fetched.asked_ids is None else fetched.gone)
             metadata.update(_metadata(fetched, merged, until))
 
-        rows = parquet.stream(tables(), self._store.schema(until, fetched.missing, fetched.gone))
+        rows = parquet.stream(tables(), self._store.schema(until, fetched.missing))
         return Partition(fetched.plan.day.key, rows, metadata)
 
 

@@ -31,9 +31,8 @@ from np6_assets.storage.files import Folder
 WATERMARK = b"np6.fetched_until"
 """Key in a file's Parquet metadata: until when the day is known to be complete (ISO 8601, UTC)."""
 
-MISSING_IDS, GONE_IDS = b"np6.missing_ids", b"np6.gone_ids"
-"""Keys in the Parquet metadata of activations: ids of notifications, as JSON. What the day has of missing ones is not
-complete; gone ones are those that the API did not know (404) when the day was fetched."""
+MISSING_IDS = b"np6.missing_ids"
+"""Key in the Parquet metadata of activations: notifications whose sends of the day are not complete, as a JSON list."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Stored:
     """What a day's file says of itself; `watermark` is None in a file of another program.
 
     `last_event` is when the last of its events was published; None where it has none. `contact` is the fingerprint of
-    the policy under which its contact data was stored. `missing` and `gone` are MISSING_IDS and GONE_IDS.
+    the policy under which its contact data was stored. `missing` is MISSING_IDS.
     """
 
     rows: int
@@ -49,7 +48,6 @@ class Stored:
     watermark: datetime | None
     contact: str
     missing: frozenset[int] = frozenset()
-    gone: frozenset[int] = frozenset()
 
     def is_closed(self, day: Day) -> bool:
         """Whether it was fetched late enough after the day's end."""
@@ -78,15 +76,13 @@ class EventStore:
             parquet.greatest(footer, "event_time"),
             None if until is None else datetime.fromisoformat(until.decode()),
             policy_of(metadata),
-            *(frozenset(json.loads(metadata.get(key, b"[]"))) for key in (MISSING_IDS, GONE_IDS)),
+            frozenset(json.loads(metadata.get(MISSING_IDS, b"[]"))),
         )
 
-    def schema(self, watermark: datetime, missing: Collection[int] = (), gone: Collection[int] = ()) -> pa.Schema:
+    def schema(self, watermark: datetime, missing: Collection[int] = ()) -> pa.Schema:
         """The schema of a file with that watermark."""
         said = {WATERMARK: watermark.isoformat().encode(), MADE_WITH: self._made_with.encode()}
-        named = {
-            key: json.dumps(sorted(ids)).encode() for key, ids in ((MISSING_IDS, missing), (GONE_IDS, gone)) if ids
-        }
+        named = {MISSING_IDS: json.dumps(sorted(missing)).encode()} if missing else {}
         return self._kind.schema.with_metadata(said | named)
 
     @contextmanager

@@ -31,6 +31,7 @@ class Identity:
         asset_key_prefix: the account's; None for the one that has none.
         address: of the API; recorded, never compared.
         agencies: the customers of each agency that was seen. Empty until the first event: then every one is admitted.
+        gone: ids of notifications that the API did not know (404) when it was asked last.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Identity:
     asset_key_prefix: str | None = None
     address: str = ""
     agencies: Mapping[str, list[str]] = field(default_factory=dict)
+    gone: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Folder) -> Identity | None:

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from np6_assets.np6.client import NP6Client
-from np6_assets.np6.errors import AccessError, ForbiddenError, GaveUpError, PermanentError
+from np6_assets.np6.errors import AccessError, ForbiddenError, GaveUpError, NotFoundError, PermanentError
 from np6_assets.np6.retry import Retry
 from np6_assets_tests.np6.collector import (
     ACCOUNT,
@@ -21,6 +21,8 @@ from np6_assets_tests.np6.collector import (
 )
 from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, RudeServer
 
+ERRORS = {"401": AccessError, "403": ForbiddenError, "404": NotFoundError, "410": NotFoundError}
+
 ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": "NP6_BASE_URL"}
 
 
@@ -33,7 +35,7 @@ def test_refusal_is_told_in_a_line_at_once(server, client, caplog, status, what)
     caplog.set_level(logging.DEBUG)
     server.always("/", status)
     error = failure(client, what)
-    assert type(error) is {"401": AccessError, "403": ForbiddenError}.get(status, PermanentError)
+    assert type(error) is ERRORS.get(status, PermanentError)
     [asked] = server.requests
     line = str(error)
     assert "\n" not in line

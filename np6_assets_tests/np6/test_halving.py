@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from np6_assets.np6.client import NP6Client
-from np6_assets.np6.errors import AccessError, ForbiddenError, GaveUpError, PermanentError
+from np6_assets.np6.errors import AccessError, ForbiddenError, GaveUpError, NotFoundError, PermanentError
 from np6_assets_tests.np6.collector import (
     ACCOUNT,
     HASTE,
@@ -52,7 +52,7 @@ def test_client_halves_days_down_to_the_one_that_fails(status, requests):
     assert first.receiver.inside(first.request) == expected(day_request(-1, 2))
     assert last.receiver.inside(last.request) == expected(day_request(2))
     assert (first.error, failed.receiver, last.error) == (None, None, None)
-    assert type(failed.error) is (GaveUpError if status == "503" else PermanentError)
+    assert type(failed.error) is ({"503": GaveUpError, "404": NotFoundError}.get(status, PermanentError))
     assert f"GET {HITS} returned {status} " in str(failed.error)
     assert len(server.requests) == requests
     assert sorted(collectors.states) == ["discarded"] * (len(collectors.opened) - 2) + ["finished"] * 2
