@@ -101,7 +101,7 @@ class FanOut:
         plan, failed = self._batch.plans[number], self._failed[number]
         found = {id_ for id_, error in failed.items() if not isinstance(error, NotFoundError)}
         day, before = plan.day.date, plan.stored
-        if before is None or not before.is_closed(plan.day):
+        if before is not None and not before.is_closed(plan.day):
             found |= self.gone(number) & {*self._known.sent.get(day, ()), *self._known.reacted.get(day, ())}
         answered = set(self.ids) - set(failed)
         return frozenset(found | ((before.missing if before else frozenset()) - answered))

@@ -38,6 +38,7 @@ _ADVICE = {
     401: "the API does not know the key; set NP6_API_KEY to a valid key",
     403: "the key lacks the right; ask for the right to read notifications and their reactivities",
     404: "there is nothing at this address; check NP6_BASE_URL",
+    410: "there is nothing at this address any more; check NP6_BASE_URL",
 }
 _RETRIED = {408, 425, 429}
 _PERMANENT = {401: AccessError, 403: ForbiddenError, 404: NotFoundError, 410: NotFoundError}

@@ -23,7 +23,7 @@ from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, Ru
 
 ERRORS = {"401": AccessError, "403": ForbiddenError, "404": NotFoundError, "410": NotFoundError}
 
-ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": "NP6_BASE_URL"}
+ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": "NP6_BASE_URL", "410": "NP6_BASE_URL"}
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
