@@ -67,6 +67,7 @@ def test_first_file_makes_the_identity(server: RudeServer, instance: dg.DagsterI
         "address": server.url,
         "agencies": {"DEMO": ["028", "029"]},
         "gone": [],
+        "has_tombstones": False,
     }
     assert len(deployment.rows("hits", DAY)) == 6
 

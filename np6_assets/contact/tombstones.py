@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from np6_assets.contact.receiver import receiver_values
 from np6_assets.storage.files import Folder
+from np6_assets.storage.identity import Identity, IdentityError
 
 FILE = ".erased/tombstones.json"
 """Below the data folder; hidden, so that readers pass over it."""
@@ -49,6 +50,7 @@ class Tombstones:
         """
         key = hashlib.blake2b(secret.encode(), person=b"np6 tombstones").digest() if secret else b""
         if not folder.exists(FILE):
+            _check_none_are_lost(folder)
             return cls(key)
         try:
             with folder.open(FILE) as file:
@@ -130,6 +132,18 @@ def normalised(value: str) -> str:
     """A value in one Unicode form, and an address in one case: as people write what is the same."""
     composed = unicodedata.normalize("NFC", value)
     return unicodedata.normalize("NFC", composed.casefold()) if "@" in composed else composed
+
+
+def _check_none_are_lost(folder: Folder) -> None:
+    try:
+        identity = Identity.read(folder)
+    except IdentityError as error:
+        raise TombstonesError(str(error)) from None
+    if identity is not None and identity.has_tombstones:
+        raise TombstonesError(
+            f"{folder.path(FILE)} is gone, though receivers were erased: restore it from a backup, as without it "
+            "erased receivers come back"
+        )
 
 
 def tombstones_of(folder: Folder, secret: str) -> Tombstones:

@@ -5,6 +5,7 @@ The order makes it safe to be killed and repeated: first the tombstones, then th
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -18,6 +19,7 @@ from np6_assets.privacy.files import DayFile, content_of, day_files, newest_reco
 from np6_assets.privacy.receivers import Receivers, read_lines
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
+from np6_assets.storage.identity import Identity
 from np6_assets.storage.io_manager import ParquetStore
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ def bury(folder: Folder, files: Sequence[DayFile], receivers: Receivers, setting
                 receivers.add_id(id_, receivers.lines_of(values))
     tombstones = tombstones.covering(ids)
     tombstones.write(folder)
+    if (identity := Identity.read(folder)) is not None:
+        replace(identity, has_tombstones=True).write(folder)
     return tombstones
 
 

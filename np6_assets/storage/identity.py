@@ -32,6 +32,7 @@ class Identity:
         address: of the API; recorded, never compared.
         agencies: the customers of each agency that was seen. Empty until the first event: then every one is admitted.
         gone: ids of notifications that the API did not know (404) when it was asked last.
+        has_tombstones: whether receivers were erased.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Identity:
     address: str = ""
     agencies: Mapping[str, list[str]] = field(default_factory=dict)
     gone: list[int] = field(default_factory=list)
+    has_tombstones: bool = False
 
     @classmethod
     def read(cls, folder: Folder) -> Identity | None:

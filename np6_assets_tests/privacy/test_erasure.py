@@ -423,3 +423,12 @@ def test_broken_tombstones_stop_a_run(server: RudeServer, instance: dg.DagsterIn
     with pytest.raises(dg.Failure, match=r"tombstones\.json is broken: restore it from a backup"):
         deployment.materialize("hits", FIRST)
     assert list(files(data)) == [name]
+
+
+def test_folder_that_has_lost_its_tombstones_is_not_taken_for_a_clean_one(small: Deployment, tmp_path: Path) -> None:
+    erase(small, tmp_path, ODD)
+    (small.data / ".erased" / "tombstones.json").unlink()
+    with pytest.raises(dg.Failure, match=r"tombstones\.json is gone, though receivers were erased"):
+        small.materialize("hits", FIRST)
+    with pytest.raises(dg.Failure, match=r"tombstones\.json is gone"):
+        erase(small, tmp_path, "000ZOF")
