@@ -17,7 +17,7 @@ from np6_assets import accounts, cli
 from np6_assets.accounts import environment_of
 from np6_assets.settings import SettingsError
 from np6_assets_tests.support.deployment import files
-from np6_assets_tests.support.events import KINDS, Population, population
+from np6_assets_tests.support.events import KINDS, Population, of_one_agency, population
 from np6_assets_tests.support.oracle import day_bounds, expected_rows
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import canonical, rows_of
@@ -29,7 +29,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def events(seed: int) -> Population:
-    return population(seed, DAY, 1, sends_per_day=6)
+    return of_one_agency(population(seed, DAY, 1, sends_per_day=6))
 
 
 @pytest.fixture

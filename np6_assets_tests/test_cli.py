@@ -165,6 +165,7 @@ def test_dagster_knows_what_the_demo_made_and_a_second_demo_adds_to_it(finished,
     assert after[-1] in again.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_keeps_apart_from_an_account(tmp_path):
     (tmp_path / ".env").write_text("NP6_API_KEY=not-a-real-key\n")
     process = run(tmp_path, "demo", "--days", "1", NP6_DATA_DIR="account")

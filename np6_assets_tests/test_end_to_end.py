@@ -592,6 +592,7 @@ def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, 
     assert not [name for name, content in files(home).items() if server.key.encode() in content]
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_one_that_was_not(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, temporary: Path
 ):

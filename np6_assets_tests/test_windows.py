@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from np6_assets_tests.support.deployment import Deployment, days, files, impatient, published
-from np6_assets_tests.support.events import HOUR_MS, Population, event, misfits, population
+from np6_assets_tests.support.events import HOUR_MS, Population, event, misfits, of_one_agency, population
 from np6_assets_tests.support.oracle import activated_at, activation_id, day_bounds, event_time, expected_rows
 from np6_assets_tests.support.rude_server import END_MODES, Act, Request, RudeServer
 from np6_assets_tests.support.tables import canonical
@@ -56,7 +56,7 @@ def sorting_server() -> Iterator[RudeServer]:
 @pytest.fixture(scope="module")
 def account() -> Population:
     """Five days of sends and their reactions, with ties on the edges of days and rejected events on both sides."""
-    made = population(81, FIRST, 5, PARIS, notifications=3, sends_per_day=6, window_days=2)
+    made = of_one_agency(population(81, FIRST, 5, PARIS, notifications=3, sends_per_day=6, window_days=2))
     for kind in ("optouts", "bounces", "impressions"):
         made.feed(kind).clear()
     sender = made.notifications[0]["id"]

@@ -15,8 +15,6 @@ from np6_assets_tests.support.dagster_processes import eventually, until
 from np6_assets_tests.support.events import event
 from np6_assets_tests.support.oracle import day_bounds
 
-pytestmark = pytest.mark.slow
-
 PATIENCE_MS = 60_000
 
 COLOURS = """canvas => {
@@ -24,7 +22,7 @@ COLOURS = """canvas => {
     return new Set(new Uint32Array(pixels.buffer)).size;
 }"""
 
-pytestmark = in_a_browser
+pytestmark = [pytest.mark.slow, in_a_browser]
 
 
 @pytest.fixture

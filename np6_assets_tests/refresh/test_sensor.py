@@ -363,6 +363,7 @@ def moved(account: Account, start: date) -> None:
     )
 
 
+@pytest.mark.slow
 def test_moved_start_date_breaks_neither_sensor_nor_rates(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):

@@ -213,6 +213,15 @@ def _listing(senders: Sequence[_Sender]) -> list[Event]:
     return listing
 
 
+def of_one_agency(made: Population) -> Population:
+    """The population with its events' agencies in one: a folder that knows one takes no events of another."""
+    for kind in KINDS:
+        for one in made.feed(kind):
+            if isinstance(one.get("identity"), dict) and "agency" in one["identity"]:
+                one["identity"]["agency"] = "DEMO"
+    return made
+
+
 def population(
     seed: int,
     first_day: date,
