@@ -4,6 +4,7 @@ Dagster's own freshness policies look at an asset and not at its partitions: an 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partition_checks import Finding, Records
+from np6_assets.partition_checks import Finding, Records, morning_schedule, result_of
 from np6_assets.partitions import Day, day_of
 from np6_assets.rates.checks import ASSET as RATES
 from np6_assets.settings import Settings
@@ -49,31 +50,19 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
                 finding = _fetched(day, EventStore(folder, kinds[asset], settings))
             else:
                 finding = _computed(day, Records(context.instance, settings))
-            yield dg.AssetCheckResult(
-                asset_key=key.asset_key,
-                check_name=key.name,
-                passed=finding.passed,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=finding.text,
-                metadata={"day": day.key},
-            )
+            yield result_of(key, replace(finding, metadata={"day": day.key}))
 
     return freshness
 
 
 def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Looks once a day, at the hour by which yesterday must be there."""
-    return dg.ScheduleDefinition(
-        name="freshness",
-        description="Checks at the set hour whether the day before is there, whole, in every daily asset.",
-        job=dg.define_asset_job(
-            settings.named("freshness_job"),
-            dg.AssetSelection.checks(checks),
-            description="Checks whether the day before is there, whole, in every daily asset.",
-        ),
-        cron_schedule=f"0 {settings.fresh_by_hour} * * *",
-        execution_timezone=settings.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+    return morning_schedule(
+        "freshness",
+        checks,
+        settings,
+        "Checks at the set hour whether the day before is there, whole, in every daily asset.",
+        "Checks whether the day before is there, whole, in every daily asset.",
     )
 
 

@@ -107,6 +107,34 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
     return look
 
 
+def result_of(key: dg.AssetCheckKey, finding: Finding) -> dg.AssetCheckResult:
+    """What a check of an asset as a whole has found; it warns."""
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=finding.passed,
+        severity=WARN,
+        description=finding.text,
+        metadata=finding.metadata,
+    )
+
+
+def morning_schedule(
+    name: str, checks: dg.AssetChecksDefinition, settings: Settings, description: str, job_description: str
+) -> dg.ScheduleDefinition:
+    """Looks once a day, at the hour by which yesterday must be there."""
+    return dg.ScheduleDefinition(
+        name=name,
+        description=description,
+        job=dg.define_asset_job(
+            settings.named(f"{name}_job"), dg.AssetSelection.checks(checks), description=job_description
+        ),
+        cron_schedule=f"0 {settings.fresh_by_hour} * * *",
+        execution_timezone=settings.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
 def _evaluation(
     spec: dg.AssetCheckSpec,
     severity: dg.AssetCheckSeverity,

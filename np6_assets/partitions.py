@@ -5,6 +5,7 @@ All arithmetic is done on instants: a day in Europe/Paris has 23, 24 or 25 hours
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -55,14 +56,25 @@ def day_at(instant: datetime, timezone: str) -> Day:
     return day_of(instant.astimezone(ZoneInfo(timezone)).date().isoformat(), timezone)
 
 
-def event_day(folder: str) -> date | None:
-    """The day of a folder `event_date=YYYY-MM-DD`; None of another folder, such as other programs leave."""
+def partition_day(folder: str, column: str = EVENT_DATE) -> date | None:
+    """The day of a folder `<column>=YYYY-MM-DD`; None of another folder, such as other programs leave."""
     name, _, day = folder.partition("=")
     try:
-        found = date.fromisoformat(day) if name == EVENT_DATE else None
+        found = date.fromisoformat(day) if name == column else None
     except ValueError:
         return None
     return found if str(found) == day else None
+
+
+def consecutive(days: Iterable[date]) -> list[list[date]]:
+    """Days in order, those that follow one another together."""
+    runs: list[list[date]] = []
+    for day in days:
+        if runs and day - runs[-1][-1] == timedelta(days=1):
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return runs
 
 
 def _midnight(day: date, timezone: str) -> datetime:

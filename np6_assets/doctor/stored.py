@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from np6_assets.doctor.finding import Finding
+from np6_assets.events.belonging import identity_of
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import EventStore, Stored
 from np6_assets.np6.clock import WITHOUT_DATE
@@ -13,6 +14,7 @@ from np6_assets.partitions import EVENT_DATE, Day, day_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity, IdentityError
+from np6_assets.storage.parquet import days_stored
 
 MOST_SHOWN = 5
 """Days that a line names."""
@@ -46,12 +48,11 @@ def examine(settings: Settings, now: datetime) -> Iterator[Finding]:
 
 def _identity(folder: Folder, settings: Settings) -> Finding:
     subject = "np6.json"
-    run = Identity("sandbox" if settings.is_sandbox else "api", settings.timezone, settings.account)
     try:
         stored = Identity.read(folder)
         if stored is None:
             return Finding(subject, "ok", "not there: the first run writes it", "")
-        stored.check(folder, run)
+        stored.check(folder, identity_of(settings))
     except IdentityError as error:
         return Finding(subject, "wrong", str(error), "Until then every run is refused.")
     agencies = ", ".join(stored.agencies) or "no agency yet"
@@ -59,11 +60,8 @@ def _identity(folder: Folder, settings: Settings) -> Finding:
 
 
 def _days(folder: Folder, store: EventStore, asset: str, settings: Settings) -> Iterator[tuple[Day, Stored]]:
-    for name in folder.folders(asset):
-        key = name.removeprefix(f"{EVENT_DATE}=")
-        if name == key or not key[:1].isdigit():
-            continue
-        day = day_of(key, settings.timezone)
+    for date in days_stored(folder, asset, EVENT_DATE):
+        day = day_of(str(date), settings.timezone)
         if (stored := store.stored(day)) is not None:
             yield day, stored
 

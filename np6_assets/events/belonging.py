@@ -9,7 +9,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.written import MADE_WITH
+from np6_assets.events.written import zone_of
 from np6_assets.partitions import EVENT_DATE
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -24,9 +24,7 @@ class Belonging:
         """Raises a Failure that nobody retries where the folder belongs to something else."""
         self._folder = folder
         self._warn = warn
-        run = Identity(
-            "sandbox" if settings.is_sandbox else "api", settings.timezone, settings.account, settings.base_url
-        )
+        run = identity_of(settings)
         try:
             stored = Identity.read(folder) or _adopted(folder, run, warn)
             if stored is not None:
@@ -53,6 +51,12 @@ class Belonging:
         self.identity, self._is_written = seen, True
 
 
+def identity_of(settings: Settings) -> Identity:
+    """What a folder is that a run with these settings writes into first."""
+    source = "sandbox" if settings.is_sandbox else "api"
+    return Identity(source, settings.timezone, settings.account, settings.base_url)
+
+
 def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Identity | None:
     """That of a folder that version 0.1 wrote, from its files; None of an empty one."""
     found, zone = run, None
@@ -61,7 +65,7 @@ def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Iden
             rows = pq.read_table(opened, columns=["agency", "customer"])
         pairs = rows.group_by(rows.column_names).aggregate([])
         found = found.with_seen(zip(*(column.to_pylist() for column in pairs.columns), strict=True))
-        zone = zone or (rows.schema.metadata or {}).get(MADE_WITH, b"").decode().partition(" ")[0] or run.timezone
+        zone = zone or zone_of(rows.schema.metadata) or run.timezone
     if zone is None:
         return None
     found = replace(found, timezone=zone)
@@ -73,7 +77,7 @@ def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Iden
 
 def _files(folder: Folder) -> Iterator[str]:
     for kind in KINDS:
-        for name in folder.folders(kind.asset):
-            file = parquet.file_of(kind.asset, EVENT_DATE, name.removeprefix(f"{EVENT_DATE}="))
-            if name.startswith(f"{EVENT_DATE}=") and folder.exists(file):
+        for day in parquet.days_stored(folder, kind.asset, EVENT_DATE):
+            file = parquet.file_of(kind.asset, EVENT_DATE, str(day))
+            if folder.exists(file):
                 yield file

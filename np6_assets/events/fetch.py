@@ -195,7 +195,7 @@ class _Collected:
         if self._fanout is None:
             self._errors = errors
         else:
-            self._fanout.take(self._taken, errors)
+            self._fanout.take(errors)
         self._taken += 1
 
     def days(self) -> Iterator[FetchedDay]:

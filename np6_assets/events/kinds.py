@@ -179,6 +179,9 @@ KINDS = (
     ),
 )
 
+REACTIONS = tuple(kind for kind in KINDS if not kind.per_notification)
+ACTIVATIONS = next(kind for kind in KINDS if kind.per_notification)
+
 KNOWN_FIELDS = (
     "type",
     "identity.type",

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from np6_assets.events import notifications
 from np6_assets.events.belonging import Belonging
 from np6_assets.events.fanout import ACTIVE_DAYS, Known, asked
-from np6_assets.events.kinds import KINDS
+from np6_assets.events.kinds import ACTIVATIONS, REACTIONS
 from np6_assets.events.plan import Batch
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import NotFoundError, NP6Error
@@ -16,10 +16,6 @@ from np6_assets.np6.request import Request
 from np6_assets.partitions import EVENT_DATE
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
-
-_REACTIONS = [kind for kind in KINDS if not kind.per_notification]
-_ACTIVATIONS = next(kind for kind in KINDS if kind.per_notification)
-
 
 MOST_BROKEN = 10
 """If so many notifications do not answer, and none does, the API is taken to be out of order."""
@@ -42,8 +38,8 @@ class KnownNotifications:
         return Known(
             self._listed,
             self._stored,
-            {day: self._ids([_ACTIVATIONS.asset], day) for day in (*days, *week)},
-            {day: self._ids([kind.asset for kind in _REACTIONS], day) for day in days},
+            {day: self._ids([ACTIVATIONS.asset], day) for day in (*days, *week)},
+            {day: self._ids([kind.asset for kind in REACTIONS], day) for day in days},
             {day: stored.missing for day, stored in before.items()},
             self._belonging.identity.gone,
         )
@@ -61,6 +57,7 @@ class FanOut:
         self._known = known
         asks_all = batch.plans[0].asks_all or not any(known.sent.values())
         self.ids = asked(known, [plan.day.date for plan in batch.plans], everyone=asks_all)
+        self._unanswered = iter(self.ids)
         self._failed: list[dict[int, NP6Error]] = [{} for _ in batch.plans]
         self._answered = 0
 
@@ -69,11 +66,11 @@ class FanOut:
         sent = self._known.sent.get(self._batch.plans[0].day.date, ())
         for id_ in self.ids:
             edges = self._batch.edges if id_ in sent else self._batch.whole_edges
-            yield self._batch.request(_ACTIVATIONS, _ACTIVATIONS.path.format(id=id_), edges)
+            yield self._batch.request(ACTIVATIONS, ACTIVATIONS.path.format(id=id_), edges)
 
-    def take(self, place: int, errors: dict[int, NP6Error]) -> None:
-        """What became of the request at that place: the errors by number of the day. Raises one where all fail."""
-        id_ = list(self.ids)[place]
+    def take(self, errors: dict[int, NP6Error]) -> None:
+        """What became of the next request: the errors by number of the day. Raises one where all fail."""
+        id_ = next(self._unanswered)
         for number, error in errors.items():
             self._failed[number][id_] = error
         self._answered += not errors

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from np6_assets.events.kinds import KINDS
+from np6_assets.events.kinds import REACTIONS
 from np6_assets.events.reject import exact_integer
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import BadResponseError
@@ -82,8 +82,7 @@ def named_by_reactions(folder: Folder, settings: Settings, now: datetime) -> set
     """The ids that the stored reactions of the last REACTION_DAYS name."""
     today = day_at(now, settings.timezone).date
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(REACTION_DAYS)]
-    kinds = [kind for kind in KINDS if not kind.per_notification]
-    return ids_in(folder, [parquet.file_of(kind.asset, EVENT_DATE, day) for kind in kinds for day in days])
+    return ids_in(folder, [parquet.file_of(kind.asset, EVENT_DATE, day) for kind in REACTIONS for day in days])
 
 
 def ids_in(folder: Folder, files: Iterable[str]) -> set[int]:

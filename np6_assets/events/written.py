@@ -9,7 +9,7 @@ import dagster as dg
 
 from np6_assets.contact.policy import SHORT, ContactPolicy
 from np6_assets.events.kinds import KINDS
-from np6_assets.partitions import EVENT_DATE, event_day
+from np6_assets.partitions import EVENT_DATE
 from np6_assets.storage.files import Folder
 
 MADE_WITH = b"np6.made_with"
@@ -24,6 +24,11 @@ def policy_of(metadata: dict[bytes, bytes] | None) -> str:
     return (metadata or {}).get(MADE_WITH, b"").decode().partition(" ")[2]
 
 
+def zone_of(metadata: dict[bytes, bytes] | None) -> str:
+    """The time zone whose days a file holds; empty where the file does not say."""
+    return (metadata or {}).get(MADE_WITH, b"").decode().partition(" ")[0]
+
+
 def policies(folder: Folder, assets: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Day and fingerprint of each file of some event assets, or of their quarantine."""
     from np6_assets.storage import parquet
@@ -34,8 +39,7 @@ def policies(folder: Folder, assets: Sequence[str]) -> Iterator[tuple[str, str]]
     days = [
         (str(day), parquet.file_of(asset, EVENT_DATE, str(day)))
         for asset in assets
-        for day in map(event_day, folder.folders(asset))
-        if day is not None
+        for day in parquet.days_stored(folder, asset, EVENT_DATE)
     ]
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="np6-footers") as pool:
         for (day, _), stored_as in zip(days, pool.map(read, [file for _, file in days]), strict=True):

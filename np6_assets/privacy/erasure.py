@@ -15,7 +15,7 @@ from np6_assets.contact.receiver import contact_values, receiver_values
 from np6_assets.contact.tombstones import TombstonesError, tombstones_of
 from np6_assets.events.written import check_pseudonym_key
 from np6_assets.partition_checks import Records
-from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite, sweep
+from np6_assets.privacy.files import DayFile, alone, content_of, day_files, newest_records, record_of, rewrite, sweep
 from np6_assets.privacy.receivers import Receivers, read_lines
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -46,7 +46,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
     def erase(context: dg.OpExecutionContext, config: EraseConfig, store: ParquetStore) -> None:
         receivers = Receivers(read_lines(config.file), settings.contact)
         folder = store.folder()
-        with folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends")):
+        with alone(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
             swept = sweep(folder)
             files = list(day_files(folder, context.log.warning))

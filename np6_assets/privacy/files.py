@@ -1,6 +1,7 @@
 """Where data of receivers is stored: the event files and the quarantine, day by day; and how they are rewritten."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import dagster as dg
 from np6_assets.contact.tombstones import FILE
 from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import EVENT_DATE, event_day
+from np6_assets.partitions import EVENT_DATE, partition_day
 from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import DATA_VERSION, written_metadata
 
@@ -37,12 +38,17 @@ class DayFile:
         return _path(self.asset, f"{EVENT_DATE}={self.day}")
 
 
+def alone(folder: Folder, context: dg.OpExecutionContext) -> AbstractContextManager[None]:
+    """Hold the data folder alone, once no run writes into it."""
+    return folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends"))
+
+
 def day_files(folder: Folder, warn: Callable[[str], None]) -> Iterator[DayFile]:
     """Each file that is there, asset by asset, oldest day first; `warn` is told of folders that are no day's."""
     for kind in KINDS:
         for asset in (kind.asset, kind.quarantine):
             for partition in folder.folders(asset):
-                if (day := event_day(partition)) is None:
+                if (day := partition_day(partition)) is None:
                     warn(f"{asset}/{partition} is passed over: it is not a day that this project has written")
                     continue
                 file = DayFile(asset, day, asset == kind.quarantine)
@@ -59,7 +65,7 @@ def sweep(folder: Folder) -> list[str]:
     for kind in KINDS:
         for asset in (kind.asset, kind.quarantine):
             for partition in folder.folders(asset):
-                if event_day(partition) is not None:
+                if partition_day(partition) is not None:
                     found += folder.left_behind(_path(asset, partition))
     for file in found:
         folder.remove(file)

@@ -11,10 +11,10 @@ import dagster as dg
 from np6_assets.contact.rows import RowPolicy
 from np6_assets.contact.tombstones import tombstones_of
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.written import MADE_WITH, check_pseudonym_key, policy_of
+from np6_assets.events.written import MADE_WITH, check_pseudonym_key, policy_of, zone_of
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import day_of
-from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite
+from np6_assets.privacy.files import DayFile, alone, content_of, day_files, newest_records, record_of, rewrite
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.io_manager import ParquetStore
@@ -27,7 +27,7 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
     def op(context: dg.OpExecutionContext, store: ParquetStore) -> None:
         folder = store.folder()
         treated: Counter[str] = Counter()
-        with folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends")):
+        with alone(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
             files = list(day_files(folder, context.log.warning))
             for file, record in treat(folder, files, Records(context.instance, settings), settings):
@@ -70,7 +70,7 @@ def treat(
             _treat_quarantine(folder, file, policy, settings)
             yield file, None
             continue
-        timezone = metadata.get(MADE_WITH, b"").decode().partition(" ")[0]
+        timezone = zone_of(metadata)
         written = rewrite(
             folder,
             file,

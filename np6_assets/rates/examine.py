@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from np6_assets.events.kinds import KINDS
+from np6_assets.events.kinds import ACTIVATIONS, KINDS
 from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
@@ -57,7 +57,7 @@ def examine(
     settings: Settings, folder: Folder, keys: Sequence[str], records: Records
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
     """What each check finds in each of the cohorts that are there, by the check's name."""
-    activations = EventStore(folder, next(kind for kind in KINDS if kind.asset == "activations"), settings)
+    activations = EventStore(folder, ACTIVATIONS, settings)
 
     @cache
     def is_sent(day: Day) -> bool:
@@ -70,7 +70,7 @@ def examine(
         if settings.retention_days is None or _has_events(folder, day)
     ]
     made = records.newest(ASSET, keys)
-    computed = parquet.days_stored(folder, ASSET, ACTIVATION_DATE)
+    computed = set(parquet.days_stored(folder, ASSET, ACTIVATION_DATE))
     for day, counted, placement in recount(folder, days, settings):
         rates = _read(folder, files[day.key])
         all_sent = all(map(is_sent, _window(day, settings)))

@@ -100,6 +100,6 @@ def due(folder: Folder, settings: Settings) -> datetime | None:
 
 def _newest_watermark(folder: Folder, kind: EventKind, settings: Settings) -> datetime | None:
     store = EventStore(folder, kind, settings)
-    newest_first = sorted(days_stored(folder, kind.asset, EVENT_DATE), reverse=True)
+    newest_first = reversed(days_stored(folder, kind.asset, EVENT_DATE))
     stored = (store.stored(day_of(str(day), settings.timezone)) for day in newest_first)
     return next((one.watermark for one in stored if one is not None and one.watermark is not None), None)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from np6_assets import markdown
-from np6_assets.partitions import ACTIVATION_DATE
+from np6_assets.partitions import ACTIVATION_DATE, consecutive
 from np6_assets.rates.columns import Status
 from np6_assets.rates.statistics import wilson
 
@@ -148,7 +148,7 @@ def _panel(panel: Axes, measure: Measure, cohorts: Sequence[Cohort]) -> None:
     bare(panel)
     panel.set_title(measure.name, loc="left", fontsize=11, fontweight="bold", color=INK)
     there = {cohort.day: cohort for cohort in cohorts}
-    for run in _runs(sorted(there)):
+    for run in consecutive(sorted(there)):
         _line(panel, measure, [there[day] for day in run])
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     panel.yaxis.set_major_locator(MaxNLocator(4))
@@ -190,17 +190,6 @@ def _line(panel: Axes, measure: Measure, cohorts: Sequence[Cohort]) -> None:
             color=ACCENT,
             markerfacecolor=fill,
         )
-
-
-def _runs(days: Sequence[date]) -> list[list[date]]:
-    """The days, cut where one is missing."""
-    runs: list[list[date]] = []
-    for day in days:
-        if runs and day - runs[-1][-1] == timedelta(days=1):
-            runs[-1].append(day)
-        else:
-            runs.append([day])
-    return runs
 
 
 def _number(day: date) -> float:

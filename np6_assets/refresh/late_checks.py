@@ -8,10 +8,10 @@ import dagster as dg
 
 from np6_assets.contact.days import today
 from np6_assets.dagster_private import is_any_on
-from np6_assets.partition_checks import Finding, Records
+from np6_assets.partition_checks import Finding, Records, morning_schedule, result_of
 from np6_assets.partitions import day_of
 from np6_assets.refresh.jobs import DAILY_INGEST, EVENT_ASSETS, SENSOR
-from np6_assets.refresh.lateness import OLDEST, fetched_at
+from np6_assets.refresh.lateness import OLDEST, fetched_at, number_of
 from np6_assets.settings import Settings
 
 CHECK = "late_events"
@@ -38,31 +38,19 @@ def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asset
             if not is_on:
                 text = f"neither {SENSOR} nor {DAILY_INGEST} is on: nothing catches late events; turn one on"
                 finding = Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
-            yield dg.AssetCheckResult(
-                asset_key=key.asset_key,
-                check_name=key.name,
-                passed=finding.passed,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=finding.text,
-                metadata=finding.metadata,
-            )
+            yield result_of(key, finding)
 
     return lateness
 
 
 def lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Looks once a day, with the schedule `freshness`, after the nightly fetches."""
-    return dg.ScheduleDefinition(
-        name="lateness",
-        description="Checks once a day whether late events are caught, and whether closed days gained any.",
-        job=dg.define_asset_job(
-            settings.named("lateness_job"),
-            dg.AssetSelection.checks(checks),
-            description="Checks whether late events are caught, and whether closed days gained any.",
-        ),
-        cron_schedule=f"0 {settings.fresh_by_hour} * * *",
-        execution_timezone=settings.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+    return morning_schedule(
+        "lateness",
+        checks,
+        settings,
+        "Checks once a day whether late events are caught, and whether closed days gained any.",
+        "Checks whether late events are caught, and whether closed days gained any.",
     )
 
 
@@ -77,7 +65,7 @@ def gains(instance: dg.DagsterInstance, settings: Settings, asset: str, newest: 
     for day, record in Records(instance, settings).newest(asset, [str(day) for day in days]).items():
         end = day_of(day, settings.timezone).end
         before = _fetched_before(instance, settings, asset, day, record)
-        number = int(_number(record, "events_gained") or 0)
+        number = int(number_of(record, "events_gained") or 0)
         if number > 0 and before is not None and before >= end + settings.lookback:
             gained[day] = number
             lookback = max(lookback, before - end)
@@ -96,16 +84,9 @@ def _fetched_before(
     earlier = dg.AssetRecordsFilter(
         dg.AssetKey(settings.key(asset)), asset_partitions=[day], before_storage_id=record.storage_id
     )
+    newest = fetched_at(record, date.fromisoformat(day), settings.timezone)
     for one in instance.fetch_materializations(earlier, limit=_EARLIER_RECORDS).records:
         at = fetched_at(one, date.fromisoformat(day), settings.timezone)
-        # of a range, each day's record is written twice
-        if at is not None and at != fetched_at(record, date.fromisoformat(day), settings.timezone):
+        if at is not None and at != newest:  # of a range, each day's record is written twice
             return at
     return None
-
-
-def _number(record: dg.EventLogRecord, name: str) -> float | None:
-    materialization = record.asset_materialization
-    found = None if materialization is None else materialization.metadata.get(name)
-    value = None if found is None else found.value
-    return float(value) if isinstance(value, int | float) else None

@@ -48,7 +48,13 @@ def _is_confirmed(day: date, newest: dg.EventLogRecord | None, settings: Setting
 
 def fetched_at(record: dg.EventLogRecord, day: date, timezone: str) -> datetime | None:
     """When the fetch of a day asked; None where the record is of no fetch."""
+    hours = number_of(record, "hours_after_end")
+    return None if hours is None else day_of(str(day), timezone).end + timedelta(hours=hours)
+
+
+def number_of(record: dg.EventLogRecord, name: str) -> float | None:
+    """A number in a record's metadata; None where there is none."""
     materialization = record.asset_materialization
-    found = None if materialization is None else materialization.metadata.get("hours_after_end")
-    hours = None if found is None else found.value
-    return day_of(str(day), timezone).end + timedelta(hours=hours) if isinstance(hours, int | float) else None
+    found = None if materialization is None else materialization.metadata.get(name)
+    value = None if found is None else found.value
+    return float(value) if isinstance(value, int | float) else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 import dagster as dg
 
 from np6_assets.contact.days import first_kept
 from np6_assets.partition_checks import Records
+from np6_assets.partitions import consecutive
 from np6_assets.refresh import jobs
 from np6_assets.refresh.lateness import OLDEST, confirmation_age, days_old_enough, unconfirmed
 from np6_assets.settings import Settings
@@ -42,7 +43,7 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         old = days_old_enough(Folder(settings.data_dir), settings, today)
         if old := [day for day in old if kept <= day < first]:
             old = unconfirmed(old, Records(context.instance, settings), settings)
-        for run in _runs(old):
+        for run in consecutive(old):
             why = f"once more, as no fetch was made since it was {confirmation_age(settings)} days old"
             yield ask_for(run[0], run[-1], why)
 
@@ -67,14 +68,3 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
             "every day."
         ),
     )
-
-
-def _runs(days: Sequence[date]) -> list[list[date]]:
-    """The days, those that follow one another together."""
-    runs: list[list[date]] = []
-    for day in days:
-        if runs and day - runs[-1][-1] == timedelta(days=1):
-            runs[-1].append(day)
-        else:
-            runs.append([day])
-    return runs

@@ -7,7 +7,7 @@ import io
 import posixpath
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain, islice
@@ -19,6 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from np6_assets.partitions import partition_day
 from np6_assets.storage.files import Folder
 
 FILE_NAME = "part-0.parquet"
@@ -66,15 +67,10 @@ def stream(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.RecordBatchReade
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def days_stored(folder: Folder, asset: str, partition_column: str) -> set[date]:
-    """The days of an asset that have a folder of their own; those that other programs leave are passed over."""
-    found = set()
-    for name in folder.folders(asset):
-        column, _, day = name.partition("=")
-        with suppress(ValueError):
-            if column == partition_column:
-                found.add(date.fromisoformat(day))
-    return found
+def days_stored(folder: Folder, asset: str, partition_column: str) -> list[date]:
+    """The days of an asset that have a folder of their own, in order; other programs' folders are passed over."""
+    days = (partition_day(name, partition_column) for name in folder.folders(asset))
+    return [day for day in days if day is not None]
 
 
 def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None) -> Written:
