@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,6 @@ from np6_assets_tests.support.rude_server import RudeServer
 
 PARIS = "Europe/Paris"
 DAY = date(2026, 3, 20)
-
-
-@pytest.fixture(scope="module")
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture
-def server() -> Iterator[RudeServer]:
-    with RudeServer(seed=1) as running:
-        yield running
 
 
 def hits(agency: str | None, count: int, *, customer: str = "028", first: int = 0) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -18,18 +17,6 @@ from np6_assets_tests.support.rude_server import RudeServer
 DAY = date(2026, 3, 20)
 START, END = (datetime.fromtimestamp(ms / 1000, UTC) for ms in day_bounds(DAY, "UTC"))
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture
-def server() -> Iterator[RudeServer]:
-    with RudeServer(seed=1) as running:
-        yield running
 
 
 ACCOUNT = Population(

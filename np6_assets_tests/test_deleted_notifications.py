@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -21,18 +20,6 @@ IDS = (101, 102, 103)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SENDS = 8
 """Of each notification and day, three hours apart."""
-
-
-@pytest.fixture(scope="module")
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture
-def server() -> Iterator[RudeServer]:
-    with RudeServer(seed=1) as running:
-        yield running
 
 
 def account(ids: tuple[int, ...] = IDS, days: int = 4) -> Population:

@@ -40,12 +40,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-@pytest.fixture
-def server() -> Iterator[RudeServer]:
-    with RudeServer(seed=1) as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A temporary folder of the test's own, in which nothing is left at its end."""

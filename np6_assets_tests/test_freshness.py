@@ -1,6 +1,5 @@
 """Freshness: yesterday, whole, by a set hour, whatever else was materialized since."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -41,12 +40,6 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 def stale(deployment: Deployment) -> dict[str, str]:

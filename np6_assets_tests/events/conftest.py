@@ -2,16 +2,9 @@
 
 from collections.abc import Iterator
 
-import dagster as dg
 import pytest
 
 from np6_assets_tests.support.rude_server import RudeServer
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -85,12 +85,6 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture
 def stored(home: Path) -> Iterator[dg.DagsterInstance]:
     """An instance on disk, to be searched for what must not be there."""
     with dg.DagsterInstance.local_temp(str(home)) as made:

@@ -27,12 +27,6 @@ def server() -> Iterator[RudeServer]:
         yield running
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
 def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, **settings: str) -> Deployment:
     return Deployment(data, server, instance, lambda: NOW, **settings)
 

@@ -44,12 +44,6 @@ def server() -> Iterator[RudeServer]:
         yield running
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
 def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, mode: str, **settings: str) -> Deployment:
     key = {"NP6_PSEUDONYM_KEY": PSEUDONYM_KEY} if mode == "pseudonymize" else {}
     return Deployment(data, server, instance, lambda: NOW, NP6_CONTACT_DATA=mode, **{**key, **settings})

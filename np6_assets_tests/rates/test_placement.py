@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,6 @@ from np6_assets_tests.support.rude_server import RudeServer
 FIELD = Path(__file__).parent.parent / "field"
 DAY = date(2026, 3, 24)
 EARLY = DAY - timedelta(days=3)
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture
-def server() -> Iterator[RudeServer]:
-    with RudeServer(seed=1) as running:
-        yield running
 
 
 def served(name: str, server: RudeServer) -> None:

@@ -24,12 +24,6 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture
 def server() -> Iterator[RudeServer]:
     with RudeServer(population(41, FIRST, 3, sends_per_day=10), seed=1) as running:
         yield running

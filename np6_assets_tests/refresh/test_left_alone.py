@@ -26,12 +26,6 @@ def server() -> Iterator[RudeServer]:
         yield running
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
 def test_ten_days_with_faults_end_as_one_clean_backfill(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):

@@ -25,12 +25,6 @@ FIRST, DAY, LAST = days(date(2026, 3, 28), date(2026, 3, 30))  # DAY has 23 hour
 RANGE = {"dagster/asset_partition_range_start": f"{FIRST}", "dagster/asset_partition_range_end": f"{LAST}"}
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[RudeServer]:
     with RudeServer(seed=1) as running:

@@ -22,12 +22,6 @@ from np6_assets_tests.support.tables import canonical
 NIGHT = datetime(2026, 3, 24, 3, 30, tzinfo=ZoneInfo("Europe/Paris"))
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
 def evaluated(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment: str) -> Any:
     settings = Settings.from_environment({"NP6_TIMEZONE": "Europe/Paris", "NP6_API_KEY": "any", **environment})
     definitions = build_definitions(settings)

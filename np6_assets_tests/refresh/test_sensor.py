@@ -1,7 +1,6 @@
 """The sensor `np6_refresh` over a real instance, real files and a real server: what it asks for, and what it costs."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -24,18 +23,6 @@ FIRST = date(2026, 3, 20)
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 MORNING = datetime(2026, 3, 20, 9, tzinfo=UTC)
 ENDED = "it has ended and is not all there"
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture
-def server() -> Iterator[RudeServer]:
-    with RudeServer(seed=1) as running:
-        yield running
 
 
 @pytest.fixture
