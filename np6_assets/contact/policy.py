@@ -94,9 +94,8 @@ class ContactPolicy:
         self, texts: pa.ChunkedArray, own: list[pa.ChunkedArray], stored_as: str | None = None
     ) -> pa.ChunkedArray:
         """A column of free text; `own` are the receivers' columns as they were received, or as they are stored."""
-        if self.mode == "keep" or (stored_as or "").partition(" ")[2] == self.fingerprint.partition(" ")[2]:
-            return texts
-        return self.free_text.column(texts, own)
+        is_treated = stored_as is not None and stored_as.partition(" ")[2] == self.fingerprint.partition(" ")[2]
+        return texts if self.mode == "keep" or is_treated else self.free_text.column(texts, own)
 
     def redact(self, event: Any, raw: bytes) -> str | None:
         """The JSON text of a rejected event, its contact data treated as the policy says.
