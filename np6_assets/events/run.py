@@ -109,7 +109,16 @@ class Run:
     def _plan(self, day: Day) -> DayPlan:
         stored, lookback = self._store.stored(day), self.settings.lookback
         config, now = self.config, self.now()
-        return plan_day(self.kind, day, stored, lookback, now, full=config.full_refresh, replaces=config.replace)
+        return plan_day(
+            self.kind,
+            day,
+            stored,
+            lookback,
+            now,
+            full=config.full_refresh,
+            replaces=config.replace,
+            missing_only=config.missing_only,
+        )
 
     def _written_before(self) -> dict[str, dg.AssetMaterialization]:
         """The records of the closed days that this run wrote before it, or its step, was started again."""
