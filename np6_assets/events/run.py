@@ -12,6 +12,7 @@ import dagster as dg
 import pyarrow as pa
 
 from np6_assets.contact.tombstones import tombstones_of
+from np6_assets.events.absent import absent_table
 from np6_assets.events.belonging import Belonging
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
@@ -176,6 +177,7 @@ def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[s
         "events_before_send": facts.early,
         "seconds_before_send": -facts.earliest / 1000,
         "quarantined": facts.rejected,
+        "absent": dg.MetadataValue.md(absent_table(fetched, facts)),
         "unknown_fields": dg.MetadataValue.json(fetched.unknown),
         "unreadable_values": dg.MetadataValue.json(fetched.unreadable),
     }
