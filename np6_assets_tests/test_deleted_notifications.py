@@ -77,6 +77,7 @@ def path(id_: int) -> str:
 
 
 ALL = dict.fromkeys(IDS, SENDS)
+MISSING_ONLY = {"ops": {"activations": {"config": {"missing_only": True}}}}
 
 
 def test_notification_that_is_hidden_from_the_list_is_still_asked(time: Time):
@@ -112,6 +113,56 @@ def test_notification_that_is_refused_for_a_week_and_then_well_is_asked_again_fr
     time.fetch(7 * 24)
     assert time.ids() == ALL
     assert time.missing() == []
+
+
+def test_notification_that_is_refused_in_between_is_asked_again_from_the_days_start(time: Time):
+    time.fetch(7)
+    time.server.script(path(102), "403")
+    time.fetch(13)
+    assert time.missing() == [102]
+    time.fetch(20)
+    assert time.ids() == dict.fromkeys(IDS, 7)
+    assert time.missing() == []
+
+
+def test_notification_that_did_not_answer_is_asked_again_alone(time: Time):
+    time.server.script(path(102), *["403"] * 2)
+    for day in (FIRST, FIRST + DAY):
+        time.fetch(26, day)
+    assert [time.missing(day) for day in (FIRST, FIRST + DAY)] == [[102], [102]]
+    time.server.script(path(102), "403")
+    assert time.fetch(70, run_config=MISSING_ONLY) == [path(102)]
+    assert time.missing() == [102]
+    assert time.is_closed()
+    assert time.deployment.metadata("activations", FIRST)["events_kept"] == 0
+    assert time.fetch(80, run_config=MISSING_ONLY) == [path(102)]
+    assert (time.ids(), time.missing()) == (ALL, [])
+    assert time.missing(FIRST + DAY) == [102]
+    assert time.fetch(90, run_config=MISSING_ONLY) == []
+
+
+def test_missing_only_fetches_all_of_an_open_day(time: Time):
+    time.server.script(path(102), "403")
+    time.fetch(12)
+    time.fetch(20, run_config=MISSING_ONLY)
+    assert time.ids() == dict.fromkeys(IDS, 7)
+
+
+def test_closed_day_stays_complete_where_a_notification_fails_later(time: Time):
+    time.fetch(26)
+    before = time.deployment.path("activations", FIRST).read_bytes()
+    time.server.script(path(102), *["500"] * 9)
+    time.fetch(50)
+    assert time.deployment.path("activations", FIRST).read_bytes() == before
+    assert time.deployment.metadata("activations", FIRST)["events_kept"] == 0
+
+
+def test_replacing_a_day_fails_where_a_notification_does_not_answer(time: Time):
+    time.fetch(26)
+    time.server.script(path(102), "403")
+    with pytest.raises(dg.Failure, match="403"):
+        time.fetch(50, run_config={"ops": {"activations": {"config": {"replace": True}}}})
+    assert time.ids() == ALL
 
 
 def test_notification_that_breaks_for_ever_stops_no_day(time: Time):

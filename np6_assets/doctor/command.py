@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -23,6 +24,9 @@ from np6_assets.np6.connection import Traffic
 from np6_assets.settings import Settings
 
 _STYLES: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red", "unknown": "cyan"}
+DEV_HOME = Path(".dagster_home")
+"""Dagster's home of `make dev`, where DAGSTER_HOME names no other."""
+
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 15.0
 
 
@@ -34,7 +38,7 @@ def run(environment: Mapping[str, str], *, as_json: bool, watch_seconds: int) ->
     secrets += re.findall(r"//([^/@]+)@", environment.get("NP6_DATA_DIR", ""))
     console = Console(highlight=False)
     findings = []
-    for finding in examine(environment, traffic, watch_seconds):
+    for finding in examine(environment, traffic, watch_seconds, home=DEV_HOME):
         findings.append(finding.without(secrets))
         if not as_json:
             console.print(_text(findings[-1], console.width), soft_wrap=True)
@@ -58,13 +62,18 @@ def examine(
     *,
     now: Now = lambda: datetime.now(UTC),
     wait: Callable[[float], None] = time.sleep,
+    home: Path | None = None,
 ) -> Iterator[Finding]:
-    """Every finding, this machine's first. What the API is sent and sends is added to `traffic`."""
+    """Every finding, this machine's first. What the API is sent and sends is added to `traffic`.
+
+    `home` is Dagster's where DAGSTER_HOME names none.
+    """
     read = machine.read_settings(environment)
     yield from judge.settings(read, now())
     if read.settings is not None:
         yield judge.folder("data folder", machine.data_folder(read.settings.data_dir), "NP6_DATA_DIR")
         yield from stored.examine(read.settings, now())
+        yield from _kept_events(read.settings, now(), environment.get("DAGSTER_HOME") or home)
     yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
     yield judge.dagster(machine.dagster_home(environment))
     if read.settings is None or read.settings.missing is not None:
@@ -78,6 +87,18 @@ def examine(
         traffic.requests, traffic.bytes = client.traffic.requests, client.traffic.bytes
     proxies = list(machine.proxies(environment))
     yield from judge.api(found, read.settings, proxies)
+
+
+def _kept_events(settings: Settings, now: datetime, home: str | Path | None) -> Iterator[Finding]:
+    """What Dagster's records say of the last fetches; nothing where there are none."""
+    if home is None or not machine.has_records(Path(home)):
+        return
+    try:
+        with machine.dagster_records(Path(home)) as instance:
+            yield stored.kept_events(settings, now, instance)
+    except Exception as error:  # noqa: BLE001 -- every storage has errors of its own
+        text = f"Dagster's records in {home} could not be read: {type(error).__name__}"
+        yield Finding("kept events", "unknown", text, "See DAGSTER_HOME.")
 
 
 @contextmanager

@@ -9,10 +9,12 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import yaml  # type: ignore[import-untyped]
 
 from np6_assets.settings import Settings, SettingsError
@@ -144,6 +146,25 @@ def dagster_home(environment: Mapping[str, str]) -> DagsterHome | None:
     place = _local(home, named)
     config, error = _config(home / "dagster.yaml")
     return DagsterHome(named, home.is_absolute(), place, config, error)
+
+
+def has_records(home: Path) -> bool:
+    """Whether Dagster has ever used a folder as its home: to open another one would leave files in it."""
+    return home.is_dir() and any(entry.name != "dagster.yaml" for entry in home.iterdir())
+
+
+@contextmanager
+def dagster_records(home: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's records, where they are kept as its home says."""
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = str(home.absolute())  # the one documented way to name it
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    finally:
+        del os.environ["DAGSTER_HOME"]
+        if before is not None:
+            os.environ["DAGSTER_HOME"] = before
 
 
 def _config(file: Path) -> tuple[Mapping[str, Any] | None, str]:

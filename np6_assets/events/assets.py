@@ -17,6 +17,7 @@ from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import FILE_MODE, ParquetStore, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
+MISSING_ONLY = "Of closed days of activations, ask those notifications alone that did not answer (np6.missing_ids)."
 REPLACE = "Forget what is stored, in favour of what the API has now. Stored events that it no longer has are lost."
 
 
@@ -25,6 +26,7 @@ class IngestConfig(dg.Config):
 
     full_refresh: bool = Field(default=False, description="Fetch every day in full, not from its watermark on.")
     replace: bool = Field(default=False, description=REPLACE)
+    missing_only: bool = Field(default=False, description=MISSING_ONLY)
 
 
 class NotificationsConfig(dg.Config):

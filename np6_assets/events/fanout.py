@@ -62,7 +62,19 @@ def asked(known: Known, days: Sequence[date], *, everyone: bool) -> dict[int, st
         add(set(known.listed) - set(known.stored), "new in the list")
         for ago in range(1, ACTIVE_DAYS + 1):
             add(known.sent.get(min(days) - timedelta(days=ago), ()), "sent in the week before")
-    return {id_: found[id_] for id_ in sorted(set(found) - (set(known.gone) - set(known.listed) - named))}
+    return {id_: found[id_] for id_ in sorted(set(found) - _gone(known, days))}
+
+
+def asked_again(known: Known, days: Sequence[date]) -> dict[int, str]:
+    """The ids alone that did not answer for some days, in their order, each with the reason."""
+    missing = {id_ for day in days for id_ in known.missing.get(day, ())}
+    return dict.fromkeys(sorted(missing - _gone(known, days)), "did not answer before")
+
+
+def _gone(known: Known, days: Sequence[date]) -> set[int]:
+    """The ids that are not asked again: the API did not know them, and neither its list nor a reaction names them."""
+    named = {id_ for day in days for id_ in known.reacted.get(day, ())}
+    return set(known.gone) - set(known.listed) - named
 
 
 def reasons(ids: Mapping[int, str]) -> dict[str, int]:

@@ -34,8 +34,8 @@ class FetchedDay:
     """What the requests for a day brought: day `number` of what is `found`.
 
     `asked` is when the first of the requests was made, or earlier. `error` says why the day is not complete.
-    Of activations: the ids of the notifications that were asked, with the reasons; those whose sends of the day are not
-    complete; those that the API does not know.
+    Of activations: the ids of the notifications that were asked, with the reasons; those that answered, None for a feed
+    of all; those whose sends of the day are not complete; those that the API does not know.
     """
 
     plan: DayPlan
@@ -44,13 +44,9 @@ class FetchedDay:
     number: int
     error: NP6Error | None = None
     asked_ids: Mapping[int, str] | None = None
+    answered: frozenset[int] | None = None
     missing: frozenset[int] = frozenset()
     gone: frozenset[int] = frozenset()
-
-    @property
-    def answered(self) -> set[int] | None:
-        """The notifications that answered; None for a feed of all."""
-        return None if self.asked_ids is None else set(self.asked_ids) - self.missing - self.gone
 
     @property
     def received(self) -> int:
@@ -227,9 +223,15 @@ class _Collected:
 
 
 def _of_notifications(day: FetchedDay, fanout: FanOut) -> FetchedDay:
-    error = day.error or fanout.error(day.number)
-    missing, gone = fanout.missing(day.number), fanout.gone(day.number)
-    return replace(day, error=error, asked_ids=fanout.ids, missing=missing, gone=gone)
+    number = day.number
+    return replace(
+        day,
+        error=day.error or fanout.error(number),
+        asked_ids=fanout.ids,
+        answered=fanout.answered(number),
+        missing=fanout.missing(number),
+        gone=fanout.gone(number),
+    )
 
 
 def _refused(found: Found) -> NP6Error | None:

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from np6_assets.events import notifications
 from np6_assets.events.belonging import Belonging
-from np6_assets.events.fanout import ACTIVE_DAYS, Known, asked
+from np6_assets.events.fanout import ACTIVE_DAYS, Known, asked, asked_again
 from np6_assets.events.kinds import ACTIVATIONS, REACTIONS
 from np6_assets.events.plan import Batch
 from np6_assets.np6.client import NP6Client
@@ -55,17 +55,19 @@ class FanOut:
     def __init__(self, batch: Batch, known: Known) -> None:
         self._batch = batch
         self._known = known
-        asks_all = batch.plans[0].asks_all or not any(known.sent.values())
-        self.ids = asked(known, [plan.day.date for plan in batch.plans], everyone=asks_all)
+        days, asks = [plan.day.date for plan in batch.plans], batch.plans[0].asks
+        everyone = asks == "all" or not any(known.sent.values())
+        self.ids = asked_again(known, days) if asks == "missing" else asked(known, days, everyone=everyone)
         self._unanswered = iter(self.ids)
         self._failed: list[dict[int, NP6Error]] = [{} for _ in batch.plans]
         self._answered = 0
 
     def requests(self) -> Iterator[Request]:
-        """One a notification; of those without a stored send on the first day, from that day's start on."""
-        sent = self._known.sent.get(self._batch.plans[0].day.date, ())
+        """One a notification; from the first day's start on where its sends are not known until the watermark."""
+        first = self._batch.plans[0].day.date
+        known = {*self._known.sent.get(first, ())} - {*self._known.missing.get(first, ())}
         for id_ in self.ids:
-            edges = self._batch.edges if id_ in sent else self._batch.whole_edges
+            edges = self._batch.edges if id_ in known else self._batch.whole_edges
             yield self._batch.request(ACTIVATIONS, ACTIVATIONS.path.format(id=id_), edges)
 
     def take(self, errors: dict[int, NP6Error]) -> None:
@@ -79,14 +81,24 @@ class FanOut:
             raise broken[-1]
 
     def error(self, number: int) -> NP6Error | None:
-        """Why a day cannot be closed: none of the notifications asked has answered."""
-        failed = self._failed[number]
-        if not failed or len(failed) < len(self.ids):
+        """Why a day cannot be written: none of the notifications asked has answered; or not all, and it is replaced.
+
+        One that was written before without those that are asked again says so in any case.
+        """
+        failed, plan = self._failed[number], self._batch.plans[number]
+        broken = [error for error in failed.values() if not isinstance(error, NotFoundError)]
+        if plan.replaces and broken:
+            return broken[0]
+        if not failed or len(failed) < len(self.ids) or plan.asks == "missing":
             return None
         are_gone = all(isinstance(error, NotFoundError) for error in failed.values())
         if are_gone and not set(failed) & set(self._known.listed):
             return None
-        return next((one for one in failed.values() if not isinstance(one, NotFoundError)), next(iter(failed.values())))
+        return next(iter([*broken, *failed.values()]))
+
+    def answered(self, number: int) -> frozenset[int]:
+        """Those that have answered for a day."""
+        return frozenset(set(self.ids) - set(self._failed[number]))
 
     def gone(self, number: int) -> frozenset[int]:
         """Those that the API did not know when it was asked last."""
@@ -98,7 +110,13 @@ class FanOut:
         plan, failed = self._batch.plans[number], self._failed[number]
         found = {id_ for id_, error in failed.items() if not isinstance(error, NotFoundError)}
         day, before = plan.day.date, plan.stored
-        if before is not None and not before.is_closed(plan.day):
-            found |= self.gone(number) & {*self._known.sent.get(day, ()), *self._known.reacted.get(day, ())}
-        answered = set(self.ids) - set(failed)
-        return frozenset(found | ((before.missing if before else frozenset()) - answered))
+        if before is None:
+            return frozenset(found)
+        sent = {*self._known.sent.get(day, ())}
+        if not before.is_closed(plan.day):
+            found |= self.gone(number) & {*sent, *self._known.reacted.get(day, ())}
+        elif plan.asks == "missing":
+            found.clear()  # they may have been asked for another day of the batch
+        else:
+            found -= sent  # that were complete when the day was closed
+        return frozenset(found | (before.missing - self.answered(number)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.store import Stored
@@ -17,6 +18,10 @@ DAYS_PER_REQUEST = 31
 EVENTS_PER_REQUEST = 20_000
 """About how many events a request for several days brings at most."""
 
+Asks = Literal["all", "active", "missing"]
+"""Which notifications are asked for activations: all that are known, those that may have sent, or those alone that did
+not answer before."""
+
 SMALL_DAYS = 7
 """So many days before have to be small for others to be taken to be: weekdays differ."""
 
@@ -26,14 +31,14 @@ class DayPlan:
     """A day to fetch: from `start` on, which is its own start or, for an incremental fetch, a later instant.
 
     `stored` is what its file says; None where the day was never fetched. `replaces`: what is fetched takes its place.
-    `asks_all`: activations are asked of every notification that is known, not only of those that may have sent.
+    `asks`: of which notifications activations are asked.
     """
 
     day: Day
     start: datetime
     stored: Stored | None = None
     replaces: bool = False
-    asks_all: bool = True
+    asks: Asks = "all"
 
     @property
     def is_full(self) -> bool:
@@ -64,7 +69,14 @@ class Batch:
 
     def request(self, kind: EventKind, path: str, edges: tuple[int, ...] = ()) -> Request:
         """The request for these days of one feed."""
-        return Request(path, kind.start_parameter, kind.end_parameter, edges or self.edges, not kind.per_notification)
+        return Request(
+            path,
+            kind.start_parameter,
+            kind.end_parameter,
+            edges or self.edges,
+            is_whole_feed=not kind.per_notification,
+            is_patient=self.plans[0].asks != "missing",
+        )
 
 
 def plan_day(
@@ -76,18 +88,22 @@ def plan_day(
     *,
     full: bool,
     replaces: bool = False,
+    missing_only: bool = False,
 ) -> DayPlan:
     """An incremental fetch of an open day, less the lookback; a full one of any other day.
 
-    A day that closes asks every notification for its activations, from the day's start.
+    A day that closes asks every notification for its activations, from the day's start. `missing_only` counts for a
+    closed day: an open one would be taken to be complete until now.
     """
     is_closed = stored is not None and stored.is_closed(day)
-    asks_all = replaces or (now >= day.end + lookback and not is_closed)
+    asks: Asks = "all" if replaces or (now >= day.end + lookback and not is_closed) else "active"
+    if missing_only and is_closed and not replaces:
+        asks = "missing"
     start = day.start
-    is_whole = full or replaces or is_closed or (asks_all and kind.per_notification)
+    is_whole = full or replaces or is_closed or (asks == "all" and kind.per_notification)
     if stored is not None and stored.watermark is not None and not is_whole:
         start = max(stored.watermark - lookback, day.start)
-    return DayPlan(day, start, stored, replaces, asks_all)
+    return DayPlan(day, start, stored, replaces, asks)
 
 
 def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Batch]:
@@ -99,7 +115,7 @@ def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Ba
     for plan in plans:
         joined = [*waiting, replace(plan, start=plan.day.start)]
         is_next = waiting and waiting[-1].day.end == plan.day.start and len(waiting) < DAYS_PER_REQUEST
-        fits = joined[0].asks_all == plan.asks_all if rows is None else plan.is_full and _are_small(joined, rows)
+        fits = joined[0].asks == plan.asks if rows is None else plan.is_full and _are_small(joined, rows)
         if is_next and fits:
             waiting = joined
             continue

@@ -12,6 +12,7 @@ import dagster as dg
 import pyarrow as pa
 
 from np6_assets.contact.tombstones import tombstones_of
+from np6_assets.events.absent import absent_table
 from np6_assets.events.belonging import Belonging
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
@@ -109,7 +110,16 @@ class Run:
     def _plan(self, day: Day) -> DayPlan:
         stored, lookback = self._store.stored(day), self.settings.lookback
         config, now = self.config, self.now()
-        return plan_day(self.kind, day, stored, lookback, now, full=config.full_refresh, replaces=config.replace)
+        return plan_day(
+            self.kind,
+            day,
+            stored,
+            lookback,
+            now,
+            full=config.full_refresh,
+            replaces=config.replace,
+            missing_only=config.missing_only,
+        )
 
     def _written_before(self) -> dict[str, dg.AssetMaterialization]:
         """The records of the closed days that this run wrote before it, or its step, was started again."""
@@ -167,6 +177,7 @@ def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[s
         "events_before_send": facts.early,
         "seconds_before_send": -facts.earliest / 1000,
         "quarantined": facts.rejected,
+        "absent": dg.MetadataValue.md(absent_table(fetched, facts)),
         "unknown_fields": dg.MetadataValue.json(fetched.unknown),
         "unreadable_values": dg.MetadataValue.json(fetched.unreadable),
     }

@@ -83,7 +83,7 @@ class NP6Client(Connection):
             if len(failed) == FAILURES_IN_A_ROW:
                 answers.append(Answer(part, None, failed[-1]))
                 continue
-            answer = self._fetch(part, open_receiver, None if part is request else 1)
+            answer = self._fetch(part, open_receiver, None if part is request and request.is_patient else 1)
             if answer.error is None or not part.halves:
                 answers.append(answer)
             else:

@@ -22,7 +22,8 @@ class Request:
     """A feed over a half-open window, in ms since the epoch.
 
     `edges` are the window's start, the ends of its days but the last, and its end. `start_parameter` and
-    `end_parameter` are the endpoint's names for them. `is_whole_feed`: it is for all notifications.
+    `end_parameter` are the endpoint's names for them. `is_whole_feed`: it is for all notifications. `is_patient`: it is
+    retried as often as the client may, and else once.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Request:
     end_parameter: str
     edges: tuple[int, ...]
     is_whole_feed: bool = True
+    is_patient: bool = True
 
     @property
     def start(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from np6_assets.contact.days import FIRST_DAY_TAG, LAST_DAY_TAG
-from np6_assets.events.kinds import KINDS
+from np6_assets.events.kinds import ACTIVATIONS, KINDS
 from np6_assets.settings import Settings
 
 EVENT_ASSETS = tuple(kind.asset for kind in KINDS)
@@ -24,14 +24,27 @@ WHY_TAG = "np6/why"
 
 
 def request(
-    settings: Settings, first: str, last: str, why: str, *, full_refresh: bool = False, run_key: str | None = None
+    settings: Settings,
+    first: str,
+    last: str,
+    why: str,
+    *,
+    full_refresh: bool = False,
+    missing_only: bool = False,
+    run_key: str | None = None,
 ) -> dg.RunRequest:
-    """Ask for the days from `first` to `last`, both included, in one run; with a `run_key` only once."""
-    full = {"ops": {"__".join(settings.key(asset)): {"config": {"full_refresh": True}} for asset in EVENT_ASSETS}}
+    """Ask for the days from `first` to `last`, both included, in one run; with a `run_key` only once.
+
+    `missing_only`: for the activations alone of notifications that did not answer.
+    """
+    assets = [settings.key(asset) for asset in ([ACTIVATIONS.asset] if missing_only else EVENT_ASSETS)]
+    said = {"full_refresh": full_refresh, "missing_only": missing_only}
+    config = {name: True for name, is_so in said.items() if is_so}
     days = {FIRST_DAY_TAG: first, LAST_DAY_TAG: last} if first != last else {}
     return dg.RunRequest(
         run_key=run_key,
         partition_key=None if days else first,
-        run_config=full if full_refresh else {},
+        run_config={"ops": {"__".join(key): {"config": config} for key in assets}} if config else {},
+        asset_selection=[dg.AssetKey(key) for key in assets] if missing_only else None,
         tags={**days, WHY_TAG: why},
     )

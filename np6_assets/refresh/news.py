@@ -24,6 +24,9 @@ DAYS_PER_RUN = 31
 DAYS_PER_TICK = 62
 """How many days that were never looked at are looked at in one tick."""
 
+UNANSWERED_LOOKS = timedelta(hours=1)
+"""How often it is looked for closed days whose notifications did not all answer."""
+
 LATE_LOOKS = timedelta(hours=1)
 """How often one of the closed days is looked at for what was published after it was closed."""
 
@@ -81,6 +84,7 @@ class Memory:
         looked_late_at: when a closed day was last looked at, or else when the sensor began.
         late: by closed day, after which event something was published late and asked for: not asked for again, as
             what the file then does not hold is in quarantine.
+        looked_unanswered_at: when it was looked for notifications that did not answer.
         said: what the last tick said.
         first_day: the first day that was watched.
     """
@@ -91,6 +95,7 @@ class Memory:
     last_probed: int = 0
     looked_late_at: str = ""
     late: Mapping[str, str] = field(default_factory=dict)
+    looked_unanswered_at: str = ""
     said: str = ""
     first_day: str = ""
 
@@ -112,6 +117,11 @@ class Memory:
     def may_look_late(self, now: datetime) -> bool:
         """Whether it is time to look at a closed day."""
         return bool(self.looked_late_at) and now - datetime.fromisoformat(self.looked_late_at) >= LATE_LOOKS
+
+    def may_look_unanswered(self, now: datetime) -> bool:
+        """Whether it is time to look for notifications that did not answer."""
+        last = self.looked_unanswered_at
+        return not last or now - datetime.fromisoformat(last) >= UNANSWERED_LOOKS
 
     def write(self) -> str:
         """The cursor: JSON that a person can read."""

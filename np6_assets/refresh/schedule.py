@@ -10,7 +10,7 @@ import dagster as dg
 from np6_assets.contact.days import first_kept
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import consecutive
-from np6_assets.refresh import jobs
+from np6_assets.refresh import jobs, unanswered
 from np6_assets.refresh.lateness import OLDEST, confirmation_age, days_old_enough, unconfirmed
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -40,12 +40,21 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         yield ask_for(first, yesterday, why)
         today = yesterday + timedelta(days=1)
         kept = first_kept(settings, context.scheduled_execution_time)
-        old = days_old_enough(Folder(settings.data_dir), settings, today)
+        folder = Folder(settings.data_dir)
+        old = days_old_enough(folder, settings, today)
         if old := [day for day in old if kept <= day < first]:
             old = unconfirmed(old, Records(context.instance, settings), settings)
         for run in consecutive(old):
             why = f"once more, as no fetch was made since it was {confirmation_age(settings)} days old"
             yield ask_for(run[0], run[-1], why)
+        again = [day for day in unanswered.incomplete(folder, settings) if kept <= day < first and day not in old]
+        if again:
+            again = unanswered.due(
+                again, Records(context.instance, settings), settings, context.scheduled_execution_time
+            )
+        for run in consecutive(again):
+            days, key = (str(run[0]), str(run[-1])), f"{yesterday} {run[0]} missing"
+            yield jobs.request(settings, *days, unanswered.WHY, missing_only=True, run_key=key)
 
     return dg.ScheduleDefinition(
         name="daily_ingest",
@@ -65,6 +74,7 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
             "they are: each once, those of missed nights as well. How many events these days gained (events_gained), "
             "and how long after their end (hours_after_end), is in the metadata of each: what a gain shows is a "
             "lookback that is too short. A night that was missed is not made up for otherwise, as np6_refresh closes "
-            "every day."
+            "every day. Notifications that did not answer for older closed days are asked again in runs of their own, "
+            "ever more rarely."
         ),
     )

@@ -29,7 +29,8 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             f"more than {round(settings.lookback.total_seconds() / 60)} minutes ago and is not closed, however "
             "long nothing ran. All event assets of a day, and days that follow one another, in one run. A day whose "
             "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Once an hour one "
-            f"of the last {settings.trailing_days} days is looked at for what was published after it was closed. Each "
+            f"of the last {settings.trailing_days} days is looked at for what was published after it was closed, and "
+            "notifications that did not answer for closed days are asked again, ever more rarely. Each "
             f"tick says what it did, and the tag {jobs.WHY_TAG} of a run says why it was asked for."
         ),
     )

@@ -5,7 +5,8 @@ What belongs here: the looking, which needs Dagster's records, the files and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -21,8 +22,9 @@ from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import CancelledError, NP6Error
 from np6_assets.np6.request import Request
 from np6_assets.np6.resource import NP6Resource
+from np6_assets.partition_checks import Records
 from np6_assets.partitions import Day, day_of, milliseconds
-from np6_assets.refresh import jobs, news
+from np6_assets.refresh import jobs, news, unanswered
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
@@ -98,18 +100,35 @@ class Tick:
         }
         made = news.asks(reasons, runs)
         memory = news.asked(memory, made, stored, self._now)
+        again: list[news.Ask] = []
+        if memory.may_look_unanswered(self._now):
+            again = self._asked_again(fetching | reasons.keys(), runs + len(made))
+            memory = replace(memory, looked_unanswered_at=self._now.isoformat())
         rest = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
-        if not reasons and not under_way and not held:
+        if not reasons and not under_way and not held and not again:
             rest.append("Nothing new was published, and every day that has ended is closed.")
-        return self._said(memory, news.words(made, reasons, under_way, held, " ".join(rest)), made)
+        words = news.words([*made, *again], reasons, under_way, held, " ".join(rest))
+        return self._said(memory, words, made, again)
 
-    def _said(self, memory: news.Memory, words: str, made: list[news.Ask] | None = None) -> dg.SensorResult:
+    def _said(
+        self, memory: news.Memory, words: str, made: Sequence[news.Ask] = (), again: Sequence[news.Ask] = ()
+    ) -> dg.SensorResult:
         self._log.info(words)
+        requests = [jobs.request(self._settings, ask.first, ask.last, ask.why) for ask in made]
+        requests += [jobs.request(self._settings, ask.first, ask.last, ask.why, missing_only=True) for ask in again]
         return dg.SensorResult(
-            run_requests=[jobs.request(self._settings, ask.first, ask.last, ask.why) for ask in made or []],
-            skip_reason=None if made else words,
+            run_requests=requests,
+            skip_reason=None if requests else words,
             cursor=replace(memory, said=words).write(),
         )
+
+    def _asked_again(self, fetched: AbstractSet[str], runs_under_way: int) -> list[news.Ask]:
+        """The runs for closed days whose notifications did not all answer, but for days that are fetched anyway."""
+        days = [day for day in unanswered.incomplete(self._folder, self._settings) if day >= self._first]
+        days = [day for day in days if str(day) not in fetched]
+        if days:
+            days = unanswered.due(days, Records(self._instance, self._settings), self._settings, self._now)
+        return news.asks({str(day): unanswered.WHY for day in days}, runs_under_way)
 
     def _started(self) -> news.Memory:
         """The memory; where there is none, one that watches from the first day that is recorded, or else from today."""

@@ -10,8 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from np6_assets.doctor import command
 from np6_assets.doctor.finding import Finding
 from np6_assets.doctor.stored import examine
+from np6_assets.np6.connection import Traffic
 from np6_assets.settings import Settings
 from np6_assets_tests.support.deployment import Deployment, impatient
 from np6_assets_tests.support.events import Population, event
@@ -68,6 +70,40 @@ def test_notification_that_did_not_answer_is_named_with_its_day(deployment: Depl
     found = findings(deployment, NOON)["missing sends"]
     assert found.verdict == "warning"
     assert found.values == {"missing": {f"activations {DAY}": [102]}}
+
+
+def test_notification_that_was_deleted_is_named_with_its_day(deployment: Deployment, server: RudeServer):
+    deployment.materialize("activations", DAY)
+    server.hidden = {101}
+    server.script("/notifications/101/events/activations", "404")
+    deployment.materialize("activations", DAY)
+    found = findings(deployment, NOON)
+    assert found["deleted sends"].values == {"deleted": {f"activations {DAY}": [101]}}
+    assert "missing sends" not in found
+
+
+def test_events_that_did_not_come_again_are_named_with_what_to_press(server: RudeServer, tmp_path: Path):
+    home = tmp_path / "dagster"
+    home.mkdir()
+    environment = {"NP6_DATA_DIR": str(tmp_path / "data"), "DAGSTER_HOME": str(home)}
+
+    def told() -> list[Finding]:
+        found = command.examine(environment, Traffic(), now=lambda: NOON + timedelta(days=1))
+        return [finding for finding in found if finding.subject == "kept events"]
+
+    assert told() == []
+    assert list(home.iterdir()) == []
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        deployed = Deployment(tmp_path / "data", server, instance, lambda: NOON)
+        deployed.materialize("hits", DAY)
+        assert [finding.verdict for finding in told()] == ["ok"]
+        server.serve(Population(notifications=[{"id": 101}]))
+        deployed.materialize("hits", DAY, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
+    [found] = told()
+    assert found.verdict == "warning"
+    assert found.values == {"kept": {f"hits {DAY}": 1}}
+    assert "Materialize these days again" in found.advice
+    assert "replace: true" in found.advice
 
 
 def test_folder_of_another_time_zone_is_wrong(deployment: Deployment):

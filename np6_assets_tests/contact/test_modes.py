@@ -1,0 +1,85 @@
+"""NP6_CONTACT_DATA is changed from any mode to any other: what is stored becomes what the new mode says, or null.
+
+An event and a rejected one are stored under the old mode and not brought again; another event comes under the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
+from np6_assets_tests.support.events import HOUR_MS, MISSING, Misfit, Population, event
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+DAY = date(2026, 3, 20)
+START = day_bounds(DAY, "UTC")[0]
+ADDRESS = "canary.bird@example.com"
+KEYS = {"key A": PSEUDONYM_KEY, "key B": "another key for pseudonyms, long enough"}
+MODES = ("keep", "drop", *KEYS)
+QUICK = {("keep", "drop"), ("key A", "key B")}
+PAIRS = [
+    pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow) for pair in itertools.permutations(MODES, 2)
+]
+
+
+def hit(id_: str, hour: int, **fields: Any) -> Any:
+    at = START + hour * HOUR_MS
+    return event("hits", id=id_, timestamp=at, unicity=ADDRESS, hash=ADDRESS, link_label=f"for {ADDRESS}", **fields)
+
+
+def fetch(server: RudeServer, instance: dg.DagsterInstance, data: Path, modes: tuple[str, str], *, closed: bool):
+    """Fetch a day twice, each time in a mode. What came first is not brought again: it is too old, or forgotten."""
+    first = Population(hits=[hit("first", 8)], misfits=[misfit()])
+    for number, mode in enumerate(modes):
+        made = Population(hits=[hit("second", 15)]) if number else first
+        server.serve(made)
+        now = datetime(2026, 3, 20, tzinfo=UTC) + timedelta(hours=(48 if closed else 12) + 6 * number)
+        settings = {"NP6_CONTACT_DATA": "pseudonymize", "NP6_PSEUDONYM_KEY": KEYS[mode]} if mode in KEYS else {}
+        deployment = Deployment(data, server, instance, lambda now=now: now, **{"NP6_CONTACT_DATA": mode, **settings})
+        deployment.materialize("hits", DAY)
+    return deployment
+
+
+def misfit() -> Misfit:
+    return Misfit("no activation.id", "hits", START + 9 * HOUR_MS, 156, hit("odd", 9, activation_id=MISSING))
+
+
+def shown(mode: str) -> str | None:
+    """The address, as a mode stores it."""
+    if mode in KEYS:
+        return hmac.digest(KEYS[mode].encode(), ADDRESS.encode(), hashlib.sha256).hex()
+    return ADDRESS if mode == "keep" else None
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_stored_contact_data_becomes_what_a_new_mode_says(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, old: str, new: str, closed: bool
+):
+    deployment = fetch(server, instance, tmp_path / "data", (old, new), closed=closed)
+    stored = shown(new) if old == "keep" else None  # nothing else can be made of what the old mode left
+    rows = {row["event_id"]: row for row in deployment.rows("hits", DAY)}
+    assert rows.keys() == {"first", "second"}
+    for id_, value in (("first", stored), ("second", shown(new))):
+        assert (rows[id_]["receiver_unicity"], rows[id_]["receiver_hash"]) == (value, value)
+    assert rows["first"]["link_label"] == "for [removed]"  # one of the two modes is not keep
+    assert rows["second"]["link_label"] == (f"for {ADDRESS}" if new == "keep" else "for [removed]")
+    [odd] = deployment.quarantine("hits", DAY)
+    detail = json.loads(odd["event"])["source"]["detail"]
+    assert detail["activation"]["receiver"]["value"]["unicity"] == stored
+    assert detail["link"]["label"] == "for [removed]"
+    fresh = fetch(server, instance, tmp_path / "fresh", (new, new), closed=closed)
+    if old == "keep" or new == "drop":  # the old mode left all that the new one needs
+        assert files(deployment.data) == files(fresh.data)
+    else:
+        assert {row["event_id"]: row for row in fresh.rows("hits", DAY)}["second"] == rows["second"]

@@ -1,0 +1,60 @@
+"""The table of what is not there, on the page of each day."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.events import DAY_MS, HOUR_MS, MISSING, Misfit, Population, event
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+DAY = date(2026, 3, 20)
+START = day_bounds(DAY, "UTC")[0]
+LATER = datetime(2026, 3, 25, tzinfo=UTC)
+
+
+def hit(number: int, at: int = START) -> dict[str, object]:
+    return event("hits", id=f"hit {number}", timestamp=at + number, activation_id=101)
+
+
+def test_page_of_a_day_says_what_was_kept_dropped_rejected_and_missing(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    odd = event("hits", id="odd", timestamp=START + HOUR_MS, activation_id=MISSING)
+    made = Population(
+        notifications=[{"id": 101}, {"id": 102}],
+        activations=[event("activations", id="send", timestamp=START, activation_id=101)],
+        hits=[hit(number) for number in range(5)],
+        misfits=[Misfit("no id", "hits", START + HOUR_MS, 101, odd)],
+    )
+    server.serve(made)
+    deployment = Deployment(tmp_path / "data", server, instance, lambda: LATER)
+    deployment.materialize("hits", DAY)
+    # three are forgotten, and two of another day come along
+    made.hits = [hit(3), hit(4), hit(8, START + DAY_MS), hit(9, START + DAY_MS)]
+    server.serve(made)
+    server.end = "ignored"
+    server.script("/notifications/102/events/activations", "403")
+    deployment.materialize(["hits", "activations"], DAY)
+    rows = {
+        "Kept, not in answer": (3, 0),
+        "Dropped, outside the window": (2, 0),
+        "Dropped, receiver erased": (0, 0),
+        "Rejected, in quarantine": (1, 0),
+        "Unreadable values, null": (0, 0),
+    }
+    tables = [deployment.metadata(asset, DAY)["absent"] for asset in ("hits", "activations")]
+    for number, table in enumerate(tables):
+        lines = [
+            "| What | Count |",
+            "| --- | ---: |",
+            *(f"| {what} | {counts[number]} |" for what, counts in rows.items()),
+        ]
+        assert table.splitlines() == lines + ["| Missing notifications | 1 |"] * number
+        assert all(len(line.replace("|", " ").split()) <= 5 for line in lines)
+    # numbers stay beside it, for other programs
+    assert deployment.metadata("hits", DAY)["events_kept"] == 3

@@ -1,0 +1,186 @@
+"""Notifications that did not answer for a closed day: asked again alone, ever more rarely, until they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.partition_checks import Records
+from np6_assets.refresh.unanswered import WHY, due, incomplete
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets_tests.refresh.account import Account, Tick
+from np6_assets_tests.support.deployment import impatient
+from np6_assets_tests.support.events import HOUR_MS, Population, event
+from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST = date(2026, 3, 20)
+REFUSED = "/notifications/102/events/activations"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MISSING_ONLY = {"ops": {"activations": {"config": {"missing_only": True}}}}
+
+
+def made(days: int) -> Population:
+    """Each day a send of two notifications at 10:00, and a hit of the second one's at 11:00."""
+    found = Population(notifications=[{"id": 101}, {"id": 102}])
+    for ahead in range(days):
+        ten = day_bounds(FIRST + ahead * DAY, "UTC")[0] + 10 * HOUR_MS
+        for id_ in (101, 102):
+            send = {"activation_id": id_, "stamp_id": f"{id_} {ahead}", "stamp_time": ten, "subscription": "one"}
+            found.activations.append(event("activations", id=f"send {id_} {ahead}", timestamp=ten, **send))
+            if id_ == 102:
+                found.hits.append(event("hits", id=f"hit {ahead}", timestamp=ten + HOUR_MS, **send))
+    return found
+
+
+@pytest.fixture
+def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Account:
+    return opened(server, instance, tmp_path, days=2)
+
+
+def opened(server: RudeServer, instance: dg.DagsterInstance, folder: Path, days: int) -> Account:
+    start = datetime(2026, 3, 20, 12, tzinfo=UTC)
+    account = Account.made(folder / "data", server, instance, start, made(days), NP6_START_DATE=f"{FIRST}")
+    account.deployment.np6 = impatient(server, max_retries=1, step_retries=0)
+    return account
+
+
+def at(account: Account, hours: float, day: date = FIRST) -> None:
+    """Set the clock to so many hours after a day's end."""
+    account.clock.now = datetime(day.year, day.month, day.day, tzinfo=UTC) + DAY + hours * HOUR
+
+
+def missing(account: Account, day: date = FIRST) -> bool:
+    said = pq.read_metadata(account.deployment.path("activations", day)).metadata
+    return b"np6.missing_ids" in said
+
+
+def settings_of(account: Account) -> Settings:
+    data, url = str(account.deployment.data), account.server.url
+    return Settings.from_environment({"NP6_DATA_DIR": data, "NP6_BASE_URL": url, "NP6_START_DATE": f"{FIRST}"})
+
+
+def days_due(account: Account) -> list[date]:
+    """The days that are to be asked for again now."""
+    settings = settings_of(account)
+    days = incomplete(Folder(settings.data_dir), settings)
+    return due(days, Records(account.instance, settings), settings, account.clock())
+
+
+@pytest.mark.slow
+def test_refused_for_a_week_and_then_well_ends_with_its_sends_and_final_rates(account: Account):
+    account.server.always(REFUSED, "403")
+    for hours, asked in ((-12, []), (1.5, []), (26, [FIRST]), (171, [FIRST, FIRST + DAY])):
+        at(account, hours)
+        tick = account.tick()
+        assert account.obey(tick)
+        # twice as old as when it was asked last, or more
+        days = [one for run in tick.runs if run.tags["np6/why"] == WHY for one in Tick([run], "", []).days]
+        assert days == ([(f"{asked[0]}", f"{asked[-1]}")] if asked else [])
+    account.deployment.materialize("reactivity_rates", FIRST, FIRST + DAY)
+    assert missing(account)
+    status = {row["activation_id"]: row["status"] for row in account.deployment.rates(FIRST)}
+    assert status == {101: "final", 102: "incomplete"}
+
+    account.server.behave()
+    at(account, 343)
+    assert account.obey(account.tick())
+    account.deployment.materialize("reactivity_rates", FIRST, FIRST + DAY)
+    for day in (FIRST, FIRST + DAY):
+        assert not missing(account, day)
+        assert {row["event_id"] for row in account.deployment.rows("activations", day)} == {
+            f"send {id_} {(day - FIRST).days}" for id_ in (101, 102)
+        }
+        rates = {row["activation_id"]: row for row in account.deployment.rates(day)}
+        assert {id_: (row["activations"], row["hits"], row["is_final"]) for id_, row in rates.items()} == {
+            101: (1, 0, True),
+            102: (1, 1, True),
+        }
+    account.clock.forward(hours=2)
+    assert account.tick().runs == []
+
+
+def test_broken_for_ever_costs_twenty_requests_for_a_day_in_thirty_days(account: Account):
+    account.server.always(REFUSED, "500")
+    at(account, 1)
+    account.publish()
+    account.deployment.materialize("activations", FIRST)
+    assert missing(account)
+    asked_at = []
+    for hours in [*range(1, 48), *range(48, 24 * 30, 8)]:
+        at(account, hours)
+        if days_due(account):
+            account.deployment.materialize("activations", FIRST, run_config=MISSING_ONLY)
+            asked_at.append(hours)
+    assert asked_at == [2, 4, 8, 16, 32, 64, 128, 256, 512]
+    # each time twice, as a request is retried
+    assert len(account.server.asked(REFUSED)) == 2 * 10
+    assert len(account.server.asked("/notifications/101")) == 1
+
+
+def test_notification_that_is_gone_is_not_asked_again(account: Account):
+    at(account, -13)
+    account.publish()
+    account.deployment.materialize("activations", FIRST)
+    account.server.hidden = {102}
+    account.server.always(REFUSED, "404")
+    at(account, 1)
+    account.deployment.materialize("activations", FIRST)
+    assert missing(account)
+    at(account, 999)
+    assert incomplete(Folder(str(account.deployment.data)), settings_of(account)) == []
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance with files of its own: a schedule is given no other."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as found:
+        yield found
+
+
+def test_night_asks_again_for_days_that_it_does_not_fetch_anyway(
+    server: RudeServer, kept: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NP6_API_KEY", server.key)
+    account = opened(server, kept, tmp_path, days=2)
+    server.always(REFUSED, "403")
+    for day in (FIRST, FIRST + DAY):
+        at(account, 1, day)
+        account.publish()
+        account.deployment.materialize("activations", day)
+
+    def asked(night: date) -> list[dg.RunRequest]:
+        definitions = account.deployment.definitions
+        moment = datetime(night.year, night.month, night.day, 3, 30, tzinfo=ZoneInfo("UTC"))
+        with dg.build_schedule_context(
+            instance=kept, scheduled_execution_time=moment, repository_def=definitions.get_repository_def()
+        ) as context:
+            tick = definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
+        return [run for run in tick.run_requests or [] if run.tags["np6/why"] == WHY]
+
+    assert asked(FIRST + 3 * DAY) == []  # the days before yesterday are fetched in any case
+    [run] = asked(FIRST + 40 * DAY)
+    assert run.asset_selection == [dg.AssetKey("activations")]
+    assert run.run_config == MISSING_ONLY
+    assert run.tags["dagster/asset_partition_range_start"] == f"{FIRST}"
+    assert run.tags["dagster/asset_partition_range_end"] == f"{FIRST + DAY}"
+    server.behave()
+    at(account, 24 * 39)
+    before = len(server.asked())
+    made = account.deployment.definitions.resolve_job_def("daily_ingest").execute_in_process(
+        instance=kept, asset_selection=list(run.asset_selection), run_config=run.run_config, tags=run.tags
+    )
+    assert made.success
+    assert [request.path for request in server.asked()[before:]] == ["/notifications", REFUSED]
+    assert not missing(account)
+    assert not missing(account, FIRST + DAY)
+    assert asked(FIRST + 41 * DAY) == []
