@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from np6_assets.dagster_private import instigators_on_in
+from np6_assets.refresh.jobs import CATCH_LATE_EVENTS
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.files import Folder
 
@@ -144,6 +146,28 @@ def dagster_home(environment: Mapping[str, str]) -> DagsterHome | None:
     place = _local(home, named)
     config, error = _config(home / "dagster.yaml")
     return DagsterHome(named, home.is_absolute(), place, config, error)
+
+
+MAKE_DEV_HOME = ".dagster_home"
+"""Dagster's home where DAGSTER_HOME is not set: that of `make dev`, below the folder it is started in."""
+
+
+def late_event_catchers(environment: Mapping[str, str]) -> set[str] | None:
+    """Which of the sensor and the schedule that catch late-arriving events are on; None where that cannot be told.
+
+    Dagster's storage is not opened where it is yet to be made.
+    """
+    home = Path(environment.get("DAGSTER_HOME", "") or MAKE_DEV_HOME).absolute()
+    config, error = _config(home / "dagster.yaml")
+    if error or not home.is_dir():
+        return None
+    is_elsewhere = config is not None and bool({"storage", "schedule_storage"} & config.keys())
+    if not is_elsewhere and not (home / "schedules" / "schedules.db").exists():
+        return set()
+    try:
+        return instigators_on_in(str(home), CATCH_LATE_EVENTS)
+    except Exception:  # noqa: BLE001 -- every database has errors of its own, and some name its password
+        return None
 
 
 def _config(file: Path) -> tuple[Mapping[str, Any] | None, str]:
