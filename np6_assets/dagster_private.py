@@ -12,7 +12,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as CheckTarget,
 )
 
-__all__ = ["CheckTarget", "days_of_backfills", "is_any_on"]
+__all__ = ["CheckTarget", "days_of_backfills", "instigators_on"]
 
 
 def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
@@ -29,7 +29,7 @@ def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey
     return days
 
 
-def is_any_on(instance: dg.DagsterInstance, names: Collection[str]) -> bool:
-    """Whether a sensor or schedule of one of these names, all off by default, was turned on."""
+def instigators_on(instance: dg.DagsterInstance, names: Collection[str]) -> set[str]:
+    """Which of these sensors and schedules, all off by default, were turned on."""
     states = instance.all_instigator_state() if instance.schedule_storage is not None else ()  # one in memory has none
-    return any(state.is_running and state.instigator_name in names for state in states)
+    return {state.instigator_name for state in states if state.is_running} & set(names)

@@ -15,7 +15,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from np6_assets.doctor import judge, machine, stored
+from np6_assets.doctor import judge, judge_events, machine, stored
 from np6_assets.doctor.finding import Finding, Verdict, worst
 from np6_assets.doctor.probe import LONGEST_BODY, Now
 from np6_assets.doctor.survey import survey
@@ -24,9 +24,6 @@ from np6_assets.np6.connection import Traffic
 from np6_assets.settings import Settings
 
 _STYLES: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red", "unknown": "cyan"}
-DEV_HOME = Path(".dagster_home")
-"""Dagster's home of `make dev`, where DAGSTER_HOME names no other."""
-
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 15.0
 
 
@@ -38,7 +35,7 @@ def run(environment: Mapping[str, str], *, as_json: bool, watch_seconds: int) ->
     secrets += re.findall(r"//([^/@]+)@", environment.get("NP6_DATA_DIR", ""))
     console = Console(highlight=False)
     findings = []
-    for finding in examine(environment, traffic, watch_seconds, home=DEV_HOME):
+    for finding in examine(environment, traffic, watch_seconds):
         findings.append(finding.without(secrets))
         if not as_json:
             console.print(_text(findings[-1], console.width), soft_wrap=True)
@@ -62,20 +59,18 @@ def examine(
     *,
     now: Now = lambda: datetime.now(UTC),
     wait: Callable[[float], None] = time.sleep,
-    home: Path | None = None,
 ) -> Iterator[Finding]:
-    """Every finding, this machine's first. What the API is sent and sends is added to `traffic`.
-
-    `home` is Dagster's where DAGSTER_HOME names none.
-    """
+    """Every finding, this machine's first. What the API is sent and sends is added to `traffic`."""
+    home = machine.home_of(environment)
     read = machine.read_settings(environment)
     yield from judge.settings(read, now())
     if read.settings is not None:
         yield judge.folder("data folder", machine.data_folder(read.settings.data_dir), "NP6_DATA_DIR")
         yield from stored.examine(read.settings, now())
-        yield from _kept_events(read.settings, now(), environment.get("DAGSTER_HOME") or home)
+        yield from _kept_events(read.settings, now(), home)
     yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
     yield judge.dagster(machine.dagster_home(environment))
+    yield judge_events.late_events(machine.late_event_catchers(home))
     if read.settings is None or read.settings.missing is not None:
         yield Finding(
             "API", "unknown", "no request was sent: the settings come first", "Put right what is wrong above."
@@ -89,12 +84,12 @@ def examine(
     yield from judge.api(found, read.settings, proxies)
 
 
-def _kept_events(settings: Settings, now: datetime, home: str | Path | None) -> Iterator[Finding]:
+def _kept_events(settings: Settings, now: datetime, home: Path) -> Iterator[Finding]:
     """What Dagster's records say of the last fetches; nothing where there are none."""
-    if home is None or not machine.has_records(Path(home)):
+    if not machine.has_records(home):
         return
     try:
-        with machine.dagster_records(Path(home)) as instance:
+        with machine.dagster_records(home) as instance:
             yield stored.kept_events(settings, now, instance)
     except Exception as error:  # noqa: BLE001 -- every storage has errors of its own
         text = f"Dagster's records in {home} could not be read: {type(error).__name__}"

@@ -17,6 +17,8 @@ from typing import Any
 import dagster as dg
 import yaml  # type: ignore[import-untyped]
 
+from np6_assets.dagster_private import instigators_on
+from np6_assets.refresh.jobs import CATCH_LATE_EVENTS
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.files import Folder
 
@@ -148,9 +150,22 @@ def dagster_home(environment: Mapping[str, str]) -> DagsterHome | None:
     return DagsterHome(named, home.is_absolute(), place, config, error)
 
 
+DEV_HOME = Path(".dagster_home")
+"""Dagster's home of `make dev`, where DAGSTER_HOME names no other."""
+
+
+def home_of(environment: Mapping[str, str]) -> Path:
+    """Where Dagster's home is."""
+    return Path(environment.get("DAGSTER_HOME") or DEV_HOME)
+
+
 def has_records(home: Path) -> bool:
-    """Whether Dagster has ever used a folder as its home: to open another one would leave files in it."""
-    return home.is_dir() and any(entry.name != "dagster.yaml" for entry in home.iterdir())
+    """Whether Dagster keeps records, in its home or elsewhere: to open a home that was never used leaves files in it."""
+    config, error = _config(home / "dagster.yaml")
+    if error or not home.is_dir():
+        return False
+    is_elsewhere = config is not None and bool({"storage", "event_log_storage", "schedule_storage"} & config.keys())
+    return is_elsewhere or any(entry.name != "dagster.yaml" for entry in home.iterdir())
 
 
 @contextmanager
@@ -165,6 +180,19 @@ def dagster_records(home: Path) -> Iterator[dg.DagsterInstance]:
         del os.environ["DAGSTER_HOME"]
         if before is not None:
             os.environ["DAGSTER_HOME"] = before
+
+
+def late_event_catchers(home: Path) -> set[str] | None:
+    """Which of the sensor and the schedule that catch late-arriving events are on; None where that cannot be told."""
+    if not home.is_dir():
+        return None
+    if not has_records(home):
+        return set()
+    try:
+        with dagster_records(home) as instance:
+            return instigators_on(instance, CATCH_LATE_EVENTS)
+    except Exception:  # noqa: BLE001 -- every database has errors of its own, and some name its password
+        return None
 
 
 def _config(file: Path) -> tuple[Mapping[str, Any] | None, str]:

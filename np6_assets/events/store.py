@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from np6_assets.events.decode import Decoder
 from np6_assets.events.json_sql import ID_HASH
-from np6_assets.events.kinds import EventKind
+from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.events.merge import ALWAYS, EVENTS, IS_STORED, Run, sorted_unique
 from np6_assets.events.reject import REJECTED_SCHEMA, Rejected, parsed
 from np6_assets.events.written import MADE_WITH, policy_of
@@ -150,6 +150,21 @@ class EventStore:
 
     def _quarantine(self, day: Day) -> str:
         return parquet.file_of(self._kind.quarantine, EVENT_DATE, day.key)
+
+
+def newest_watermark(folder: Folder) -> datetime | None:
+    """The latest of the event assets' newest watermarks: of each, that of its newest day whose file says one."""
+    newest = (next(_watermarks(folder, kind), None) for kind in KINDS)
+    return max((until for until in newest if until is not None), default=None)
+
+
+def _watermarks(folder: Folder, kind: EventKind) -> Iterator[datetime]:
+    """The watermarks of an asset's days, newest day first; files of other programs have none."""
+    for day in reversed(parquet.days_stored(folder, kind.asset, EVENT_DATE)):
+        file = parquet.file_of(kind.asset, EVENT_DATE, str(day))
+        metadata = (parquet.footer(folder, file).metadata or {}) if folder.exists(file) else {}
+        if (until := metadata.get(WATERMARK)) is not None:
+            yield datetime.fromisoformat(until.decode())
 
 
 def watermark(day: Day, asked: AskedAt, lookback: timedelta, stored: Stored | None = None) -> datetime:

@@ -87,7 +87,9 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
 
 def _doubt(folder: Folder, files: Sequence[DayFile], first: date, now: datetime) -> str | None:
     """Why the removal of the days before `first` needs a second word; None where it does not."""
-    watermark = _newest_watermark(folder, files)
+    from np6_assets.events.store import newest_watermark
+
+    watermark = newest_watermark(folder)
     if watermark is None:
         return "no stored day says until when it was fetched, so that nothing confirms the clock"
     if abs(now - watermark) > MOST_APART:
@@ -100,16 +102,6 @@ def _doubt(folder: Folder, files: Sequence[DayFile], first: date, now: datetime)
     if gone > MOST_REMOVED * len(days):
         return f"{gone} of {len(days)} stored days would go at once, more than a third"
     return None
-
-
-def _newest_watermark(folder: Folder, files: Sequence[DayFile]) -> datetime | None:
-    """Until when the newest day of each asset was fetched, the latest of these."""
-    from np6_assets.events.store import WATERMARK
-    from np6_assets.storage import parquet
-
-    newest = {file.asset: file for file in files if not file.is_quarantine}  # of an asset the last one stays
-    found = ((parquet.footer(folder, file.path).metadata or {}).get(WATERMARK) for file in newest.values())
-    return max((datetime.fromisoformat(text.decode()) for text in found if text is not None), default=None)
 
 
 def retention_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:

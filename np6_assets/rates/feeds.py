@@ -10,13 +10,12 @@ from functools import cached_property
 
 import pyarrow.dataset as ds
 
-from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.events.store import MISSING_IDS, WATERMARK, EventStore
+from np6_assets.events.store import MISSING_IDS, WATERMARK, newest_watermark
 from np6_assets.partitions import EVENT_DATE, day_of
 from np6_assets.rates.columns import Status
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.parquet import days_stored, partitions_of, subset
+from np6_assets.storage.parquet import partitions_of, subset
 
 REACTIONS = ("hits", "optouts", "bounces")
 NEEDED = ("activations", *REACTIONS)
@@ -80,11 +79,18 @@ class Feeds:
         lacking = {day for stored, day in days if stored is None or not stored.is_closed}
         if not lacking:
             return "final"
-        return "incomplete" if self.due and day_of(min(lacking), self.timezone).end < self.due else "open"
+        return "incomplete" if self._is_due(min(lacking)) else "open"
+
+    def _is_due(self, day: str) -> bool:
+        return self.due is not None and day_of(day, self.timezone).end < self.due
 
     def missing_ids(self, window: Collection[str]) -> set[int]:
-        """The notifications that could not be fetched for some day of a cohort's window."""
-        days = (self.stored(asset, day) for day in window for asset in NEEDED)
+        """The notifications whose rows of a cohort are incomplete: a day that is due could not be fetched of them.
+
+        Of a cohort whose days are all closed, any of its days counts: none of its rows is open.
+        """
+        is_closed = self.status(window) == "final"
+        days = (self.stored(asset, day) for day in window if is_closed or self._is_due(day) for asset in NEEDED)
         return {id_ for stored in days if stored is not None for id_ in stored.missing_ids}
 
     def of(self, asset: str, days: Iterable[str]) -> ds.FileSystemDataset:
@@ -94,12 +100,5 @@ class Feeds:
 
 def due(folder: Folder, settings: Settings) -> datetime | None:
     """The newest watermark of any event asset, less the lookback: days that ended before it should be closed by now."""
-    watermarks = [mark for kind in KINDS if (mark := _newest_watermark(folder, kind, settings)) is not None]
-    return max(watermarks) - settings.lookback if watermarks else None
-
-
-def _newest_watermark(folder: Folder, kind: EventKind, settings: Settings) -> datetime | None:
-    store = EventStore(folder, kind, settings)
-    newest_first = reversed(days_stored(folder, kind.asset, EVENT_DATE))
-    stored = (store.stored(day_of(str(day), settings.timezone)) for day in newest_first)
-    return next((one.watermark for one in stored if one is not None and one.watermark is not None), None)
+    newest = newest_watermark(folder)
+    return None if newest is None else newest - settings.lookback

@@ -19,6 +19,9 @@ DAILY_INGEST = "daily_ingest"
 SENSOR = "np6_refresh"
 """Name of the sensor that asks for days; Dagster's tag for it is on its runs."""
 
+CATCH_LATE_EVENTS = (SENSOR, DAILY_INGEST)
+"""What catches late-arriving events, once it is turned on."""
+
 WHY_TAG = "np6/why"
 """Tag of a run that was asked for here: the reason, in words."""
 

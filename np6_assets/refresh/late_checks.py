@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from np6_assets.contact.days import today
-from np6_assets.dagster_private import is_any_on
+from np6_assets.dagster_private import instigators_on
 from np6_assets.partition_checks import Finding, Records, morning_schedule, result_of
 from np6_assets.partitions import day_of
-from np6_assets.refresh.jobs import DAILY_INGEST, EVENT_ASSETS, SENSOR
+from np6_assets.refresh.jobs import CATCH_LATE_EVENTS, DAILY_INGEST, EVENT_ASSETS, SENSOR
 from np6_assets.refresh.lateness import OLDEST, fetched_at, number_of
 from np6_assets.settings import Settings
 
@@ -32,7 +32,7 @@ def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asset
         can_subset=True,
     )
     def lateness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        is_on = is_any_on(context.instance, (SENSOR, DAILY_INGEST))
+        is_on = bool(instigators_on(context.instance, CATCH_LATE_EVENTS))
         for key in sorted(context.selected_asset_check_keys):
             finding = gains(context.instance, settings, key.asset_key.path[-1], today(settings, now()))
             if not is_on:

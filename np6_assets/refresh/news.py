@@ -27,9 +27,6 @@ DAYS_PER_TICK = 62
 UNANSWERED_LOOKS = timedelta(hours=1)
 """How often it is looked for closed days whose notifications did not all answer."""
 
-LATE_LOOKS = timedelta(hours=1)
-"""How often one of the closed days is looked at for what was published after it was closed."""
-
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
 
@@ -81,9 +78,6 @@ class Memory:
         still_open: the days up to `closed_through` that are not closed.
         tries: by day, what was asked for and has not brought anything yet.
         last_probed: the notification whose activations were probed last; the others have their turn first.
-        looked_late_at: when a closed day was last looked at, or else when the sensor began.
-        late: by closed day, after which event something was published late and asked for: not asked for again, as
-            what the file then does not hold is in quarantine.
         looked_unanswered_at: when it was looked for notifications that did not answer.
         said: what the last tick said.
         first_day: the first day that was watched.
@@ -93,8 +87,6 @@ class Memory:
     still_open: tuple[str, ...] = ()
     tries: Mapping[str, Try] = field(default_factory=dict)
     last_probed: int = 0
-    looked_late_at: str = ""
-    late: Mapping[str, str] = field(default_factory=dict)
     looked_unanswered_at: str = ""
     said: str = ""
     first_day: str = ""
@@ -113,10 +105,6 @@ class Memory:
             return memory
         except (ValueError, TypeError, AttributeError):
             return cls()
-
-    def may_look_late(self, now: datetime) -> bool:
-        """Whether it is time to look at a closed day."""
-        return bool(self.looked_late_at) and now - datetime.fromisoformat(self.looked_late_at) >= LATE_LOOKS
 
     def may_look_unanswered(self, now: datetime) -> bool:
         """Whether it is time to look for notifications that did not answer."""

@@ -28,10 +28,10 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             "Today is asked for when something new was published. A day that has ended is asked for when it ended "
             f"more than {round(settings.lookback.total_seconds() / 60)} minutes ago and is not closed, however "
             "long nothing ran. All event assets of a day, and days that follow one another, in one run. A day whose "
-            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Once an hour one "
-            f"of the last {settings.trailing_days} days is looked at for what was published after it was closed, and "
-            "notifications that did not answer for closed days are asked again, ever more rarely. Each "
-            f"tick says what it did, and the tag {jobs.WHY_TAG} of a run says why it was asked for."
+            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Notifications that did "
+            "not answer for closed days are asked again, ever more rarely. What is published after its day was closed "
+            f"is for {jobs.DAILY_INGEST} to catch. Each tick says what it did, and the tag {jobs.WHY_TAG} of a run "
+            "says why it was asked for."
         ),
     )
     def sensor(

@@ -19,6 +19,7 @@ from np6_assets.events import notifications
 from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.events.store import EventStore
 from np6_assets.np6.client import NP6Client
+from np6_assets.np6.clock import TOLERANCE
 from np6_assets.np6.errors import CancelledError, NP6Error
 from np6_assets.np6.request import Request
 from np6_assets.np6.resource import NP6Resource
@@ -42,13 +43,11 @@ BACKFILLS = 20
 class _Probed:
     """What the probes found.
 
-    `new`: by day, the asset with something new; `late`: by closed day, the event after which there is something new;
-    `answers`: how many answered; `trouble`: in words, what went wrong.
+    `new`: by day, the asset with something new; `answers`: how many answered; `trouble`: in words, what went wrong.
     """
 
     last_probed: int
     new: dict[str, str] = field(default_factory=dict)
-    late: dict[str, str] = field(default_factory=dict)
     answers: int = 0
     trouble: str = ""
 
@@ -84,20 +83,13 @@ class Tick:
         ended = [one for one in free if news.can_be_closed(one.day, self._now, overlap)]
         failed = [one for one in free if one not in ended and one.day.key in memory.tries]
         open_days = [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:]
-        closed_day = self._closed_day(memory, fetching)
-        probed = self._probed(np6, open_days, closed_day, memory)
+        probed = self._probed(np6, open_days, memory.last_probed)
         memory = replace(memory, last_probed=probed.last_probed)
-        if (closed_day is not None and not probed.trouble) or not memory.looked_late_at:
-            late = {day: after for day, after in memory.late.items() if day >= str(self._first_trailing)}
-            memory = replace(memory, looked_late_at=self._now.isoformat(), late=late | probed.late)
         if probed.trouble and not probed.answers:
             return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.trouble}")
         reasons = {one.day.key: _why_ended(one) for one in ended}
         reasons |= {one.day.key: "what it was asked for last is not all there" for one in failed}
-        reasons |= {
-            day: f"{asset} were published" + (" after it was closed" if day in probed.late else "")
-            for day, asset in probed.new.items()
-        }
+        reasons |= {day: f"{asset} were published" for day, asset in probed.new.items()}
         made = news.asks(reasons, runs)
         memory = news.asked(memory, made, stored, self._now)
         again: list[news.Ask] = []
@@ -182,51 +174,22 @@ class Tick:
                 runs += run.tags.get("dagster/sensor_name") == jobs.SENSOR
         return days | days_of_backfills(self._instance, self._keys, BACKFILLS), runs
 
-    @property
-    def _first_trailing(self) -> date:
-        return max(self._today - timedelta(days=self._settings.trailing_days), self._first)
-
-    def _closed_day(self, memory: news.Memory, fetching: set[str]) -> news.Stored | None:
-        """The closed day that is to be looked at for what was published late: once an hour one of the last, in turn."""
-        days = (self._today - self._first_trailing).days
-        if not days or not memory.may_look_late(self._now):
-            return None
-        hours = int(self._now.timestamp() // 3600)
-        day = self._first_trailing + timedelta(days=hours % days)
-        stored = self._stored(day)
-        return stored if stored.is_closed and str(day) not in fetching else None
-
-    def _probed(
-        self, np6: NP6Resource, open_days: list[news.Stored], closed_day: news.Stored | None, memory: news.Memory
-    ) -> _Probed:
+    def _probed(self, np6: NP6Resource, days: list[news.Stored], last_probed: int) -> _Probed:
         """Ask the API whether anything of these days was published since they were fetched: few bytes a feed."""
-        probed = _Probed(memory.last_probed)
-        days = open_days if closed_day is None else [closed_day, *open_days]
+        probed = _Probed(last_probed)
         if not days:
             return probed
         try:
             with np6.probing(self._log.warning) as client:
                 for kind, path, one in self._probes(client, days, probed):
-                    after = self._last_event(kind, one) if one is closed_day else one.until[kind.asset]
-                    if self._has_news(client, kind, path, one.day, after):
-                        self._note(kind, one, after, memory, probed)
+                    if self._has_news(client, kind, path, one):
+                        probed.new[one.day.key] = kind.asset
                     probed.answers += 1
         except CancelledError:
             probed.trouble = "the API is slow"
         except NP6Error as error:
             probed.trouble = str(error)
         return probed
-
-    def _note(
-        self, kind: EventKind, one: news.Stored, after: datetime | None, memory: news.Memory, probed: _Probed
-    ) -> None:
-        """Note news of a day; of a closed one only what was not asked for already."""
-        if one.is_closed:
-            what = f"{kind.asset} after {after.isoformat() if after else 'its start'}"
-            if memory.late.get(one.day.key) == what:
-                return
-            probed.late[one.day.key] = what
-        probed.new[one.day.key] = kind.asset
 
     def _probes(
         self, client: NP6Client, days: list[news.Stored], probed: _Probed
@@ -240,7 +203,7 @@ class Tick:
                 if one.day.key not in probed.new:
                     yield kind, kind.path, one
         newest = days[-1]
-        if newest.is_closed or newest.day.key in probed.new:
+        if newest.day.key in probed.new:
             return
         turn = self._turn(client, probed.last_probed)
         for kind in KINDS:
@@ -256,17 +219,13 @@ class Tick:
         later = [id_ for id_ in ids if id_ > last_probed]
         return (later + ids[: len(ids) - len(later)])[:NOTIFICATIONS_PER_TICK]
 
-    def _last_event(self, kind: EventKind, one: news.Stored) -> datetime | None:
-        """Just after the last event of a day that is there; None where it has none."""
-        stored = EventStore(self._folder, kind, self._settings).stored(one.day)
-        last = stored.last_event if stored is not None else None
-        return None if last is None else last + timedelta(milliseconds=1)
-
-    def _has_news(self, client: NP6Client, kind: EventKind, path: str, day: Day, after: datetime | None) -> bool:
-        start = max(after or day.start, day.start)
-        if start >= min(day.end, self._now):
+    def _has_news(self, client: NP6Client, kind: EventKind, path: str, one: news.Stored) -> bool:
+        """Whether there is an event after the watermark; one that is dated in the future is none until then."""
+        start = max(one.until[kind.asset] or one.day.start, one.day.start)
+        end = min(one.day.end, self._now + TOLERANCE)
+        if start >= min(one.day.end, self._now):
             return False
-        edges = milliseconds(start), day.end_ms
+        edges = milliseconds(start), milliseconds(end)
         return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, edges))
 
 

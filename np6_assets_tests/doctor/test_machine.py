@@ -6,6 +6,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import fsspec
 import pytest
 from cryptography import x509
@@ -16,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from np6_assets.doctor.finding import Finding
 from np6_assets.storage.files import Folder
 from np6_assets_tests.doctor.account import KEY, account, diagnosed
+from np6_assets_tests.refresh.account import turn_on
 from np6_assets_tests.support.rude_server import RudeServer
 
 # --- TLS ------------------------------------------------------------------------------------------
@@ -178,6 +180,42 @@ def test_dagster_home_compares_dagster_yaml(server, tmp_path, config, verdict, s
 def test_dagster_home_is_wrong_where_it_is_no_folder(server, tmp_path):
     for home in ("relative", str(tmp_path / "nothing")):
         assert diagnosed(server.url, tmp_path, DAGSTER_HOME=home)["DAGSTER_HOME"].verdict == "wrong"
+
+
+# --- Late events ----------------------------------------------------------------------------------
+
+
+def test_late_events_says_what_is_on_to_catch_them(server, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(PROJECT_CONFIG)
+
+    def found():
+        return diagnosed(server.url, tmp_path, DAGSTER_HOME=str(home))["late events"]
+
+    assert (found().verdict, found().values) == ("warning", {"on": []})
+    assert found().text == "neither np6_refresh nor daily_ingest is on: nothing catches late events"
+    assert [file.name for file in home.iterdir()] == ["dagster.yaml"]  # nothing was made
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        turn_on(instance, "freshness")
+        assert found().verdict == "warning"
+        turn_on(instance, "np6_refresh")
+        assert (found().verdict, found().values) == ("ok", {"on": ["np6_refresh"]})
+        assert "daily_ingest" in found().advice
+        turn_on(instance, "daily_ingest")
+        assert (found().verdict, found().advice) == ("ok", "")
+
+
+def test_late_events_is_unknown_where_dagster_keeps_no_home_or_does_not_answer(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert diagnosed(server.url, tmp_path)["late events"].verdict == "unknown"
+    # as `make dev` has it, with a database that cannot be reached
+    home = tmp_path / ".dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("storage:\n  sqlite:\n    base_dir: /proc/hunter2hunter2\n")
+    found = diagnosed(server.url, tmp_path)["late events"]
+    assert found.verdict == "unknown"
+    assert "hunter2" not in f"{found}"
 
 
 # --- What it says ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -209,12 +210,58 @@ def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete
     assert "final" in set(found[D]["status"])
 
 
+@pytest.mark.parametrize(("due_day", "status"), [(None, "open"), (1, "open"), (2, "incomplete")])
+def test_notification_that_an_open_day_could_not_fetch_yet_is_incomplete_once_the_day_is_due(
+    due_day: int | None, status: str, tmp_path: Path, database: duckdb.DuckDBPyConnection
+):
+    """The window is D to D + 2. Of D + 1 one is missing, which is closed or not; D + 2 is open, and not due."""
+    feeds = feeds_of(population(9, D, 1, "UTC", window_days=2), days_from(D, 3), "UTC")
+    ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
+    missing = {("activations", D + timedelta(days=1)): [ids[0]]}
+
+    def closed(kind: str, day: date) -> bool:
+        return day < D + timedelta(days=2)
+
+    due_ms = 0 if due_day is None else day_bounds(D + timedelta(days=due_day), "UTC")[0] + HOUR
+    due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
+    stored = store(tmp_path, feeds, "UTC", closed, missing_ids=missing, due=due)
+    frame = computed(database, stored, [D], 2)[D]
+    assert_alike(as_rows(frame, D), expected_rates(D, "UTC", 2, feeds, closed, due_ms=due_ms, missing_ids=missing))
+    assert set(frame["status"][frame["activation_id"] == ids[0]]) == {status}
+    assert set(frame["status"][frame["activation_id"] != ids[0]]) == {"open"}
+    assert not frame["is_final"].any()
+
+
+@pytest.mark.parametrize("last_watermark", ["its end", "later"])
+def test_no_row_is_open_once_all_days_of_its_window_are_closed(
+    last_watermark: str, tmp_path: Path, database: duckdb.DuckDBPyConnection
+):
+    """Nothing computes a cohort again once its last day has closed, be that the newest day there is."""
+    settings = Settings.from_environment({})
+    feeds = feeds_of(
+        population(9, D, 1, "UTC", window_days=1), days_from(D, 3 if last_watermark == "later" else 2), "UTC"
+    )
+    ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
+    missing = {("activations", D + timedelta(days=1)): [ids[0]]}
+    stored = store(tmp_path, feeds, "UTC", missing_ids=missing)
+    stored = replace(stored, due=due(Folder(str(tmp_path)), settings))
+    frame = computed(database, stored, [D], 1)[D]
+    assert set(frame["status"][frame["activation_id"] == ids[0]]) == {"incomplete"}
+    assert set(frame["status"][frame["activation_id"] != ids[0]]) == {"final"}
+
+
 def test_days_are_due_once_the_newest_watermark_is_later_than_their_end_by_the_lookback(tmp_path: Path):
     settings = Settings.from_environment({"NP6_LOOKBACK_MINUTES": "90"})
     assert due(Folder(str(tmp_path)), settings) is None
     feeds: Days = {"hits": {D: [], D + timedelta(days=2): []}, "bounces": {D + timedelta(days=1): []}}
     store(tmp_path, feeds, "UTC", lambda kind, day: day == D)
     newest = datetime(2026, 3, 22, 23, 59, 59, 999_000, UTC)
+    assert due(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
+    # a file of another program says nothing, nor does a folder without one: the day before it counts
+    other = tmp_path / "hits" / f"event_date={D + timedelta(days=4)}"
+    other.mkdir()
+    pq.write_table(pa.table({"event_id": ["a"]}), other / "part-0.parquet")
+    (tmp_path / "hits" / f"event_date={D + timedelta(days=5)}").mkdir()
     assert due(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
 
 

@@ -9,12 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+)
 
 from np6_assets_tests.support.deployment import Deployment
 from np6_assets_tests.support.events import KINDS, Population
 from np6_assets_tests.support.rude_server import Request, RudeServer
 
 RATES = dg.AssetKey("reactivity_rates")
+
+
+def turn_on(instance: dg.DagsterInstance, name: str) -> None:
+    """Turn on a schedule or sensor, as the UI does."""
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("np6"), "__repository__").get_instigator_origin(name)
+    kind, data = InstigatorType.SCHEDULE, ScheduleInstigatorData("30 3 * * *", 0.0)
+    if name == "np6_refresh":
+        kind, data = InstigatorType.SENSOR, SensorInstigatorData()
+    instance.add_instigator_state(InstigatorState(origin, kind, InstigatorStatus.RUNNING, data))
 
 
 class Clock:

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 
-from np6_assets_tests.refresh.account import Account
+from np6_assets_tests.refresh.account import Account, turn_on
 from np6_assets_tests.support.events import KINDS, population
 from np6_assets_tests.support.oracle import day_bounds, expected_rows
 from np6_assets_tests.support.rude_server import RudeServer
@@ -55,14 +52,6 @@ def test_warns_where_nothing_looks_for_late_events(account: Account):
     assert evaluations.keys() == set(KINDS)
     assert {one.description for one in evaluations.values()} == {OFF}
     assert not any(one.passed for one in evaluations.values())
-
-
-def turn_on(instance: dg.DagsterInstance, name: str) -> None:
-    """As the UI does."""
-    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("np6"), "__repository__").get_instigator_origin(name)
-    data = ScheduleInstigatorData("30 3 * * *", 0.0)
-    state = InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, data)
-    instance.add_instigator_state(state)
 
 
 def test_passes_where_the_schedule_is_on(account: Account):

@@ -298,48 +298,23 @@ def test_sensor_days_are_those_of_the_time_zone(server: RudeServer, instance: dg
     assert account.tick().runs == []
 
 
-def test_late_arriving_events_of_a_closed_day_are_requested_once(account: Account):
-    for hour in (3, 5):
-        publish(account, "hits", NOON + timedelta(hours=hour))
-    late = account.events.hits[-1]
-    publish(account, "bounces", NOON + timedelta(hours=4))
-    # a hit comes two hours, and all bounces half a day after the day was closed
-    account.late = {late["id"]: timedelta(hours=11), account.events.bounces[0]["id"]: timedelta(hours=20)}
-    account.deployment.materialize(list(KINDS), FIRST)
-    account.clock.now = NOON + timedelta(hours=14)
-    tick = account.tick()
-    assert tick.days == [(day(0), day(0))]
-    account.obey(tick)
-    assert len(account.deployment.rows("hits", FIRST)) == 1
-
-    asked = []
-    for hour in range(14, 29):
-        for minute in (1, 31) if hour < 18 else (1,):
-            account.clock.now = NOON + timedelta(hours=hour, minutes=minute)
-            tick = account.tick()
-            assert len(tick.requests) <= 4 * (2 + 1) + 4 + 1
-            asked += [(hour, run.tags["np6/why"]) for run in tick.runs if run.partition_key == day(0)]
-            account.obey(tick)
-    assert [why for _, why in asked] == [f"{kind} were published after it was closed" for kind in ("hits", "bounces")]
-    # the hit is there from hour 16 on, the bounce from 24 on; of the two or three last days one is looked at in an hour
-    assert [there <= hour <= there + 4 for (hour, _), there in zip(asked, (16, 24), strict=True)] == [True, True]
-    assert [len(account.deployment.rows(kind, FIRST)) for kind in ("hits", "bounces")] == [2, 1]
-
-
-def test_late_arriving_rejected_event_is_requested_once(account: Account):
-    account.deployment.materialize(list(KINDS), FIRST)
-    account.clock.now = NOON + timedelta(hours=14)
-    account.obey(account.tick())
-    publish(account, "hits", NOON + timedelta(hours=4))
-    account.events.hits[0]["source"]["detail"]["activation"]["id"] = None
-    asked = []
-    for hour in range(1, 9):
-        account.clock.now = NOON + timedelta(hours=14 + hour, minutes=1)
+def test_event_that_is_late_by_less_than_the_lookback_comes_with_the_next_fetch(account: Account):
+    """What is later is for daily_ingest (test_schedule.py): no probe can see it, and none asks for closed days."""
+    publish(account, "hits", NOON - timedelta(minutes=50))
+    publish(account, "hits", NOON - timedelta(minutes=30))
+    account.late = {account.events.hits[0]["id"]: timedelta(minutes=55)}
+    assert account.obey(account.tick())
+    account.clock.forward(minutes=10)
+    publish(account, "hits", account.clock() - timedelta(minutes=1))
+    assert account.obey(account.tick())
+    assert len(account.deployment.rows("hits", FIRST)) == 3
+    # and a day that is closed costs no request
+    account.clock.forward(days=1)
+    assert account.obey(account.tick())
+    for _ in range(5):
+        account.clock.forward(hours=1)
         tick = account.tick()
-        asked += [ask for ask in tick.days if ask == (day(0), day(0))]
-        account.obey(tick)
-    assert asked == [(day(0), day(0))]
-    assert len(account.deployment.quarantined("hits", FIRST)) == 1
+        assert (tick.runs, len(tick.requests)) == ([], 4 + min(4, len(account.events.notifications)) + 1)
 
 
 def moved(account: Account, start: date) -> None:

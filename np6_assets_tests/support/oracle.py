@@ -504,7 +504,13 @@ def expected_rates(
     needed = [(kind, day) for kind in ("activations", *feeds_of_reactions) for day in window]
     lacking = [day for kind, day in needed if not (has(kind, day) and closed(kind, day))]
     is_overdue = any(day_bounds(day, tz)[1] < due_ms for day in lacking)
-    unknown_ids = {id_ for place in needed for id_ in (missing_ids or {}).get(place, ())}
+    # a day that is not due by now may still have them; where all days are closed, none will
+    unknown_ids = {
+        id_
+        for kind, day in needed
+        if not lacking or day_bounds(day, tz)[1] < due_ms
+        for id_ in (missing_ids or {}).get((kind, day), ())
+    }
 
     rows = []
     for grain in set(sent).union(*reactions.values()):
