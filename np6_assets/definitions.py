@@ -28,6 +28,7 @@ from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset
+from np6_assets.runs.dead import dead_runs_sensor
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
 
@@ -80,7 +81,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             lateness,
         ],
         jobs=[retention, erase_receiver(settings), treat_contact_data(settings), recount_job(settings)],
-        sensors=[np6_refresh(settings, now), rates_sensor(settings)],
+        sensors=[np6_refresh(settings, now), rates_sensor(settings), dead_runs_sensor()],
         schedules=[
             daily_ingest(settings),
             freshness_schedule(freshness, settings),

@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from np6_assets.doctor import judge, machine, stored
+from np6_assets.doctor import judge, machine, runs, stored
 from np6_assets.doctor.finding import Finding, Verdict, worst
 from np6_assets.doctor.probe import LONGEST_BODY, Now
 from np6_assets.doctor.survey import survey
@@ -67,6 +67,7 @@ def examine(
         yield from stored.examine(read.settings, now())
     yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
     yield judge.dagster(machine.dagster_home(environment))
+    yield runs.examine(environment)
     if read.settings is None or read.settings.missing is not None:
         yield Finding(
             "API", "unknown", "no request was sent: the settings come first", "Put right what is wrong above."

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from np6_assets.doctor.finding import Finding
+from np6_assets.runs.lock import held
 from np6_assets.storage.files import Folder
 from np6_assets_tests.doctor.account import KEY, account, diagnosed
 from np6_assets_tests.support.rude_server import RudeServer
@@ -178,6 +179,18 @@ def test_dagster_home_compares_dagster_yaml(server, tmp_path, config, verdict, s
 def test_dagster_home_is_wrong_where_it_is_no_folder(server, tmp_path):
     for home in ("relative", str(tmp_path / "nothing")):
         assert diagnosed(server.url, tmp_path, DAGSTER_HOME=home)["DAGSTER_HOME"].verdict == "wrong"
+
+
+def test_runs_name_one_whose_process_is_gone(server, tmp_path):
+    locks = tmp_path / "home" / "np6_runs"
+    locks.mkdir(parents=True)
+    (locks / "5f0c.lock").write_text("4711\n")
+    with held(tmp_path / "home", "works"):
+        found = diagnosed(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"]
+    assert (found.verdict, found.values) == ("warning", {"dead": ["5f0c"]})
+    assert "5f0c" in found.text
+    (locks / "5f0c.lock").unlink()
+    assert diagnosed(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"].verdict == "ok"
 
 
 # --- What it says ---------------------------------------------------------------------------------
