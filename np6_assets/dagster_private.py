@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -12,7 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as CheckTarget,
 )
 
-__all__ = ["CheckTarget", "days_of_backfills", "instigators_on"]
+__all__ = ["CheckTarget", "days_of_backfills", "event_files_of", "instigators_on"]
 
 
 def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
@@ -27,6 +29,15 @@ def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey
                 days |= set(target.get_partition_keys() if target else ())
                 days -= set(done.get_partition_keys() if done else ())
     return days
+
+
+def event_files_of(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
+    """The files of a run's own event log, which `delete_run` empties and leaves; none but on SQLite."""
+    storage: Any = instance.event_log_storage
+    if not storage.is_run_sharded:
+        return []
+    path = Path(storage.path_for_shard(run_id))
+    return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
 
 
 def instigators_on(instance: dg.DagsterInstance, names: Collection[str]) -> set[str]:

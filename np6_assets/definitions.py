@@ -28,6 +28,8 @@ from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset
+from np6_assets.runs.dead import dead_runs_sensor
+from np6_assets.runs.records import records_schedule, remove_old_records
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
 
@@ -69,6 +71,15 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
     freshness = freshness_checks(settings, now)
     lateness = lateness_checks(settings, now)
     retention = apply_retention(settings, now)
+    sensors = [np6_refresh(settings, now), rates_sensor(settings), dead_runs_sensor()]
+    schedules = [
+        daily_ingest(settings),
+        freshness_schedule(freshness, settings),
+        lateness_schedule(lateness, settings),
+        retention_schedule(retention, settings),
+    ]
+    ticking = [*(sensor.name for sensor in sensors), *(schedule.name for schedule in schedules)]
+    records = remove_old_records(settings, {key for asset in assets for key in asset.keys}, ticking, now)
     return dg.Definitions(
         assets=dg.with_source_code_references(
             dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=[OWNER]), assets)
@@ -79,14 +90,9 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             freshness,
             lateness,
         ],
-        jobs=[retention, erase_receiver(settings), treat_contact_data(settings), recount_job(settings)],
-        sensors=[np6_refresh(settings, now), rates_sensor(settings)],
-        schedules=[
-            daily_ingest(settings),
-            freshness_schedule(freshness, settings),
-            lateness_schedule(lateness, settings),
-            retention_schedule(retention, settings),
-        ],
+        jobs=[retention, erase_receiver(settings), treat_contact_data(settings), recount_job(settings), records],
+        sensors=sensors,
+        schedules=[*schedules, records_schedule(records, settings)],
         resources={
             "np6": NP6Resource(
                 base_url=settings.base_url, max_concurrent_requests=settings.max_concurrent_requests

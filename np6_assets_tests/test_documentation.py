@@ -24,7 +24,14 @@ from np6_assets.definitions import defs
 from np6_assets.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "soak/README.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "docs/operating.md",
+    "soak/README.md",
+)
 
 # What is written for a person, and how the test does it.
 INSTEAD = {
@@ -53,7 +60,7 @@ RUN = [(document, text) for document, text in SHELL if not text.startswith("make
 
 
 def test_blocks_are_in_languages_that_are_looked_at() -> None:
-    assert {language for _, language, _ in blocks()} == {"sh", "mermaid", "yaml", ""}
+    assert {language for _, language, _ in blocks()} == {"sh", "mermaid", "yaml", "python", ""}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from np6_assets.doctor import judge, judge_events, machine, stored
+from np6_assets.doctor import judge, judge_events, machine, runs, stored
 from np6_assets.doctor.finding import Finding, Verdict, worst
 from np6_assets.doctor.probe import LONGEST_BODY, Now
 from np6_assets.doctor.survey import survey
@@ -71,6 +71,7 @@ def examine(
     yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
     yield judge.dagster(machine.dagster_home(environment))
     yield judge_events.late_events(machine.late_event_catchers(home))
+    yield runs.examine(home)
     if read.settings is None or read.settings.missing is not None:
         yield Finding(
             "API", "unknown", "no request was sent: the settings come first", "Put right what is wrong above."

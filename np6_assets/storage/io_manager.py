@@ -11,6 +11,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
+from np6_assets.runs.alive import alive
 from np6_assets.storage.files import Folder
 from np6_assets.storage.schemas import COLUMN_SCHEMA, PARTITION_COLUMN, arrow_schema
 
@@ -94,8 +95,12 @@ class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
         return Folder(self.data_dir)
 
     def definition(self) -> dg.ResourceDefinition:
-        """The resource as runs have it: their config cannot change it."""
-        return dg.ResourceDefinition(lambda _: self, config_schema={}, description=type(self).__doc__)
+        """The resource as runs have it: their config cannot change it. It says that the run is alive."""
+        return dg.ResourceDefinition(self._opened, config_schema={}, description=type(self).__doc__)
+
+    def _opened(self, context: dg.InitResourceContext) -> Iterator["ParquetStore"]:
+        with alive(context):
+            yield self
 
 
 class ParquetIOManager(dg.ConfigurableIOManager):

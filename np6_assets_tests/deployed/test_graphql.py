@@ -58,6 +58,23 @@ def test_killed_run_is_restarted_and_a_refused_one_is_not(deployed: Deployed):
     assert len(server.asked(OPTOUTS)) == before + 1
 
 
+def test_killed_run_of_the_command_line_holds_the_pool_for_minutes_alone(deployed: Deployed):
+    dagster, server = deployed.dagster, deployed.server
+    server.always(HITS, "stall before")
+    before = len(server.asked(HITS))
+    command = dagster.command_line("asset", "materialize", "--select", "hits", "--partition", f"{deployed.days[0]}")
+    until(lambda: len(server.asked(HITS)) > before, "the request of the command line")
+    [killed] = [run for run in dagster.runs() if run.status == "STARTED"]
+    waits = dagster.launch(["optouts"], deployed.days[0])
+    command.kill()
+    command.wait(10)
+    server.behave()
+    server.release()
+    assert [run.status for run in dagster.finished(killed.id, waits)] == ["FAILURE", "SUCCESS"]
+    assert any("The process of this run is gone" in message for message in dagster.messages(killed.id))
+    deployed.assert_stored(["optouts"], deployed.days[:1])
+
+
 def test_backfill_is_one_run_and_the_sensors_do_the_rest(deployed: Deployed):
     dagster = deployed.dagster
     *days, today = deployed.days

@@ -2,55 +2,22 @@
 
 import errno
 import os
-import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import fsspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from np6_assets.doctor.finding import Finding
+from np6_assets.runs.lock import held
 from np6_assets.storage.files import Folder
 from np6_assets_tests.doctor.account import KEY, account, diagnosed
 from np6_assets_tests.refresh.account import turn_on
 from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.tls import certificate
 
 # --- TLS ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def issue(tmp_path_factory):
-    """Makes a certificate for localhost that is valid for so long; gives its file and a server's context."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def make(valid: timedelta) -> tuple[Path, ssl.SSLContext]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-        end = datetime.now(UTC) + valid
-        certificate = (
-            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-            .not_valid_before(end - timedelta(days=400))
-            .not_valid_after(end)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        file = folder / f"{x509.random_serial_number()}.pem"
-        public = certificate.public_bytes(serialization.Encoding.PEM)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        file.write_bytes(private + public)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return file, context
-
-    return make
 
 
 @pytest.mark.parametrize(
@@ -62,8 +29,8 @@ def issue(tmp_path_factory):
         (90, False, "wrong", "self-signed certificate"),
     ],
 )
-def test_tls_says_how_long_the_certificate_is_valid(issue, tmp_path, monkeypatch, days, trusted, verdict, says):
-    file, context = issue(timedelta(days=days))
+def test_tls_says_how_long_the_certificate_is_valid(tmp_path, monkeypatch, days, trusted, verdict, says):
+    file, context = certificate(tmp_path, timedelta(days=days))
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with RudeServer(account(), key=KEY, tls=context) as server:
@@ -216,6 +183,18 @@ def test_late_events_is_unknown_where_dagster_keeps_no_home_or_does_not_answer(s
     found = diagnosed(server.url, tmp_path)["late events"]
     assert found.verdict == "unknown"
     assert "hunter2" not in f"{found}"
+
+
+def test_runs_name_one_whose_process_is_gone(server, tmp_path):
+    locks = tmp_path / "home" / "np6_runs"
+    locks.mkdir(parents=True)
+    (locks / "5f0c.lock").write_text("4711\n")
+    with held(tmp_path / "home", "works"):
+        found = diagnosed(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"]
+    assert (found.verdict, found.values) == ("warning", {"dead": ["5f0c"]})
+    assert "5f0c" in found.text
+    (locks / "5f0c.lock").unlink()
+    assert diagnosed(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"].verdict == "ok"
 
 
 # --- What it says ---------------------------------------------------------------------------------

@@ -119,6 +119,16 @@ class DagsterProcesses:
         """Start what launches runs, ticks sensors and watches over runs."""
         self._start("daemon", "dagster._daemon", "run")
 
+    def command_line(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command of `dagster` beside the deployment, as somebody does in a terminal."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dagster", *arguments, "-m", "np6_assets.definitions"],
+            cwd=self.home,
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def stop(self, *names: str, how: int = signal.SIGTERM) -> None:
         """End these of the processes, or all, with everything that they started."""
         for name in names or tuple(self._processes):

@@ -1,0 +1,52 @@
+"""Runs whose process is gone: told from those that work by their lock, and ended, so that they hold nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from np6_assets.runs import lock
+
+SENSOR = "dead_runs"
+
+SECONDS_BETWEEN_TICKS = 60
+
+MESSAGE = (
+    "The process of this run is gone (it was killed, or the machine went down); the days that it had written stay. "
+    "np6_refresh asks for the others again; without it, launch them again."
+)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """End the runs that are under way for Dagster though their process is gone; gives their ids."""
+    home = Path(instance.root_directory)
+    ended = []
+    for run_id in lock.left_behind(home):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            is_canceling = run.status is dg.DagsterRunStatus.CANCELING
+            end = instance.report_run_canceled if is_canceling else instance.report_run_failed
+            end(run, MESSAGE)
+            ended.append(run_id)
+        lock.forget(home, run_id)
+    return ended
+
+
+def dead_runs_sensor() -> dg.SensorDefinition:
+    """The sensor. It runs unless stopped: it reads a folder, and asks for nothing."""
+
+    @dg.sensor(
+        name=SENSOR,
+        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Ends runs whose process is gone (killed, or the machine went down): they would stay started for ever, and "
+            "keep their place in the pool. Asks for no run."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        ended = end_dead_runs(context.instance)
+        return dg.SkipReason(f"Ended, as their process is gone: {', '.join(ended)}." if ended else None)
+
+    return sensor

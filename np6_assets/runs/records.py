@@ -1,0 +1,138 @@
+"""What Dagster records of runs and ticks, and never removes by itself: runs that are superseded, logs of ticks.
+
+The newest materialization of a partition says that it was fetched, and belongs to a run: that run stays.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from np6_assets.dagster_private import event_files_of
+from np6_assets.refresh.jobs import DAILY_INGEST, FETCH_EVENTS
+from np6_assets.settings import Settings
+
+CRON = "50 4 * * *"
+
+KEPT = timedelta(days=7)
+"""For how long a run stays after all that it has made was made again, and the log of a tick."""
+
+KEPT_IN_VAIN = timedelta(days=30)
+"""For how long a run stays that failed or was canceled."""
+
+_JOBS = (FETCH_EVENTS, DAILY_INGEST, "freshness_job", "lateness_job", "recount_events", "remove_old_records")
+"""The jobs whose runs are removed. The runs of others are receipts: of erasure, retention and treatment."""
+
+_IN_VAIN = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+_RECORDS_PER_PAGE = 1000
+
+
+def remove_old_records(
+    settings: Settings, assets: Collection[dg.AssetKey], ticking: Sequence[str], now: Callable[[], datetime]
+) -> dg.JobDefinition:
+    """The job. `ticking` are the names of the sensors and schedules."""
+
+    @dg.op(name="remove_records", out=dg.Out(dg.Nothing), required_resource_keys={"store"})  # by which it is alive
+    def remove(context: dg.OpExecutionContext) -> None:
+        instance, moment = context.instance, now().astimezone(UTC)
+        removed = remove_runs(instance, assets, set(map(settings.named, _JOBS)), moment)
+        logs = remove_tick_logs(Path(instance.root_directory), ticking, moment - KEPT)
+        context.add_output_metadata({"runs": len(removed), "tick_logs": logs})
+
+    @dg.job(
+        name=settings.named("remove_old_records"),
+        description=(
+            f"Removes Dagster's records of runs whose days were all made again more than {KEPT.days} days ago, and of "
+            f"runs that failed or were canceled more than {KEPT_IN_VAIN.days} days ago, with their logs; and the logs "
+            f"of ticks after {KEPT.days} days. Of each partition the run that made it last stays, and so do the "
+            "receipts of erasure, retention and treatment. No file of the data folder is touched."
+        ),
+    )
+    def job() -> None:
+        remove()
+
+    return job
+
+
+def remove_runs(
+    instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], jobs: Collection[str], now: datetime
+) -> list[str]:
+    """Remove the runs that are not needed at a moment (UTC), with their events and logs; gives their ids.
+
+    Only runs of these assets alone, and of these jobs: others may share the instance.
+    """
+    needed = _newest_before(instance, assets, now - KEPT)
+    removed = []
+    for statuses, kept in (([dg.DagsterRunStatus.SUCCESS], KEPT), (_IN_VAIN, KEPT_IN_VAIN)):
+        old = dg.RunsFilter(statuses=statuses, updated_before=now - kept)
+        for record in instance.get_run_records(old):
+            run = record.dagster_run
+            if run.run_id not in needed and _is_ours(run, assets, jobs):
+                _remove(instance, run.run_id)
+                removed.append(run.run_id)
+    return removed
+
+
+def _is_ours(run: dg.DagsterRun, assets: Collection[dg.AssetKey], jobs: Collection[str]) -> bool:
+    return run.job_name in jobs or bool(run.asset_selection and run.asset_selection <= set(assets))
+
+
+def _newest_before(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], moment: datetime) -> set[str]:
+    """The runs whose materialization of some partition was the newest at that moment."""
+    runs = set()
+    for asset in assets:
+        seen = set()
+        for record in _materializations(instance, asset, moment):
+            if record.partition_key not in seen:
+                seen.add(record.partition_key)
+                runs.add(record.run_id)
+    return runs
+
+
+def _materializations(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, before: datetime
+) -> Iterator[dg.EventLogRecord]:
+    """The materializations before a moment, the newest first."""
+    wanted = dg.AssetRecordsFilter(asset, before_timestamp=before.timestamp())
+    cursor = None
+    while True:
+        page = instance.fetch_materializations(wanted, limit=_RECORDS_PER_PAGE, cursor=cursor)
+        yield from page.records
+        if not page.has_more:
+            return
+        cursor = page.cursor
+
+
+def _remove(instance: dg.DagsterInstance, run_id: str) -> None:
+    instance.delete_run(run_id)
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    for file in event_files_of(instance, run_id):
+        file.unlink(missing_ok=True)
+
+
+def remove_tick_logs(home: Path, names: Iterable[str], before: datetime) -> int:
+    """Remove what ticks of these sensors and schedules logged before a moment; gives the number of files.
+
+    Dagster removes a tick (`retention` in dagster.yaml) and leaves its log: a file each, however short.
+    """
+    removed = 0
+    for name in names:
+        for file in home.glob(f"storage/*/{name}/*.err"):
+            if file.stat().st_mtime < before.timestamp():
+                file.unlink()
+                removed += 1
+    return removed
+
+
+def records_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+    """Each night. It runs unless stopped: what it removes was superseded."""
+    return dg.ScheduleDefinition(
+        name="old_records",
+        job=job,
+        cron_schedule=CRON,
+        execution_timezone=settings.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"At ten to five at night ({settings.timezone}): removes Dagster's records that are not needed.",
+    )

@@ -1,0 +1,135 @@
+"""Runs of the command line that are killed, or whose terminal is closed: what is left of them, and what ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets.runs import lock
+from np6_assets.runs.alive import ending_at_hangup
+from np6_assets.runs.dead import dead_runs_sensor
+from np6_assets_tests.support.dagster_processes import ROOT, until
+from np6_assets_tests.support.events import population
+from np6_assets_tests.support.rude_server import RudeServer
+
+DAY = date(2026, 3, 20)
+HITS = "/notifications/reactivities/hits"
+COMMANDS = {
+    "dagster": ["dagster", "asset", "materialize", "-m", "np6_assets.definitions", "--select", "hits"],
+    "dg": ["dg", "launch", "--assets", "hits"],
+}
+
+
+def line(command: str) -> list[str]:
+    """The command line for the day."""
+    name, *arguments = COMMANDS[command]
+    return [str(Path(sys.executable).parent / name), *arguments, "--partition", f"{DAY}"]
+
+
+class Terminal:
+    """A command in a terminal of its own, which prints into it."""
+
+    def __init__(self, command: str, environment: dict[str, str]) -> None:
+        self._master, terminal = os.openpty()
+        self.process = subprocess.Popen(
+            line(command), cwd=ROOT, env=environment, stdin=terminal, preexec_fn=lambda: os.login_tty(os.dup(0))
+        )
+        os.close(terminal)
+
+    def close(self) -> None:
+        """Close the terminal, as its window does: what runs in it is sent SIGHUP."""
+        os.close(self._master)
+
+
+@pytest.fixture
+def server() -> Iterator[RudeServer]:
+    with RudeServer(population(7, DAY, 1), seed=7) as running:
+        running.always(HITS, "stall before")
+        yield running
+        running.release()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, server: RudeServer) -> dict[str, str]:
+    """Of a deployment with the project's dagster.yaml."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
+    return clean | {
+        "PYTHONPATH": str(ROOT),
+        "DAGSTER_HOME": str(home),
+        "NP6_DATA_DIR": str(tmp_path / "data"),
+        "NP6_BASE_URL": server.url,
+        "NP6_API_KEY": server.key,
+        "NP6_START_DATE": "2026-03-01",
+    }
+
+
+def started(server: RudeServer, command: str, environment: dict[str, str]) -> Terminal:
+    """A terminal in which a run waits for the API."""
+    before = len(server.asked(HITS))
+    terminal = Terminal(command, environment)
+    until(lambda: len(server.asked(HITS)) > before or terminal.process.poll() is not None, "a request")
+    assert terminal.process.poll() is None
+    return terminal
+
+
+def statuses(instance: dg.DagsterInstance) -> list[str]:
+    """The states of the runs, the oldest first."""
+    return [run.status.value for run in reversed(instance.get_runs())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_run_ends_when_its_terminal_is_closed_and_is_ended_when_it_is_killed(
+    server: RudeServer, environment: dict[str, str], command: str
+):
+    home = Path(environment["DAGSTER_HOME"])
+    closed = started(server, command, environment)
+    closed.close()
+    closed.process.wait(60)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert statuses(instance) == ["FAILURE"]
+        assert list((home / lock.FOLDER).iterdir()) == []
+
+        killed = started(server, command, environment)
+        killed.process.kill()
+        killed.process.wait(60)
+        killed.close()
+        assert statuses(instance) == ["FAILURE", "STARTED"]
+        until(lambda: list(lock.left_behind(home)), "the end of the run's processes")
+        sensor = dead_runs_sensor()
+        said = sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message
+        assert statuses(instance) == ["FAILURE", "FAILURE"]
+        assert instance.get_runs()[0].run_id in (said or "")
+        assert sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message is None
+
+        server.behave()
+        server.release()
+        again = subprocess.run(line(command), cwd=ROOT, env=environment, capture_output=True, timeout=120)
+        assert again.returncode == 0, again.stderr
+        assert statuses(instance) == ["FAILURE", "FAILURE", "SUCCESS"]
+
+
+def test_run_under_nohup_stays_deaf():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_at_hangup():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_hangup_does_what_ctrl_c_does_and_no_more_once_the_run_is_over():
+    with pytest.raises(KeyboardInterrupt), ending_at_hangup():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL

@@ -1,0 +1,131 @@
+"""Old records are removed, on SQLite as in a deployment: which runs go, what stays of them, and what is still known."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets_tests.refresh.account import Clock
+from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.events import population
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST, SECOND = date(2026, 3, 20), date(2026, 3, 21)
+HITS = dg.AssetKey("hits")
+CHECK = dg.AssetCheckKey(HITS, "events_as_expected")
+CLOCK = Clock(datetime.now(UTC))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    with (
+        dg.DagsterInstance.local_temp(str(home)) as instance,
+        RudeServer(population(3, FIRST, 2), seed=3) as server,
+    ):
+        monkeypatch.setenv("NP6_API_KEY", server.key)
+        CLOCK.now = datetime.now(UTC)
+        yield Deployment(tmp_path / "data", server, instance, CLOCK)
+
+
+def fetch(deployment: Deployment, first: date, last: date | None = None) -> str:
+    """A run of the sensor's job for the hits of a day, or of a range of days; its id."""
+    tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
+    result = deployment.definitions.resolve_job_def("fetch_events").execute_in_process(
+        instance=deployment.instance,
+        asset_selection=[HITS],
+        partition_key=None if last else f"{first}",
+        tags=tags if last else {},
+        raise_on_error=False,
+    )
+    return result.run_id
+
+
+def night(deployment: Deployment, later: timedelta) -> None:
+    """The nightly job, so much later."""
+    CLOCK.now = datetime.now(UTC) + later
+    job = deployment.definitions.resolve_job_def("remove_old_records")
+    assert job.execute_in_process(instance=deployment.instance).success
+
+
+def runs(deployment: Deployment) -> set[str]:
+    """The runs of jobs other than the nightly one."""
+    return {run.run_id for run in deployment.instance.get_runs() if run.job_name != "remove_old_records"}
+
+
+def in_files(home: Path, run_id: str) -> list[Path]:
+    """What DAGSTER_HOME has of a run."""
+    return [path for path in home.rglob("*") if run_id in path.name]
+
+
+def test_superseded_runs_go_with_all_they_left_and_the_newest_of_each_day_stay(deployment: Deployment, home: Path):
+    instance = deployment.instance
+    first, second = fetch(deployment, FIRST), fetch(deployment, FIRST)
+    both, again = fetch(deployment, FIRST, SECOND), fetch(deployment, SECOND)
+    known = [deployment.metadata("hits", day) for day in (FIRST, SECOND)]
+    evaluated = instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK]
+    assert all(in_files(home, run_id) for run_id in (first, second, both, again))
+
+    night(deployment, timedelta(days=6))
+    assert runs(deployment) == {first, second, both, again}
+    night(deployment, timedelta(days=8))
+    assert runs(deployment) == {both, again}
+    assert in_files(home, first) == in_files(home, second) == []
+    assert instance.get_materialized_partitions(HITS) == {f"{FIRST}", f"{SECOND}"}
+    assert [deployment.metadata("hits", day) for day in (FIRST, SECOND)] == known
+    assert instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK] == evaluated
+
+
+def test_run_stays_for_a_week_after_another_has_taken_its_place(deployment: Deployment):
+    fetch(deployment, FIRST)
+    second = fetch(deployment, FIRST)
+    replaced = datetime.now(UTC)
+    third = fetch(deployment, FIRST)
+    # a week after the second, and not after the third
+    night(deployment, replaced + timedelta(days=7) - datetime.now(UTC))
+    assert runs(deployment) == {second, third}
+
+
+def test_run_that_failed_stays_for_a_month(deployment: Deployment, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NP6_API_KEY", "wrong")
+    failed = fetch(deployment, FIRST)
+    night(deployment, timedelta(days=29))
+    assert runs(deployment) == {failed}
+    night(deployment, timedelta(days=31))
+    assert runs(deployment) == set()
+
+
+def test_runs_of_others_and_receipts_stay(deployment: Deployment):
+    @dg.asset
+    def of_another_project() -> None:
+        pass
+
+    other = dg.materialize([of_another_project], instance=deployment.instance).run_id
+    treated = deployment.definitions.resolve_job_def("treat_contact_data").execute_in_process(
+        instance=deployment.instance
+    )
+    night(deployment, timedelta(days=400))
+    assert runs(deployment) == {other, treated.run_id}
+
+
+def test_logs_of_ticks_go_after_a_week(deployment: Deployment, home: Path):
+    now = datetime.now(UTC)
+    logs = {}
+    for name in ("np6_refresh", "rates_follow", "sensor_of_another_project"):
+        for ago in (6, 8):
+            logs[name, ago] = home / "storage" / "__repository__" / name / f"{ago}.err"
+            logs[name, ago].parent.mkdir(parents=True, exist_ok=True)
+            logs[name, ago].touch()
+            os.utime(logs[name, ago], ((now - timedelta(days=ago)).timestamp(),) * 2)
+    night(deployment, timedelta())
+    gone = [("np6_refresh", 8), ("rates_follow", 8)]
+    assert [one for one, file in logs.items() if not file.exists()] == gone
