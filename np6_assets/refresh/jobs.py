@@ -16,6 +16,14 @@ FETCH_EVENTS = "fetch_events"
 DAILY_INGEST = "daily_ingest"
 """Name of the schedule's job."""
 
+FETCHING = (FETCH_EVENTS, DAILY_INGEST)
+
+COMPUTE_RATES = "compute_rates"
+"""Name of the job of the sensor of the rates."""
+
+RATES_SENSOR = "rates_follow"
+"""Name of the sensor that asks for rates."""
+
 SENSOR = "np6_refresh"
 """Name of the sensor that asks for days; Dagster's tag for it is on its runs."""
 

@@ -164,14 +164,14 @@ def waiting(memory: Memory, days: Iterable[str], now: datetime) -> dict[str, Try
     return {day: memory.tries[day] for day in days if day in memory.tries and now < memory.tries[day].next_at}
 
 
-def asks(reasons: Mapping[str, str], runs_under_way: int) -> list[Ask]:
+def asks(reasons: Mapping[str, str], runs_under_way: int, days_per_run: int = DAYS_PER_RUN) -> list[Ask]:
     """The runs for the days that need one: days that follow one another in one run, the newest first.
 
     Bounded, whatever is missing: what is left over is asked for once these runs are done.
     """
     runs: list[list[date]] = []
     for day in sorted(map(date.fromisoformat, reasons), reverse=True):
-        if runs and len(runs[-1]) < DAYS_PER_RUN and runs[-1][-1] - day == timedelta(days=1):
+        if runs and len(runs[-1]) < days_per_run and runs[-1][-1] - day == timedelta(days=1):
             runs[-1].append(day)
         else:
             runs.append([day])
@@ -200,14 +200,14 @@ def words(
     lines = [f"Asked for {_span(ask.first, ask.last)}: {ask.why}." for ask in made]
     left = sorted(day for day in reasons if not any(ask.first <= day <= ask.last for ask in made))
     if left:
-        lines.append(f"Not asked for yet, as enough runs are under way: {_spans(left)}.")
+        lines.append(f"Not asked for yet, as enough runs are under way: {spans(left)}.")
     if under_way:
-        lines.append(f"Being fetched already: {_spans(sorted(under_way))}.")
+        lines.append(f"Being fetched already: {spans(sorted(under_way))}.")
     together: dict[Try, list[str]] = {}
     for day, tried in sorted(held.items()):
         together.setdefault(replace(tried, progress=""), []).append(day)
     lines += [
-        f"{_spans(days)}: asked for {_times(tried.times)} and not there; the runs say why. Asked for again from "
+        f"{spans(days)}: asked for {_times(tried.times)} and not there; the runs say why. Asked for again from "
         f"{tried.next_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC on."
         for tried, days in together.items()
     ]
@@ -227,10 +227,10 @@ def _why(run: Sequence[date], reasons: Mapping[str, str]) -> str:
         by_reason.setdefault(reasons[str(day)], []).append(str(day))
     if len(by_reason) == 1:
         return next(iter(by_reason))
-    return "; ".join(f"{_spans(days)}: {reason}" for reason, days in by_reason.items())
+    return "; ".join(f"{spans(days)}: {reason}" for reason, days in by_reason.items())
 
 
-def _spans(days: Sequence[str]) -> str:
+def spans(days: Sequence[str]) -> str:
     """Days in words, those that follow one another together."""
     spans: list[list[str]] = []
     for day in days:

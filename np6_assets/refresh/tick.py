@@ -5,15 +5,14 @@ What belongs here: the looking, which needs Dagster's records, the files and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from np6_assets.contact.days import DAY_TAG, FIRST_DAY_TAG, LAST_DAY_TAG, first_kept
-from np6_assets.dagster_private import days_of_backfills
+from np6_assets.contact.days import first_kept
 from np6_assets.events import notifications
 from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.events.store import EventStore
@@ -23,6 +22,7 @@ from np6_assets.np6.request import Request
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import Day, day_of, milliseconds
 from np6_assets.refresh import jobs, news
+from np6_assets.refresh.under_way import under_way
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
@@ -31,9 +31,6 @@ NOTIFICATIONS_PER_TICK = 4
 
 DAYS_PROBED = 2
 """Today, and yesterday as long as it cannot be closed."""
-
-BACKFILLS = 20
-"""How many of the newest backfills are looked at for days that they are about to fetch."""
 
 
 @dataclass
@@ -74,11 +71,12 @@ class Tick:
         stored = [self._stored(day) for day in news.days_to_look_at(memory, self._today) if day >= self._first]
         overlap = self._settings.lookback
         memory = news.looked_at(memory, stored, self._now, overlap)
-        fetching, runs = self._under_way()
+        events = under_way(self._instance, self._keys, list(map(self._settings.named, jobs.FETCHING)), jobs.SENSOR)
+        fetching, runs = events.days, events.runs
         missing = [one for one in stored if not one.is_closed]
-        under_way = {one.day.key for one in missing} & fetching
-        held = news.waiting(memory, (one.day.key for one in missing if one.day.key not in under_way), self._now)
-        free = [one for one in missing if one.day.key not in under_way and one.day.key not in held]
+        busy = {one.day.key for one in missing} & fetching
+        held = news.waiting(memory, (one.day.key for one in missing if one.day.key not in busy), self._now)
+        free = [one for one in missing if one.day.key not in busy and one.day.key not in held]
         ended = [one for one in free if news.can_be_closed(one.day, self._now, overlap)]
         failed = [one for one in free if one not in ended and one.day.key in memory.tries]
         open_days = [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:]
@@ -99,9 +97,9 @@ class Tick:
         made = news.asks(reasons, runs)
         memory = news.asked(memory, made, stored, self._now)
         rest = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
-        if not reasons and not under_way and not held:
+        if not reasons and not busy and not held:
             rest.append("Nothing new was published, and every day that has ended is closed.")
-        return self._said(memory, news.words(made, reasons, under_way, held, " ".join(rest)), made)
+        return self._said(memory, news.words(made, reasons, busy, held, " ".join(rest)), made)
 
     def _said(self, memory: news.Memory, words: str, made: list[news.Ask] | None = None) -> dg.SensorResult:
         self._log.info(words)
@@ -149,19 +147,6 @@ class Tick:
         if not isinstance(said, dg.TimestampMetadataValue):
             return None
         return min(stored.watermark, datetime.fromtimestamp(said.value, UTC))
-
-    def _under_way(self) -> tuple[set[str], int]:
-        """The days that are being fetched, and how many of the runs that fetch them were asked for here."""
-        days: set[str] = set()
-        runs = 0
-        unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _FINISHED])
-        for record in self._instance.get_run_records(unfinished):
-            run = record.dagster_run
-            assets = run.asset_selection
-            if self._keys & set(assets or ()) or (not assets and run.job_name in map(self._settings.named, _JOBS)):
-                days |= set(_days_of(run.tags))
-                runs += run.tags.get("dagster/sensor_name") == jobs.SENSOR
-        return days | days_of_backfills(self._instance, self._keys, BACKFILLS), runs
 
     @property
     def _first_trailing(self) -> date:
@@ -251,20 +236,5 @@ class Tick:
         return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, edges))
 
 
-_JOBS = (jobs.FETCH_EVENTS, jobs.DAILY_INGEST)
-_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-
-
 def _why_ended(one: news.Stored) -> str:
     return "it has ended since it was fetched" if one.is_there else "it has ended and is not all there"
-
-
-def _days_of(tags: Mapping[str, str]) -> Iterator[str]:
-    """The days that a run is for, by its tags."""
-    first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
-    last = tags.get(LAST_DAY_TAG, first)
-    if first and last:
-        day = date.fromisoformat(first)
-        while day <= date.fromisoformat(last):
-            yield str(day)
-            day += timedelta(days=1)

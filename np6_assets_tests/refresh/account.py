@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
-from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.deployment import Deployment, days
 from np6_assets_tests.support.events import KINDS, Population
 from np6_assets_tests.support.rude_server import Request, RudeServer
-
-RATES = dg.AssetKey("reactivity_rates")
 
 
 class Clock:
@@ -66,7 +63,7 @@ class Account:
     deployment: Deployment
     late: Mapping[str, timedelta] = field(default_factory=dict)
     cursor: str | None = None
-    rates_cursor: Any = None
+    rates_cursor: str | None = None
     runs: int = 0
     rates_runs: int = 0
 
@@ -148,13 +145,18 @@ class Account:
 
     def follow(self) -> list[date]:
         """A tick of `rates_follow`, and the runs that it asks for; the days."""
-        result = dg.evaluate_automation_conditions(self.deployment.definitions, self.instance, cursor=self.rates_cursor)
-        self.rates_cursor = result.cursor
-        asked = sorted(date.fromisoformat(day) for day in result.get_requested_partitions(RATES) if day)
-        rest = asked
-        while rest:  # days that follow one another in one run
-            run = [day for ahead, day in enumerate(rest) if day == rest[0] + timedelta(days=ahead)]
+        definitions = self.deployment.definitions
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.rates_cursor,
+            definitions=definitions,
+            resources=definitions.resources,
+        ) as context:
+            made = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
+        self.rates_cursor = made.cursor
+        asked: list[date] = []
+        for first, last in Tick(list(made.run_requests or []), "", []).days:
             self.rates_runs += 1
-            self.deployment.materialize("reactivity_rates", run[0], run[-1])
-            rest = rest[len(run) :]
-        return asked
+            self.deployment.materialize("reactivity_rates", date.fromisoformat(first), date.fromisoformat(last))
+            asked += days(date.fromisoformat(first), date.fromisoformat(last))
+        return sorted(asked)
