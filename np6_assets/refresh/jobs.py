@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from np6_assets.contact.days import FIRST_DAY_TAG, LAST_DAY_TAG
@@ -32,14 +34,25 @@ WHY_TAG = "np6/why"
 
 
 def request(
-    settings: Settings, first: str, last: str, why: str, *, full_refresh: bool = False, run_key: str | None = None
+    settings: Settings,
+    first: str,
+    last: str,
+    why: str,
+    *,
+    full_refresh: bool = False,
+    run_key: str | None = None,
+    assets: Iterable[str] | None = None,
 ) -> dg.RunRequest:
-    """Ask for the days from `first` to `last`, both included, in one run; with a `run_key` only once."""
+    """Ask for the days from `first` to `last`, both included, in one run; with a `run_key` only once.
+
+    Of the job's assets, or of some of them.
+    """
     full = {"ops": {"__".join(settings.key(asset)): {"config": {"full_refresh": True}} for asset in EVENT_ASSETS}}
     days = {FIRST_DAY_TAG: first, LAST_DAY_TAG: last} if first != last else {}
     return dg.RunRequest(
         run_key=run_key,
         partition_key=None if days else first,
         run_config=full if full_refresh else {},
+        asset_selection=None if assets is None else [dg.AssetKey(settings.key(asset)) for asset in sorted(assets)],
         tags={**days, WHY_TAG: why},
     )
