@@ -22,7 +22,7 @@ from np6_assets.privacy.retention import apply_retention, retention_schedule
 from np6_assets.privacy.treatment import treat_contact_data
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
-from np6_assets.refresh.automation import rates_sensor
+from np6_assets.refresh.follow import rates_follow
 from np6_assets.refresh.late_checks import lateness_checks, lateness_schedule
 from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.schedule import daily_ingest
@@ -40,11 +40,11 @@ pa.set_memory_pool(pa.system_memory_pool())
 if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(_M_ARENA_MAX := -8, 2)
 
-# Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, a
-# condition of the project's own, and links from an asset to its code.
+# Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, and
+# links from an asset to its code.
 warnings.filterwarnings(
     "ignore",
-    r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions|use_user_code_server)`"
+    r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`"
     r"|Function `with_source_code_references`|Class `(LocalFileCodeReference|CodeReferencesMetadataValue)`",
     dg.BetaWarning,
 )
@@ -71,7 +71,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
     freshness = freshness_checks(settings, now)
     lateness = lateness_checks(settings, now)
     retention = apply_retention(settings, now)
-    sensors = [np6_refresh(settings, now), rates_sensor(settings), dead_runs_sensor()]
+    sensors = [np6_refresh(settings, now), rates_follow(settings, now), dead_runs_sensor()]
     schedules = [
         daily_ingest(settings),
         freshness_schedule(freshness, settings),

@@ -91,6 +91,12 @@ def backfill_policy(days_per_run: int | None) -> dg.BackfillPolicy:
     return dg.BackfillPolicy.single_run() if days_per_run is None else dg.BackfillPolicy.multi_run(days_per_run)
 
 
+def event_days(cohort: str, window_days: int) -> list[str]:
+    """The event days that a cohort needs, in order."""
+    first = date.fromisoformat(cohort)
+    return [str(first + timedelta(days=ahead)) for ahead in range(window_days + 1)]
+
+
 def days_ahead(days: int) -> dg.TimeWindowPartitionMapping:
     """Maps day D to the days D to D + `days`; that the last of them have not come yet is normal."""
     return dg.TimeWindowPartitionMapping(start_offset=0, end_offset=days, allow_nonexistent_upstream_partitions=True)

@@ -49,6 +49,7 @@ class Settings:
     lookback: timedelta
     backfill_days_per_run: int | None
     probe_interval: timedelta
+    refresh_interval: timedelta
     trailing_days: int
     fresh_by_hour: int
     retention_days: int | None
@@ -93,6 +94,7 @@ class Settings:
             backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _whole_number(0, 3660)) or None,
             lookback=timedelta(minutes=read("NP6_LOOKBACK_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
             probe_interval=timedelta(seconds=read("NP6_PROBE_SECONDS", "60", _whole_number(30, 24 * 3600))),
+            refresh_interval=timedelta(minutes=read("NP6_REFRESH_MINUTES", "15", _whole_number(0, 24 * 60))),
             trailing_days=trailing_days,
             fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
             retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,

@@ -42,12 +42,12 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
         "jobs": {
             one.job.name: str(one.job.selection)
             for one in (*(definitions.sensors or ()), *(definitions.schedules or ()))
-            if one.name in ("np6_refresh", "daily_ingest")
+            if one.name in ("np6_refresh", "rates_follow", "daily_ingest")
         },
         "jobs of their own": sorted(job.name for job in definitions.jobs or ()),
         "sensors": {
             sensor.name: {
-                "runs": [job.name for job in sensor.jobs] if sensor.has_jobs else str(sensor.asset_selection),
+                "runs": [job.name for job in sensor.jobs],
                 "seconds": sensor.minimum_interval_seconds,
                 "default": sensor.default_status.value,
             }
@@ -93,19 +93,11 @@ def describe_asset(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dict[str, 
         "pool": asset.op.pool,
         "backfill": str(asset.backfill_policy) if asset.backfill_policy else None,
         "partitions": str(spec.partitions_def) if spec.partitions_def else None,
-        "automation": describe_condition(spec.automation_condition) if spec.automation_condition else None,
         "deps": dict(
             sorted((dep.asset_key.to_user_string(), describe_mapping(dep.partition_mapping)) for dep in spec.deps)
         ),
         "columns": {column.name: describe_column(column) for column in columns_of(spec)},
     }
-
-
-def describe_condition(condition: dg.AutomationCondition) -> Any:
-    """A condition as nested lists: its name and label, and the conditions that it is made of."""
-    label = condition.get_label()
-    name = f"{condition.name} ({label})" if label else condition.name
-    return [name, *map(describe_condition, condition.children)] if condition.children else name
 
 
 def describe_mapping(mapping: dg.PartitionMapping | None) -> str | None:

@@ -34,6 +34,7 @@ def test_settings_have_defaults():
         lookback=timedelta(hours=1),
         backfill_days_per_run=None,
         probe_interval=timedelta(minutes=1),
+        refresh_interval=timedelta(minutes=15),
         trailing_days=3,
         fresh_by_hour=8,
         retention_days=None,
@@ -56,6 +57,7 @@ def test_settings_are_read_from_the_environment():
         NP6_LOOKBACK_MINUTES="90",
         NP6_BACKFILL_DAYS_PER_RUN="31",
         NP6_PROBE_SECONDS="300",
+        NP6_REFRESH_MINUTES="0",
         NP6_TRAILING_DAYS="0",
         NP6_FRESH_BY_HOUR="0",
         NP6_RETENTION_DAYS="2",
@@ -71,6 +73,7 @@ def test_settings_are_read_from_the_environment():
         lookback=timedelta(minutes=90),
         backfill_days_per_run=31,
         probe_interval=timedelta(minutes=5),
+        refresh_interval=timedelta(),
         trailing_days=0,
         fresh_by_hour=0,
         retention_days=2,
@@ -90,7 +93,7 @@ def test_retention_shorter_than_the_reaction_window_is_refused(window: str, trai
 def test_blank_setting_is_not_set():
     names = ("API_KEY", "BASE_URL", "DATA_DIR", "START_DATE", "TIMEZONE", "WINDOW_DAYS", "CONTACT_DATA")
     names += ("MAX_CONCURRENT_REQUESTS", "LOOKBACK_MINUTES", "BACKFILL_DAYS_PER_RUN")
-    names += ("PROBE_SECONDS", "TRAILING_DAYS", "FRESH_BY_HOUR", "RETENTION_DAYS")
+    names += ("PROBE_SECONDS", "REFRESH_MINUTES", "TRAILING_DAYS", "FRESH_BY_HOUR", "RETENTION_DAYS")
     for blank in ("", "  ", "\n"):
         assert read(**{f"NP6_{name}": blank for name in names}) == read()
 
@@ -161,6 +164,7 @@ WRONG = [
     *(("NP6_LOOKBACK_MINUTES", value) for value in ("-1", "10081", "1h")),
     *(("NP6_BACKFILL_DAYS_PER_RUN", value) for value in ("-1", "3661", "a month")),
     *(("NP6_PROBE_SECONDS", value) for value in ("0", "29", "86401", "1m")),
+    *(("NP6_REFRESH_MINUTES", value) for value in ("-1", "1441", "15m")),
     *(("NP6_TRAILING_DAYS", value) for value in ("-1", "61", "three")),
     *(("NP6_FRESH_BY_HOUR", value) for value in ("-1", "24", "08:00")),
     *(("NP6_CONTACT_DATA", value) for value in ("Drop", "none", "hash", "keep,drop")),

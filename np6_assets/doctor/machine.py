@@ -160,7 +160,7 @@ def home_of(environment: Mapping[str, str]) -> Path:
 
 
 def has_records(home: Path) -> bool:
-    """Whether Dagster keeps records, in its home or elsewhere: opening a home that was never used leaves files in it."""
+    """Whether Dagster keeps records, in its home or elsewhere: opening a home that nobody uses leaves files in it."""
     config, error = _config(home / "dagster.yaml")
     if error or not home.is_dir():
         return False

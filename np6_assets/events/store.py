@@ -54,6 +54,19 @@ class Stored:
         return self.watermark is not None and self.watermark >= day.end
 
 
+def stored_in(footer: pq.FileMetaData) -> Stored:
+    """What the file with that footer says."""
+    metadata = footer.metadata or {}
+    until = metadata.get(WATERMARK)
+    return Stored(
+        footer.num_rows,
+        parquet.greatest(footer, "event_time"),
+        None if until is None else datetime.fromisoformat(until.decode()),
+        policy_of(metadata),
+        frozenset(json.loads(metadata.get(MISSING_IDS, b"[]"))),
+    )
+
+
 class EventStore:
     """The files of one event asset."""
 
@@ -66,18 +79,7 @@ class EventStore:
     def stored(self, day: Day) -> Stored | None:
         """What is stored of a day; None where it was never fetched."""
         file = self._file(day)
-        if not self._folder.exists(file):
-            return None
-        footer = parquet.footer(self._folder, file)
-        metadata = footer.metadata or {}
-        until = metadata.get(WATERMARK)
-        return Stored(
-            footer.num_rows,
-            parquet.greatest(footer, "event_time"),
-            None if until is None else datetime.fromisoformat(until.decode()),
-            policy_of(metadata),
-            frozenset(json.loads(metadata.get(MISSING_IDS, b"[]"))),
-        )
+        return stored_in(parquet.footer(self._folder, file)) if self._folder.exists(file) else None
 
     def schema(self, watermark: datetime, missing: Collection[int] = ()) -> pa.Schema:
         """The schema of a file with that watermark."""

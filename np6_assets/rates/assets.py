@@ -8,9 +8,8 @@ from typing import Any
 import dagster as dg
 
 from np6_assets.contact.days import refuse_days
-from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead
+from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead, event_days
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.refresh.automation import follow_the_events
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, ParquetStore, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
@@ -33,7 +32,6 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         kinds={"duckdb", "pandas", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
-        automation_condition=follow_the_events(settings),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
         ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
     )
@@ -46,8 +44,12 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         impressions: Dataset,
         store: ParquetStore,
     ) -> Any:
+        import pyarrow as pa
+
+        from np6_assets.rates.columns import SCHEMA
         from np6_assets.rates.compute import connect, rates
         from np6_assets.rates.feeds import Feeds, due
+        from np6_assets.rates.inputs import INPUTS, CurrentInputs
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
         from np6_assets.rates.placement import events_in_no_cohort
 
@@ -61,6 +63,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         }
         folder = store.folder()
         feeds = Feeds(datasets, settings.timezone, due(folder, settings))
+        inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
         names = notification_names(folder)
         last = max(context.partition_keys)
 
@@ -71,7 +74,9 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
                     metadata = metadata_of(frame, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
                     if key == last:  # the UI shows what the newest materialization says
                         metadata |= overview(folder, key, frame, settings)
-                    yield Partition(key, frame, metadata)
+                    used = inputs.of(event_days(key, settings.window_days))
+                    rows = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+                    yield Partition(key, rows.replace_schema_metadata({INPUTS: used.write()}), metadata)
 
         yield from PartitionStream(lambda: closing(cohorts())).outputs()
 

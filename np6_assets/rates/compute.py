@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from np6_assets.events.kinds import TIME
-from np6_assets.partitions import ACTIVATION_DATE, Day, day_of
+from np6_assets.partitions import ACTIVATION_DATE, Day, day_of, event_days
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.rates.feeds import REACTIONS, Feeds
 
@@ -44,7 +44,7 @@ def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[l
     days: set[str] = set()
     rows = 0
     for key in cohorts:
-        window = set(_days(key, window_days))
+        window = set(event_days(key, window_days))
         more = sum(map(feeds.rows, window - days))
         if chunk and rows + more > ROWS_AT_ONCE:
             yield chunk
@@ -60,7 +60,7 @@ def _rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[
     database.register("cohorts", _cohorts(feeds, cohorts, window_days))
     database.register("missing_ids", _missing_ids(feeds, cohorts, window_days))
     database.register("cohort_days", _cohort_days(feeds, cohorts, window_days))
-    days = sorted({day for key in cohorts for day in _days(key, window_days)})
+    days = sorted({day for key in cohorts for day in event_days(key, window_days)})
     for asset in feeds.datasets:
         view(database, asset, feeds.of(asset, days))
     # a relation over the query itself would have it planned twice, which is most of a small cohort's time
@@ -102,16 +102,11 @@ def connect() -> duckdb.DuckDBPyConnection:
     )
 
 
-def _days(first: str, more: int) -> list[str]:
-    start = date.fromisoformat(first)
-    return [(start + timedelta(days=ahead)).isoformat() for ahead in range(more + 1)]
-
-
 def _cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
     """The table `cohorts` of rates.sql."""
     rows = []
     for key in cohorts:
-        window = _days(key, window_days)
+        window = event_days(key, window_days)
         rows.append(
             {
                 ACTIVATION_DATE: date.fromisoformat(key),
@@ -140,7 +135,9 @@ _COHORTS = pa.schema(
 def _missing_ids(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
     """The table `missing_ids` of rates.sql."""
     pairs = [
-        (date.fromisoformat(key), id_) for key in cohorts for id_ in sorted(feeds.missing_ids(_days(key, window_days)))
+        (date.fromisoformat(key), id_)
+        for key in cohorts
+        for id_ in sorted(feeds.missing_ids(event_days(key, window_days)))
     ]
     dates, ids = zip(*pairs, strict=True) if pairs else ((), ())
     return pa.table({ACTIVATION_DATE: pa.array(dates, pa.date32()), "activation_id": pa.array(ids, pa.int64())})

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import TypeAlias
 
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from np6_assets.events.store import MISSING_IDS, WATERMARK, newest_watermark
 from np6_assets.partitions import EVENT_DATE, day_of
 from np6_assets.rates.columns import Status
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.parquet import partitions_of, subset
+from np6_assets.storage.parquet import content_of, partitions_of, subset
 
 REACTIONS = ("hits", "optouts", "bounces")
 NEEDED = ("activations", *REACTIONS)
@@ -24,11 +26,54 @@ NEEDED = ("activations", *REACTIONS)
 
 @dataclass(frozen=True)
 class StoredDay:
-    """A day of an event asset, as its file says. `missing_ids` are the notifications that could not be fetched."""
+    """A day of an event asset, as its file says.
+
+    `missing_ids` are the notifications that could not be fetched; `content` tells its rows from other ones.
+    """
 
     rows: int
     is_closed: bool
     missing_ids: frozenset[int]
+    watermark: datetime | None
+    content: str
+
+
+StoredDays: TypeAlias = Callable[[str, str], StoredDay | None]
+"""What is stored of an asset's day; None where the asset is not materialized for it."""
+
+
+def stored_day(footer: pq.FileMetaData, day: str, timezone: str) -> StoredDay:
+    """What a file of an event asset says."""
+    metadata = footer.metadata or {}
+    text = metadata.get(WATERMARK)
+    watermark = None if text is None else datetime.fromisoformat(text.decode())
+    is_closed = watermark is not None and watermark >= day_of(day, timezone).end
+    missing_ids = frozenset(json.loads(metadata.get(MISSING_IDS, b"[]")))
+    return StoredDay(footer.num_rows, is_closed, missing_ids, watermark, content_of(footer))
+
+
+def status_of(stored: StoredDays, window: Collection[str], timezone: str, due: datetime | None) -> Status:
+    """What the event days of a cohort's window allow its rates to be; see `Feeds` for `due`."""
+    days = [(stored(asset, day), day) for day in window for asset in NEEDED]
+    lacking = {day for one, day in days if one is None or not one.is_closed}
+    if not lacking:
+        return "final"
+    return "incomplete" if _is_due(min(lacking), timezone, due) else "open"
+
+
+def missing_of(stored: StoredDays, window: Collection[str], timezone: str, due: datetime | None) -> set[int]:
+    """The notifications whose rows of a cohort are incomplete: a day that is due could not be fetched of them.
+
+    Of a cohort whose days are all closed, any of its days counts: none of its rows is open.
+    """
+    is_closed = status_of(stored, window, timezone, due) == "final"
+    days = [day for day in window if is_closed or _is_due(day, timezone, due)]
+    found = (stored(asset, day) for day in days for asset in NEEDED)
+    return {id_ for one in found if one is not None for id_ in one.missing_ids}
+
+
+def _is_due(day: str, timezone: str, due: datetime | None) -> bool:
+    return due is not None and day_of(day, timezone).end < due
 
 
 @dataclass(frozen=True)
@@ -59,11 +104,7 @@ class Feeds:
     def _read(self, asset: str, day: str) -> StoredDay | None:
         if day not in self._fragments[asset]:
             return None
-        footer = self._fragments[asset][day].metadata
-        metadata = footer.metadata or {}
-        until = metadata.get(WATERMARK)
-        is_closed = until is not None and datetime.fromisoformat(until.decode()) >= day_of(day, self.timezone).end
-        return StoredDay(footer.num_rows, is_closed, frozenset(json.loads(metadata.get(MISSING_IDS, b"[]"))))
+        return stored_day(self._fragments[asset][day].metadata, day, self.timezone)
 
     def has(self, asset: str, day: str) -> bool:
         """Whether an asset is materialized for a day."""
@@ -75,23 +116,11 @@ class Feeds:
 
     def status(self, window: Collection[str]) -> Status:
         """What the event days of a cohort's window allow its rates to be."""
-        days = [(self.stored(asset, day), day) for day in window for asset in NEEDED]
-        lacking = {day for stored, day in days if stored is None or not stored.is_closed}
-        if not lacking:
-            return "final"
-        return "incomplete" if self._is_due(min(lacking)) else "open"
-
-    def _is_due(self, day: str) -> bool:
-        return self.due is not None and day_of(day, self.timezone).end < self.due
+        return status_of(self.stored, window, self.timezone, self.due)
 
     def missing_ids(self, window: Collection[str]) -> set[int]:
-        """The notifications whose rows of a cohort are incomplete: a day that is due could not be fetched of them.
-
-        Of a cohort whose days are all closed, any of its days counts: none of its rows is open.
-        """
-        is_closed = self.status(window) == "final"
-        days = (self.stored(asset, day) for day in window if is_closed or self._is_due(day) for asset in NEEDED)
-        return {id_ for stored in days if stored is not None for id_ in stored.missing_ids}
+        """The notifications whose rows of a cohort are incomplete."""
+        return missing_of(self.stored, window, self.timezone, self.due)
 
     def of(self, asset: str, days: Iterable[str]) -> ds.FileSystemDataset:
         """Some days of an asset."""

@@ -1,1 +1,1 @@
-"""How the assets refresh themselves: a sensor for the events, an automation condition for the rates, a schedule."""
+"""How the assets refresh themselves: a sensor for the events, one for the rates, a schedule."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from np6_assets.contact.days import FIRST_DAY_TAG, LAST_DAY_TAG
@@ -15,6 +17,14 @@ FETCH_EVENTS = "fetch_events"
 
 DAILY_INGEST = "daily_ingest"
 """Name of the schedule's job."""
+
+FETCHING = (FETCH_EVENTS, DAILY_INGEST)
+
+COMPUTE_RATES = "compute_rates"
+"""Name of the job of the sensor of the rates."""
+
+RATES_SENSOR = "rates_follow"
+"""Name of the sensor that asks for rates."""
 
 SENSOR = "np6_refresh"
 """Name of the sensor that asks for days; Dagster's tag for it is on its runs."""
@@ -35,19 +45,24 @@ def request(
     full_refresh: bool = False,
     missing_only: bool = False,
     run_key: str | None = None,
+    assets: Iterable[str] | None = None,
 ) -> dg.RunRequest:
     """Ask for the days from `first` to `last`, both included, in one run; with a `run_key` only once.
 
-    `missing_only`: for the activations alone of notifications that did not answer.
+    Of the job's assets, or of some of them. `missing_only`: of activations alone, and of the notifications that did not
+    answer.
     """
-    assets = [settings.key(asset) for asset in ([ACTIVATIONS.asset] if missing_only else EVENT_ASSETS)]
-    said = {"full_refresh": full_refresh, "missing_only": missing_only}
-    config = {name: True for name, is_so in said.items() if is_so}
+    if missing_only:
+        assets = [ACTIVATIONS.asset]
+    flags = {"full_refresh": full_refresh, "missing_only": missing_only}
+    config = {"config": {name: True for name, is_set in flags.items() if is_set}}
+    configured = EVENT_ASSETS if assets is None else assets
+    ops = {"__".join(settings.key(asset)): config for asset in configured} if any(flags.values()) else {}
     days = {FIRST_DAY_TAG: first, LAST_DAY_TAG: last} if first != last else {}
     return dg.RunRequest(
         run_key=run_key,
         partition_key=None if days else first,
-        run_config={"ops": {"__".join(key): {"config": config} for key in assets}} if config else {},
-        asset_selection=[dg.AssetKey(key) for key in assets] if missing_only else None,
+        run_config={"ops": ops} if ops else {},
+        asset_selection=None if assets is None else [dg.AssetKey(settings.key(asset)) for asset in sorted(assets)],
         tags={**days, WHY_TAG: why},
     )

@@ -7,10 +7,11 @@ counts the tries; without it nothing is lost but the counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from np6_assets.partitions import Day
@@ -41,7 +42,7 @@ class Stored:
     @property
     def is_closed(self) -> bool:
         """Whether nothing of the day is missing."""
-        return all(until is not None and until >= self.day.end for until in self.until.values())
+        return not self.lacking
 
     @property
     def is_there(self) -> bool:
@@ -49,15 +50,23 @@ class Stored:
         return None not in self.until.values()
 
     @property
-    def progress(self) -> str:
-        """What changes when a run has fetched the whole day: until when the asset that is furthest back has it."""
-        known = [until for until in self.until.values() if until is not None]
-        return min(known).isoformat() if self.is_there else ""
+    def lacking(self) -> set[str]:
+        """The assets of which something is missing."""
+        return {asset for asset, until in self.until.items() if until is None or until < self.day.end}
+
+    def progress(self, asset: str) -> str:
+        """What changes when a run has fetched the day of an asset: until when that has it."""
+        until = self.until[asset]
+        return "" if until is None else until.isoformat()
+
+    def fetched_since(self, moment: datetime, now: datetime) -> set[str]:
+        """The assets that were fetched between two moments."""
+        return {asset for asset, until in self.until.items() if until is not None and moment < until <= now}
 
 
 @dataclass(frozen=True)
 class Try:
-    """How often a day was asked for in vain: `progress` is what was there each time; `at` is the last time."""
+    """How often something was asked for in vain: `progress` is what was there each time; `at` is the last time."""
 
     times: int
     at: str
@@ -76,7 +85,7 @@ class Memory:
     Attributes:
         closed_through: every day that is watched is closed up to and with this one, but for `still_open`.
         still_open: the days up to `closed_through` that are not closed.
-        tries: by day, what was asked for and has not brought anything yet.
+        tries: by day and asset, what was asked for and has not brought anything yet.
         last_probed: the notification whose activations were probed last; the others have their turn first.
         looked_unanswered_at: when it was looked for notifications that did not answer.
         said: what the last tick said.
@@ -85,7 +94,7 @@ class Memory:
 
     closed_through: str = ""
     still_open: tuple[str, ...] = ()
-    tries: Mapping[str, Try] = field(default_factory=dict)
+    tries: Mapping[str, Mapping[str, Try]] = field(default_factory=dict)
     last_probed: int = 0
     looked_unanswered_at: str = ""
     said: str = ""
@@ -96,11 +105,14 @@ class Memory:
         """From a cursor; a new one where there is none, or where it is not one of this sensor's."""
         try:
             values: dict[str, Any] = json.loads(cursor or "{}")
-            tries = {day: Try(**one) for day, one in values.pop("tries", {}).items()}
+            tries = {
+                day: {asset: Try(**one) for asset, one in assets.items()}
+                for day, assets in values.pop("tries", {}).items()
+            }
             memory = cls(**values | {"tries": tries, "still_open": tuple(values.get("still_open", ()))})
             for day in (memory.closed_through or "2000-01-01", *memory.still_open):
                 date.fromisoformat(day)
-            for one in tries.values():
+            for one in chain.from_iterable(assets.values() for assets in tries.values()):
                 _ = one.next_at - datetime.max.replace(tzinfo=UTC)  # a time without its zone is none of this sensor's
             return memory
         except (ValueError, TypeError, AttributeError):
@@ -118,11 +130,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Ask:
-    """One run that is asked for: the days from `first` to `last`, and why."""
+    """One run that is asked for: the days from `first` to `last`, why, and of which assets; of all where it is None.
+
+    `missing_only`: of the notifications alone that did not answer.
+    """
 
     first: str
     last: str
     why: str
+    assets: frozenset[str] | None = None
+    missing_only: bool = False
 
 
 def days_to_look_at(memory: Memory, today: date) -> list[date]:
@@ -133,10 +150,12 @@ def days_to_look_at(memory: Memory, today: date) -> list[date]:
     return sorted(days | {today, today - timedelta(days=1)} if new < today else days | {today})
 
 
-def looked_at(memory: Memory, stored: Sequence[Stored], now: datetime, overlap: timedelta) -> Memory:
-    """The memory, after it was looked at what is stored of these days, oldest first."""
+def looked_at(
+    memory: Memory, stored: Sequence[Stored], now: datetime, overlap: timedelta, unread: Collection[str] = ()
+) -> Memory:
+    """The memory, after it was looked at what is stored of these days, oldest first. `unread`: no time was left."""
     through = memory.closed_through
-    still_open = []
+    still_open = [day for day in memory.still_open if day in unread]
     for one in stored:
         follows = one.day.date == date.fromisoformat(through) + timedelta(days=1)
         if follows and can_be_closed(one.day, now, overlap):
@@ -145,11 +164,16 @@ def looked_at(memory: Memory, stored: Sequence[Stored], now: datetime, overlap: 
             still_open.append(one.day.key)
     keys = {one.day.key: one for one in stored}
     tries = {
-        day: tried
-        for day, tried in memory.tries.items()
-        if day in keys and not keys[day].is_closed and keys[day].progress == tried.progress
+        day: {
+            asset: tried
+            for asset, tried in tries.items()
+            if day in unread or (asset in keys[day].lacking and keys[day].progress(asset) == tried.progress)
+        }
+        for day, tries in memory.tries.items()
+        if day in unread or day in keys
     }
-    return replace(memory, closed_through=through, still_open=tuple(still_open), tries=tries)
+    tries = {day: of_day for day, of_day in tries.items() if of_day}
+    return replace(memory, closed_through=through, still_open=tuple(sorted(still_open)), tries=tries)
 
 
 def can_be_closed(day: Day, now: datetime, overlap: timedelta) -> bool:
@@ -157,33 +181,54 @@ def can_be_closed(day: Day, now: datetime, overlap: timedelta) -> bool:
     return now >= day.end + overlap
 
 
-def waiting(memory: Memory, days: Iterable[str], now: datetime) -> dict[str, Try]:
-    """Those of the days that were asked for in vain and are not to be asked for again yet."""
-    return {day: memory.tries[day] for day in days if day in memory.tries and now < memory.tries[day].next_at}
+def waiting(memory: Memory, days: Iterable[str], now: datetime) -> dict[str, dict[str, Try]]:
+    """The assets of the days that were asked for in vain and are not to be asked for again yet."""
+    held = {
+        day: {asset: tried for asset, tried in memory.tries.get(day, {}).items() if now < tried.next_at} for day in days
+    }
+    return {day: tries for day, tries in held.items() if tries}
 
 
-def asks(reasons: Mapping[str, str], runs_under_way: int) -> list[Ask]:
+def asks(
+    reasons: Mapping[str, str],
+    runs_under_way: int,
+    days_per_run: int = DAYS_PER_RUN,
+    assets: Mapping[str, frozenset[str]] | None = None,
+) -> list[Ask]:
     """The runs for the days that need one: days that follow one another in one run, the newest first.
 
-    Bounded, whatever is missing: what is left over is asked for once these runs are done.
+    Bounded, whatever is missing: what is left over is asked for once these runs are done. `assets` are those of each
+    day, where they are not all: days of other assets are another run.
     """
+    of_day = assets or {}
     runs: list[list[date]] = []
     for day in sorted(map(date.fromisoformat, reasons), reverse=True):
-        if runs and len(runs[-1]) < DAYS_PER_RUN and runs[-1][-1] - day == timedelta(days=1):
+        if (
+            runs
+            and len(runs[-1]) < days_per_run
+            and runs[-1][-1] - day == timedelta(days=1)
+            and of_day.get(str(runs[-1][-1])) == of_day.get(str(day))
+        ):
             runs[-1].append(day)
         else:
             runs.append([day])
     free = max(RUNS_UNDER_WAY - runs_under_way, 0)
-    return [Ask(str(run[-1]), str(run[0]), _why(list(reversed(run)), reasons)) for run in runs[:free]]
+    return [
+        Ask(str(run[-1]), str(run[0]), _why(list(reversed(run)), reasons), of_day.get(str(run[0])))
+        for run in runs[:free]
+    ]
 
 
 def asked(memory: Memory, made: Sequence[Ask], stored: Sequence[Stored], now: datetime) -> Memory:
     """The memory, after these runs were asked for."""
-    tries = dict(memory.tries)
+    tries = {day: dict(of_day) for day, of_day in memory.tries.items()}
     for one in stored:
-        if any(ask.first <= one.day.key <= ask.last for ask in made):
-            before = memory.tries.get(one.day.key)
-            tries[one.day.key] = Try(1 + (before.times if before else 0), now.isoformat(), one.progress)
+        for ask in made:
+            if ask.first <= one.day.key <= ask.last:
+                of_day = tries.setdefault(one.day.key, {})
+                for asset in one.until if ask.assets is None else ask.assets:
+                    times = of_day[asset].times if asset in of_day else 0
+                    of_day[asset] = Try(times + 1, now.isoformat(), one.progress(asset))
     return replace(memory, tries=tries)
 
 
@@ -191,27 +236,33 @@ def words(
     made: Sequence[Ask],
     reasons: Mapping[str, str],
     under_way: AbstractSet[str],
-    held: Mapping[str, Try],
+    held: Mapping[str, Mapping[str, Try]],
     probed: str,
 ) -> str:
     """What a tick did and did not do, and why."""
-    lines = [f"Asked for {_span(ask.first, ask.last)}: {ask.why}." for ask in made]
+    lines = [f"Asked for {_of(ask.assets)}{_span(ask.first, ask.last)}: {ask.why}." for ask in made]
     left = sorted(day for day in reasons if not any(ask.first <= day <= ask.last for ask in made))
     if left:
-        lines.append(f"Not asked for yet, as enough runs are under way: {_spans(left)}.")
+        lines.append(f"Not asked for yet, as enough runs are under way: {spans(left)}.")
     if under_way:
-        lines.append(f"Being fetched already: {_spans(sorted(under_way))}.")
-    together: dict[Try, list[str]] = {}
-    for day, tried in sorted(held.items()):
-        together.setdefault(replace(tried, progress=""), []).append(day)
+        lines.append(f"Being fetched already: {spans(sorted(under_way))}.")
+    together: dict[tuple[Try, frozenset[str]], list[str]] = {}
+    for day, tries in sorted(held.items()):
+        for tried in dict.fromkeys(replace(one, progress="") for one in tries.values()):
+            assets = frozenset(asset for asset, one in tries.items() if replace(one, progress="") == tried)
+            together.setdefault((tried, assets), []).append(day)
     lines += [
-        f"{_spans(days)}: asked for {_times(tried.times)} and not there; the runs say why. Asked for again from "
-        f"{tried.next_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC on."
-        for tried, days in together.items()
+        f"{_of(assets)}{spans(days)}: asked for {_times(tried.times)} and not there; the runs say why. Asked for again "
+        f"from {tried.next_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC on."
+        for (tried, assets), days in together.items()
     ]
     if probed:
         lines.append(probed)
     return " ".join(lines)
+
+
+def _of(assets: frozenset[str] | None) -> str:
+    return "" if assets is None else f"{', '.join(sorted(assets))} of "
 
 
 def _times(times: int) -> str:
@@ -225,10 +276,10 @@ def _why(run: Sequence[date], reasons: Mapping[str, str]) -> str:
         by_reason.setdefault(reasons[str(day)], []).append(str(day))
     if len(by_reason) == 1:
         return next(iter(by_reason))
-    return "; ".join(f"{_spans(days)}: {reason}" for reason, days in by_reason.items())
+    return "; ".join(f"{spans(days)}: {reason}" for reason, days in by_reason.items())
 
 
-def _spans(days: Sequence[str]) -> str:
+def spans(days: Sequence[str]) -> str:
     """Days in words, those that follow one another together."""
     spans: list[list[str]] = []
     for day in days:

@@ -1,7 +1,11 @@
 """The sensor `np6_refresh`: what it says of itself, and how often it looks. What it does is in `tick.py`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -10,9 +14,18 @@ from np6_assets.refresh import jobs
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore
 
+if TYPE_CHECKING:
+    from np6_assets.refresh.event_files import EventFiles
+
 
 def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDefinition:
     """The sensor. It does not run until it is turned on: it spends the account's rate limit."""
+
+    @cache
+    def files() -> EventFiles:
+        from np6_assets.refresh.event_files import EventFiles
+
+        return EventFiles(settings)
 
     @dg.sensor(
         name=jobs.SENSOR,
@@ -25,13 +38,15 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
             "Keeps the events up to date, from the first day that is there, or else from the day it is turned on. "
-            "Today is asked for when something new was published. A day that has ended is asked for when it ended "
+            "Today is asked for when something new was published, "
+            f"{round(settings.refresh_interval.total_seconds() / 60)} minutes after its last fetch at the earliest. A "
+            "day that has ended is asked for when it ended "
             f"more than {round(settings.lookback.total_seconds() / 60)} minutes ago and is not closed, however "
-            "long nothing ran. All event assets of a day, and days that follow one another, in one run. A day whose "
-            "run failed is asked for again after 1, 4, 16 and 64 minutes, then every few hours. Notifications that did "
-            "not answer for closed days are asked again, ever more rarely. What is published after its day was closed "
-            f"is for {jobs.DAILY_INGEST} to catch. Each tick says what it did, and the tag {jobs.WHY_TAG} of a run "
-            "says why it was asked for."
+            "long nothing ran. All event assets of a day, and days that follow one another, in one run. What a "
+            "run failed at, by asset and day, is asked for again after 1, 4, 16 and 64 minutes, then every few hours. "
+            "Notifications that did not answer for closed days are asked again, ever more rarely. What is published "
+            f"after its day was closed is for {jobs.DAILY_INGEST} to catch. Each tick says what it did, and the tag "
+            f"{jobs.WHY_TAG} of a run says why it was asked for."
         ),
     )
     def sensor(
@@ -41,6 +56,6 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             return dg.SkipReason(settings.missing)
         from np6_assets.refresh.tick import Tick
 
-        return Tick(context, settings, store.folder(), now()).result(np6)
+        return Tick(context, settings, store.folder(), files(), now).result(np6)
 
     return sensor

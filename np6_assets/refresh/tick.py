@@ -5,66 +5,54 @@ What belongs here: the looking, which needs Dagster's records, the files and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from np6_assets.contact.days import DAY_TAG, FIRST_DAY_TAG, LAST_DAY_TAG, first_kept
-from np6_assets.dagster_private import days_of_backfills
-from np6_assets.events import notifications
-from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.events.store import EventStore
-from np6_assets.np6.client import NP6Client
-from np6_assets.np6.clock import TOLERANCE
-from np6_assets.np6.errors import CancelledError, NP6Error
-from np6_assets.np6.request import Request
+from np6_assets.contact.days import first_kept
+from np6_assets.events.kinds import KINDS
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import Day, day_of, milliseconds
+from np6_assets.partitions import day_of
 from np6_assets.refresh import jobs, news, unanswered
+from np6_assets.refresh.event_files import EventFiles
+from np6_assets.refresh.probes import Prober
+from np6_assets.refresh.under_way import under_way
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-
-NOTIFICATIONS_PER_TICK = 4
-"""How many notifications' activations are probed in one tick. A send soon has reactions, and these are seen at once."""
+from np6_assets.storage.footers import AT_ONCE
 
 DAYS_PROBED = 2
 """Today, and yesterday as long as it cannot be closed."""
 
-BACKFILLS = 20
-"""How many of the newest backfills are looked at for days that they are about to fetch."""
-
-
-@dataclass
-class _Probed:
-    """What the probes found.
-
-    `new`: by day, the asset with something new; `answers`: how many answered; `trouble`: in words, what went wrong.
-    """
-
-    last_probed: int
-    new: dict[str, str] = field(default_factory=dict)
-    answers: int = 0
-    trouble: str = ""
+LOOKING = timedelta(seconds=20)
+"""How long a tick may read files and records: Dagster gives it a minute, and the probes have their own bound."""
 
 
 class Tick:
-    """One tick."""
+    """One tick. `files` is what the ticks before it know."""
 
     def __init__(
-        self, context: dg.SensorEvaluationContext, settings: Settings, folder: Folder, moment: datetime
+        self,
+        context: dg.SensorEvaluationContext,
+        settings: Settings,
+        folder: Folder,
+        files: EventFiles,
+        now: Callable[[], datetime],
     ) -> None:
         self._instance = context.instance
         self._log = context.log
         self._settings = settings
         self._folder = folder
-        self._now = moment
-        self._today = moment.astimezone(ZoneInfo(settings.timezone)).date()
-        self._first = first_kept(settings, moment)
+        self._files = files
+        self._clock = now
+        self._now = now()
+        self._today = self._now.astimezone(ZoneInfo(settings.timezone)).date()
+        self._first = first_kept(settings, self._now)
         self._memory = news.Memory.read(context.cursor)
 
     def result(self, np6: NP6Resource) -> dg.SensorResult:
@@ -72,45 +60,87 @@ class Tick:
         memory = self._started()
         if self._today < self._settings.start_date:
             return self._said(memory, f"Nothing to do before NP6_START_DATE, which is {self._settings.start_date}.")
-        stored = [self._stored(day) for day in news.days_to_look_at(memory, self._today) if day >= self._first]
+        stored, unread = self._look(memory)
         overlap = self._settings.lookback
-        memory = news.looked_at(memory, stored, self._now, overlap)
-        fetching, runs = self._under_way()
+        memory = news.looked_at(memory, stored, self._now, overlap, unread)
+        events = under_way(self._instance, self._keys, list(map(self._settings.named, jobs.FETCHING)), jobs.SENSOR)
         missing = [one for one in stored if not one.is_closed]
-        under_way = {one.day.key for one in missing} & fetching
-        held = news.waiting(memory, (one.day.key for one in missing if one.day.key not in under_way), self._now)
-        free = [one for one in missing if one.day.key not in under_way and one.day.key not in held]
-        ended = [one for one in free if news.can_be_closed(one.day, self._now, overlap)]
-        failed = [one for one in free if one not in ended and one.day.key in memory.tries]
-        open_days = [one for one in free if one not in ended and one not in failed][-DAYS_PROBED:]
-        probed = self._probed(np6, open_days, memory.last_probed)
+        busy = {one.day.key for one in missing} & events.days
+        free = [one for one in missing if one.day.key not in busy]
+        held = news.waiting(memory, (one.day.key for one in free), self._now)
+        reasons, assets, probes = self._missing(free, memory, held)
+        open_days = [one for one in free if probes.get(one.day.key)][-DAYS_PROBED:]
+        prober = Prober(np6, self._log.warning, self._folder, self._now)
+        probed = prober.probe(open_days, probes, memory.last_probed)
         memory = replace(memory, last_probed=probed.last_probed)
-        if probed.trouble and not probed.answers:
-            return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.trouble}")
-        reasons = {one.day.key: _why_ended(one) for one in ended}
-        reasons |= {one.day.key: "what it was asked for last is not all there" for one in failed}
-        reasons |= {day: f"{asset} were published" for day, asset in probed.new.items()}
-        made = news.asks(reasons, runs)
+        if probed.is_cut and not probed.answers:
+            return self._said(memory, f"Nothing asked for, as the API does not answer as it should: {probed.words}")
+        for day, asset in probed.new.items():
+            reasons[day] = f"{asset} were published"
+            assets[day] = assets.get(day, set()) | probes[day]
+        some = {day: frozenset(of_day) for day, of_day in assets.items() if of_day != set(jobs.EVENT_ASSETS)}
+        made = news.asks(reasons, events.runs, assets=some)
         memory = news.asked(memory, made, stored, self._now)
-        again: list[news.Ask] = []
         if memory.may_look_unanswered(self._now):
-            again = self._asked_again(fetching | reasons.keys(), runs + len(made))
+            made += self._asked_again(events.days | reasons.keys(), events.runs + len(made))
             memory = replace(memory, looked_unanswered_at=self._now.isoformat())
-        rest = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
-        if not reasons and not under_way and not held and not again:
+        rest = [f"{len(unread)} days could not be looked at in time; the next tick goes on."] if unread else []
+        rest += [f"Not all could be looked at: {probed.words}."] if probed.trouble else []
+        if not made and not reasons and not busy and not held and not unread:
             rest.append("Nothing new was published, and every day that has ended is closed.")
-        words = news.words([*made, *again], reasons, under_way, held, " ".join(rest))
-        return self._said(memory, words, made, again)
+        return self._said(memory, news.words(made, reasons, busy, held, " ".join(rest)), made)
 
-    def _said(
-        self, memory: news.Memory, words: str, made: Sequence[news.Ask] = (), again: Sequence[news.Ask] = ()
-    ) -> dg.SensorResult:
+    def _look(self, memory: news.Memory) -> tuple[list[news.Stored], set[str]]:
+        """What is stored of the days to look at, in order, and those for which no time is left.
+
+        Today and yesterday come first, and then the oldest days: the cursor goes on from these.
+        """
+        days = [day for day in news.days_to_look_at(memory, self._today) if day >= self._first]
+        by_turn = [str(day) for day in [*reversed(days[-2:]), *days[:-2]]]
+        self._files.look(self._folder)
+        stored: list[news.Stored] = []
+        for start in range(0, len(by_turn), AT_ONCE):
+            some = by_turn[start : start + AT_ONCE]
+            self._files.read(self._folder, some)
+            stored += map(self._stored, some)
+            if self._clock() - self._now >= LOOKING:
+                break
+        return sorted(stored, key=lambda one: one.day.key), set(by_turn[len(stored) :])
+
+    def _missing(
+        self, free: list[news.Stored], memory: news.Memory, held: Mapping[str, Mapping[str, news.Try]]
+    ) -> tuple[dict[str, str], dict[str, set[str]], dict[str, set[str]]]:
+        """By day, why it is to be asked for without a probe, and which assets; and which assets are to be probed.
+
+        An open day is not probed for NP6_REFRESH_MINUTES after it was fetched, nor for what was asked for in vain.
+        """
+        reasons: dict[str, str] = {}
+        assets: dict[str, set[str]] = {}
+        probes: dict[str, set[str]] = {}
+        for one in free:
+            key = one.day.key
+            lacking = one.lacking - set(held.get(key, ()))
+            tried = lacking & set(memory.tries.get(key, ()))
+            if news.can_be_closed(one.day, self._now, self._settings.lookback):
+                reason, wanted = _why_ended(one), lacking
+            else:
+                reason, wanted = "what it was asked for last is not all there", tried
+                recent = one.fetched_since(self._now - self._settings.refresh_interval, self._now)
+                probes[key] = lacking - tried - recent
+            if wanted:
+                reasons[key], assets[key] = reason, wanted
+        return reasons, assets, probes
+
+    def _said(self, memory: news.Memory, words: str, made: Sequence[news.Ask] = ()) -> dg.SensorResult:
         self._log.info(words)
-        requests = [jobs.request(self._settings, ask.first, ask.last, ask.why) for ask in made]
-        requests += [jobs.request(self._settings, ask.first, ask.last, ask.why, missing_only=True) for ask in again]
         return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else words,
+            run_requests=[
+                jobs.request(
+                    self._settings, ask.first, ask.last, ask.why, missing_only=ask.missing_only, assets=ask.assets
+                )
+                for ask in made
+            ],
+            skip_reason=None if made else words,
             cursor=replace(memory, said=words).write(),
         )
 
@@ -120,7 +150,8 @@ class Tick:
         days = [day for day in days if str(day) not in fetched]
         if days:
             days = unanswered.due(days, Records(self._instance, self._settings), self._settings, self._now)
-        return news.asks({str(day): unanswered.WHY for day in days}, runs_under_way)
+        made = news.asks({str(day): unanswered.WHY for day in days}, runs_under_way)
+        return [replace(ask, missing_only=True) for ask in made]
 
     def _started(self) -> news.Memory:
         """The memory; where there is none, one that watches from the first day that is recorded, or else from today."""
@@ -143,106 +174,10 @@ class Tick:
     def _keys(self) -> set[dg.AssetKey]:
         return set(map(self._key, jobs.EVENT_ASSETS))
 
-    def _stored(self, day: date) -> news.Stored:
-        whole = day_of(str(day), self._settings.timezone)
-        return news.Stored(whole, {kind.asset: self._until(kind, whole) for kind in KINDS})
-
-    def _until(self, kind: EventKind, day: Day) -> datetime | None:
-        """Until when a day is known to be fetched: in its file, and in Dagster's records, which the rates follow."""
-        stored = EventStore(self._folder, kind, self._settings).stored(day)
-        if stored is None or stored.watermark is None:
-            return None
-        records = self._instance.fetch_materializations(
-            dg.AssetRecordsFilter(self._key(kind.asset), asset_partitions=[day.key]), limit=1
-        ).records
-        materialization = records[0].asset_materialization if records else None
-        said = materialization.metadata.get("fetched_until") if materialization else None
-        if not isinstance(said, dg.TimestampMetadataValue):
-            return None
-        return min(stored.watermark, datetime.fromtimestamp(said.value, UTC))
-
-    def _under_way(self) -> tuple[set[str], int]:
-        """The days that are being fetched, and how many of the runs that fetch them were asked for here."""
-        days: set[str] = set()
-        runs = 0
-        unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _FINISHED])
-        for record in self._instance.get_run_records(unfinished):
-            run = record.dagster_run
-            assets = run.asset_selection
-            if self._keys & set(assets or ()) or (not assets and run.job_name in map(self._settings.named, _JOBS)):
-                days |= set(_days_of(run.tags))
-                runs += run.tags.get("dagster/sensor_name") == jobs.SENSOR
-        return days | days_of_backfills(self._instance, self._keys, BACKFILLS), runs
-
-    def _probed(self, np6: NP6Resource, days: list[news.Stored], last_probed: int) -> _Probed:
-        """Ask the API whether anything of these days was published since they were fetched: few bytes a feed."""
-        probed = _Probed(last_probed)
-        if not days:
-            return probed
-        try:
-            with np6.probing(self._log.warning) as client:
-                for kind, path, one in self._probes(client, days, probed):
-                    if self._has_news(client, kind, path, one):
-                        probed.new[one.day.key] = kind.asset
-                    probed.answers += 1
-        except CancelledError:
-            probed.trouble = "the API is slow"
-        except NP6Error as error:
-            probed.trouble = str(error)
-        return probed
-
-    def _probes(
-        self, client: NP6Client, days: list[news.Stored], probed: _Probed
-    ) -> Iterator[tuple[EventKind, str, news.Stored]]:
-        """The feeds to look at: those for all notifications, then, of the newest day, those of some notifications.
-
-        None for a day of which something new is known, as all of it is fetched then.
-        """
-        for kind in KINDS:
-            for one in days if not kind.per_notification else ():
-                if one.day.key not in probed.new:
-                    yield kind, kind.path, one
-        newest = days[-1]
-        if newest.day.key in probed.new:
-            return
-        turn = self._turn(client, probed.last_probed)
-        for kind in KINDS:
-            for id_ in turn if kind.per_notification else ():
-                if newest.day.key not in probed.new:
-                    probed.last_probed = id_
-                    yield kind, kind.path.format(id=id_), newest
-
-    def _turn(self, client: NP6Client, last_probed: int) -> list[int]:
-        """The notifications whose turn it is: of those in the asset `notifications`, or else of the account's."""
-        known = notifications.stored(self._folder) or notifications.listed(client)
-        ids = [id_ for id_, one in sorted(known.items()) if one.unlisted_since is None]
-        later = [id_ for id_ in ids if id_ > last_probed]
-        return (later + ids[: len(ids) - len(later)])[:NOTIFICATIONS_PER_TICK]
-
-    def _has_news(self, client: NP6Client, kind: EventKind, path: str, one: news.Stored) -> bool:
-        """Whether there is an event after the watermark; one that is dated in the future is none until then."""
-        start = max(one.until[kind.asset] or one.day.start, one.day.start)
-        end = min(one.day.end, self._now + TOLERANCE)
-        if start >= min(one.day.end, self._now):
-            return False
-        edges = milliseconds(start), milliseconds(end)
-        return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, edges))
-
-
-_JOBS = (jobs.FETCH_EVENTS, jobs.DAILY_INGEST)
-_FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+    def _stored(self, day: str) -> news.Stored:
+        until = {kind.asset: self._files.until(self._instance, kind.asset, day) for kind in KINDS}
+        return news.Stored(day_of(day, self._settings.timezone), until)
 
 
 def _why_ended(one: news.Stored) -> str:
     return "it has ended since it was fetched" if one.is_there else "it has ended and is not all there"
-
-
-def _days_of(tags: Mapping[str, str]) -> Iterator[str]:
-    """The days that a run is for, by its tags."""
-    first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
-    last = tags.get(LAST_DAY_TAG, first)
-    if first and last:
-        day = date.fromisoformat(first)
-        while day <= date.fromisoformat(last):
-            yield str(day)
-            day += timedelta(days=1)

@@ -59,6 +59,19 @@ class Folder:
         listed = self.filesystem.ls(path, detail=True)
         return sorted(posixpath.basename(one["name"].rstrip("/")) for one in listed if one["type"] == "directory")
 
+    def fingerprints(self, relative: str, name: str) -> dict[str, str]:
+        """The files of that name in the folders of a folder, by folder: what tells each from the one that it replaces.
+
+        From the listing alone, as it is now: no file is opened.
+        """
+        path = self.path(relative)
+        if self.is_local:
+            return dict(_local_fingerprints(Path(path), name))
+        self.filesystem.invalidate_cache(path)
+        found = self.filesystem.find(path, detail=True)
+        files = {file: info for file, info in found.items() if posixpath.basename(file) == name}
+        return {posixpath.basename(posixpath.dirname(file)): repr(sorted(info.items())) for file, info in files.items()}
+
     def left_behind(self, relative: str) -> list[str]:
         """The unfinished files that killed writers of a file left beside it."""
         folder, name = posixpath.split(relative)
@@ -127,6 +140,14 @@ class Folder:
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self.filesystem.rm_file(hidden)
                 raise
+
+
+def _local_fingerprints(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as folders:
+        for one in folders:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found = Path(one.path, name).stat()
+                yield one.name, f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import posixpath
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +167,14 @@ def footer(folder: Folder, relative: str) -> pq.FileMetaData:
     """What a file says of itself: number of rows, schema, metadata."""
     with folder.open(relative) as file:
         return pq.read_metadata(file)
+
+
+def content_of(footer: pq.FileMetaData) -> str:
+    """What tells a file's rows from other ones: CONTENT, or of another program's file a digest of its footer."""
+    said = (footer.metadata or {}).get(CONTENT)
+    if said is not None:
+        return str(said.decode())
+    return hashlib.blake2b(json.dumps(footer.to_dict(), default=str).encode(), digest_size=16).hexdigest()
 
 
 def schema(folder: Folder, relative: str) -> pa.Schema:

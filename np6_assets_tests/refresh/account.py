@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
@@ -18,11 +17,9 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
 )
 
-from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.deployment import Deployment, days
 from np6_assets_tests.support.events import KINDS, Population
 from np6_assets_tests.support.rude_server import Request, RudeServer
-
-RATES = dg.AssetKey("reactivity_rates")
 
 
 def turn_on(instance: dg.DagsterInstance, name: str) -> None:
@@ -83,7 +80,7 @@ class Account:
     deployment: Deployment
     late: Mapping[str, timedelta] = field(default_factory=dict)
     cursor: str | None = None
-    rates_cursor: Any = None
+    rates_cursor: str | None = None
     runs: int = 0
     rates_runs: int = 0
 
@@ -140,13 +137,9 @@ class Account:
         self.runs += 1
         if request.asset_selection:  # a job takes no resources for a part of it
             [(first, last)] = Tick([request], "", []).days
-            made = self.deployment.materialize(
-                [key.path[-1] for key in request.asset_selection],
-                date.fromisoformat(first),
-                date.fromisoformat(last) if last != first else None,
-                run_config=request.run_config,
-                raise_on_error=False,
-            )
+            assets = [key.path[-1] for key in request.asset_selection]
+            ends = date.fromisoformat(first), date.fromisoformat(last)
+            made = self.deployment.materialize(assets, *ends, run_config=request.run_config, raise_on_error=False)
             return made.success
         definitions = self.deployment.definitions
         result = definitions.resolve_job_def(job).execute_in_process(
@@ -175,13 +168,18 @@ class Account:
 
     def follow(self) -> list[date]:
         """A tick of `rates_follow`, and the runs that it asks for; the days."""
-        result = dg.evaluate_automation_conditions(self.deployment.definitions, self.instance, cursor=self.rates_cursor)
-        self.rates_cursor = result.cursor
-        asked = sorted(date.fromisoformat(day) for day in result.get_requested_partitions(RATES) if day)
-        rest = asked
-        while rest:  # days that follow one another in one run
-            run = [day for ahead, day in enumerate(rest) if day == rest[0] + timedelta(days=ahead)]
+        definitions = self.deployment.definitions
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.rates_cursor,
+            definitions=definitions,
+            resources=definitions.resources,
+        ) as context:
+            made = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
+        self.rates_cursor = made.cursor
+        asked: list[date] = []
+        for first, last in Tick(list(made.run_requests or []), "", []).days:
             self.rates_runs += 1
-            self.deployment.materialize("reactivity_rates", run[0], run[-1])
-            rest = rest[len(run) :]
-        return asked
+            self.deployment.materialize("reactivity_rates", date.fromisoformat(first), date.fromisoformat(last))
+            asked += days(date.fromisoformat(first), date.fromisoformat(last))
+        return sorted(asked)

@@ -108,7 +108,7 @@ def test_a_day_that_is_asked_for_in_vain_is_asked_for_ever_more_rarely():
     pauses = []
     for _ in range(8):
         memory = news.asked(memory, [news.Ask(str(before(1)), str(before(1)), "")], [one], moment)
-        tried = memory.tries[str(before(1))]
+        tried = memory.tries[str(before(1))]["hits"]
         pauses.append(tried.next_at - moment)
         assert news.waiting(memory, [str(before(1))], tried.next_at - timedelta(seconds=1))
         assert not news.waiting(memory, [str(before(1))], tried.next_at)
@@ -117,21 +117,41 @@ def test_a_day_that_is_asked_for_in_vain_is_asked_for_ever_more_rarely():
     assert minutes == [1, 4, 16, 64, 256, 360, 360, 360]
 
 
-def test_tries_are_counted_until_the_day_gets_on():
+def test_tries_are_counted_by_asset_until_it_gets_on():
     ask = news.Ask(str(TODAY), str(TODAY), "")
     one = stored(TODAY, NOW - HOUR, NOW - 2 * HOUR)
     memory = news.asked(news.Memory(closed_through=str(before(1))), [ask], [one], NOW)
-    # one of the assets got on: the run failed all the same
+    assert set(memory.tries[str(TODAY)]) == set(ASSETS)
     half = stored(TODAY, NOW, NOW - 2 * HOUR)
-    assert news.looked_at(memory, [half], NOW, HOUR).tries == memory.tries
-    whole = stored(TODAY, NOW, NOW)
-    assert news.looked_at(memory, [whole], NOW, HOUR).tries == {}
+    looked = news.looked_at(memory, [half], NOW, HOUR)
+    assert looked.tries == {str(TODAY): {"optouts": memory.tries[str(TODAY)]["optouts"]}}
+    again = news.asked(looked, [news.Ask(str(TODAY), str(TODAY), "", frozenset({"optouts"}))], [half], NOW)
+    assert {asset: tried.times for asset, tried in again.tries[str(TODAY)].items()} == {"optouts": 2}
+    assert news.looked_at(again, [stored(TODAY, NOW, NOW)], NOW, HOUR).tries == {}
+
+
+def test_days_that_could_not_be_looked_at_in_time_are_kept():
+    tries = {str(before(9)): {"hits": news.Try(2, NOW.isoformat(), "")}}
+    memory = news.Memory(closed_through=str(before(4)), still_open=(str(before(9)),), tries=tries)
+    looked = news.looked_at(
+        memory, [closed(before(3)), missing(TODAY)], NOW, HOUR, {str(before(9)), str(before(2)), str(before(1))}
+    )
+    assert looked == news.Memory(closed_through=str(before(3)), still_open=(str(before(9)),), tries=tries)
+
+
+def test_days_of_other_assets_are_another_run():
+    reasons = dict.fromkeys(map(str, map(before, range(4))), "it has ended")
+    some = {str(before(1)): frozenset({"hits"}), str(before(2)): frozenset({"hits"})}
+    made = news.asks(reasons, 0, assets=some)
+    assert [(ask.first, ask.last, ask.assets) for ask in made] == [
+        (str(TODAY), str(TODAY), None),
+        (str(before(2)), str(before(1)), frozenset({"hits"})),
+    ]
 
 
 def test_the_memory_is_json_that_a_person_can_read():
-    memory = news.Memory(
-        str(before(1)), (str(before(9)),), {str(before(9)): news.Try(2, NOW.isoformat(), "")}, 7, "Hm."
-    )
+    tries = {str(before(9)): {"hits": news.Try(2, NOW.isoformat(), "")}}
+    memory = news.Memory(str(before(1)), (str(before(9)),), tries, 7, "Hm.")
     assert news.Memory.read(memory.write()) == memory
     assert json.loads(memory.write())["closed_through"] == "2026-03-30"
 
@@ -140,8 +160,11 @@ def test_the_memory_is_json_that_a_person_can_read():
     "cursor",
     [
         *(None, "", "0", "[]", "{", '"text"', '{"other": 1}', '{"closed_through": "soon"}', '{"still_open": 3}'),
-        *('{"tries": {"2026-03-30": {}}}', '{"tries": {"2026-03-30": {"times": 1, "at": "x", "progress": ""}}}'),
-        '{"tries": {"2026-03-30": {"times": 1, "at": "2026-03-30T12:00:00", "progress": ""}}}',
+        *(
+            '{"tries": {"2026-03-30": {"hits": {}}}}',
+            '{"tries": {"2026-03-30": {"times": 1, "at": "x", "progress": ""}}}',
+        ),
+        '{"tries": {"2026-03-30": {"hits": {"times": 1, "at": "2026-03-30T12:00:00", "progress": ""}}}}',
     ],
 )
 def test_a_cursor_that_is_not_of_this_sensor_is_as_none(cursor: str | None):
@@ -149,13 +172,17 @@ def test_a_cursor_that_is_not_of_this_sensor_is_as_none(cursor: str | None):
 
 
 def test_the_words_name_days_together():
-    held = {str(before(number)): news.Try(2, NOW.isoformat(), str(number)) for number in (5, 6, 7)}
-    made = [news.Ask(str(before(3)), str(TODAY), "they have ended")]
+    held = {str(before(number)): {"hits": news.Try(2, NOW.isoformat(), str(number))} for number in (5, 6, 7)}
+    made = [
+        news.Ask(str(before(1)), str(TODAY), "they have ended"),
+        news.Ask(str(before(3)), str(before(2)), "they have ended", frozenset({"optouts", "hits"})),
+    ]
     reasons = dict.fromkeys(map(str, map(before, (0, 1, 2, 3, 12))), "they have ended")
     assert news.words(made, reasons, {str(before(9))}, held, "") == (
-        "Asked for 2026-03-28 to 2026-03-31: they have ended. "
+        "Asked for 2026-03-30 to 2026-03-31: they have ended. "
+        "Asked for hits, optouts of 2026-03-28 to 2026-03-29: they have ended. "
         "Not asked for yet, as enough runs are under way: 2026-03-19. "
         "Being fetched already: 2026-03-22. "
-        "2026-03-24 to 2026-03-26: asked for 2 times and not there; the runs say why. "
+        "hits of 2026-03-24 to 2026-03-26: asked for 2 times and not there; the runs say why. "
         "Asked for again from 2026-03-31 12:04 UTC on."
     )

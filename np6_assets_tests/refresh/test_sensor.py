@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 # There is no public way to put a backfill into an instance but a running webserver.
@@ -13,11 +14,12 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from np6_assets.definitions import build_definitions
 from np6_assets.progress import Progress
 from np6_assets.settings import NO_KEY, Settings
-from np6_assets_tests.refresh.account import Account, Tick
+from np6_assets_tests.refresh.account import Account, Clock, Tick
 from np6_assets_tests.support.deployment import Deployment, days, files
 from np6_assets_tests.support.events import KINDS, REACTIVITIES, event, population
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.oracle import columns, day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.tables import table_of
 
 FIRST = date(2026, 3, 20)
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -210,7 +212,8 @@ def test_failed_run_is_requested_again_with_growing_pauses(account: Account):
     # 1 and 4 minutes after the one before
     assert tries == [(0, False), (1, False), (5, True)]
     assert words == (
-        f"{FIRST}: asked for 2 times and not there; the runs say why. Asked for again from {FIRST} 12:05 UTC on."
+        f"bounces of {FIRST}: asked for 2 times and not there; the runs say why. "
+        f"Asked for again from {FIRST} 12:05 UTC on."
     )
 
 
@@ -223,7 +226,7 @@ def test_sensor_requests_nothing_while_the_api_is_down(account: Account):
         tick = account.tick()
         assert tick.runs == []
         assert tick.words.startswith("Nothing asked for, as the API does not answer as it should: GET /notifications/")
-        assert len(tick.requests) == 4  # of one feed
+        assert len(tick.requests) == 2 * 4  # of two feeds, as one may be down alone
         account.clock.forward(minutes=1)
     account.server.behave()
     assert account.tick().days == [(day(0), day(1))]
@@ -259,6 +262,84 @@ def test_feed_that_fails_holds_up_nothing_but_its_own_news(account: Account):
         assert f"Not all could be looked at: GET {path} returned 404" in json.loads(account.cursor or "")["said"]
         account.cursor = json.dumps({"closed_through": day(-1)})
         publish(account, "hits", account.clock() - timedelta(minutes=1))
+
+
+def test_notification_that_is_gone_does_not_end_the_probes_of_the_others(account: Account):
+    account.deployment.materialize("notifications")
+    gone, *others = sorted(notification["id"] for notification in account.events.notifications)
+    account.server.always(f"/notifications/{gone}/events/activations", "404")
+    at = round(MORNING.timestamp() * 1000)
+    account.events.activations.append(event("activations", id="sent", timestamp=at, activation_id=others[0]))
+    tick = account.tick()
+    assert tick.days == [(day(0), day(0))]
+    assert tick.runs[0].tags["np6/why"] == "activations were published"
+
+
+def test_forbidden_feed_leaves_the_others_at_their_pace(account: Account):
+    account.server.always("/notifications/reactivities/impressions", "403")
+    asked = []
+    for _ in range(5):
+        publish(account, "hits", account.clock() - timedelta(minutes=1))
+        tick = account.tick()
+        assert tick.days == [(day(0), day(0))]
+        asked.append([key.to_user_string() for key in tick.runs[0].asset_selection or map(dg.AssetKey, KINDS)])
+        account.obey(tick)
+        assert account.deployment.fetched_until("hits", FIRST) == account.clock()
+        account.clock.forward(minutes=15)
+    # impressions 1, 4, 16 and 64 minutes after the time before, at a quarter of an hour
+    assert ["impressions" in assets for assets in asked] == [True, True, True, False, True]
+    assert all({*assets, "impressions"} == set(KINDS) for assets in asked)
+
+
+def test_open_day_is_fetched_no_more_often_than_the_settings_say(account: Account):
+    fetched = []
+    for minute in (0, 1, 7, 14, 15, 16, 29, 30):
+        account.clock.now = NOON + timedelta(minutes=minute)
+        publish(account, "bounces", account.clock() - timedelta(seconds=30))
+        tick = account.tick()
+        assert bool(tick.requests) == bool(tick.runs)  # nor is it probed in vain
+        fetched += [minute for _ in tick.runs]
+        account.obey(tick)
+    assert fetched == [0, 15, 30]
+    assert len(account.deployment.rows("bounces", FIRST)) == 8
+
+
+def test_tick_ends_in_time_and_its_cursor_goes_on(account: Account):
+    closed, slow = days(FIRST - timedelta(days=20), FIRST - timedelta(days=1)), SlowClock(NOON)
+    for asset in KINDS:
+        for one in closed:
+            store_closed(account.deployment, asset, one)
+    asked, through = [], []
+    for _ in range(4):
+        # the code is loaded anew each time: nothing but the cursor is carried on
+        account.deployment = Deployment(account.deployment.data, account.server, account.instance, slow)
+        slow.now = NOON
+        asked += account.tick().runs
+        memory = json.loads(account.cursor or "")
+        through.append(memory["closed_through"])
+        assert ("could not be looked at in time" in memory["said"]) == (len(through) < 4)
+    assert asked == []
+    assert through == [str(closed[5]), str(closed[11]), str(closed[17]), str(closed[-1])]
+
+
+class SlowClock(Clock):
+    """It goes on by half of what a tick may take, whenever it is looked at."""
+
+    def __call__(self) -> datetime:
+        self.forward(seconds=20)
+        return self.now
+
+
+def store_closed(deployment: Deployment, asset: str, one: date) -> None:
+    """A closed day, as a run leaves and records it."""
+    end = datetime.fromtimestamp(day_bounds(one, "UTC")[1] / 1000, UTC)
+    path = deployment.path(asset, one)
+    path.parent.mkdir(parents=True)
+    says = {"np6.fetched_until": end.isoformat()}
+    pq.write_table(table_of([], columns(asset)).replace_schema_metadata(says), path)
+    deployment.instance.report_runless_asset_event(
+        dg.AssetMaterialization(asset, partition=f"{one}", metadata={"fetched_until": dg.MetadataValue.timestamp(end)})
+    )
 
 
 def test_probe_retries_an_api_that_often_fails(account: Account):

@@ -1,0 +1,54 @@
+"""The sensor `rates_follow`: what it says of itself, and how often it looks. What it does is in `follow_tick.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from np6_assets.refresh import jobs
+from np6_assets.settings import Settings
+from np6_assets.storage.io_manager import ParquetStore
+
+if TYPE_CHECKING:
+    from np6_assets.refresh.follow_tick import StoredFiles
+
+SECONDS_BETWEEN_TICKS = 30
+
+
+def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDefinition:
+    """The sensor. It runs unless stopped: it follows what was fetched, and fetches nothing."""
+
+    @cache
+    def files() -> StoredFiles:
+        from np6_assets.refresh.follow_tick import StoredFiles
+
+        return StoredFiles(settings)
+
+    @dg.sensor(
+        name=jobs.RATES_SENSOR,
+        job=dg.define_asset_job(
+            settings.named(jobs.COMPUTE_RATES),
+            selection=dg.AssetSelection.assets(settings.key("reactivity_rates")),
+            description="Computes the rates of a day of activations, or of a range of days, in one run.",
+        ),
+        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Computes the rates of the activation days whose events are not those that the rates were computed from, "
+            "whoever fetched them, and of those that have become incomplete. Waits while their events are being "
+            "fetched, and until a day's own activations are there (but for days before the first of them). Days that "
+            "follow one another are one run. A fetch that brought nothing new changes nothing. A cohort is asked for "
+            f"again after {round(settings.refresh_interval.total_seconds() / 60)} minutes at the earliest, and where "
+            "its run failed after 1, 4, 16 and 64 minutes, then every few hours."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, store: ParquetStore) -> dg.SensorResult | dg.SkipReason:
+        from np6_assets.refresh.follow_tick import tick
+
+        return tick(context, settings, files(), store.folder(), now)
+
+    return sensor
