@@ -47,7 +47,7 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
         "jobs of their own": sorted(job.name for job in definitions.jobs or ()),
         "sensors": {
             sensor.name: {
-                "runs": [job.name for job in sensor.jobs],
+                "runs": [target.job_name for target in sensor.targets],
                 "seconds": sensor.minimum_interval_seconds,
                 "default": sensor.default_status.value,
             }

@@ -385,7 +385,7 @@ def test_event_that_is_late_by_less_than_the_lookback_comes_with_the_next_fetch(
     publish(account, "hits", NOON - timedelta(minutes=30))
     account.late = {account.events.hits[0]["id"]: timedelta(minutes=55)}
     assert account.obey(account.tick())
-    account.clock.forward(minutes=10)
+    account.clock.forward(minutes=15)
     publish(account, "hits", account.clock() - timedelta(minutes=1))
     assert account.obey(account.tick())
     assert len(account.deployment.rows("hits", FIRST)) == 3
