@@ -48,12 +48,13 @@ SECONDS = 180.0
 
 @dataclass
 class Outcome:
-    """Faults, kills and losses of a round."""
+    """Faults, kills and losses of a round. `starts` counts workers, or the runs of a month."""
 
     number: int
     seed: int
     clock: datetime
     on_full_disk: bool
+    days: int = DAYS
     end: str = "half open"
     sorts: bool = True
     faults: Counter[str] = field(default_factory=Counter)
