@@ -16,10 +16,10 @@ import pytest
 
 from np6_assets_tests.support.deployment import Deployment, days
 from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, Population, population
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.oracle import activation_id, day_bounds
 from np6_assets_tests.support.rude_server import Act, Request, RudeServer
 from soak import compare, forgetful, report
-from soak.faults import FAULTS, Deck
+from soak.faults import FAULTS, Deck, unlisted
 from soak.forgetful import ForgetfulServer, Spell
 from soak.month import TRAILING_DAYS
 from soak.round import Outcome
@@ -168,14 +168,14 @@ def test_an_api_forgets_blanks_hides_renames_and_lies_while_a_spell_lasts(made: 
         server.until_ms = now
         return server
 
-    well = serving("unlisted", str(id_))
+    well = serving("hidden from the list", str(id_))
     assert b"New" not in b"".join(well.listing(Request(0, "/notifications", {}, {}, 0.0, 1, "")))
     events = well.elements(request)
     forgotten = serving(forgetful.FORGETS, "account", 1).elements(request)
     assert {one.body for one in forgotten} == {one.body for one in events if one.ms >= now - DAY_MS}
     assert 0 < len(forgotten) < len(events)
     assert serving("blank 200", "hits").elements(request) == []
-    assert serving("403", "hits").decide(request) == Act("403")
+    assert serving("hidden 403", "hits").decide(request) == Act("403")
     others = serving(forgetful.OTHER_ACCOUNT, "account").elements(request)
     assert len(others) == forgetful.FOREIGN_EVENTS
     assert all(b"OTHER" in one.body for one in others)
@@ -185,6 +185,12 @@ def test_an_api_forgets_blanks_hides_renames_and_lies_while_a_spell_lasts(made: 
     ahead.until_ms += 1
     assert ahead.date_now() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(milliseconds=1)
     assert b"New" in b"".join(ahead.listing(request))
+
+
+def test_a_notification_that_only_events_name_is_found(made: Population) -> None:
+    [deleted] = unlisted(made)
+    assert deleted not in {entry["id"] for entry in made.notifications}
+    assert any(activation_id(one) == deleted for one in made.hits)
 
 
 @pytest.mark.slow

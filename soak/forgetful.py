@@ -16,10 +16,10 @@ LIST, ACCOUNT, CLOCK = "notifications", "account", "clock"
 """Subjects of spells, besides the feeds and the notifications' ids."""
 
 BLANKS = ("blank 200", "blank 204")
-REFUSALS = ("404", "410", "403", "500")
-HIDES = ("unlisted", *REFUSALS)
+REFUSALS = ("hidden 404", "hidden 410", "hidden 403", "hidden 500")
+HIDES = ("hidden from the list", *REFUSALS)
 DATES = ("Date ahead", "Date behind", "no Date")
-UNLISTED = ("unlisted", "404", "410")
+UNLISTED = ("hidden from the list", "hidden 404", "hidden 410")
 """Spells in which the list leaves a notification out."""
 FORGETS, OTHER_ACCOUNT = "forgets", "another account"
 FAULTS = (FORGETS, *BLANKS, *HIDES, OTHER_ACCOUNT, *DATES)
@@ -100,7 +100,7 @@ class ForgetfulServer(RudeServer):
     def decide(self, request: Request) -> Act | None:
         """What to do to this request."""
         spell = self._spell(_subject(request.path), (*REFUSALS, "blank 204"))
-        return None if spell is None else Act(spell.what.removeprefix("blank "))
+        return None if spell is None else Act(spell.what.split()[1])
 
     def elements(self, request: Request, **options: Any) -> list[Any]:
         """The array elements that the API has for the request."""

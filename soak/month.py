@@ -26,7 +26,7 @@ from np6_assets_tests.support.events import (
 )
 from np6_assets_tests.support.oracle import activation_id, day_bounds, day_of, event_time
 from soak import compare, forgetful
-from soak.faults import ENDS
+from soak.faults import ENDS, unlisted
 from soak.forgetful import ForgetfulServer
 from soak.round import TIMEZONE, WINDOW_DAYS, Outcome
 
@@ -143,8 +143,7 @@ def _account(rng: random.Random, seed: int, days: list[date]) -> tuple[Populatio
     """A month of events, some of another agency; and the id of a notification that sends on a few days alone."""
     made = of_one_agency(population(seed, days[0], len(days), TIMEZONE, notifications=6, sends_per_day=15))
     sender, quiet = made.notifications[0]["id"], made.notifications[-1]["id"]
-    everyone = {activation_id(one) for kind in KINDS for one in made.feed(kind)}
-    made.notifications += [{"id": id_} for id_ in everyone - {entry["id"] for entry in made.notifications}]
+    made.notifications += [{"id": id_} for id_ in unlisted(made)]
     awake = set(rng.sample(days, 4))
     for kind in KINDS:
         feed = made.feed(kind)

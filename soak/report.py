@@ -24,7 +24,7 @@ def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
         "",
         f"{len(outcomes)} rounds from seed {seed}, in {sum(outcome.seconds for outcome in outcomes):.0f} seconds: "
         f"{sum(outcome.requests for outcome in outcomes)} requests, "
-        f"{sum(outcome.faults.total() for outcome in outcomes)} of them met a fault; "
+        f"{sum(outcome.faults.total() for outcome in outcomes)} faults; "
         f"{sum(outcome.starts for outcome in outcomes)} workers and runs of months, "
         f"{sum(outcome.kills for outcome in outcomes)} of them killed; "
         f"{sum(outcome.files for outcome in outcomes)} files compared with those of a run without "
