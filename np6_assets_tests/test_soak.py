@@ -15,10 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets_tests.support.deployment import Deployment, days
-from np6_assets_tests.support.events import KINDS, Population, population
-from np6_assets_tests.support.rude_server import RudeServer
-from soak import compare, report
-from soak.faults import FAULTS, Deck
+from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, Population, population
+from np6_assets_tests.support.oracle import activation_id, day_bounds
+from np6_assets_tests.support.rude_server import Act, Request, RudeServer
+from soak import compare, forgetful, report
+from soak.faults import FAULTS, Deck, unlisted
+from soak.forgetful import ForgetfulServer, Spell
+from soak.month import TRAILING_DAYS
 from soak.round import Outcome
 
 TIMEZONE, WINDOW_DAYS = "Europe/Paris", 1
@@ -113,6 +116,81 @@ def test_every_fault_is_dealt_before_any_comes_again() -> None:
     deck = Deck(random.Random(3))
     for _ in range(2):
         assert Counter(deck.deal() for _ in FAULTS) == Counter(FAULTS)
+
+
+def test_a_day_that_is_open_or_misses_a_notification_is_lost(clean: Path, shaken: Path) -> None:
+    assert compare.not_closed(clean, days(FIRST, LAST), TIMEZONE) == []
+    file = shaken / HITS
+    table = pq.read_table(file, partitioning=None)
+    said = {b"np6.fetched_until": b"2026-03-29T12:00:00+00:00", b"np6.missing_ids": b"[7]"}
+    pq.write_table(table.replace_schema_metadata(said), file)
+    (shaken / f"bounces/event_date={LAST}/part-0.parquet").unlink()
+    assert compare.not_closed(shaken, days(FIRST, LAST), TIMEZONE) == [
+        f"hits of {FIRST} is not closed",
+        f"hits of {FIRST} misses [7]",
+        f"bounces of {LAST} is missing",
+    ]
+
+
+def test_another_name_and_another_agency_are_lost(made: Population, shaken: Path) -> None:
+    pq.write_table(pa.table({"activation_id": [1, 2], "name": ["One", None]}), shaken / "names.parquet")
+    (shaken / "notifications").mkdir()
+    (shaken / "names.parquet").rename(shaken / "notifications" / "part-0.parquet")
+    assert compare.wrongly_named(shaken, {1: "One", 2: None}) == []
+    told = ["notification 1 is One, not Two", "notification 2 is None, not None", "notification 3 is None, not Three"]
+    assert compare.wrongly_named(shaken, {1: "Two", 3: "Three"}) == told
+    assert compare.wrong_identity(shaken, made, days(FIRST, LAST), TIMEZONE) == []
+    (shaken / "np6.json").write_text('{"agencies": {"OTHER": ["028"]}}')
+    assert len(compare.wrong_identity(shaken, made, days(FIRST, LAST), TIMEZONE)) == 1
+
+
+def test_every_day_of_a_month_has_a_night_without_a_fault_of_what_is_fetched() -> None:
+    start, night = 1_000 * DAY_MS, 4 * HOUR_MS
+    for seed in range(20):
+        drawn = forgetful.spells(random.Random(seed), [7], start, start + 30 * DAY_MS)
+        broken = [one for one in drawn if one.what not in (forgetful.FORGETS, *forgetful.DATES)]
+        assert {one.what for one in drawn} & {forgetful.OTHER_ACCOUNT}
+        for feed in KINDS:
+            of_feed = [one for one in broken if one.subject in (feed, "account", "notifications", "hits")]
+            of_feed += [one for one in broken if one.subject == "7" and feed == "activations"]
+            for day in range(30):
+                nights = [start + (day + ahead) * DAY_MS + night for ahead in range(1, TRAILING_DAYS + 2)]
+                assert any(all(not one.start <= at < one.end for one in of_feed) for at in nights)
+
+
+def test_an_api_forgets_blanks_hides_renames_and_lies_while_a_spell_lasts(made: Population) -> None:
+    now = day_bounds(LAST, TIMEZONE)[1]
+    path, id_ = "/notifications/reactivities/hits", made.notifications[0]["id"]
+    request = Request(0, path, {"reactivityStart": "0"}, {}, 0.0, 1, "")
+
+    def serving(what: str, subject: str, amount: int = 0) -> ForgetfulServer:
+        server = ForgetfulServer(made, [Spell(what, subject, now, now + 1, amount)], [(now - 1, id_, "New")], 1, "key")
+        server.until_ms = now
+        return server
+
+    well = serving("hidden from the list", str(id_))
+    assert b"New" not in b"".join(well.listing(Request(0, "/notifications", {}, {}, 0.0, 1, "")))
+    events = well.elements(request)
+    forgotten = serving(forgetful.FORGETS, "account", 1).elements(request)
+    assert {one.body for one in forgotten} == {one.body for one in events if one.ms >= now - DAY_MS}
+    assert 0 < len(forgotten) < len(events)
+    assert serving("blank 200", "hits").elements(request) == []
+    assert serving("hidden 403", "hits").decide(request) == Act("403")
+    others = serving(forgetful.OTHER_ACCOUNT, "account").elements(request)
+    assert len(others) == forgetful.FOREIGN_EVENTS
+    assert all(b"OTHER" in one.body for one in others)
+    ahead = serving("Date ahead", "clock", 2)
+    assert ahead.date_now() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(hours=2)
+    assert serving("no Date", "clock").date_now() is None
+    ahead.until_ms += 1
+    assert ahead.date_now() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(milliseconds=1)
+    assert b"New" in b"".join(ahead.listing(request))
+
+
+def test_a_notification_that_only_events_name_is_found(made: Population) -> None:
+    [deleted] = unlisted(made)
+    assert deleted not in {entry["id"] for entry in made.notifications}
+    assert any(activation_id(one) == deleted for one in made.hits)
 
 
 @pytest.mark.slow

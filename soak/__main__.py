@@ -10,9 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from soak import report
+from soak import month, report
 from soak.faults import Deck
 from soak.round import ROOT, Outcome, play
+
+MONTH_EVERY = 4
+"""The second of so many rounds is a month; the others have five days."""
 
 
 def main() -> None:
@@ -25,7 +28,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="np6-soak-") as work:
         while len(outcomes) < options.rounds and (not outcomes or time.monotonic() < ends):
             folder = Path(work) / f"{len(outcomes)}"
-            outcome = play(len(outcomes) + 1, rng.getrandbits(32), deck, folder)
+            number, seed = len(outcomes) + 1, rng.getrandbits(32)
+            is_month = number % MONTH_EVERY == 2
+            outcome = month.play(number, seed, folder) if is_month else play(number, seed, deck, folder)
             outcomes.append(outcome)
             print(_line(outcome), file=sys.stderr)
             if outcome.lost:

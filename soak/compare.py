@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import date
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from np6_assets_tests.support.events import KINDS, Misfit, Population, quarantine_errors
-from np6_assets_tests.support.oracle import day_bounds, event_time, expected_rates, expected_rows
+from np6_assets_tests.support.oracle import Row, day_bounds, day_of, event_time, expected_rates, expected_rows
 from np6_assets_tests.support.tables import assert_alike, canonical, rows_of
 
 
@@ -46,9 +47,7 @@ def _is_quarantine(name: str) -> bool:
 def wrong(data: Path, made: Population, days: Iterable[date], timezone: str, window_days: int) -> list[str]:
     """Files of events, rates and quarantine that do not follow from the events, as plain Python computes them."""
     days = list(days)
-    feeds = {
-        kind: {day: expected_rows(kind, made.feed(kind), *day_bounds(day, timezone)) for day in days} for kind in KINDS
-    }
+    feeds = {kind: _expected(kind, made, days, timezone) for kind in KINDS}
     lost = []
     for day in days:
         for kind in KINDS:
@@ -98,6 +97,52 @@ def wrongly_quarantined(
         if not in_order:
             lost += [f"quarantine of {kind}: {error}" for error in quarantine_errors(left, untimed)]
     return lost
+
+
+def not_closed(data: Path, days: Iterable[date], timezone: str) -> list[str]:
+    """Files of events that do not say that the day is complete."""
+    lost = []
+    for day in days:
+        end = day_bounds(day, timezone)[1] / 1000
+        for kind in KINDS:
+            file = data / kind / f"event_date={day}" / "part-0.parquet"
+            if not file.exists():
+                lost.append(f"{kind} of {day} is missing")
+                continue
+            said = pq.read_metadata(file).metadata
+            if datetime.fromisoformat(said[b"np6.fetched_until"].decode()).timestamp() != end:
+                lost.append(f"{kind} of {day} is not closed")
+            if missing := said.get(b"np6.missing_ids"):
+                lost.append(f"{kind} of {day} misses {missing.decode()}")
+    return lost
+
+
+def wrongly_named(data: Path, names: Mapping[int, str | None]) -> list[str]:
+    """Notifications that are not stored with their last name, and other ones that are stored."""
+    found = {row["activation_id"]: row["name"] for row in _rows(data / "notifications" / "part-0.parquet")}
+    different = sorted(id_ for id_ in {*found, *names} if found.get(id_, "nothing") != names.get(id_, "no one"))
+    return [f"notification {id_} is {found.get(id_)}, not {names.get(id_)}" for id_ in different]
+
+
+def wrong_identity(data: Path, made: Population, days: Sequence[date], timezone: str) -> list[str]:
+    """Whether np6.json names other agencies and customers than the events do."""
+    expected: dict[str, set[str]] = {}
+    for kind in KINDS:
+        for row in (row for rows in _expected(kind, made, days, timezone).values() for row in rows):
+            if row["agency"] is not None:
+                expected.setdefault(row["agency"], set()).update({row["customer"]} - {None})
+    found = json.loads((data / "np6.json").read_text())["agencies"]
+    is_right = found == {agency: sorted(customers) for agency, customers in expected.items()}
+    return [] if is_right else [f"np6.json names {found}"]
+
+
+def _expected(kind: str, made: Population, days: Sequence[date], timezone: str) -> dict[date, list[Row]]:
+    """The rows of each of some consecutive days, as plain Python computes them."""
+    start, end = day_bounds(days[0], timezone)[0], day_bounds(days[-1], timezone)[1]
+    by_day: dict[date, list[Row]] = {day: [] for day in days}
+    for row in expected_rows(kind, made.feed(kind), start, end):
+        by_day[day_of(row["event_time"], timezone)].append(row)
+    return by_day
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

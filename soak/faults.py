@@ -7,7 +7,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from np6_assets_tests.support.events import Population
+from np6_assets_tests.support.events import KINDS, Population
+from np6_assets_tests.support.oracle import activation_id
 from np6_assets_tests.support.rude_server import (
     BOMBS,
     END_MODES,
@@ -60,6 +61,12 @@ class FaultyServer(RudeServer):
     def elements(self, request: Request, **options: Any) -> list[Any]:
         """The published array elements that the request asks for."""
         return [item for item in super().elements(request, **options) if item.ms < self.until_ms]
+
+
+def unlisted(made: Population) -> list[int]:
+    """The notifications that only events name: the list has had them once."""
+    named = {activation_id(one) for kind in KINDS for one in made.feed(kind)}
+    return sorted(id_ for id_ in named if id_ is not None and all(entry["id"] != id_ for entry in made.notifications))
 
 
 class Deck:

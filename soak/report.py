@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from soak import month
 from soak.faults import FAULTS
 from soak.round import Outcome
 
@@ -23,10 +24,11 @@ def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
         "",
         f"{len(outcomes)} rounds from seed {seed}, in {sum(outcome.seconds for outcome in outcomes):.0f} seconds: "
         f"{sum(outcome.requests for outcome in outcomes)} requests, "
-        f"{sum(outcome.faults.total() for outcome in outcomes)} of them met a fault; "
-        f"{sum(outcome.starts for outcome in outcomes)} workers, "
+        f"{sum(outcome.faults.total() for outcome in outcomes)} faults; "
+        f"{sum(outcome.starts for outcome in outcomes)} workers and runs of months, "
         f"{sum(outcome.kills for outcome in outcomes)} of them killed; "
-        f"{sum(outcome.files for outcome in outcomes)} files compared with those of a run without faults.",
+        f"{sum(outcome.files for outcome in outcomes)} files compared with those of a run without "
+        "faults, or with what the events say.",
         "",
         f"**Lost: {len(lost)}.**",
         "",
@@ -36,17 +38,17 @@ def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
         "| --- | ---: | ---: | ---: |",
         *(
             f"| {name} | {injected[name]} | {survived[name]} | {injected[name] - survived[name]} |"
-            for name in (*FAULTS, "killed (SIGKILL)", "full disk")
+            for name in (*FAULTS, "killed (SIGKILL)", "full disk", *month.FAULTS)
         ),
         "",
-        "| Round | Seed | Clock first | Disk | Window's end | Sorts | Workers | Killed | Disk full | Requests | Faults "
-        "| Files | Lost |",
-        "| ---: | ---: | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Round | Seed | Days | Clock first | Disk | Window's end | Sorts | Workers or runs | Killed | Disk full "
+        "| Requests | Faults | Files | Lost |",
+        "| ---: | ---: | ---: | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in outcomes:
         disk = "full at times" if one.on_full_disk else "local"
         server = (disk, one.end, "yes" if one.sorts else "no")
         workers = (one.starts, one.kills, one.refusals, one.requests, one.faults.total(), one.files, len(one.lost))
-        cells = (one.number, one.seed, f"{one.clock:%Y-%m-%d %H:%M:%S} UTC", *server, *workers)
+        cells = (one.number, one.seed, one.days, f"{one.clock:%Y-%m-%d %H:%M:%S} UTC", *server, *workers)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 from np6_assets_tests.support.events import Population, population
 from np6_assets_tests.support.oracle import day_bounds
 from soak import compare
-from soak.faults import ENDS, Deck, FaultyServer
+from soak.faults import ENDS, Deck, FaultyServer, unlisted
 
 ROOT = Path(__file__).parents[1]
 TIMEZONE = "Europe/Paris"
@@ -48,12 +48,13 @@ SECONDS = 180.0
 
 @dataclass
 class Outcome:
-    """Faults, kills and losses of a round."""
+    """Faults, kills and losses of a round. `starts` counts workers, or the runs of a month."""
 
     number: int
     seed: int
     clock: datetime
     on_full_disk: bool
+    days: int = DAYS
     end: str = "half open"
     sorts: bool = True
     faults: Counter[str] = field(default_factory=Counter)
@@ -123,8 +124,12 @@ def play(number: int, seed: int, deck: Deck, folder: Path) -> Outcome:
         poison_days=[rng.choice(days)],
         coerced_share=COERCED_SHARE,
     )
+    # they answer: one that answers 404 is missing in days that were open alone, and so not in the clean run's
+    deleted = unlisted(made)
+    made.notifications += [{"id": id_} for id_ in deleted]
     key = f"key-{rng.getrandbits(64):016x}"
     with FaultyServer(made, deck, seed, key) as server:
+        server.hidden = set(deleted)
         clean = _worker(folder / "clean", server, on_full_disk=False)
         _clean_run(clean, days, outcome)
         server.faulty = True

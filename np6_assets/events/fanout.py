@@ -59,7 +59,8 @@ def asked(known: Known, days: Sequence[date], *, everyone: bool) -> dict[int, st
         add(known.listed, "listed")
         add(known.stored, "known from before")
     else:
-        add(set(known.listed) - set(known.stored), "new in the list")
+        if known.stored:  # else all of the list would be new, in each refresh
+            add(set(known.listed) - set(known.stored), "new in the list")
         for ago in range(1, ACTIVE_DAYS + 1):
             add(known.sent.get(min(days) - timedelta(days=ago), ()), "sent in the week before")
     return {id_: found[id_] for id_ in sorted(set(found) - _gone(known, days))}

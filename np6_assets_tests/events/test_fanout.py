@@ -14,13 +14,13 @@ BEFORE = DAY - timedelta(days=1)
 @pytest.mark.parametrize(
     "known",
     [
-        Known(listed=[7]),  # new
+        Known(listed=[7], stored=[8], gone=[8]),  # new
         Known(listed=[7], stored=[7], sent={DAY - timedelta(days=ACTIVE_DAYS): [7]}),
         Known(listed=[], sent={DAY: [7]}),
         Known(listed=[], reacted={DAY: [7]}),
         Known(listed=[], missing={DAY: [7]}),
         Known(listed=[], reacted={DAY: [7]}, gone=[7]),
-        Known(listed=[7], gone=[7]),
+        Known(listed=[7], stored=[8], gone=[7, 8]),
     ],
 )
 def test_who_may_have_sent_is_asked_by_every_fetch(known: Known, everyone: bool):
@@ -30,6 +30,7 @@ def test_who_may_have_sent_is_asked_by_every_fetch(known: Known, everyone: bool)
 @pytest.mark.parametrize(
     "known",
     [
+        Known(listed=[7]),  # `notifications` was never materialized: who is new is not known
         Known(listed=[7], stored=[7]),
         Known(listed=[], stored=[7]),
         Known(listed=[7], stored=[7], sent={DAY - timedelta(days=ACTIVE_DAYS + 1): [7]}),
