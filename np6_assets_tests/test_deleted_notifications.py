@@ -139,6 +139,9 @@ def test_notification_that_did_not_answer_is_asked_again_alone(time: Time):
     assert (time.ids(), time.missing()) == (ALL, [])
     assert time.missing(FIRST + DAY) == [102]
     assert time.fetch(90, run_config=MISSING_ONLY) == []
+    time.server.script(path(102), *["403"] * 3)  # for both days together, and for each
+    time.deployment.materialize("activations", FIRST, FIRST + DAY, run_config=MISSING_ONLY)
+    assert [time.missing(day) for day in (FIRST, FIRST + DAY)] == [[], [102]]
 
 
 def test_missing_only_fetches_all_of_an_open_day(time: Time):
