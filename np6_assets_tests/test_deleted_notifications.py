@@ -103,6 +103,17 @@ def test_deleted_notification_keeps_its_rows_and_is_not_asked_again(time: Time, 
     assert path(102) not in time.fetch(12, FIRST + DAY)
 
 
+def test_notification_that_only_later_reactions_name_is_asked_for_closed_days(time: Time):
+    time.server.hidden = {103}
+    time.made.hits = [event("hits", id="late", timestamp=day_bounds(FIRST, "UTC")[1] + HOUR_MS, activation_id=103)]
+    time.fetch(25)
+    assert time.ids() == {101: SENDS, 102: SENDS, 103: 0}
+    time.fetch(12, FIRST + DAY)
+    time.deployment.materialize(["hits", "notifications"], FIRST + DAY)
+    assert path(103) in time.fetch(40)
+    assert time.ids() == ALL
+
+
 def test_notification_that_is_refused_for_a_week_and_then_well_is_asked_again_from_the_days_start(time: Time):
     time.server.script(path(102), *["403"] * 2)
     time.fetch(12)
