@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,28 @@ def test_first_file_makes_the_identity(server: RudeServer, instance: dg.DagsterI
         "has_tombstones": False,
     }
     assert len(deployment.rows("hits", DAY)) == 6
+
+
+def test_of_two_first_runs_at_once_one_makes_the_folder_its_own(server: RudeServer, tmp_path: Path):
+    server.serve(Population(hits=hits("DEMO", 3)))
+
+    def first_run(zone: str) -> str:
+        """The zone, or why the run was refused."""
+        with dg.DagsterInstance.ephemeral() as instance:
+            deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=zone)
+            try:
+                deployment.materialize("hits", DAY)
+            except dg.Failure as refused:
+                return str(refused.description)
+        return zone
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(first_run, (PARIS, "UTC")))
+    [winner] = {PARIS, "UTC"} & set(found)
+    [refusal] = set(found) - {winner}
+    assert "set NP6_DATA_DIR to another folder" in refusal
+    assert json.loads((tmp_path / "data" / "np6.json").read_text())["timezone"] == winner
+    assert len(list((tmp_path / "data").rglob("*.parquet"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,17 @@ def test_deleted_notification_keeps_its_rows_and_is_not_asked_again(time: Time, 
     assert path(102) not in time.fetch(12, FIRST + DAY)
 
 
+def test_notification_that_only_later_reactions_name_is_asked_for_closed_days(time: Time):
+    time.server.hidden = {103}
+    time.made.hits = [event("hits", id="late", timestamp=day_bounds(FIRST, "UTC")[1] + HOUR_MS, activation_id=103)]
+    time.fetch(25)
+    assert time.ids() == {101: SENDS, 102: SENDS, 103: 0}
+    time.fetch(12, FIRST + DAY)
+    time.deployment.materialize(["hits", "notifications"], FIRST + DAY)
+    assert path(103) in time.fetch(40)
+    assert time.ids() == ALL
+
+
 def test_notification_that_is_refused_for_a_week_and_then_well_is_asked_again_from_the_days_start(time: Time):
     time.server.script(path(102), *["403"] * 2)
     time.fetch(12)
@@ -139,6 +150,9 @@ def test_notification_that_did_not_answer_is_asked_again_alone(time: Time):
     assert (time.ids(), time.missing()) == (ALL, [])
     assert time.missing(FIRST + DAY) == [102]
     assert time.fetch(90, run_config=MISSING_ONLY) == []
+    time.server.script(path(102), *["403"] * 3)  # for both days together, and for each
+    time.deployment.materialize("activations", FIRST, FIRST + DAY, run_config=MISSING_ONLY)
+    assert [time.missing(day) for day in (FIRST, FIRST + DAY)] == [[], [102]]
 
 
 def test_missing_only_fetches_all_of_an_open_day(time: Time):
@@ -235,3 +249,35 @@ def test_refresh_asks_those_that_may_have_sent_and_closing_asks_everyone_once(
     assert time.deployment.metadata("activations", FIRST + DAY)["notifications_asked"] == {"sent in the week before": 3}
     assert len(time.fetch(30, run_config={"ops": {"activations": {"config": {"full_refresh": True}}}})) == 3
     assert time.ids() == ALL
+
+
+@pytest.mark.slow
+def test_account_of_5000_notifications_costs_5000_requests_when_a_day_closes_and_30_a_refresh(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    active = tuple(range(101, 131))
+    made = account(active, days=1)
+    made.notifications += [{"id": id_} for id_ in range(1000, 5970)]
+    restarted = day_bounds(FIRST + DAY, "UTC")[0] + 10 * HOUR_MS
+    for id_ in active:
+        made.activations.append(event("activations", id=f"{id_}", timestamp=restarted, activation_id=id_))
+    made.activations.append(event("activations", id="again", timestamp=restarted, activation_id=1000))
+    time = Time(tmp_path / "data", server, instance, made)
+    assert len(time.fetch(25)) == 5000
+    time.deployment.materialize("notifications")
+    before = len(server.asked())
+    for hour in range(4, 25, 4):
+        time.fetch(hour, FIRST + DAY)
+    assert len(server.asked()) - before == 6 * (30 + 1)  # and the list of notifications
+    # one that was silent sends again: it is seen when the day closes, at the latest
+    assert len(time.deployment.rows("activations", FIRST + DAY)) == 30
+    assert len(time.fetch(25, FIRST + DAY)) == 5000
+    assert len(time.deployment.rows("activations", FIRST + DAY)) == 31
+    assert len(server.asked()) - before == 6 * 31 + 5001
+    # and by every refresh from then on
+    assert len(time.fetch(8, FIRST + 2 * DAY)) == 31
+    # days that close together share the requests
+    before = len(server.asked())
+    time.now += 3 * DAY
+    time.deployment.materialize("activations", FIRST + 2 * DAY, FIRST + 3 * DAY)
+    assert len(server.asked()) - before == 5001

@@ -25,6 +25,7 @@ LONGEST_RESET = timedelta(days=1)
 """No rate limit counts over more: a reset further away is not what its size says it is."""
 
 _WORTH_COMPRESSING = 2000
+_NO_DATE = "Days are closed a day later, as our clock alone is not believed. Check that this machine uses NTP."
 
 
 # --- This machine ---------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def clock(replies: Iterable[Reply]) -> Finding:
     """This machine's clock against the API's, by the quickest answer: it leaves the least room for error."""
     dated = [(one.received - one.started, one, date) for one in replies if (date := one.server_time) is not None]
     if not dated:
-        return Finding("clock", "unknown", "no answer said what time it is", "Check that this machine uses NTP.")
+        return Finding("clock", "unknown", "no answer said what time it is", _NO_DATE)
     trip, reply, date = min(dated, key=lambda one: one[0])
     # Date leaves the fraction of the second out: the API's time is half a second later on average
     offset = (reply.started + trip / 2) - (date + timedelta(seconds=0.5))

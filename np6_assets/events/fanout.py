@@ -29,6 +29,7 @@ class Known:
         reacted: those that the stored reactions of a day name.
         missing: those that did not answer when a day was fetched.
         gone: those that the API did not know (404) when it was asked last.
+        joined: for closed days, those that the API never listed and reactions of any day have named since.
     """
 
     listed: Collection[int]
@@ -37,6 +38,7 @@ class Known:
     reacted: Ids = field(default_factory=dict)
     missing: Ids = field(default_factory=dict)
     gone: Collection[int] = ()
+    joined: Collection[int] = ()
 
 
 def asked(known: Known, days: Sequence[date], *, everyone: bool) -> dict[int, str]:
@@ -54,7 +56,7 @@ def asked(known: Known, days: Sequence[date], *, everyone: bool) -> dict[int, st
     for day in days:
         add(known.missing.get(day, ()), "did not answer before")
         add(known.sent.get(day, ()), "sent that day")
-    add(named, "named by a reaction")
+    add({*named, *known.joined}, "named by a reaction")
     if everyone:
         add(known.listed, "listed")
         add(known.stored, "known from before")

@@ -26,7 +26,7 @@ class KnownNotifications:
 
     def __init__(self, client: NP6Client, folder: Folder, belonging: Belonging) -> None:
         self._listed = frozenset(notifications.listed(client))
-        self._stored = frozenset(notifications.stored(folder))
+        self._stored = notifications.stored(folder)
         self._folder = folder
         self._belonging = belonging
 
@@ -35,6 +35,7 @@ class KnownNotifications:
         days = [plan.day.date for plan in batch.plans]
         week = [days[0] - timedelta(days=ago) for ago in range(1, ACTIVE_DAYS + 1)]
         before = {plan.day.date: plan.stored for plan in batch.plans if plan.stored is not None}
+        is_closed = any(plan.stored is not None and plan.stored.is_closed(plan.day) for plan in batch.plans)
         return Known(
             self._listed,
             self._stored,
@@ -42,6 +43,7 @@ class KnownNotifications:
             {day: self._ids([kind.asset for kind in REACTIONS], day) for day in days},
             {day: stored.missing for day, stored in before.items()},
             self._belonging.identity.gone,
+            [id_ for id_, one in self._stored.items() if not one.was_listed] if is_closed else (),
         )
 
     def _ids(self, assets: Sequence[str], day: date) -> set[int]:

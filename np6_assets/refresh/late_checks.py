@@ -64,9 +64,12 @@ def gains(instance: dg.DagsterInstance, settings: Settings, asset: str, newest: 
     lookback = timedelta()
     for day, record in Records(instance, settings).newest(asset, [str(day) for day in days]).items():
         end = day_of(day, settings.timezone).end
-        before = _fetched_before(instance, settings, asset, day, record)
         number = int(number_of(record, "events_gained") or 0)
-        if number > 0 and before is not None and before >= end + settings.lookback:
+        earlier = _fetched_before(instance, settings, asset, day, record) if number > 0 else None
+        if earlier is None or _missing(earlier) - _missing(record):
+            continue  # a notification that had not answered does now: its sends were not late
+        before = fetched_at(earlier, date.fromisoformat(day), settings.timezone)
+        if before is not None and before >= end + settings.lookback:
             gained[day] = number
             lookback = max(lookback, before - end)
     if not gained:
@@ -79,8 +82,8 @@ def gains(instance: dg.DagsterInstance, settings: Settings, asset: str, newest: 
 
 def _fetched_before(
     instance: dg.DagsterInstance, settings: Settings, asset: str, day: str, record: dg.EventLogRecord
-) -> datetime | None:
-    """When the fetch before a recorded one asked."""
+) -> dg.EventLogRecord | None:
+    """The record of the fetch before a recorded one."""
     earlier = dg.AssetRecordsFilter(
         dg.AssetKey(settings.key(asset)), asset_partitions=[day], before_storage_id=record.storage_id
     )
@@ -88,5 +91,13 @@ def _fetched_before(
     for one in instance.fetch_materializations(earlier, limit=_EARLIER_RECORDS).records:
         at = fetched_at(one, date.fromisoformat(day), settings.timezone)
         if at is not None and at != newest:  # of a range, each day's record is written twice
-            return at
+            return one
     return None
+
+
+def _missing(record: dg.EventLogRecord) -> set[int]:
+    """The notifications that a fetch lacked."""
+    materialization = record.asset_materialization
+    found = materialization and materialization.metadata.get("notifications_missing")
+    value = found.value if found else None
+    return set(value) if isinstance(value, list) else set()

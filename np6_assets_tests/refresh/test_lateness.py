@@ -79,3 +79,15 @@ def test_gain_of_a_closed_day_names_the_lookback(account: Account):
     )
     assert evaluations["hits"].metadata["events_gained"].value == {f"{FIRST}": late}
     assert evaluations["bounces"].description == OFF
+
+
+def test_sends_of_a_notification_that_had_not_answered_were_not_late(account: Account):
+    id_ = account.events.activations[0]["source"]["detail"]["activation"]["id"]
+    account.server.always(f"/notifications/{id_}/events", "403")
+    account.publish()
+    account.deployment.materialize("activations", FIRST)
+    account.server.behave()
+    account.clock.forward(days=1)
+    account.deployment.materialize("activations", FIRST)
+    assert account.deployment.metadata("activations", FIRST)["events_gained"] > 0
+    assert found(account)["activations"].description == OFF
