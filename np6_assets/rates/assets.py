@@ -30,7 +30,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             f"and application. Events count up to {settings.window_days} days after the day of the send."
         ),
         group_name=settings.named("rates"),
-        kinds={"duckdb", "pandas", "parquet"},
+        kinds={"duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         automation_condition=follow_the_events(settings),
@@ -67,11 +67,11 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         def cohorts() -> Generator[Partition]:
             with connect() as database:
                 uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
-                for key, frame in rates(database, feeds, context.partition_keys, settings.window_days):
-                    metadata = metadata_of(frame, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
+                for key, rows in rates(database, feeds, context.partition_keys, settings.window_days):
+                    metadata = metadata_of(rows, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
                     if key == last:  # the UI shows what the newest materialization says
-                        metadata |= overview(folder, key, frame, settings)
-                    yield Partition(key, frame, metadata)
+                        metadata |= overview(folder, key, rows, settings)
+                    yield Partition(key, rows, metadata)
 
         yield from PartitionStream(lambda: closing(cohorts())).outputs()
 
