@@ -60,14 +60,15 @@ class Records:
         wanted = dg.AssetRecordsFilter(dg.AssetKey(self._settings.key(asset)), asset_partitions=list(partitions))
         found: dict[str, dg.EventLogRecord] = {}
         cursor = None
+        limit = min(len(partitions), _RECORDS_PER_PAGE)  # of a range that was just recorded these are all
         while len(found) < len(partitions):
-            page = self._instance.fetch_materializations(wanted, limit=_RECORDS_PER_PAGE, cursor=cursor)
+            page = self._instance.fetch_materializations(wanted, limit=limit, cursor=cursor)
             for record in page.records:
                 if record.partition_key is not None:
                     found.setdefault(record.partition_key, record)
             if not page.has_more:
                 break
-            cursor = page.cursor
+            cursor, limit = page.cursor, _RECORDS_PER_PAGE
         return found
 
 

@@ -3,6 +3,8 @@
 import sys
 from datetime import date, timedelta
 
+import pyarrow.parquet as pq
+
 from np6_assets.events.kinds import KINDS
 from np6_assets.partitions import EVENT_DATE
 from np6_assets.rates.compute import connect, rates
@@ -18,5 +20,5 @@ datasets = {
     kind.asset: partitioned_dataset(Folder(folder), kind.asset, kind.schema, EVENT_DATE, days) for kind in KINDS
 }
 with connect() as database:
-    [(_, frame)] = rates(database, Feeds(datasets, "UTC", None), [day], WINDOW_DAYS)
-    frame.to_parquet(file)
+    [(_, rows)] = rates(database, Feeds(datasets, "UTC", None), [day], WINDOW_DAYS)
+    pq.write_table(rows, file)

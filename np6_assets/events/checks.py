@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,7 +17,7 @@ from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
 if TYPE_CHECKING:
-    from np6_assets.events.store import EventStore
+    from np6_assets.events.store import Stored
 
 WEEKS, LEAST_WEEKS = 8, 4
 """How many weeks before a day its volume is compared with; with fewer than LEAST_WEEKS of them there is no telling."""
@@ -55,17 +56,18 @@ def event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
         from np6_assets.events.store import EventStore
 
         store = EventStore(folder, kind, settings)
+        stored_of = cache(store.stored)  # each day is looked at for those after it, too
         newest = records.newest(kind.asset, keys)
         untreated = list(untreated_days(folder, kind, settings))
         for key in keys:
             day = day_of(key, settings.timezone)
-            if (stored := store.stored(day)) is None:
+            if (stored := stored_of(day)) is None:
                 continue
             materialization = newest[key].asset_materialization if key in newest else None
             facts = {name: one.value for name, one in (materialization.metadata if materialization else {}).items()}
             rows = stored.rows if stored.is_closed(day) else None
-            weeks = _rows_before(store, day, settings.timezone, [7 * week for week in range(1, WEEKS + 1)])
-            days = _rows_before(store, day, settings.timezone, range(1, 8)) if rows == 0 else []
+            weeks = _rows_before(stored_of, day, settings.timezone, [7 * week for week in range(1, WEEKS + 1)])
+            days = _rows_before(stored_of, day, settings.timezone, range(1, 8)) if rows == 0 else []
             findings = [*judge(facts), *empty(rows, days), *untreated, volume(rows, weeks)]
             yield key, {CHECK.name: combined(findings)}
 
@@ -142,7 +144,7 @@ def combined(findings: Sequence[Finding]) -> Finding:
     return Finding(passed, "; ".join(finding.text for finding in told), figures)
 
 
-def _rows_before(store: EventStore, day: Day, timezone: str, days: Sequence[int]) -> list[int]:
+def _rows_before(stored_of: Callable[[Day], Stored | None], day: Day, timezone: str, days: Sequence[int]) -> list[int]:
     """The rows of the days that are so many days earlier, where they are stored and closed."""
     others = [day_of((day.date - timedelta(days=ago)).isoformat(), timezone) for ago in days]
-    return [stored.rows for one in others if (stored := store.stored(one)) is not None and stored.is_closed(one)]
+    return [stored.rows for one in others if (stored := stored_of(one)) is not None and stored.is_closed(one)]

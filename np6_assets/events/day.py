@@ -102,7 +102,9 @@ class MergedDay:
         facts = self.facts
         facts.rows += table.num_rows
         facts.reasons += reasons_of(table)
-        identities = table.select(["agency", "customer"]).group_by(["agency", "customer"]).aggregate([])
+        identities = (
+            table.select(["agency", "customer"]).group_by(["agency", "customer"], use_threads=False).aggregate([])
+        )
         facts.identities.update(zip(*(column.to_pylist() for column in identities.columns), strict=True))
         times = numbers(table, EVENTS)
         stored = table.column(IS_STORED).to_numpy()

@@ -135,8 +135,9 @@ class Run:
         for record in records:
             materialization = record.asset_materialization
             if record.run_id in attempts and materialization is not None and materialization.partition is not None:
-                until = materialization.metadata["fetched_until"].value
-                if until == day_of(materialization.partition, self.settings.timezone).end.timestamp():
+                until = materialization.metadata.get("fetched_until")  # Dagster's own record of a range has none
+                end = day_of(materialization.partition, self.settings.timezone).end.timestamp()
+                if until is not None and until.value == end:
                     found.setdefault(materialization.partition, materialization)
         return {key: found[key] for key in keys if key in found}
 

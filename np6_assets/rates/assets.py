@@ -29,7 +29,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             f"and application. Events count up to {settings.window_days} days after the day of the send."
         ),
         group_name=settings.named("rates"),
-        kinds={"duckdb", "pandas", "parquet"},
+        kinds={"duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
@@ -44,9 +44,6 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         impressions: Dataset,
         store: ParquetStore,
     ) -> Any:
-        import pyarrow as pa
-
-        from np6_assets.rates.columns import SCHEMA
         from np6_assets.rates.compute import connect, rates
         from np6_assets.rates.feeds import Feeds, due
         from np6_assets.rates.inputs import INPUTS, CurrentInputs
@@ -70,13 +67,12 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         def cohorts() -> Generator[Partition]:
             with connect() as database:
                 uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
-                for key, frame in rates(database, feeds, context.partition_keys, settings.window_days):
-                    metadata = metadata_of(frame, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
+                for key, rows in rates(database, feeds, context.partition_keys, settings.window_days):
+                    metadata = metadata_of(rows, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
                     if key == last:  # the UI shows what the newest materialization says
-                        metadata |= overview(folder, key, frame, settings)
-                    used = inputs.of(event_days(key, settings.window_days))
-                    rows = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
-                    yield Partition(key, rows.replace_schema_metadata({INPUTS: used.write()}), metadata)
+                        metadata |= overview(folder, key, rows, settings)
+                    used = {INPUTS: inputs.of(event_days(key, settings.window_days)).write()}
+                    yield Partition(key, rows.replace_schema_metadata(used), metadata)
 
         yield from PartitionStream(lambda: closing(cohorts())).outputs()
 

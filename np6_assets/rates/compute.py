@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -29,13 +28,13 @@ _SQL = files(__package__).joinpath("rates.sql").read_text()
 
 def rates(
     database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int
-) -> Iterator[tuple[str, pd.DataFrame]]:
+) -> Iterator[tuple[str, pa.Table]]:
     """The rates of each cohort, in order: one row for each notification, version and application (columns.py)."""
     for chunk in chunks(feeds, cohorts, window_days):
         table = _rates(database, feeds, chunk, window_days)
         for key in chunk:
             rows = table.filter(pc.field(ACTIVATION_DATE) == date.fromisoformat(key)).drop_columns(ACTIVATION_DATE)
-            yield key, rows.cast(SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
+            yield key, rows.cast(SCHEMA)
 
 
 def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[list[str]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import cache, partial
 
 import dagster as dg
@@ -20,12 +19,10 @@ from np6_assets.partition_checks import Finding, Records
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, ORPHANS
 from np6_assets.rates.columns import SCHEMA, with_status
-from np6_assets.rates.distinct import DistinctCount
-from np6_assets.rates.placement import Placement
+from np6_assets.rates.counting import COUNTED, Counts, recount
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
-from np6_assets.storage.query import Query, querying
 
 _AT_LEAST_1 = "hits_per_hit_activation"
 _WITHIN_0_AND_1 = [field.name for field in SCHEMA if field.type == pa.float64() and field.name != _AT_LEAST_1]
@@ -37,20 +34,6 @@ _SHARE_OF = {
     "impression_rate": ("impression_activations", "delivered"),
 }
 """The rates that are above 1 where the events say so: of sends without an activation, or that bounced and reacted."""
-
-Counts = dict[str, int | None]
-"""A cohort's sums, by column; None where an asset that is not materialized makes them unknown."""
-
-_COUNTED = (
-    "activations",
-    "bounced",
-    "hit_activations",
-    "hits",
-    "other_hits",
-    "optout_activations",
-    "impression_activations",
-    "reacting_activations",
-)
 
 
 def examine(
@@ -149,7 +132,7 @@ def orphans(rates: pa.Table, is_sent: bool) -> Finding:
 
 def totals(rates: pa.Table) -> Counts:
     """The sums of the stored counts."""
-    sums = {name: pc.sum(rates.column(name)).as_py() for name in _COUNTED}
+    sums = {name: pc.sum(rates.column(name)).as_py() for name in COUNTED}
     return sums if rates.num_rows else dict.fromkeys(sums, 0)
 
 
@@ -182,102 +165,3 @@ def _changed_since(day: Day, made: dg.EventLogRecord | None, records: Records, s
         for kind in KINDS
         if any(record.storage_id > made.storage_id for record in records.newest(kind.asset, days).values())
     ]
-
-
-# --- counting anew ----------------------------------------------------------------------------------------------------
-
-_SQL = """
-    SELECT epoch_ms(coalesce(activated_at, event_time)) AS sent_at, activated_at IS NULL AS is_untimed,
-           hash(agency, customer, activation_id, activation_version, application_id, subscription_id,
-                coalesce(stamp_id, event_id), stamp_id IS NULL) AS send{more}
-    FROM read_parquet($file)
-"""
-_HITS_TOO = """,
-           hash(event_id, send) AS hit,
-           link_type IS NOT DISTINCT FROM 'redirection' AS is_redirection"""
-
-_SENDS = {
-    "activations": "activations",
-    "hits": "hit_activations",
-    "optouts": "optout_activations",
-    "bounces": "bounced",
-    "impressions": "impression_activations",
-}
-"""For each asset the column that counts its sends."""
-
-_REACTING = ("hit_activations", "optout_activations", "bounced")
-
-
-class _Cohort:
-    """What is counted of a cohort: different hashes, by column, in bounded memory."""
-
-    def __init__(self, day: Day, settings: Settings) -> None:
-        self.day = day
-        self.placement = Placement(day, settings)
-        self.loaded: set[str] = set()
-        """The assets that are there for the day itself."""
-        self._hashes = {name: DistinctCount() for name in _COUNTED}
-
-    def add(self, name: str, hashes: npt.NDArray[np.uint64]) -> None:
-        """Take hashes; those that were there already change nothing."""
-        self._hashes[name].add(hashes)
-
-    def counts(self) -> Counts:
-        """How many different ones there are. Nothing can be added after."""
-        counts: Counts = {name: hashes.count() for name, hashes in self._hashes.items()}
-        reacting = self._hashes["reacting_activations"]
-        for name in _REACTING:
-            reacting.absorb(self._hashes[name])
-        counts["reacting_activations"] = reacting.count()
-        for asset in ("activations", "impressions"):
-            if asset not in self.loaded:
-                counts[_SENDS[asset]] = None
-        return counts
-
-    def close(self) -> None:
-        """Give memory and disk back."""
-        for hashes in self._hashes.values():
-            hashes.close()
-
-
-def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts, Placement]]:
-    """Count each cohort's events anew, apart from `rates.sql`, and where those of the day itself are counted.
-
-    Each event file is read once for all its cohorts.
-    """
-    longest = settings.window_days
-    wanted = {day.date: day for day in days}
-    cohorts: dict[date, _Cohort] = {}
-    with ExitStack() as stack:
-        query = stack.enter_context(querying(folder))
-        for event_date in sorted({first + timedelta(ahead) for first in wanted for ahead in range(longest + 1)}):
-            if event_date in wanted:
-                cohorts[event_date] = stack.enter_context(closing(_Cohort(wanted[event_date], settings)))
-            for asset in _SENDS:
-                file = parquet.file_of(asset, EVENT_DATE, event_date.isoformat())
-                if cohorts and folder.exists(file):
-                    _share_out(query, asset, event_date, file, list(cohorts.values()))
-                    if event_date in cohorts:
-                        cohorts[event_date].loaded.add(asset)
-            if (cohort := cohorts.pop(event_date - timedelta(longest), None)) is not None:
-                yield cohort.day, cohort.counts(), cohort.placement
-                cohort.close()
-
-
-def _share_out(query: Query, asset: str, event_date: date, file: str, cohorts: Sequence[_Cohort]) -> None:
-    """Give each cohort what a day's file of an asset has of it."""
-    is_hits = asset == "hits"
-    for batch in query.batches(_SQL.format(more=_HITS_TOO if is_hits else ""), file):
-        times, untimed, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
-        for cohort in cohorts:
-            if cohort.day.date == event_date:
-                cohort.placement.add(asset, times, int(np.count_nonzero(untimed)))
-            mine = (times >= cohort.day.start_ms) & (times < cohort.day.end_ms)
-            if not mine.any():
-                continue
-            if is_hits:
-                hits, is_redirection = more
-                cohort.add("hits", hits[mine & is_redirection])
-                cohort.add("other_hits", hits[mine & ~is_redirection])
-                mine &= is_redirection
-            cohort.add(_SENDS[asset], sends[mine])

@@ -7,7 +7,6 @@ from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 import pyarrow as pa
 
 from np6_assets.partitions import ACTIVATION_DATE
@@ -21,19 +20,16 @@ from np6_assets.storage.files import Folder
 _CHARTED_COHORTS = 30
 
 
-def metadata_of(frame: pd.DataFrame, names: Mapping[int, str]) -> dict[str, Any]:
+def metadata_of(rates: pa.Table, names: Mapping[int, str]) -> dict[str, Any]:
     """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and its notifications."""
+    rows = rates.select(pictures.COLUMNS).to_pylist()
     metadata: dict[str, Any] = {
-        "activations": _number(frame["activations"].sum(min_count=1)),
-        "status": pictures.status_of(frame["status"]) if len(frame) else None,
-        **{measure.column: measure.of(frame).rate for measure in pictures.MEASURES},
-        "notifications": dg.MetadataValue.md(pictures.notifications_markdown(frame, names)),
+        "activations": pictures.sends_of(rows),
+        "status": pictures.status_of(rows) if rows else None,
+        **{measure.column: measure.of(rows).rate for measure in pictures.MEASURES},
+        "notifications": dg.MetadataValue.md(pictures.notifications_markdown(rows, names)),
     }
     return {name: value for name, value in metadata.items() if value is not None}
-
-
-def _number(value: Any) -> int | None:
-    return None if pd.isna(value) else int(value)
 
 
 def notification_names(folder: Folder) -> dict[int, str]:
@@ -48,12 +44,13 @@ def notification_names(folder: Folder) -> dict[int, str]:
     return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
-def overview(folder: Folder, key: str, frame: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> dict[str, Any]:
     """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
     last = date.fromisoformat(key)
     before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
     stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, before)
-    earlier = with_status(stored.to_table()).to_pandas(types_mapper=pd.ArrowDtype)
-    cohorts = pictures.cohorts_of(pd.concat([earlier, frame.assign(**{ACTIVATION_DATE: last})]))
+    earlier = with_status(stored.to_table()).select([ACTIVATION_DATE, *pictures.COLUMNS]).to_pylist()
+    newest = [{ACTIVATION_DATE: last, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
+    cohorts = pictures.cohorts_of([*earlier, *newest])
     chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
     return {COLUMN_LINEAGE: column_lineage(settings), **chart}

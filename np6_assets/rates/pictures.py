@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from np6_assets import markdown
 from np6_assets.partitions import ACTIVATION_DATE, consecutive
@@ -35,6 +34,20 @@ NONE = "—"
 
 _TABLE_ROWS = 20
 
+Row: TypeAlias = Mapping[str, Any]
+"""A row of `reactivity_rates`, by column: of those that pictures read."""
+
+COLUMNS = (
+    "activation_id",
+    "activations",
+    "bounced",
+    "delivered",
+    "hit_activations",
+    "optout_activations",
+    "status",
+)
+"""The columns that pictures read, next to the cohort's day."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -45,11 +58,10 @@ class Measure:
     part: str
     whole: str
 
-    def of(self, rows: pd.DataFrame) -> Share:
+    def of(self, rows: Iterable[Row]) -> Share:
         """The rate of some rows of `reactivity_rates` together."""
-        part, whole = rows[self.part], rows[self.whole]
-        known = (whole > 0).fillna(False) & (rows["status"] != "incomplete")
-        return Share(int(part[known].sum()), int(whole[known].sum()))
+        known = [row for row in rows if row[self.whole] and row["status"] != "incomplete"]
+        return Share(sum(row[self.part] for row in known), sum(row[self.whole] for row in known))
 
 
 @dataclass(frozen=True)
@@ -85,19 +97,26 @@ class Cohort:
     status: Status
 
 
-def cohorts_of(rates: pd.DataFrame) -> list[Cohort]:
+def cohorts_of(rates: Iterable[Row]) -> list[Cohort]:
     """The cohorts in rows of `reactivity_rates` that have their column `activation_date`, in order."""
-    groups: Iterable[tuple[Any, pd.DataFrame]] = rates.groupby(ACTIVATION_DATE, sort=True)
     return [
-        Cohort(day, {measure.column: measure.of(rows) for measure in MEASURES}, status_of(rows["status"]))
-        for day, rows in groups
+        Cohort(day, {measure.column: measure.of(rows) for measure in MEASURES}, status_of(rows))
+        for day, rows in _by(ACTIVATION_DATE, rates)
     ]
 
 
-def status_of(statuses: Iterable[str]) -> Status:
+def status_of(rows: Iterable[Row]) -> Status:
     """The status of some rows together."""
-    found = set(statuses)
+    found = {row["status"] for row in rows}
     return "incomplete" if "incomplete" in found else "open" if "open" in found else "final"
+
+
+def _by(column: str, rows: Iterable[Row]) -> list[tuple[Any, list[Row]]]:
+    """The rows by a column, in its order."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[column], []).append(row)
+    return sorted(groups.items(), key=itemgetter(0))
 
 
 # --- The chart -----------------------------------------------------------------------------------------------------
@@ -212,35 +231,37 @@ def chart_markdown(cohorts: Sequence[Cohort]) -> str:
     )
 
 
-def notifications_markdown(rates: pd.DataFrame, names: Mapping[int, str]) -> str:
+def notifications_markdown(rates: Sequence[Row], names: Mapping[int, str]) -> str:
     """A Markdown table of a cohort's notifications, those with the most sends first."""
-    by_id: Iterable[tuple[Any, pd.DataFrame]] = rates.groupby("activation_id", sort=True)
-    groups = sorted(by_id, key=lambda group: -_sends(group[1]))
+    groups = sorted(_by("activation_id", rates), key=lambda group: -(sends_of(group[1]) or 0))
     head = ("Notification", "Sends", "Hit rate", "Optout rate", "Bounce rate")
     lines = [markdown.table(head, [_cells(key, rows, names) for key, rows in groups[:_TABLE_ROWS]])]
     if len(groups) > _TABLE_ROWS:
         lines.append(f"and {len(groups) - _TABLE_ROWS} more with fewer sends")
-    if "open" in set(rates["status"]):
+    if any(row["status"] == "open" for row in rates):
         lines.append("**Provisional**: these rates still move.")
-    if lacking := sorted(set(rates["activation_id"][rates["status"] == "incomplete"])):
+    if lacking := sorted({row["activation_id"] for row in rates if row["status"] == "incomplete"}):
         which = ", ".join(markdown.escaped(names.get(key, f"notification {key}")) for key in lacking[:_TABLE_ROWS])
         more = f" and {len(lacking) - _TABLE_ROWS} more" if len(lacking) > _TABLE_ROWS else ""
         lines.append(f"**Incomplete**, as events are missing, and in no rate above: {which}{more}.")
     return "\n\n".join(lines)
 
 
-def _cells(key: int, rows: pd.DataFrame, names: Mapping[int, str]) -> tuple[str, ...]:
+def _cells(key: int, rows: Sequence[Row], names: Mapping[int, str]) -> tuple[str, ...]:
+    sends = sends_of(rows)
     return (
         markdown.escaped(names.get(key, f"notification {key}")),
-        f"{_sends(rows):,}" if rows["activations"].notna().any() else NONE,
+        NONE if sends is None else f"{sends:,}",
         with_interval(HIT.of(rows)),
         percent(OPTOUT.of(rows).rate),
         percent(BOUNCE.of(rows).rate),
     )
 
 
-def _sends(rows: pd.DataFrame) -> int:
-    return int(rows["activations"].sum())
+def sends_of(rows: Iterable[Row]) -> int | None:
+    """The sends of some rows together; None where none of them knows."""
+    known = [row["activations"] for row in rows if row["activations"] is not None]
+    return sum(known) if known else None
 
 
 def percent(share: float | None) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from np6_assets.runs.alive import alive
 from np6_assets.storage.files import Folder
-from np6_assets.storage.schemas import COLUMN_SCHEMA, PARTITION_COLUMN, arrow_schema
+from np6_assets.storage.schemas import PARTITION_COLUMN, arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,11 +131,13 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         execution = dg.AssetExecutionContext.get()
         if not context.has_asset_partitions:
             written = parquet.write(folder, parquet.file_of(asset), _rows(obj, schema))
-            context.add_output_metadata(_metadata(written, declared))
+            context.add_output_metadata(written_metadata(written))
             execution.set_data_version(context.asset_key, dg.DataVersion(written.version))
             return
         expected = list(context.asset_partition_keys)
         stream = obj if isinstance(obj, PartitionStream) else _stream(obj, expected)
+        # else the stream's own records follow Dagster's, and say it: what is said twice costs twice
+        says_all = stream is not obj or len(expected) == 1
         with _InTime(context) as in_time, stream.opened() as partitions:
             partition = next(partitions, None)
             while partition is not None:
@@ -144,7 +146,6 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                     raise UnexpectedOutputError(f"{asset} returned partition {key}, which this run is not for")
                 if isinstance(partition.rows, dg.AssetMaterialization):
                     record = partition.rows
-                    execution.add_asset_metadata(record.metadata, context.asset_key, key)
                 else:
                     try:
                         rows = _rows(partition.rows, schema)
@@ -152,10 +153,11 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                     except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
                         partition = partitions.throw(error)
                         continue
-                    metadata = {**partition.metadata, **_metadata(written, declared)}
-                    execution.add_asset_metadata(metadata, context.asset_key, key)
+                    metadata = {**partition.metadata, **written_metadata(written)}
                     record = _record(context, key, metadata, written.version)
                     in_time.written(record, more=len(expected) > 1)
+                if says_all:
+                    execution.add_asset_metadata(record.metadata, context.asset_key, key)
                 expected.remove(key)
                 stream.records.append(record)
                 partition = next(partitions, None)
@@ -269,10 +271,6 @@ def _rows(value: Any, schema: pa.Schema) -> "parquet.Tables":
             raise UnexpectedOutputError(f"the columns are not those declared: {value.schema.names}")
         return value
     raise UnexpectedOutputError(f"cannot write {type(value).__name__} as Parquet")
-
-
-def _metadata(written: "parquet.Written", declared: Mapping[str, Any]) -> dict[str, Any]:
-    return written_metadata(written) | {COLUMN_SCHEMA: declared[COLUMN_SCHEMA]}
 
 
 def written_metadata(written: "parquet.Written") -> dict[str, Any]:

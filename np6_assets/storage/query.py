@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,26 +18,26 @@ _ROWS_PER_BATCH = 2**16
 
 
 class Query:
-    """Reads the files below a folder; in SQL a file is `read_parquet($file)`."""
+    """Reads the files below a folder; in SQL one file, or several, is `read_parquet($file)`."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection, folder: Folder) -> None:
         self._database = database
         self._folder = folder
 
-    def batches(self, sql: str, file: str, **parameters: Any) -> Iterator[pa.RecordBatch]:
+    def batches(self, sql: str, files: Sequence[str], **parameters: Any) -> Iterator[pa.RecordBatch]:
         """The result, in no order of its own, as it is read."""
-        reader: pa.RecordBatchReader = self._result(sql, file, parameters).to_arrow_reader(_ROWS_PER_BATCH)
+        reader: pa.RecordBatchReader = self._result(sql, files, parameters).to_arrow_reader(_ROWS_PER_BATCH)
         yield from reader
 
     def rows(self, sql: str, file: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """The result, where it is small."""
-        return self._result(sql, file, parameters).fetchall()
+        return self._result(sql, [file], parameters).fetchall()
 
-    def _result(self, sql: str, file: str, parameters: dict[str, Any]) -> duckdb.DuckDBPyRelation:
-        path = self._folder.path(file)
+    def _result(self, sql: str, files: Sequence[str], parameters: dict[str, Any]) -> duckdb.DuckDBPyRelation:
+        paths = [self._folder.path(file) for file in files]
         if not self._folder.is_local:
-            path = self._folder.filesystem.unstrip_protocol(path)
-        return self._database.sql(sql, params={"file": path, **parameters})
+            paths = [self._folder.filesystem.unstrip_protocol(path) for path in paths]
+        return self._database.sql(sql, params={"file": paths, **parameters})
 
 
 @contextmanager

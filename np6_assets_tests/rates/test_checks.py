@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.partitions import day_of
+from np6_assets.rates import counting
 from np6_assets.rates.checks import CHECKS
-from np6_assets.rates.examine import recount, within_0_and_1
+from np6_assets.rates.counting import recount
+from np6_assets.rates.examine import within_0_and_1
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.support.deployment import Deployment, days, files
@@ -105,9 +107,17 @@ def failed(found: dict[tuple[str, str | None], dg.AssetCheckEvaluation], name: s
         (4, "America/St_Johns", 1, [(kind, 1) for kind in KINDS]),
     ],
 )
+@pytest.mark.parametrize("at_once", [0, 2**15, 2**30])
 def test_the_recount_is_what_plain_python_finds(
-    seed: int, tz: str, window: int, absent: list[tuple[str, int]], tmp_path: Path
+    seed: int,
+    tz: str,
+    window: int,
+    absent: list[tuple[str, int]],
+    at_once: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(counting, "BYTES_AT_ONCE", at_once)
     cohorts = [FIRST + timedelta(days=ahead) for ahead in range(4)]
     made = population(seed, FIRST, 4, tz, window_days=window)
     feeds: dict[str, dict[date, Any]] = {

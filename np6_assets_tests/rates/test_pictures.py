@@ -6,7 +6,6 @@ import xml.etree.ElementTree as ET
 from datetime import date, timedelta
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from np6_assets.rates.lineage import column_lineage
@@ -41,24 +40,19 @@ def row(
     }
 
 
-def frame(*rows: Any) -> pd.DataFrame:
-    counts = ["activations", "bounced", "delivered", "hit_activations", "optout_activations"]
-    return pd.DataFrame(rows).astype(dict.fromkeys(counts, "int64[pyarrow]"))
-
-
 def test_a_rate_is_that_of_the_sums_of_what_is_known():
-    rates = frame(
+    rates = [
         row(hit_activations=100, bounced=500),
         row(sends=9_000, hit_activations=90),
         row(sends=None, hit_activations=7),
         row(sends=0, hit_activations=3),
         row(sends=50, hit_activations=40, status="incomplete"),
-    )
+    ]
     share = HIT.of(rates)
     assert share == Share(190, 9_500)
     assert share.rate == 190 / 9_500
     assert share.interval == pytest.approx(wilson(190, 9_500))
-    assert HIT.of(frame(row(sends=None, hit_activations=7))).rate is None
+    assert HIT.of([row(sends=None, hit_activations=7)]).rate is None
     assert Share(3, 2).interval is None
 
 
@@ -75,18 +69,18 @@ def dots(svg: str) -> tuple[int, int]:
 
 def test_provisional_cohorts_are_drawn_as_such():
     days = [row(day, hit_activations=100 + day, status="final" if day < 3 else "open") for day in range(5)]
-    svg = rates_chart(cohorts_of(frame(*days)), columns=3, width=10)
+    svg = rates_chart(cohorts_of(days), columns=3, width=10)
     assert dots(svg) == (3 * 3, 2 * 3)
     assert sum("stroke-dasharray" in style for style in paths(svg)) == 3
     assert {"Hit rate", "Optout rate", "Bounce rate"} <= set(re.findall(r">([^<>]+)</text>", svg))
 
 
 def test_what_is_incomplete_is_told_and_in_no_rate():
-    rates = frame(
+    rates = [
         row(activation_id=1, hit_activations=100, status="open"),
         row(activation_id=2, hit_activations=900, status="incomplete"),
         row(1, activation_id=1, hit_activations=50),
-    )
+    ]
     cohorts = cohorts_of(rates)
     assert [cohort.status for cohort in cohorts] == ["incomplete", "final"]
     assert cohorts[0].shares["hit_rate"] == Share(100, 1_000)
@@ -98,8 +92,8 @@ def test_what_is_incomplete_is_told_and_in_no_rate():
 
 
 def test_a_missing_day_breaks_the_line():
-    whole = rates_chart(cohorts_of(frame(*(row(day) for day in range(5)))), columns=1, width=4)
-    broken = rates_chart(cohorts_of(frame(*(row(day) for day in (0, 1, 3, 4)))), columns=1, width=4)
+    whole = rates_chart(cohorts_of([row(day) for day in range(5)]), columns=1, width=4)
+    broken = rates_chart(cohorts_of([row(day) for day in (0, 1, 3, 4)]), columns=1, width=4)
 
     def lines(svg: str) -> int:
         return sum("stroke-width: 1.6" in style for style in paths(svg))
@@ -112,18 +106,18 @@ def test_a_missing_day_breaks_the_line():
     [([row()], 3), ([row(sends=None)], 0), ([row(sends=0)], 0), ([row(0, sends=None), row(1)], 3)],
 )
 def test_days_without_rates_have_no_dots(rows: list[Any], drawn: int):
-    svg = rates_chart(cohorts_of(frame(*rows)), columns=3, width=10)
+    svg = rates_chart(cohorts_of(rows), columns=3, width=10)
     assert "nan" not in svg
     assert dots(svg) == (drawn, 0)
 
 
 def test_the_same_cohorts_give_the_same_chart():
-    cohorts = cohorts_of(frame(row(0), row(1, hit_activations=4)))
+    cohorts = cohorts_of([row(0), row(1, hit_activations=4)])
     assert chart_markdown(cohorts) == chart_markdown(cohorts)
 
 
 def test_the_charts_markdown_is_a_picture_that_needs_no_network():
-    markdown = chart_markdown(cohorts_of(frame(row(0), row(1, status="open"))))
+    markdown = chart_markdown(cohorts_of([row(0), row(1, status="open")]))
     found = re.match(r"!\[[^\]]+2026-03-20 to 2026-03-21\]\(data:image/svg\+xml;base64,([\w+/=]+)\)\n", markdown)
     assert found
     svg = base64.b64decode(found[1]).decode()
@@ -132,12 +126,12 @@ def test_the_charts_markdown_is_a_picture_that_needs_no_network():
 
 
 def test_the_table_has_the_notifications_by_name_the_most_sent_first():
-    rates = frame(
+    rates = [
         row(activation_id=1, sends=50, hit_activations=5),
         row(activation_id=2, sends=800, hit_activations=80, bounced=400),
         row(activation_id=2, sends=200, hit_activations=30, optout_activations=6),
         row(activation_id=3, sends=None, hit_activations=2),
-    )
+    ]
     low, high = wilson(110, 600)
     assert low is not None
     assert high is not None
@@ -146,11 +140,11 @@ def test_the_table_has_the_notifications_by_name_the_most_sent_first():
     assert table[3].startswith("| Spring sale | 50 | 10.00% (")
     assert table[4] == r"| a \| \<b\>\*x\*\<\/b\> new | — | — | — | — |"
     assert len(table) == 5
-    assert notifications_markdown(frame(row(status="open")), {}).endswith("**Provisional**: these rates still move.")
+    assert notifications_markdown([row(status="open")], {}).endswith("**Provisional**: these rates still move.")
 
 
 def test_a_long_table_says_what_it_leaves_out():
-    table = notifications_markdown(frame(*(row(activation_id=number, sends=number) for number in range(1, 31))), {})
+    table = notifications_markdown([row(activation_id=number, sends=number) for number in range(1, 31)], {})
     assert table.count("\n| notification") == 20
     assert table.endswith("and 10 more with fewer sends")
 

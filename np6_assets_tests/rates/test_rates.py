@@ -88,7 +88,10 @@ def computed(
 ) -> dict[date, pd.DataFrame]:
     """The cohorts' frames, in the order in which they come."""
     keys = [f"{cohort}" for cohort in cohorts]
-    return {date.fromisoformat(key): frame for key, frame in rates(database, feeds, keys, window)}
+    return {
+        date.fromisoformat(key): rows.to_pandas(types_mapper=pd.ArrowDtype)
+        for key, rows in rates(database, feeds, keys, window)
+    }
 
 
 def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
