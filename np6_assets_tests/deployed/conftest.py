@@ -85,6 +85,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             NP6_WINDOW_DAYS=f"{WINDOW}",
             NP6_MAX_CONCURRENT_REQUESTS=f"{CAP}",
             NP6_PROBE_SECONDS="30",
+            NP6_REFRESH_MINUTES="0",
             NP6_LOOKBACK_MINUTES="0",
         ) as dagster,
     ):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import date
 
 import pytest
 
-from np6_assets_tests.deployed.conftest import CAP, Deployed
-from np6_assets_tests.support.dagster_processes import eventually, until
+from np6_assets_tests.deployed.conftest import CAP, WINDOW, Deployed
+from np6_assets_tests.support.dagster_processes import Run, eventually, until
+from np6_assets_tests.support.deployment import days as days_between
 from np6_assets_tests.support.events import KINDS
 
 pytestmark = pytest.mark.slow
@@ -79,6 +81,7 @@ def test_backfill_is_one_run_and_the_sensors_do_the_rest(deployed: Deployed):
     dagster = deployed.dagster
     *days, today = deployed.days
     dagster.stop("daemon")
+    before = {run.id for run in dagster.runs()}
     backfill = dagster.backfill([*KINDS, "reactivity_rates"], days)
     dagster.turn("np6_refresh", on=True)
     dagster.start_daemon()
@@ -87,3 +90,13 @@ def test_backfill_is_one_run_and_the_sensors_do_the_rest(deployed: Deployed):
     assert [run.status for run in dagster.runs(dagster_backfill=backfill)] == ["SUCCESS"]
     # the sensor's own share
     assert [run.tags["dagster/partition"] for run in dagster.runs(dagster_sensor_name="np6_refresh")] == [f"{today}"]
+    # of the rates as well: no cohort that the backfill computed, but for those that today's events count for
+    followed = [run for run in dagster.runs(dagster_sensor_name="rates_follow") if run.id not in before]
+    assert {day for run in followed for day in partitions_of(run)} <= set(deployed.days[-WINDOW - 1 :])
+
+
+def partitions_of(run: Run) -> list[date]:
+    """The days that a run is for."""
+    tag = "dagster/asset_partition_range_"
+    first, last = (run.tags.get(f"{tag}{end}", run.tags.get("dagster/partition", "")) for end in ("start", "end"))
+    return days_between(date.fromisoformat(first), date.fromisoformat(last))
