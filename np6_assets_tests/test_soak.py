@@ -115,7 +115,6 @@ def test_every_fault_is_dealt_before_any_comes_again() -> None:
         assert Counter(deck.deal() for _ in FAULTS) == Counter(FAULTS)
 
 
-@pytest.mark.slow
 def test_the_report_counts_what_was_survived_and_names_what_was_lost() -> None:
     clock = datetime(2026, 3, 29, 1, tzinfo=UTC)
     good = Outcome(1, 11, clock, on_full_disk=False, faults=Counter({"500": 2}), kills=1)

@@ -339,6 +339,7 @@ def test_no_width_needs_scrolling_sideways(browser: Browser, page: tuple[Path, i
 
 
 @in_a_browser
+@pytest.mark.parametrize("page", [3, pytest.param(500, marks=pytest.mark.slow)], indirect=True)
 def test_it_prints_whole(browser: Browser, page: tuple[Path, int]):
     file, count = page
     with tab_of(browser) as tab:
