@@ -1,6 +1,8 @@
 """What most tests start from: an instance of Dagster and a server, each of its own."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -11,6 +13,27 @@ from np6_assets_tests.support.rude_server import RudeServer
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an instance that has made its tables, which takes as long as two runs, and nothing else."""
+    home = tmp_path_factory.mktemp("home")
+    with dg.DagsterInstance.local_temp(str(home)):
+        return home
+
+
+@pytest.fixture
+def home(new_home: Path, tmp_path: Path) -> Path:
+    """A folder of an instance's files."""
+    return Path(shutil.copytree(new_home, tmp_path / "home"))
+
+
+@pytest.fixture
+def kept_instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance whose records are all in `home`."""
+    with dg.DagsterInstance.local_temp(str(home)) as made:
         yield made
 
 

@@ -121,13 +121,13 @@ def test_what_is_done_otherwise_is_still_written(written: str) -> None:
     assert any(written in text for _, text in RUN)
 
 
-def test_settings_file_is_for_its_owner_alone(clone: Path) -> None:
+def test_settings_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     command = "install -m 600 .env.example .env"
     assert command in (ROOT / "README.md").read_text()
     assert command in (ROOT / ".env.example").read_text()
-    run(clone, f"umask 000; {command}")
-    assert stat.S_IMODE((clone / ".env").stat().st_mode) == 0o600
-    (clone / ".env").unlink()
+    (tmp_path / ".env.example").symlink_to(ROOT / ".env.example")
+    run(tmp_path, f"umask 000; {command}")
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -193,7 +193,6 @@ def test_a_notification_that_only_events_name_is_found(made: Population) -> None
     assert any(activation_id(one) == deleted for one in made.hits)
 
 
-@pytest.mark.slow
 def test_the_report_counts_what_was_survived_and_names_what_was_lost() -> None:
     clock = datetime(2026, 3, 29, 1, tzinfo=UTC)
     good = Outcome(1, 11, clock, on_full_disk=False, faults=Counter({"500": 2}), kills=1)

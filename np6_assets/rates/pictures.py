@@ -131,7 +131,8 @@ def rates_chart(cohorts: Sequence[Cohort], *, columns: int, width: float, panel_
     from matplotlib.figure import Figure
 
     rows = -(-len(MEASURES) // columns)
-    figure = Figure(figsize=(width, panel_height * rows + 0.25), layout="constrained")
+    figure = Figure(figsize=(width, panel_height * rows + 0.25))
+    leave_room(figure, rows, columns)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for measure, panel in zip(MEASURES, panels.flat, strict=True):
         _panel(panel, measure, cohorts)
@@ -148,6 +149,26 @@ def svg_of(figure: Figure, salt: str) -> str:
     text = file.getvalue()
     # a hundredth of a point is finer than any eye, and a third of the size
     return re.sub(r"(\.\d\d)\d+", r"\1", text[text.index("<svg") :])
+
+
+def leave_room(figure: Figure, rows: int = 1, columns: int = 1, *, below: float = 0.42, above: float = 0.3) -> None:
+    """Leave room for numbers and titles around the panels, `below` and `above` all of them in inches.
+
+    matplotlib's own layouts draw everything twice to find out, which is two thirds of a chart's time.
+    """
+    width, height = figure.get_size_inches()
+    left, right = 0.55, 0.1
+    between_columns, between_rows = 0.6, 0.35
+    panel_width = (width - left - right - between_columns * (columns - 1)) / columns
+    panel_height = (height - below - above - between_rows * (rows - 1)) / rows
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=below / height,
+        top=1 - above / height,
+        wspace=between_columns / panel_width,
+        hspace=between_rows / panel_height,
+    )
 
 
 def bare(panel: Axes) -> None:

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.pictures import ACCENT, MEASURES, NONE, bare, percent, rates_chart, svg_of
+from np6_assets.rates.pictures import ACCENT, MEASURES, NONE, bare, leave_room, percent, rates_chart, svg_of
 from np6_assets.report.comparison import LEAST, Comparison
 from np6_assets.report.queries import Findings, Group
 
@@ -63,7 +63,8 @@ def _hours_chart(hours: Sequence[int], *, width: float, step: int) -> str:
     from matplotlib.ticker import PercentFormatter
 
     total = sum(hours)
-    figure = Figure(figsize=(width, 2.2), layout="constrained")
+    figure = Figure(figsize=(width, 2.2))
+    leave_room(figure, below=0.28, above=0.12)
     panel = figure.subplots()
     bare(panel)
     panel.bar(range(24), [count / total if total else 0.0 for count in hours], width=0.75, color=ACCENT)

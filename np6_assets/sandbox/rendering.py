@@ -7,6 +7,7 @@ as fast as an f-string per event.
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import md5
 
 import numpy as np
@@ -81,6 +82,14 @@ def _receiver(contact: int) -> str:
     return f'{{"type":"footprint","id":"000{name}","unicity":"{unicity}","hash":"{hashed}"}}'
 
 
+@lru_cache(maxsize=1)  # every step of a run has a server of its own
+def _receivers(contacts: int) -> Text:
+    """The receivers of all contacts, by their numbers."""
+    found = texts([_receiver(contact) for contact in range(contacts)])
+    found.flags.writeable = False
+    return found
+
+
 def _link(notification: Notification, variant: int) -> str:
     if variant == DISMISSAL:
         return _json({"type": "dismissal", "label": None, "uri": None})
@@ -119,7 +128,7 @@ class Renderer:
         self._population = population
         account = population.account
         self._openings = texts([f',{{"type":"{kind.name.lower()}","id":"' for kind in Kind])
-        self._receivers = texts([_receiver(contact) for contact in range(account.contacts)])
+        self._receivers = _receivers(account.contacts)
         applications = (_uuid(account.seed, Trait.APPLICATION, number) for number in range(account.applications))
         self._applications = texts([f'}},"application":"{one}","subscription":"' for one in applications])
         self._versions = np.array([len(sent.hits) for sent in account.notifications], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""`np6-assets doctor`, run as a user runs it: what it prints, and its exit status."""
+"""`np6-assets doctor`: what it prints, and its exit status; once in a process of its own, as a user runs it."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from np6_assets import cli
 from np6_assets_tests.support.events import Population, event
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -29,6 +30,24 @@ def doctor(folder, *arguments, **settings):
         text=True,
         timeout=60,
     )
+
+
+@pytest.fixture
+def doctor_here(tmp_path, monkeypatch, capsys, caplog):
+    """The same in this process: exit status, standard output, and all else that is said."""
+    for name in list(os.environ):
+        if name.startswith(("NP6_", "DAGSTER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, **settings):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        status = cli.main(["doctor", *arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err + caplog.text
+
+    return run
 
 
 def hits():
@@ -84,10 +103,10 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_doctor_prints_findings_as_json(tmp_path):
-    process = doctor(tmp_path, "--json", NP6_BASE_URL="sandbox://")
-    assert (process.returncode, process.stderr) == (0, "")
-    report = json.loads(process.stdout)
+def test_doctor_prints_findings_as_json(doctor_here):
+    status, output, errors = doctor_here("--json", NP6_BASE_URL="sandbox://")
+    assert (status, errors) == (0, "")
+    report = json.loads(output)
     assert report["verdict"] in ("ok", "unknown")
     assert 0 < report["traffic"]["requests"] <= 12
     for finding in report["findings"]:
@@ -100,13 +119,13 @@ def test_doctor_prints_findings_as_json(tmp_path):
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 @pytest.mark.parametrize("act", [None, "401", "403", "503"])
-def test_doctor_prints_neither_key_nor_contact_data(server, tmp_path, arguments, act):
+def test_doctor_prints_neither_key_nor_contact_data(server, doctor_here, arguments, act):
     if act:
         server.always("/notifications", act)
-    process = doctor(tmp_path, *arguments, NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
-    assert process.returncode == (1 if act else 0)
-    assert process.stdout
-    for text in (process.stdout, process.stderr):
+    status, output, errors = doctor_here(*arguments, NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
+    assert status == (1 if act else 0)
+    assert output
+    for text in (output, errors):
         assert KEY not in text.replace("\n", "")
         assert "canary" not in text
 

@@ -72,15 +72,15 @@ def answering(answer: bytes) -> Iterator[str]:
 @pytest.mark.parametrize("name", ANSWERS)
 def test_broken_answer_is_quoted_nowhere(
     name: str,
-    tmp_path: Path,
+    home: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("NP6_API_KEY", KEY)
     with answering(ANSWERS[name]) as url:
-        run(resource(url, step_retries=0), tmp_path)
+        run(resource(url, step_retries=0), home)
     shown = capfd.readouterr()
-    everything = stored(tmp_path) + (shown.out + shown.err + caplog.text).encode()
+    everything = stored(home) + (shown.out + shown.err + caplog.text).encode()
     assert b"STEP_START" in everything
     assert b"canary" not in everything

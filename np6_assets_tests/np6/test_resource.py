@@ -91,17 +91,17 @@ def test_key_is_not_in_what_the_resource_shows():
     assert KEY not in f"{wired!r} {wired} {wired.model_dump()} {wired.model_dump_json()}"
 
 
-def test_key_is_not_in_the_storage_of_a_failed_run(tmp_path, server, capfd, caplog):
+def test_key_is_not_in_the_storage_of_a_failed_run(home, server, capfd, caplog):
     caplog.set_level("DEBUG")
     server.script("/", "503", "401")
-    result, events = run(resource(server.url), tmp_path)
+    result, events = run(resource(server.url), home)
     assert not result.success
     shown = capfd.readouterr()
-    everything = stored(tmp_path) + (shown.out + shown.err + caplog.text).encode()
+    everything = stored(home) + (shown.out + shown.err + caplog.text).encode()
     for text in ("the resource is NP6Resource", "printed: NP6Resource", "returned 401", "retrying GET /notifications"):
         assert text.encode() in everything
-    assert b"returned 401" in stored(tmp_path)
-    assert b"NP6_API_KEY" in stored(tmp_path)
+    assert b"returned 401" in stored(home)
+    assert b"NP6_API_KEY" in stored(home)
     assert KEY.encode() not in everything
     assert [request.headers["x-key"] for request in server.requests] == [KEY, KEY]
     assert failure_of(events)

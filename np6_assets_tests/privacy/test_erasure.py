@@ -79,19 +79,6 @@ def others() -> Population:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (home := tmp_path / "home").mkdir()
-    return home
-
-
-@pytest.fixture
-def stored(home: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance on disk, to be searched for what must not be there."""
-    with dg.DagsterInstance.local_temp(str(home)) as made:
-        yield made
-
-
-@pytest.fixture
 def server() -> Iterator[RudeServer]:
     known = others()
     with RudeServer(known.merged(canary(known.notifications[0]["id"]))) as running:
@@ -145,7 +132,7 @@ def held(data: Path) -> dict[str, Any]:
 def test_erased_receiver_is_nowhere_and_all_others_stay(
     server: RudeServer,
     instance: dg.DagsterInstance,
-    stored: dg.DagsterInstance,
+    kept_instance: dg.DagsterInstance,
     home: Path,
     tmp_path: Path,
     mode: str,
@@ -156,7 +143,7 @@ def test_erased_receiver_is_nowhere_and_all_others_stay(
     (temporary := tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     data = tmp_path / "data"
-    deployment = deployed(server, stored, data, mode)
+    deployment = deployed(server, kept_instance, data, mode)
     fill(deployment)
     if mode == "keep":
         deployment.materialize(["notifications", "reactivity_report"])

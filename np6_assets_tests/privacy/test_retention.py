@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -21,20 +21,26 @@ KEPT = date(2026, 3, 8)  # the setting less than today, which is the 14th
 SETTINGS = {"NP6_RETENTION_DAYS": "6", "NP6_TRAILING_DAYS": "1"}
 
 
-@pytest.fixture
-def server() -> Iterator[RudeServer]:
-    with RudeServer(population(61, FIRST, 10, sends_per_day=6, misfit_days=[FIRST, LAST])) as running:
-        yield running
-
-
 def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, **settings: str) -> Deployment:
     return Deployment(data, server, instance, lambda: NOW, **settings)
 
 
-def fill(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
-    deployment = deployed(server, instance, data)
-    deployment.materialize(list(KINDS), FIRST, LAST)
-    deployment.materialize("reactivity_rates", FIRST, LAST)
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten days of events, some of them in quarantine, and of rates."""
+    data = tmp_path_factory.mktemp("filled") / "data"
+    made = population(61, FIRST, 10, sends_per_day=6, misfit_days=[FIRST, LAST])
+    with RudeServer(made) as server, dg.DagsterInstance.ephemeral() as instance:
+        deployment = deployed(server, instance, data)
+        deployment.materialize(list(KINDS), FIRST, LAST)
+        deployment.materialize("reactivity_rates", FIRST, LAST)
+    return data
+
+
+@pytest.fixture
+def data(filled: Path, tmp_path: Path) -> Path:
+    """Those days, in a folder of the test's own."""
+    return Path(shutil.copytree(filled, tmp_path / "data"))
 
 
 def retain(deployment: Deployment, first_kept: date | None = KEPT) -> dict[str, object]:
@@ -51,10 +57,8 @@ def retain(deployment: Deployment, first_kept: date | None = KEPT) -> dict[str, 
 
 
 def test_retention_removes_old_events_and_their_quarantine_alone(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+    server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
-    data = tmp_path / "data"
-    fill(server, instance, data)
     before = files(data)
     old = {name for name in before if any(f"event_date={day}/" in name for day in days(FIRST, date(2026, 3, 7)))}
     assert len(old) == 7 * len(KINDS) + len(KINDS)  # a day of each kind is in quarantine
@@ -72,10 +76,8 @@ def test_retention_removes_old_events_and_their_quarantine_alone(
 
 
 def test_retention_covers_days_before_a_later_start_date(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+    server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
-    data = tmp_path / "data"
-    fill(server, instance, data)
     before = files(data)
     # days before the new start stay for as long as others do
     deployment = deployed(server, instance, data, **SETTINGS, NP6_START_DATE="2026-03-10")
@@ -91,10 +93,8 @@ def later(server: RudeServer, instance: dg.DagsterInstance, data: Path, now: dat
 
 
 def test_retention_acts_by_itself_where_clock_and_watermark_agree_and_little_goes(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+    server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
-    data = tmp_path / "data"
-    fill(server, instance, data)
     now = datetime(2026, 3, 12, 12, tzinfo=UTC)  # a day and a half after the newest watermark
     assert retain(later(server, instance, data, now, 8), None)["removed"] == {
         **dict.fromkeys(KINDS, 3),
@@ -114,10 +114,8 @@ def test_retention_acts_by_itself_where_clock_and_watermark_agree_and_little_goe
     ],
 )
 def test_retention_needs_a_second_word_where_the_clock_or_the_setting_may_be_wrong(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, now: datetime, keep: int, said: str
+    server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int, said: str
 ) -> None:
-    data = tmp_path / "data"
-    fill(server, instance, data)
     before = files(data)
     deployment = later(server, instance, data, now, keep)
     first = now.date() - timedelta(days=keep)
@@ -131,24 +129,17 @@ def test_retention_needs_a_second_word_where_the_clock_or_the_setting_may_be_wro
 
 
 def test_retention_sweeps_what_killed_writers_left_behind(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+    server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
-    data = tmp_path / "data"
-    fill(server, instance, data)
     left = data / "hits" / f"event_date={FIRST}" / ".part-0.parquet.0123456789abcdef.tmp"
     left.write_bytes(b"unfinished")
     assert retain(deployed(server, instance, data, **SETTINGS))["swept"] == [str(left.relative_to(data))]
     assert not left.parent.exists()
 
 
-def test_retention_keeps_everything_by_default(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
-    deployment = deployed(server, instance, data)
-    deployment.materialize(list(KINDS), FIRST)
+def test_retention_keeps_everything_by_default(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
     before = files(data)
-    assert retain(deployment) == {}
+    assert retain(deployed(server, instance, data)) == {}
     assert files(data) == before
 
 

@@ -142,6 +142,19 @@ def test_populations_have_the_rates_that_plain_python_finds(
 
 
 ALL = tuple(kind.asset for kind in KINDS)
+PARIS = "Europe/Paris"
+
+
+@pytest.fixture(scope="module")
+def four_days() -> Days:
+    """A cohort of D with a window of two days more, and the day after it."""
+    return feeds_of(population(9, D, 1, PARIS, window_days=2), days_from(D, 4), PARIS)
+
+
+@pytest.fixture(scope="module")
+def seven_days() -> Days:
+    """Cohorts of D and of five days more, with a window of one day more."""
+    return feeds_of(population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
 
 
 @pytest.mark.parametrize(
@@ -164,31 +177,30 @@ ALL = tuple(kind.asset for kind in KINDS)
         ({"optouts": [1]}, {"optouts": [0], "hits": [1]}),
     ],
 )
-@pytest.mark.parametrize("due_day", [None, 0, 1, 3])
 def test_what_is_not_there_or_not_closed_is_told(
     absent: Mapping[str, Collection[int]],
     unclosed: Mapping[str, Collection[int]],
-    due_day: int | None,
+    four_days: Days,
     tmp_path: Path,
     database: duckdb.DuckDBPyConnection,
 ):
-    tz, window = "Europe/Paris", 2
-    feeds = feeds_of(population(9, D, 1, tz, window_days=window), days_from(D, 4), tz)
-    for kind, days in absent.items():
-        for day in days:
-            feeds[kind][D + timedelta(days=day)] = None
+    feeds = {
+        kind: {day: None if (day - D).days in absent.get(kind, ()) else rows for day, rows in days.items()}
+        for kind, days in four_days.items()
+    }
 
     def closed(kind: str, day: date) -> bool:
         return (day - D).days not in unclosed.get(kind, ())
 
-    due_ms = 0 if due_day is None else day_bounds(D + timedelta(days=due_day), tz)[0] + HOUR
-    due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
-    expected = expected_rates(D, tz, window, feeds, closed, due_ms=due_ms)
-    frame = computed(database, store(tmp_path, feeds, tz, closed, due=due), [D], window)[D]
-    assert_alike(as_rows(frame, D), expected)
+    stored = store(tmp_path, feeds, PARIS, closed)
     lacking = _lacking(absent, unclosed)
-    overdue = any(due_day is not None and day < due_day for day in lacking)
-    assert set(frame["status"]) == {"incomplete" if overdue else "open" if lacking else "final"}
+    for due_day in (None, 0, 1, 3):
+        due_ms = 0 if due_day is None else day_bounds(D + timedelta(days=due_day), PARIS)[0] + HOUR
+        due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
+        frame = computed(database, replace(stored, due=due), [D], 2)[D]
+        assert_alike(as_rows(frame, D), expected_rates(D, PARIS, 2, feeds, closed, due_ms=due_ms))
+        overdue = any(due_day is not None and day < due_day for day in lacking)
+        assert set(frame["status"]) == {"incomplete" if overdue else "open" if lacking else "final"}
 
 
 def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete(
@@ -268,11 +280,13 @@ def test_days_are_due_once_the_newest_watermark_is_later_than_their_end_by_the_l
     assert due(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
 
 
-def test_what_is_not_there_for_one_cohort_is_there_for_the_next(tmp_path: Path, database: duckdb.DuckDBPyConnection):
-    feeds = feeds_of(population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
-    for kind in ALL:
-        feeds[kind][D] = feeds[kind][D + timedelta(days=1)] = None
-        feeds[kind][D + timedelta(days=4)] = feeds[kind][D + timedelta(days=5)] = None
+def test_what_is_not_there_for_one_cohort_is_there_for_the_next(
+    seven_days: Days, tmp_path: Path, database: duckdb.DuckDBPyConnection
+):
+    feeds = {
+        kind: {day: None if (day - D).days in (0, 1, 4, 5) else rows for day, rows in days.items()}
+        for kind, days in seven_days.items()
+    }
     stored = store(tmp_path, feeds, "UTC")
     counted = []
     for cohort, frame in computed(database, stored, days_from(D, 6), 1).items():
@@ -284,19 +298,19 @@ def test_what_is_not_there_for_one_cohort_is_there_for_the_next(tmp_path: Path, 
 
 @pytest.mark.parametrize(("at_once", "queries"), [(1, 6), (10**9, 1)])
 def test_cohorts_are_computed_together_within_a_bound_of_rows(
+    seven_days: Days,
     tmp_path: Path,
     database: duckdb.DuckDBPyConnection,
     monkeypatch: pytest.MonkeyPatch,
     at_once: int,
     queries: int,
 ):
-    feeds = feeds_of(population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
-    stored = store(tmp_path, feeds, "UTC")
+    stored = store(tmp_path, seven_days, "UTC")
     monkeypatch.setattr(compute, "ROWS_AT_ONCE", at_once)
     cohorts = days_from(D, 6)
     assert len(list(compute.chunks(stored, [f"{cohort}" for cohort in cohorts], 1))) == queries
     for cohort, frame in computed(database, stored, cohorts, 1).items():
-        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, feeds))
+        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, seven_days))
 
 
 def test_a_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -17,12 +17,9 @@ OFF = "neither np6_refresh nor daily_ingest is on: nothing catches late events; 
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
     """One that knows which schedules are on; one in memory does not."""
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home)) as made:
-        yield made
+    return kept_instance
 
 
 @pytest.fixture

@@ -34,14 +34,14 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def test_ten_days_with_faults_end_as_one_clean_backfill(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+    server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path
 ):
     events = population(61, FIRST, 10, ZONE, window_days=WINDOW, sends_per_day=6)
     settings = {"NP6_TIMEZONE": ZONE, "NP6_WINDOW_DAYS": str(WINDOW), "NP6_START_DATE": "2026-03-20"}
     # what cuts a backfill into runs has no say here
     settings["NP6_BACKFILL_DAYS_PER_RUN"] = "2"
     account = Account.made(
-        tmp_path / "alone", server, instance, datetime(2026, 3, 28, 10, tzinfo=UTC), events, **settings
+        tmp_path / "alone", server, kept_instance, datetime(2026, 3, 28, 10, tzinfo=UTC), events, **settings
     )
     # of each feed some events come late: by less than the overlap
     account.late = {one["id"]: timedelta(minutes=50) for kind in KINDS for one in events.feed(kind)[::4]}

@@ -1,6 +1,5 @@
 """The schedule `daily_ingest`: which days it asks for, what its run does, and what it tells of lateness."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -14,7 +13,7 @@ from np6_assets.definitions import build_definitions
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets_tests.refresh.account import Account
 from np6_assets_tests.support.deployment import days
-from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.events import KINDS, of_one_agency, population
 from np6_assets_tests.support.oracle import day_bounds, expected_rows
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import canonical
@@ -50,12 +49,9 @@ def test_a_night_asks_for_yesterday_and_the_days_before_it_as_one_run(
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def kept(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
     """An instance with files of its own: a schedule is given no other."""
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home)) as made:
-        yield made
+    return kept_instance
 
 
 def record_fetch(
@@ -130,7 +126,7 @@ def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed
     """Lateness of up to twenty days and a window as long; daily_ingest was off on most of the nights."""
     random = Random(5)
     first, last = date(2026, 3, 1), date(2026, 3, 6)
-    events = population(71, first, 6, sends_per_day=3)
+    events = of_one_agency(population(71, first, 6, sends_per_day=3))
     with RudeServer(seed=1) as server:
         account = Account.made(
             tmp_path / "data",

@@ -339,6 +339,7 @@ def test_no_width_needs_scrolling_sideways(browser: Browser, page: tuple[Path, i
 
 
 @in_a_browser
+@pytest.mark.parametrize("page", [3, pytest.param(500, marks=pytest.mark.slow)], indirect=True)
 def test_it_prints_whole(browser: Browser, page: tuple[Path, int]):
     file, count = page
     with tab_of(browser) as tab:
@@ -357,6 +358,7 @@ def test_it_prints_whole(browser: Browser, page: tuple[Path, int]):
 
 
 @in_a_browser
+@pytest.mark.parametrize("page", [3, pytest.param(500, marks=pytest.mark.slow)], indirect=True)
 def test_a_screen_reader_finds_its_way(browser: Browser, page: tuple[Path, int]):
     for width in (390, 1280):
         with tab_of(browser, width) as tab:

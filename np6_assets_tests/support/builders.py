@@ -9,6 +9,7 @@ import copy
 import json
 import random
 import uuid
+from functools import cache
 from typing import Any
 
 Event = dict[str, Any]
@@ -214,6 +215,7 @@ def _escaped(value: Any, rng: random.Random) -> str:
     return json.dumps(value)
 
 
+@cache
 def _escape(char: str) -> str:
     if char == "/":
         return "\\/"
@@ -221,5 +223,6 @@ def _escape(char: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
+@cache
 def _plain(char: str) -> str:
     return json.dumps(char, ensure_ascii=False)[1:-1]

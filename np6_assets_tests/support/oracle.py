@@ -194,11 +194,12 @@ def expected_rows(
     """
     rows: dict[str, Row] = {}
     for event in events:
+        at = event_time(event)
+        if at is None or not window_start_ms <= at < window_end_ms:
+            continue
         try:
             row = row_of(kind, event, contact_data, pseudonym_key)
         except Rejected:
-            continue
-        if not window_start_ms <= row["event_time"] < window_end_ms:
             continue
         seen = rows.setdefault(row["event_id"], row)
         if row["event_time"] < seen["event_time"]:
