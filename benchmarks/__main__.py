@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backfill, ingest, rates, refresh, report, startup, tick
+from benchmarks import backfill, ingest, rates, refresh, report, requests, startup, tick
 from benchmarks.inputs import Shape
 from benchmarks.measure import Limits, Run
 from benchmarks.rounds import PEERS, ROOT, Rounds
@@ -39,6 +39,7 @@ def main() -> None:
         "backfill": (backfill.measure, [options.days]),
         "refresh": (refresh.measure, options.sizes[-1:]),
         "tick": (tick.measure, options.sizes[:1]),
+        "requests": (requests.measure, [requests.NOTIFICATIONS]),
         "startup": (startup.measure, [max(3 * options.repeats, 5)]),
     }
     with tempfile.TemporaryDirectory(prefix="np6-bench-", dir=options.work) as work:

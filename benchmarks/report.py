@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import backfill, refresh, startup
+from benchmarks import backfill, refresh, requests, startup
 from benchmarks.ingest import DUCKDB
 from benchmarks.inputs import NOTIFICATION_COUNT, Shape
 from benchmarks.rounds import ALONE, DAGSTER
@@ -24,6 +24,7 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
         "backfill": _backfill,
         "refresh": _refresh,
         "tick": _tick,
+        "requests": _requests,
         "startup": _startup,
     }
     lines = ["# Measured", "", *_introduction(results)]
@@ -296,6 +297,26 @@ def _tick(part: Row, folder: Path) -> list[str]:
             f"| {_middle([1000 * one['seconds'] for one in facts], '.0f')} "
             f"| {_middle([1000 * one['cpu'] for one in facts], '.0f')} |"
         )
+    return lines
+
+
+def _requests(part: Row, folder: Path) -> list[str]:
+    lines = [
+        f"## Requests of a day, of which {requests.ACTIVE} notifications send",
+        "",
+        "Counted by the server. *List* is `GET /notifications`, *feeds* are those of the whole account, *activations* "
+        "those of one notification, *probes* the sensor's. *All* is what the same runs would take if each asked every "
+        "notification.",
+        "",
+        "| Notifications | What | Runs | List | Feeds | Activations | Probes | Requests | All |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in part["rows"]:
+        good = _good(row)
+        if not good:
+            lines.append(f"| {row['size']:,} | {_why_not(row)} | | | | | | | |")
+            continue
+        lines += requests.lines(row["size"], good[-1]["facts"])
     return lines
 
 

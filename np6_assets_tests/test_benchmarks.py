@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import inputs, report
+from benchmarks import inputs, report, requests
 from benchmarks.ingest import checked
 from benchmarks.measure import Limits, run
 from benchmarks.rounds import Contender, Rounds, WrongOutputError
@@ -140,3 +140,11 @@ def test_a_report_says_what_has_no_figure(tmp_path: Path) -> None:
     assert "| 1,000 | large | more than 14 GiB | | | | | | |" in text
     assert "7.00 (4.00 to 10.00)" in text  # 8 over 2 and 10 over 1
     assert "<svg" in (tmp_path / "ingest-rate.svg").read_text()
+
+
+def test_a_day_s_requests_stand_beside_those_of_asking_every_notification():
+    facts = {"refresh runs": 90, "refresh list": 90, "refresh feeds": 360, "refresh activations": 2_700}
+    facts |= {"refresh probes": 100, "closing runs": 1, "closing activations": 5_030, "nightly runs": 1}
+    rows = {line.split(" | ")[1]: line for line in requests.lines(5_000, facts)}
+    assert rows[requests.PHASES["refresh"]].endswith("| 90 | 90 | 360 | 2,700 | 100 | 3,250 | 450,550 |")
+    assert rows["all of the day"].endswith("| 92 | 90 | 360 | 7,730 | 100 | 8,280 | 460,550 |")
