@@ -21,6 +21,9 @@ RUNS_UNDER_WAY = 2
 DAYS_PER_RUN = 31
 """How many days one run is asked for at most."""
 
+DAYS_TOGETHER = 3
+"""How many days one run may hold that people wait for: those of today and yesterday."""
+
 DAYS_PER_TICK = 62
 """How many days that were never looked at are looked at in one tick."""
 
@@ -164,10 +167,11 @@ def waiting(memory: Memory, days: Iterable[str], now: datetime) -> dict[str, Try
     return {day: memory.tries[day] for day in days if day in memory.tries and now < memory.tries[day].next_at}
 
 
-def asks(reasons: Mapping[str, str], runs_under_way: int) -> list[Ask]:
+def asks(reasons: Mapping[str, str], runs_under_way: int, today: date) -> list[Ask]:
     """The runs for the days that need one: days that follow one another in one run, the newest first.
 
-    Bounded, whatever is missing: what is left over is asked for once these runs are done.
+    Bounded, whatever is missing: what is left over is asked for once these runs are done. After more than
+    DAYS_TOGETHER days, today and yesterday have a run of their own, which comes first.
     """
     runs: list[list[date]] = []
     for day in sorted(map(date.fromisoformat, reasons), reverse=True):
@@ -175,6 +179,9 @@ def asks(reasons: Mapping[str, str], runs_under_way: int) -> list[Ask]:
             runs[-1].append(day)
         else:
             runs.append([day])
+    recent = [day for day in runs[0] if day >= today - timedelta(days=1)] if runs else []
+    if recent and len(runs[0]) > DAYS_TOGETHER:
+        runs[:1] = [recent, runs[0][len(recent) :]]
     free = max(RUNS_UNDER_WAY - runs_under_way, 0)
     return [Ask(str(run[-1]), str(run[0]), _why(list(reversed(run)), reasons)) for run in runs[:free]]
 

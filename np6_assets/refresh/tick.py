@@ -96,7 +96,7 @@ class Tick:
             day: f"{asset} were published" + (" after it was closed" if day in probed.late else "")
             for day, asset in probed.new.items()
         }
-        made = news.asks(reasons, runs)
+        made = news.asks(reasons, runs, self._today)
         memory = news.asked(memory, made, stored, self._now)
         rest = [f"Not all could be looked at: {probed.trouble}."] if probed.trouble else []
         if not reasons and not under_way and not held:

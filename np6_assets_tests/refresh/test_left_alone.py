@@ -9,7 +9,7 @@ import pytest
 
 from np6_assets_tests.refresh.account import Account
 from np6_assets_tests.support.deployment import Deployment, days, files
-from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.events import KINDS, of_one_agency, population
 from np6_assets_tests.support.rude_server import RudeServer
 
 pytestmark = pytest.mark.slow
@@ -26,10 +26,18 @@ def server() -> Iterator[RudeServer]:
         yield running
 
 
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """One with a reference, which a schedule that reads records needs."""
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as made:
+        yield made
+
+
 def test_ten_days_with_faults_end_as_one_clean_backfill(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    events = population(61, FIRST, 10, ZONE, window_days=WINDOW, sends_per_day=6)
+    events = of_one_agency(population(61, FIRST, 10, ZONE, window_days=WINDOW, sends_per_day=6))
     settings = {"NP6_TIMEZONE": ZONE, "NP6_WINDOW_DAYS": str(WINDOW), "NP6_START_DATE": "2026-03-20"}
     # what cuts a backfill into runs has no say here
     settings["NP6_BACKFILL_DAYS_PER_RUN"] = "2"
@@ -60,17 +68,17 @@ def test_ten_days_with_faults_end_as_one_clean_backfill(
     # the daemon is stopped for a week, and the cursor is lost
     account.cursor = None
     before = len(server.asked())
-    assert at(8, 12) == ["29-05"]
-    # the look, which finds news at once; four feeds on eight days; the notifications, and the activations of each, for
-    # the days that close and for the open one
-    assert len(server.asked()) - before == 1 + 4 * 8 + 1 + 2 * len(events.notifications)
+    assert at(8, 12) == ["04-05", "29-03"]
+    # the look, which finds news at once; four feeds on eight days; in each run the notifications, and the activations
+    # of each, for the days that close and for the open one
+    assert len(server.asked()) - before == 1 + 4 * 8 + 2 + 3 * len(events.notifications)
     assert at(8, 12, 1) == []
-    # at night the last days again, in full
+    # at night the last days again, in full, and in a run of its own the 28th, which has had no fetch since it closed
     account.clock.now = datetime(2026, 4, 6, 1, 30, tzinfo=UTC)
     account.nightly()
     account.follow()
     assert at(10, 6) == ["06-07"]
-    assert account.runs == 6
+    assert account.runs == 8
 
     server.serve(events)
     with dg.DagsterInstance.ephemeral() as other:
