@@ -22,6 +22,9 @@ RUNS_UNDER_WAY = 2
 DAYS_PER_RUN = 31
 """How many days one run is asked for at most."""
 
+DAYS_TOGETHER = 3
+"""How many days one run may hold that people wait for: those of today and yesterday."""
+
 DAYS_PER_TICK = 62
 """How many days that were never looked at are looked at in one tick."""
 
@@ -194,11 +197,13 @@ def asks(
     runs_under_way: int,
     days_per_run: int = DAYS_PER_RUN,
     assets: Mapping[str, frozenset[str]] | None = None,
+    today: date | None = None,
 ) -> list[Ask]:
     """The runs for the days that need one: days that follow one another in one run, the newest first.
 
     Bounded, whatever is missing: what is left over is asked for once these runs are done. `assets` are those of each
-    day, where they are not all: days of other assets are another run.
+    day, where they are not all: days of other assets are another run. After more than DAYS_TOGETHER days, `today` and
+    yesterday have a run of their own, which comes first.
     """
     of_day = assets or {}
     runs: list[list[date]] = []
@@ -212,6 +217,9 @@ def asks(
             runs[-1].append(day)
         else:
             runs.append([day])
+    recent = [day for day in runs[0] if day >= today - timedelta(days=1)] if runs and today else []
+    if recent and len(runs[0]) > DAYS_TOGETHER:
+        runs[:1] = [recent, runs[0][len(recent) :]]
     free = max(RUNS_UNDER_WAY - runs_under_way, 0)
     return [
         Ask(str(run[-1]), str(run[0]), _why(list(reversed(run)), reasons), of_day.get(str(run[0])))

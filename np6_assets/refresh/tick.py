@@ -79,7 +79,7 @@ class Tick:
             reasons[day] = f"{asset} were published"
             assets[day] = assets.get(day, set()) | probes[day]
         some = {day: frozenset(of_day) for day, of_day in assets.items() if of_day != set(jobs.EVENT_ASSETS)}
-        made = news.asks(reasons, events.runs, assets=some)
+        made = news.asks(reasons, events.runs, assets=some, today=self._today)
         memory = news.asked(memory, made, stored, self._now)
         if memory.may_look_unanswered(self._now):
             made += self._asked_again(events.days | reasons.keys(), events.runs + len(made))

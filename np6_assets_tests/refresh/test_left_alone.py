@@ -28,8 +28,9 @@ def server() -> Iterator[RudeServer]:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """One on disk: a schedule's context opens it anew."""
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+    """One with a reference, which a schedule that reads records needs."""
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as made:
         yield made
 
 
@@ -67,17 +68,17 @@ def test_ten_days_with_faults_end_as_one_clean_backfill(
     # the daemon is stopped for a week, and the cursor is lost
     account.cursor = None
     before = len(server.asked())
-    assert at(8, 12) == ["29-05"]
-    # the look, which finds news at once; four feeds on eight days; the notifications, and the activations of each, for
-    # the days that close and for the open one
-    assert len(server.asked()) - before == 1 + 4 * 8 + 1 + 2 * len(events.notifications)
+    assert at(8, 12) == ["04-05", "29-03"]
+    # the look, which finds news at once; four feeds on eight days; in each run the notifications, and the activations
+    # of each, for the days that close and for the open one
+    assert len(server.asked()) - before == 1 + 4 * 8 + 2 + 3 * len(events.notifications)
     assert at(8, 12, 1) == []
-    # at night the last days again, in full
+    # at night the last days again, in full, and in a run of its own the 28th, which has had no fetch since it closed
     account.clock.now = datetime(2026, 4, 6, 1, 30, tzinfo=UTC)
     account.nightly()
     account.follow()
     assert at(10, 6) == ["06-07"]
-    assert account.runs == 7  # at night two: the first day had no fetch since its window closed
+    assert account.runs == 8
 
     server.serve(events)
     with dg.DagsterInstance.ephemeral() as other:

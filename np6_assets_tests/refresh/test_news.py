@@ -74,7 +74,7 @@ def test_runs_are_bounded_and_hold_the_days_that_need_them_and_no_others(
     reasons = {
         str(before(number)): (causes or ["it has ended"])[number % max(len(causes), 1)] for number in sorted(numbers)
     }
-    made = news.asks(reasons, under_way)
+    made = news.asks(reasons, under_way, today=TODAY)
     assert len(made) <= max(news.RUNS_UNDER_WAY - under_way, 0)
     days = [
         str(date.fromisoformat(ask.first) + timedelta(days=ahead))
@@ -96,7 +96,8 @@ def test_whatever_is_missing_is_asked_for_in_the_end(numbers: set[int]):
     for _ in range(2 * len(numbers) + 300 // news.DAYS_PER_TICK + 2):
         looked = [missing(day) if day in left else closed(day) for day in news.days_to_look_at(memory, TODAY)]
         memory = news.looked_at(memory, looked, NOW, HOUR)
-        for ask in news.asks({one.day.key: "" for one in looked if not one.is_closed and one.day.date < TODAY}, 0):
+        open_days = {one.day.key: "" for one in looked if not one.is_closed and one.day.date < TODAY}
+        for ask in news.asks(open_days, 0, today=TODAY):
             left -= {day for day in left if ask.first <= str(day) <= ask.last}
     assert not left
     assert memory.closed_through == str(before(1))

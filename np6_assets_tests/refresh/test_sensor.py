@@ -124,7 +124,7 @@ def test_event_published_before_midnight_is_requested_right_after_it(account: Ac
     assert account.tick().days == [(day(0), day(0))]
 
 
-def test_week_without_the_daemon_is_one_run(account: Account):
+def test_week_without_the_daemon_is_two_runs_the_newest_days_first(account: Account):
     publish(account, "hits", MORNING)
     assert account.obey(account.tick())
     account.clock.forward(days=7)
@@ -133,11 +133,11 @@ def test_week_without_the_daemon_is_one_run(account: Account):
     for cursor in (kept, None, "not a cursor"):
         account.cursor = cursor
         tick = account.tick()
-        assert tick.days == [(day(0), day(7))]
-        assert tick.runs[0].tags["np6/why"] == (
-            f"{day(0)}: it has ended since it was fetched; {day(1)} to {day(6)}: {ENDED}; "
-            f"{day(7)}: optouts were published"
-        )
+        assert tick.days == [(day(6), day(7)), (day(0), day(5))]
+        assert [run.tags["np6/why"] for run in tick.runs] == [
+            f"{day(6)}: {ENDED}; {day(7)}: optouts were published",
+            f"{day(0)}: it has ended since it was fetched; {day(1)} to {day(5)}: {ENDED}",
+        ]
 
 
 def test_sensor_watches_from_the_day_it_is_turned_on(account: Account):
