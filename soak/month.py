@@ -37,6 +37,8 @@ FIRSTS = (date(2026, 3, 10), date(2026, 10, 8))
 """First days of months in which clocks change."""
 
 TRAILING_DAYS = 5
+"""Days before yesterday that are fetched in each night."""
+
 REFRESHES = 2
 """Runs a day for the days that are not closed."""
 
@@ -147,9 +149,7 @@ def _account(rng: random.Random, seed: int, days: list[date]) -> tuple[Populatio
     awake = set(rng.sample(days, 4))
     for kind in KINDS:
         feed = made.feed(kind)
-        feed[:] = [
-            one for one in feed if activation_id(one) != quiet or day_of(event_time(one) or 0, TIMEZONE) in awake
-        ]
+        feed[:] = [one for one in feed if activation_id(one) != quiet or _day(one) in awake]
     for day in days:
         start, end = day_bounds(day, TIMEZONE)
         _react_at_once(rng, made, start, end)
