@@ -63,8 +63,21 @@ def _rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[
     for asset in feeds.datasets:
         view(database, asset, feeds.of(asset, days))
     # a relation over the query itself would have it planned twice, which is most of a small cohort's time
-    database.execute(f"CREATE OR REPLACE TEMP TABLE rates AS {_SQL}")
+    execute_within_memory(database, f"CREATE OR REPLACE TEMP TABLE rates AS {_SQL}")
     return database.table("rates").to_arrow_table()
+
+
+def execute_within_memory(database: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Run a statement; again on one thread, and so what follows, where memory did not suffice for several.
+
+    Each thread has groups of its own in memory before DuckDB spills any: of ten million sends that is too many now and
+    then, and shows early.
+    """
+    try:
+        database.execute(sql)
+    except duckdb.OutOfMemoryException:
+        database.execute("SET threads = 1")
+        database.execute(sql)
 
 
 def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:

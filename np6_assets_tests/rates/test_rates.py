@@ -651,6 +651,16 @@ def test_counts_stay_whole_numbers_where_they_are_null(case: Case, tmp_path: Pat
     }
 
 
+def test_statement_that_needs_too_much_memory_on_two_threads_is_run_on_one(database: duckdb.DuckDBPyConnection):
+    database.execute("SET memory_limit = '32MB'; SET temp_directory = ''")
+    rows = "CASE WHEN current_setting('threads') > 1 THEN 10_000_000 ELSE 10 END"
+    sql = f"CREATE OR REPLACE TEMP TABLE found AS SELECT number FROM range({rows}) AS numbers(number) GROUP BY number"
+    with pytest.raises(duckdb.OutOfMemoryException):
+        database.execute(sql)
+    compute.execute_within_memory(database, sql)
+    assert database.execute("SELECT count(*) FROM found").fetchall() == [(10,)]
+
+
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
