@@ -170,18 +170,12 @@ def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.Dagster
 def test_rates_of_retired_days_are_not_requested(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    # by the true clock, as Dagster evaluates conditions by it
-    today = datetime.now(UTC).date()
-    old, new = today - timedelta(days=8), today - timedelta(days=5)
-    start = {"NP6_START_DATE": f"{today - timedelta(days=20)}"}
-    deployment = Deployment(tmp_path / "data", server, instance, **SETTINGS, **start)
-    kept = Deployment(tmp_path / "data", server, instance, **start)
-    rates = dg.AssetKey("reactivity_rates")
-    kept.materialize(["hits", "activations"], old, new)
+    events = population(62, FIRST, 10, sends_per_day=6)
 
-    def asked(of: Deployment) -> set[str]:
-        result = dg.evaluate_automation_conditions(of.definitions, instance)
-        return {day for day in result.get_requested_partitions(rates) if day}
+    def account(**settings: str) -> Account:
+        return Account.made(tmp_path / "data", server, instance, NOW, events, **settings)
 
-    assert {f"{old}", f"{new}"} <= asked(kept)
-    assert min(asked(deployment)) == f"{today - timedelta(days=6)}"
+    account().deployment.materialize(["hits", "activations"], KEPT - timedelta(days=2), KEPT + timedelta(days=1))
+    # the window of a cohort is a day
+    assert account().rates_tick() == [(f"{KEPT - timedelta(days=3)}", f"{KEPT + timedelta(days=1)}")]
+    assert account(**SETTINGS).rates_tick() == [(f"{KEPT}", f"{KEPT + timedelta(days=1)}")]

@@ -166,8 +166,8 @@ class Account:
         assert requests
         return [self.run("daily_ingest", request) for request in requests].count(False) == 0
 
-    def follow(self) -> list[date]:
-        """A tick of `rates_follow`, and the runs that it asks for; the days."""
+    def rates_tick(self) -> list[tuple[str, str]]:
+        """A tick of `rates_follow`: the first and last day of each run that it asks for."""
         definitions = self.deployment.definitions
         with dg.build_sensor_context(
             instance=self.instance,
@@ -177,8 +177,12 @@ class Account:
         ) as context:
             made = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
         self.rates_cursor = made.cursor
+        return Tick(list(made.run_requests or []), "", []).days
+
+    def follow(self) -> list[date]:
+        """A tick of `rates_follow`, and the runs that it asks for; the days."""
         asked: list[date] = []
-        for first, last in Tick(list(made.run_requests or []), "", []).days:
+        for first, last in self.rates_tick():
             self.rates_runs += 1
             self.deployment.materialize("reactivity_rates", date.fromisoformat(first), date.fromisoformat(last))
             asked += days(date.fromisoformat(first), date.fromisoformat(last))
