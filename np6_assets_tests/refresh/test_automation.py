@@ -138,6 +138,7 @@ def test_cohorts_before_the_first_day_of_activations_do_not_wait(deployment: Dep
     assert tick() == cohorts_of(before)
 
 
+@pytest.mark.slow
 def test_year_that_was_fetched_is_requested_at_once(deployment: Deployment, tick: Ticks):
     assert tick() == []
     for asset in ("hits", "activations"):
