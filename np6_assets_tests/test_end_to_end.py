@@ -24,7 +24,7 @@ import pytest
 
 from np6_assets.events import plan
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, days, dump, files, impatient
-from np6_assets_tests.support.events import KINDS, Misfit, Population, event, population
+from np6_assets_tests.support.events import KINDS, Population, event, population
 from np6_assets_tests.support.oracle import day_bounds, expected_rates, expected_rows
 from np6_assets_tests.support.rude_server import Act, Request, RudeServer
 from np6_assets_tests.support.tables import assert_alike, rows_of, types_of
@@ -55,7 +55,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.mark.parametrize(
     ("timezone", "contact", "kinds"),
-    [("Europe/Paris", "pseudonymize", list(KINDS)), ("UTC", "keep", ["bounces", "activations"])],
+    [
+        ("Europe/Paris", "pseudonymize", list(KINDS)),
+        pytest.param("UTC", "keep", ["bounces", "activations"], marks=pytest.mark.slow),
+    ],
 )
 def test_range_gives_the_same_bytes_as_single_days_and_the_rows_of_the_oracle(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, timezone: str, contact: str, kinds: list[str]
@@ -296,37 +299,6 @@ def test_range_beyond_the_days_there_are_is_refused_in_one_line(
     assert files(deployment.data) == {}
 
 
-def test_range_gives_each_day_an_evaluation_and_a_repaired_day_a_good_one(server: RudeServer, tmp_path: Path):
-    first, odd, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
-    made = Population()
-    for day in days(first, last):
-        made.hits.append(event("hits", id=f"hit {day}", timestamp=day_bounds(day, "UTC")[0]))
-    good = made.hits[(odd - first).days]
-    bad = {**good, "source": None}
-    made.hits.remove(good)
-    made.misfits.append(Misfit("null source", "hits", good["timestamp"], 156, bad))
-
-    def evaluated() -> dict[str, bool]:
-        server.serve(made)
-        result = deployment.materialize("hits", first, last, checks=True)
-        evaluations = [
-            one
-            for one in result.get_asset_check_evaluations()
-            if one.check_name == "events_as_expected" and one.partition
-        ]
-        found = {one.partition: one.passed for one in evaluations}
-        assert len(evaluations) == len(found)
-        assert found.keys() == {f"{day}" for day in days(first, last)}
-        return found
-
-    with dg.DagsterInstance.ephemeral() as instance:
-        deployment = Deployment(tmp_path / "data", server, instance)
-        assert [day for day, passed in evaluated().items() if not passed] == [f"{odd}"]
-        made.hits.append(good)
-        made.misfits.clear()
-        assert all(evaluated().values())
-
-
 def test_range_of_activations_takes_one_request_a_notification_for_31_days(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
@@ -502,8 +474,8 @@ def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instanc
     local = Deployment(tmp_path / "data", server, instance, lambda: now)
     remote = Deployment(tmp_path / "unused", server, instance, lambda: now, NP6_DATA_DIR=url)
     for deployment in (local, remote):
-        deployment.materialize([*KINDS, "notifications"], FIRST, LAST)
-        deployment.materialize("reactivity_rates", FIRST, LAST)
+        deployment.materialize([*KINDS, "notifications"], FIRST)
+        deployment.materialize("reactivity_rates", FIRST)
         deployment.materialize("reactivity_report")
     filesystem, root = fsspec.core.url_to_fs(url)
     found = {path.removeprefix(root).strip("/"): filesystem.cat_file(path) for path in filesystem.find(root)}

@@ -267,7 +267,7 @@ def test_cut_answers_that_are_in_order_by_chance_lose_nothing(instance: dg.Dagst
         deployment.assert_holds(made, ["hits"], DAY, DAY, "keep")
 
 
-@pytest.mark.parametrize("end", ["half open", "ignored"])
+@pytest.mark.parametrize("end", [pytest.param("half open", marks=pytest.mark.slow), "ignored"])
 def test_rejected_event_without_a_time_is_in_some_quarantine(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, end: str
 ):  # reported: dropped where the event before it, in an answer that is not sorted, is outside the window

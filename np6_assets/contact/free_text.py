@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, quote_plus, unquote
 
 import numpy as np
@@ -103,12 +104,17 @@ def _without(text: str, own: str) -> str:
     """A text without a value as it stands and URL-encoded, in any case."""
     if len(own) < LEAST_LETTERS:
         return text
-    raw = own.encode(errors="surrogatepass")
-    forms = {own, quote(raw, safe=""), quote(raw), quote_plus(raw)}
-    for form in sorted(forms, key=len, reverse=True):
+    for form in _forms(own):
         if form.lower() in text.lower():
             text = re.sub(re.escape(form), REMOVED, text, flags=re.IGNORECASE)
     return text
+
+
+@lru_cache(maxsize=8)  # an event in quarantine has dozens of texts
+def _forms(own: str) -> tuple[str, ...]:
+    """A value as it stands and URL-encoded, the longest first."""
+    raw = own.encode(errors="surrogatepass")
+    return tuple(sorted({own, quote(raw, safe=""), quote(raw), quote_plus(raw)}, key=len, reverse=True))
 
 
 def _uncovered(is_text: pa.BooleanArray, columns: Sequence[pa.Array]) -> npt.NDArray[np.int64]:

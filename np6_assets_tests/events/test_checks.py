@@ -69,9 +69,9 @@ def shown(deployment: Deployment) -> dict[str | None, tuple[str, bool]]:
 
 
 def test_check_gives_each_day_of_a_range_its_evaluation(server: RudeServer, deployment: Deployment):
-    first, last = DAY - timedelta(days=5), DAY + timedelta(days=4)
+    first, last = DAY - timedelta(days=17), DAY + timedelta(days=16)  # more days than one request has
     bad = Misfit("", "hits", START + HOUR, 100, hit("x", timestamp=START + HOUR, agency=[]))
-    made = population(41, first, 10, PARIS, notifications=1, sends_per_day=2)
+    made = population(41, first, 34, PARIS, notifications=1, sends_per_day=2)
     server.serve(Population(hits=made.hits, misfits=[bad]))
     found = materialize(deployment, first, last)
     every = {f"{day}" for day in days(first, last)}
