@@ -27,14 +27,6 @@ def server() -> Iterator[RudeServer]:
         yield running
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """One with a reference, which a schedule that reads records needs."""
-    (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as made:
-        yield made
-
-
 def test_ten_days_with_faults_end_as_one_clean_backfill(
     server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path
 ):
