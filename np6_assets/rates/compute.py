@@ -106,7 +106,7 @@ def connect() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
         config={
             "threads": 2,
-            "memory_limit": "1GB",
+            "memory_limit": "700MB",  # of a GiB that the process has
             "temp_directory": spill,
             "autoinstall_known_extensions": False,
             "TimeZone": "UTC",
