@@ -21,7 +21,7 @@ import pytest
 from np6_assets import demo
 from np6_assets.settings import Settings
 
-DAYS = 3
+DAYS = 2
 EVENT_ASSETS = ("hits", "optouts", "bounces", "impressions", "activations")
 NAMES = {
     101: "Welcome",
@@ -219,7 +219,7 @@ EVENT_SCHEMA = pa.schema([("agency", pa.string()), ("customer", pa.string())])
         ({"NP6_WINDOW_DAYS": "many"}, "NP6_WINDOW_DAYS='many' is not a whole number"),
         ({"NP6_START_DATE": "9999-01-01"}, "NP6_START_DATE=9999-01-01 has not come yet"),
         ({"NP6_DATA_DIR": "nowhere://x"}, "NP6_DATA_DIR='nowhere://x' cannot be used"),
-        ({"NP6_DATA_DIR": "file/data"}, "file/data"),
+        pytest.param({"NP6_DATA_DIR": "file/data"}, "file/data", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, settings, line):
