@@ -44,8 +44,8 @@ class Tick:
         files: EventFiles,
         now: Callable[[], datetime],
     ) -> None:
+        self._context = context
         self._instance = context.instance
-        self._log = context.log
         self._settings = settings
         self._folder = folder
         self._files = files
@@ -70,7 +70,7 @@ class Tick:
         held = news.waiting(memory, (one.day.key for one in free), self._now)
         reasons, assets, probes = self._missing(free, memory, held)
         open_days = [one for one in free if probes.get(one.day.key)][-DAYS_PROBED:]
-        prober = Prober(np6, self._log.warning, self._folder, self._now)
+        prober = Prober(np6, self._warn, self._folder, self._now)
         probed = prober.probe(open_days, probes, memory.last_probed)
         memory = replace(memory, last_probed=probed.last_probed)
         if probed.is_cut and not probed.answers:
@@ -132,7 +132,8 @@ class Tick:
         return reasons, assets, probes
 
     def _said(self, memory: news.Memory, words: str, made: Sequence[news.Ask] = ()) -> dg.SensorResult:
-        self._log.info(words)
+        if made:
+            self._context.log.info(words)
         return dg.SensorResult(
             run_requests=[
                 jobs.request(
@@ -143,6 +144,9 @@ class Tick:
             skip_reason=None if made else words,
             cursor=replace(memory, said=words).write(),
         )
+
+    def _warn(self, text: str) -> None:
+        self._context.log.warning(text)  # Dagster makes a file for each tick that has a log, and removes none
 
     def _asked_again(self, fetched: AbstractSet[str], runs_under_way: int) -> list[news.Ask]:
         """The runs for closed days whose notifications did not all answer, but for days that are fetched anyway."""
