@@ -43,8 +43,12 @@ class KnownNotifications:
             {day: self._ids([kind.asset for kind in REACTIONS], day) for day in days},
             {day: stored.missing for day, stored in before.items()},
             self._belonging.identity.gone,
-            [id_ for id_, one in self._stored.items() if not one.was_listed] if is_closed else (),
+            self._never_listed if is_closed else (),
         )
+
+    @property
+    def _never_listed(self) -> list[int]:
+        return [id_ for id_, one in self._stored.items() if not one.was_listed and id_ not in self._listed]
 
     def _ids(self, assets: Sequence[str], day: date) -> set[int]:
         files = [parquet.file_of(asset, EVENT_DATE, day.isoformat()) for asset in assets]

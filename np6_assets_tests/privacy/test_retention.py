@@ -164,7 +164,7 @@ def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.Dagster
     )
     account.deployment.materialize(list(KINDS), FIRST)
     account.clock.now = NOW  # nothing ran for two weeks, and nothing was published today
-    assert account.tick().days == [(f"{KEPT}", "2026-03-13")]
+    assert account.tick().days == [("2026-03-13", "2026-03-13"), (f"{KEPT}", "2026-03-12")]
 
 
 def test_rates_of_retired_days_are_not_requested(
