@@ -37,6 +37,7 @@ REACTIONS = ("hits", "optouts", "bounces", "impressions")
 @pytest.fixture(scope="module")
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as made:
+        assert made.root_directory  # a temporary folder, which is made when it is first asked for
         yield made
 
 

@@ -81,7 +81,7 @@ class Tick:
         some = {day: frozenset(of_day) for day, of_day in assets.items() if of_day != set(jobs.EVENT_ASSETS)}
         made = news.asks(reasons, events.runs, assets=some, today=self._today)
         memory = news.asked(memory, made, stored, self._now)
-        if memory.may_look_unanswered(self._now):
+        if events.runs + len(made) < news.RUNS_UNDER_WAY and memory.may_look_unanswered(self._now):
             made += self._asked_again(events.days | reasons.keys(), events.runs + len(made))
             memory = replace(memory, looked_unanswered_at=self._now.isoformat())
         rest = [f"{len(unread)} days could not be looked at in time; the next tick goes on."] if unread else []
