@@ -28,6 +28,7 @@ from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset
+from np6_assets.runs.alive import alive
 from np6_assets.runs.dead import dead_runs_sensor
 from np6_assets.runs.records import records_schedule, remove_old_records
 from np6_assets.settings import Settings, SettingsError
@@ -97,7 +98,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
             "np6": NP6Resource(
                 base_url=settings.base_url, max_concurrent_requests=settings.max_concurrent_requests
             ).definition(dg.EnvVar(variable_of("NP6_API_KEY", settings.account)) if settings.has_api_key else None),
-            "store": store.definition(),
+            "store": store.definition(alive),
             "io_manager": ParquetIOManager(store=store).definition(),
         },
         # One process a run: the work is threaded, and a process for each step costs seconds and memory.

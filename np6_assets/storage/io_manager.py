@@ -11,7 +11,6 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from np6_assets.runs.alive import alive
 from np6_assets.storage.files import Folder
 from np6_assets.storage.schemas import PARTITION_COLUMN, arrow_schema
 
@@ -94,13 +93,16 @@ class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
         """The folder, ready for use."""
         return Folder(self.data_dir)
 
-    def definition(self) -> dg.ResourceDefinition:
-        """The resource as runs have it: their config cannot change it. It says that the run is alive."""
-        return dg.ResourceDefinition(self._opened, config_schema={}, description=type(self).__doc__)
+    def definition(
+        self, during: Callable[[dg.InitResourceContext], AbstractContextManager[None]]
+    ) -> dg.ResourceDefinition:
+        """The resource as runs have it: their config cannot change it. `during` is open as long as a run has it."""
 
-    def _opened(self, context: dg.InitResourceContext) -> Iterator["ParquetStore"]:
-        with alive(context):
-            yield self
+        def opened(context: dg.InitResourceContext) -> Iterator[ParquetStore]:
+            with during(context):
+                yield self
+
+        return dg.ResourceDefinition(opened, config_schema={}, description=type(self).__doc__)
 
 
 class ParquetIOManager(dg.ConfigurableIOManager):
