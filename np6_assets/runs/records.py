@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from np6_assets.dagster_private import event_files_of
-from np6_assets.refresh.jobs import DAILY_INGEST, FETCH_EVENTS
+from np6_assets.refresh.jobs import COMPUTE_RATES, FETCHING
 from np6_assets.settings import Settings
 
 CRON = "50 4 * * *"
@@ -21,7 +21,7 @@ KEPT = timedelta(days=7)
 KEPT_IN_VAIN = timedelta(days=30)
 """For how long a run stays that failed or was canceled."""
 
-_JOBS = (FETCH_EVENTS, DAILY_INGEST, "freshness_job", "lateness_job", "recount_events", "remove_old_records")
+_JOBS = (*FETCHING, COMPUTE_RATES, "freshness_job", "lateness_job", "recount_events", "remove_old_records")
 """The jobs whose runs are removed. The runs of others are receipts: of erasure, retention and treatment."""
 
 _IN_VAIN = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

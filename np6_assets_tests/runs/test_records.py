@@ -85,6 +85,17 @@ def test_superseded_runs_go_with_all_they_left_and_the_newest_of_each_day_stay(d
     assert instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK] == evaluated
 
 
+def test_superseded_rates_go(deployment: Deployment):
+    fetched = fetch(deployment, FIRST)
+    job = deployment.definitions.resolve_job_def("compute_rates")
+    first, second = (
+        job.execute_in_process(instance=deployment.instance, partition_key=f"{FIRST}").run_id for _ in range(2)
+    )
+    night(deployment, timedelta(days=8))
+    assert first not in runs(deployment)
+    assert runs(deployment) == {fetched, second}
+
+
 def test_run_stays_for_a_week_after_another_has_taken_its_place(deployment: Deployment):
     fetch(deployment, FIRST)
     second = fetch(deployment, FIRST)
