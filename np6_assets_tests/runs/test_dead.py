@@ -120,16 +120,23 @@ def test_run_ends_when_its_terminal_is_closed_and_is_ended_when_it_is_killed(
         assert statuses(instance) == ["FAILURE", "FAILURE", "SUCCESS"]
 
 
-def test_run_under_nohup_stays_deaf():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with ending_at_hangup():
-            os.kill(os.getpid(), signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Signals as at a terminal, however these tests were started."""
+    handlers = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def test_hangup_does_what_ctrl_c_does_and_no_more_once_the_run_is_over():
+def test_run_under_nohup_stays_deaf(signals: None):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with ending_at_hangup():
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_hangup_does_what_ctrl_c_does_and_no_more_once_the_run_is_over(signals: None):
     with pytest.raises(KeyboardInterrupt), ending_at_hangup():
         os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
