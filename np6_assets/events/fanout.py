@@ -52,11 +52,10 @@ def asked(known: Known, days: Sequence[date], *, everyone: bool) -> dict[int, st
         for id_ in ids:
             found.setdefault(id_, why)
 
-    named = {id_ for day in days for id_ in known.reacted.get(day, ())}
     for day in days:
         add(known.missing.get(day, ()), "did not answer before")
         add(known.sent.get(day, ()), "sent that day")
-    add({*named, *known.joined}, "named by a reaction")
+    add({*_named(known, days), *known.joined}, "named by a reaction")
     if everyone:
         add(known.listed, "listed")
         add(known.stored, "known from before")
@@ -76,8 +75,12 @@ def asked_again(known: Known, days: Sequence[date]) -> dict[int, str]:
 
 def _gone(known: Known, days: Sequence[date]) -> set[int]:
     """The ids that are not asked again: the API did not know them, and neither its list nor a reaction names them."""
-    named = {id_ for day in days for id_ in known.reacted.get(day, ())}
-    return set(known.gone) - set(known.listed) - named
+    return set(known.gone) - set(known.listed) - _named(known, days)
+
+
+def _named(known: Known, days: Sequence[date]) -> set[int]:
+    """The ids that stored reactions of the days name."""
+    return {id_ for day in days for id_ in known.reacted.get(day, ())}
 
 
 def reasons(ids: Mapping[int, str]) -> dict[str, int]:

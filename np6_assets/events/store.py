@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,15 +56,19 @@ class Stored:
 
 def stored_in(footer: pq.FileMetaData) -> Stored:
     """What the file with that footer says."""
-    metadata = footer.metadata or {}
-    until = metadata.get(WATERMARK)
-    return Stored(
-        footer.num_rows,
-        parquet.greatest(footer, "event_time"),
-        None if until is None else datetime.fromisoformat(until.decode()),
-        policy_of(metadata),
-        frozenset(json.loads(metadata.get(MISSING_IDS, b"[]"))),
-    )
+    last_event = parquet.greatest(footer, "event_time")
+    return Stored(footer.num_rows, last_event, watermark_in(footer), policy_of(footer.metadata), missing_in(footer))
+
+
+def watermark_in(footer: pq.FileMetaData) -> datetime | None:
+    """A file's watermark; None in a file of another program."""
+    until = (footer.metadata or {}).get(WATERMARK)
+    return None if until is None else datetime.fromisoformat(until.decode())
+
+
+def missing_in(footer: pq.FileMetaData) -> frozenset[int]:
+    """A file's MISSING_IDS."""
+    return frozenset(json.loads((footer.metadata or {}).get(MISSING_IDS, b"[]")))
 
 
 class EventStore:
@@ -156,17 +160,20 @@ class EventStore:
 
 def newest_watermark(folder: Folder) -> datetime | None:
     """The latest of the event assets' newest watermarks: of each, that of its newest day whose file says one."""
-    newest = (next(_watermarks(folder, kind), None) for kind in KINDS)
+    return newest_of(_watermarks(folder, kind) for kind in KINDS)
+
+
+def newest_of(assets: Iterable[Iterable[datetime | None]]) -> datetime | None:
+    """The latest of the first watermarks of each asset, whose days come newest first."""
+    newest = (next((until for until in days if until is not None), None) for days in assets)
     return max((until for until in newest if until is not None), default=None)
 
 
-def _watermarks(folder: Folder, kind: EventKind) -> Iterator[datetime]:
-    """The watermarks of an asset's days, newest day first; files of other programs have none."""
+def _watermarks(folder: Folder, kind: EventKind) -> Iterator[datetime | None]:
+    """The watermarks of an asset's days, newest day first."""
     for day in reversed(parquet.days_stored(folder, kind.asset, EVENT_DATE)):
         file = parquet.file_of(kind.asset, EVENT_DATE, str(day))
-        metadata = (parquet.footer(folder, file).metadata or {}) if folder.exists(file) else {}
-        if (until := metadata.get(WATERMARK)) is not None:
-            yield datetime.fromisoformat(until.decode())
+        yield watermark_in(parquet.footer(folder, file)) if folder.exists(file) else None
 
 
 def watermark(day: Day, asked: AskedAt, lookback: timedelta, stored: Stored | None = None) -> datetime:

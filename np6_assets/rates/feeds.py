@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import TypeAlias
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from np6_assets.events.store import MISSING_IDS, WATERMARK, newest_watermark
+from np6_assets.events.store import missing_in, newest_watermark, watermark_in
 from np6_assets.partitions import EVENT_DATE, day_of
 from np6_assets.rates.columns import Status
 from np6_assets.settings import Settings
@@ -44,12 +43,9 @@ StoredDays: TypeAlias = Callable[[str, str], StoredDay | None]
 
 def stored_day(footer: pq.FileMetaData, day: str, timezone: str) -> StoredDay:
     """What a file of an event asset says."""
-    metadata = footer.metadata or {}
-    text = metadata.get(WATERMARK)
-    watermark = None if text is None else datetime.fromisoformat(text.decode())
+    watermark = watermark_in(footer)
     is_closed = watermark is not None and watermark >= day_of(day, timezone).end
-    missing_ids = frozenset(json.loads(metadata.get(MISSING_IDS, b"[]")))
-    return StoredDay(footer.num_rows, is_closed, missing_ids, watermark, content_of(footer))
+    return StoredDay(footer.num_rows, is_closed, missing_in(footer), watermark, content_of(footer))
 
 
 def status_of(stored: StoredDays, window: Collection[str], timezone: str, due: datetime | None) -> Status:

@@ -40,6 +40,13 @@ class EventFiles:
         """What an asset's file of a day says; None where there is none."""
         return self._footers[asset].get(day)
 
+    def all_stored(self, folder: Folder, asset: str) -> dict[str, Stored]:
+        """What the files of all days of an asset say, oldest day first; those that are not known are read."""
+        footers = self._footers[asset]
+        footers.read(folder, list(footers.days))
+        days = ((day, footers.get(day)) for day in sorted(footers.days))
+        return {day: stored for day, stored in days if stored is not None}
+
     def until(self, instance: dg.DagsterInstance, asset: str, day: str) -> datetime | None:
         """Until when a day is known to be fetched: in its file, and in Dagster's records."""
         stored = self.stored(asset, day)

@@ -16,6 +16,7 @@ import dagster as dg
 
 from np6_assets.contact.days import first_kept, today
 from np6_assets.events.kinds import KINDS
+from np6_assets.events.store import newest_of
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, event_days
 from np6_assets.rates.feeds import StoredDay, stored_day
 from np6_assets.rates.inputs import INPUTS, CurrentInputs, Inputs
@@ -62,13 +63,10 @@ class StoredFiles:
     @property
     def newest_watermark(self) -> datetime | None:
         """That of the newest day of any event asset; None where nothing is there. As `feeds.due` has it."""
-        newest = (self._newest_watermark(footers) for footers in self.events.values())
-        return max((watermark for watermark in newest if watermark is not None), default=None)
-
-    @staticmethod
-    def _newest_watermark(footers: Footers[StoredDay]) -> datetime | None:
-        days = (footers.get(day) for day in sorted(footers.days, reverse=True))
-        return next((one.watermark for one in days if one is not None and one.watermark is not None), None)
+        return newest_of(
+            (one.watermark for day in sorted(footers.days, reverse=True) if (one := footers.get(day)) is not None)
+            for footers in self.events.values()
+        )
 
 
 def due_cohorts(
@@ -171,10 +169,8 @@ def _held(
 def read_cursor(cursor: str | None) -> dict[str, news.Try]:
     """What was asked for, by cohort; nothing where the cursor is not one of this sensor's."""
     try:
-        asked = {str(date.fromisoformat(cohort)): news.Try(**one) for cohort, one in json.loads(cursor or "{}").items()}
-        for one in asked.values():
-            _ = one.next_at - datetime.max.replace(tzinfo=UTC)  # a time without its zone is none of this sensor's
-        return asked
+        asked = json.loads(cursor or "{}").items()
+        return {str(date.fromisoformat(cohort)): news.Try.read(one) for cohort, one in asked}
     except (ValueError, TypeError, AttributeError):
         return {}
 

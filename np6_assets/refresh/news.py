@@ -11,10 +11,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain
 from typing import Any
 
-from np6_assets.partitions import Day
+from np6_assets.partitions import Day, consecutive
 
 RUNS_UNDER_WAY = 2
 """How many runs that were asked for here may be under way at once, however much is missing."""
@@ -75,6 +74,13 @@ class Try:
     at: str
     progress: str
 
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Try:
+        """From a cursor. Raises ValueError, TypeError or AttributeError where it is not one of a sensor's here."""
+        tried = cls(**values)
+        _ = tried.next_at - datetime.max.replace(tzinfo=UTC)  # a time without its zone is none of theirs
+        return tried
+
     @property
     def next_at(self) -> datetime:
         """When it is asked for again: after 1, 4, 16, 64 minutes, then more rarely, but never never."""
@@ -109,14 +115,12 @@ class Memory:
         try:
             values: dict[str, Any] = json.loads(cursor or "{}")
             tries = {
-                day: {asset: Try(**one) for asset, one in assets.items()}
+                day: {asset: Try.read(one) for asset, one in assets.items()}
                 for day, assets in values.pop("tries", {}).items()
             }
             memory = cls(**values | {"tries": tries, "still_open": tuple(values.get("still_open", ()))})
             for day in (memory.closed_through or "2000-01-01", *memory.still_open):
                 date.fromisoformat(day)
-            for one in chain.from_iterable(assets.values() for assets in tries.values()):
-                _ = one.next_at - datetime.max.replace(tzinfo=UTC)  # a time without its zone is none of this sensor's
             return memory
         except (ValueError, TypeError, AttributeError):
             return cls()
@@ -289,13 +293,7 @@ def _why(run: Sequence[date], reasons: Mapping[str, str]) -> str:
 
 def spans(days: Sequence[str]) -> str:
     """Days in words, those that follow one another together."""
-    spans: list[list[str]] = []
-    for day in days:
-        if spans and date.fromisoformat(day) - date.fromisoformat(spans[-1][-1]) == timedelta(days=1):
-            spans[-1][1:] = [day]
-        else:
-            spans.append([day])
-    return ", ".join(_span(span[0], span[-1]) for span in spans)
+    return ", ".join(_span(str(run[0]), str(run[-1])) for run in consecutive(map(date.fromisoformat, days)))
 
 
 def _span(first: str, last: str) -> str:

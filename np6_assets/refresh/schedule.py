@@ -47,7 +47,13 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         for run in consecutive(old):
             why = f"once more, as no fetch was made since it was {confirmation_age(settings)} days old"
             yield ask_for(run[0], run[-1], why)
-        again = [day for day in unanswered.incomplete(folder, settings) if kept <= day < first and day not in old]
+        from np6_assets.refresh.event_files import EventFiles
+
+        files = EventFiles(settings)
+        files.look(folder)
+        again = [
+            day for day in unanswered.incomplete(files, folder, settings) if kept <= day < first and day not in old
+        ]
         if again:
             again = unanswered.due(
                 again, Records(context.instance, settings), settings, context.scheduled_execution_time

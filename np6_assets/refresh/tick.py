@@ -150,7 +150,7 @@ class Tick:
 
     def _asked_again(self, fetched: AbstractSet[str], runs_under_way: int) -> list[news.Ask]:
         """The runs for closed days whose notifications did not all answer, but for days that are fetched anyway."""
-        days = [day for day in unanswered.incomplete(self._folder, self._settings) if day >= self._first]
+        days = [day for day in unanswered.incomplete(self._files, self._folder, self._settings) if day >= self._first]
         days = [day for day in days if str(day) not in fetched]
         if days:
             days = unanswered.due(days, Records(self._instance, self._settings), self._settings, self._now)

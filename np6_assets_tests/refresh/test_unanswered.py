@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.partition_checks import Records
+from np6_assets.refresh.event_files import EventFiles
 from np6_assets.refresh.unanswered import WHY, due, incomplete
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -67,10 +68,16 @@ def settings_of(account: Account) -> Settings:
     return Settings.from_environment({"NP6_DATA_DIR": data, "NP6_BASE_URL": url, "NP6_START_DATE": f"{FIRST}"})
 
 
+def looked(settings: Settings) -> tuple[EventFiles, Folder]:
+    files, folder = EventFiles(settings), Folder(settings.data_dir)
+    files.look(folder)
+    return files, folder
+
+
 def days_due(account: Account) -> list[date]:
     """The days that are to be asked for again now."""
     settings = settings_of(account)
-    days = incomplete(Folder(settings.data_dir), settings)
+    days = incomplete(*looked(settings), settings)
     return due(days, Records(account.instance, settings), settings, account.clock())
 
 
@@ -139,7 +146,7 @@ def test_notification_that_is_gone_is_not_asked_again(account: Account):
     account.deployment.materialize("activations", FIRST)
     assert missing(account)
     at(account, 999)
-    assert incomplete(Folder(str(account.deployment.data)), settings_of(account)) == []
+    assert incomplete(*looked(settings_of(account)), settings_of(account)) == []
 
 
 @pytest.fixture
