@@ -184,7 +184,7 @@ def dagster_records(home: Path) -> Iterator[dg.DagsterInstance]:
 
 def late_event_catchers(home: Path) -> set[str] | None:
     """Which of the sensor and the schedule that catch late-arriving events are on; None where that cannot be told."""
-    if not home.is_dir():
+    if not home.is_dir() or _config(home / "dagster.yaml")[1]:
         return None
     if not has_records(home):
         return set()

@@ -183,6 +183,8 @@ def test_late_events_is_unknown_where_dagster_keeps_no_home_or_does_not_answer(s
     found = diagnosed(server.url, tmp_path)["late events"]
     assert found.verdict == "unknown"
     assert "hunter2" not in f"{found}"
+    (home / "dagster.yaml").write_text("storage: [\n")
+    assert diagnosed(server.url, tmp_path)["late events"].verdict == "unknown"
 
 
 def test_runs_name_one_whose_process_is_gone(server, tmp_path):
