@@ -24,7 +24,7 @@ from np6_assets_tests.support.tables import canonical, rows_of
 
 DAY = date(2026, 3, 1)
 NAMES = ("brand_a", "brand_b")
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[1] / "docs/embedding.md"
 [WORKSPACE] = re.findall(r"^```yaml\n(load_from:.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 
 

@@ -21,7 +21,7 @@ from np6_assets_tests.support.tls import certificate
 from np6_assets_tests.test_documentation import FENCED, ROOT
 
 DAY = date(2026, 3, 20)
-BLOCKS = FENCED.findall((ROOT / "docs/operating.md").read_text())
+BLOCKS = FENCED.findall((ROOT / "docs/alerts.md").read_text())
 [SLACK] = [text for language, text in BLOCKS if language == "python" and "SLACK_WEBHOOK_URL" in text]
 [EMAIL] = [text for language, text in BLOCKS if language == "python" and "make_email" in text]
 [WORKSPACE] = [text for language, text in BLOCKS if language == "yaml" and "alerts.py" in text]

@@ -24,14 +24,10 @@ from np6_assets.definitions import defs
 from np6_assets.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "benchmarks/README.md",
-    "docs/operating.md",
-    "soak/README.md",
-)
+PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "soak/README.md", *PAGES)
+
+SETTINGS = ROOT / "docs/settings.md"
 
 # What is written for a person, and how the test does it.
 INSTEAD = {
@@ -131,14 +127,39 @@ def test_settings_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_files_that_are_linked_are_there(document: str) -> None:
+def test_links_lead_to_files_and_headings_that_are_there(document: str) -> None:
     text = (ROOT / document).read_text()
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    broken = []
+    for link in links:
+        path, _, heading = link.partition("#")
+        file = (ROOT / document).parent / path if path else ROOT / document
+        if not file.exists() or (heading and heading not in headings(file.read_text())):
+            broken.append(link)
+    assert broken == []
+
+
+def headings(text: str) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_begins_with_who_it_is_for_and_is_read_in_five_minutes(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert re.match(r"# .+\n\nFor ", text)
+    assert len(re.sub(FENCED, "", text).split()) <= 1250  # words, at 250 a minute
+
+
+def test_each_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [page for page in PAGES if f"({page})" not in readme] == []
+    assert len(readme.splitlines()) <= 150
 
 
 def test_every_setting_is_in_the_table_and_in_the_example_with_its_default() -> None:
-    table = dict(re.findall(r"^\| `(NP6_\w+)` \| (none|`[^`]*`) \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    table = dict(re.findall(r"^\| `(NP6_\w+)` \| (none|`[^`]*`) \|", SETTINGS.read_text(), re.MULTILINE))
     example = dict(re.findall(r"^#(NP6_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert {name: default.strip("`") for name, default in table.items()} == {
         name: default or "none" for name, default in example.items()
@@ -150,13 +171,13 @@ def test_every_setting_is_in_the_table_and_in_the_example_with_its_default() -> 
 
 
 def test_every_setting_that_is_named_is_one() -> None:
-    table = set(re.findall(r"^\| `(NP6_\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    table = set(re.findall(r"^\| `(NP6_\w+)` \|", SETTINGS.read_text(), re.MULTILINE))
     named = {name for one in DOCUMENTS for name in re.findall(r"\bNP6_[A-Z_]+\b", (ROOT / one).read_text())}
     assert named - table == {"NP6_UPDATE_SNAPSHOT"}  # of the tests
 
 
 def test_every_message_that_is_explained_is_one() -> None:
-    section = (ROOT / "README.md").read_text().split("### What a message means")[1].split("###")[0]
+    section = (ROOT / "docs/troubleshooting.md").read_text()
     messages = [
         message
         for row in section.splitlines()

@@ -39,7 +39,7 @@ def settings(read: SettingsRead, today: datetime) -> list[Finding]:
         ]
     if read.unknown:
         names = ", ".join(read.unknown)
-        advice = "Is a name misspelt? README.md lists the settings."
+        advice = "Is a name misspelt? docs/settings.md lists the settings."
         first = Finding("settings", "warning", f"nothing reads {names}", advice, {"unread": list(read.unknown)})
     elif read.settings.start_date > today.date() + timedelta(days=1):
         text = f"NP6_START_DATE={read.settings.start_date} has not come yet, so there is no day to fetch"
