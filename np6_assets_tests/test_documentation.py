@@ -29,6 +29,10 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "benchmarks/README.md",
+    "deploy/kubernetes/README.md",
+    "deploy/one-machine/README.md",
+    "deploy/workers/README.md",
+    "docs/deployment.md",
     "docs/operating.md",
     "soak/README.md",
 )
