@@ -25,7 +25,9 @@ from np6_assets.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "soak/README.md", *PAGES)
+DEPLOY = sorted(f"deploy/{page.parent.name}/README.md" for page in (ROOT / "deploy").glob("*/README.md"))
+BESIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "soak/README.md")
+DOCUMENTS = ("README.md", *BESIDE, *DEPLOY, *PAGES)
 
 SETTINGS = ROOT / "docs/settings.md"
 

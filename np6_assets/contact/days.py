@@ -29,6 +29,16 @@ def first_kept(settings: Settings, now: datetime) -> date:
     return max(settings.start_date, first_retained(settings, now) or settings.start_date)
 
 
+def days_named(tags: Mapping[str, str]) -> list[str]:
+    """The days that a run is for, by its tags; none where they name none."""
+    first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
+    last = tags.get(LAST_DAY_TAG, first)
+    if not (first and last):
+        return []
+    count = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+    return [str(date.fromisoformat(first) + timedelta(days=ahead)) for ahead in range(count)]
+
+
 def refuse_days(tags: Mapping[str, str], settings: Settings, now: datetime) -> None:
     """Raise a Failure that nobody retries where a run's tags name a day that may not be fetched or computed."""
     first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))

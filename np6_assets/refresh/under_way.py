@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import dagster as dg
 
-from np6_assets.contact.days import DAY_TAG, FIRST_DAY_TAG, LAST_DAY_TAG
+from np6_assets.contact.days import days_named
 from np6_assets.dagster_private import days_of_backfills
 
 BACKFILLS = 20
@@ -36,17 +35,6 @@ def under_way(
         run = record.dagster_run
         selected = run.asset_selection
         if set(assets) & set(selected or ()) or (not selected and run.job_name in jobs):
-            days |= set(_days_of(run.tags))
+            days |= set(days_named(run.tags))
             runs += run.tags.get("dagster/sensor_name") == sensor
     return UnderWay(days | days_of_backfills(instance, assets, BACKFILLS), runs)
-
-
-def _days_of(tags: Mapping[str, str]) -> Iterator[str]:
-    """The days that a run is for, by its tags."""
-    first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
-    last = tags.get(LAST_DAY_TAG, first)
-    if first and last:
-        day = date.fromisoformat(first)
-        while day <= date.fromisoformat(last):
-            yield str(day)
-            day += timedelta(days=1)

@@ -1,4 +1,4 @@
-"""What a run has while its process lives: its lock, and an ear for a terminal that is closed."""
+"""What a run has while its process lives: its lock, an ear for a terminal that is closed, and a bound on its time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from types import FrameType
 import dagster as dg
 
 from np6_assets.runs import lock
+from np6_assets.runs.bound import bound
 
 
 @contextmanager
 def alive(context: dg.InitResourceContext) -> Iterator[None]:
-    """Hold the lock of the run that a resource is made for, and end it at SIGHUP; nothing outside of a run."""
+    """Bound the run that a resource is made for, hold its lock, and end it at SIGHUP; nothing outside of a run."""
     if context.run is None or context.instance is None:
         yield
         return
+    bound(context.instance, context.run)
     with lock.held(Path(context.instance.root_directory), context.run.run_id), ending_at_hangup():
         yield
 

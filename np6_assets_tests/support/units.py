@@ -1,0 +1,77 @@
+"""The systemd units in deploy/, read, and started where there is no systemd."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from np6_assets_tests.support.dagster_processes import ROOT, DagsterProcesses, until
+
+INSTALLED = "/opt/np6-assets"
+"""Where the units and their READMEs have the project."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit's settings, as far as a process without systemd can have them."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+
+    @classmethod
+    def of(cls, path: Path) -> Unit:
+        """Read a unit."""
+        lines = [line.partition("=") for line in path.read_text().splitlines() if line and line[0] not in "#["]
+        [command] = [value for name, _, value in lines if name == "ExecStart"]
+        pairs = [value.partition("=") for name, _, value in lines if name == "Environment"]
+        return cls(path.stem, shlex.split(command), {name: value for name, _, value in pairs})
+
+    def moved(self, folders: dict[str, str]) -> list[str]:
+        """The command with other folders in the place of those of a real installation."""
+        words = [word.replace(f"{INSTALLED}/.venv", sys.prefix).replace(INSTALLED, str(ROOT)) for word in self.command]
+        for here, there in folders.items():
+            words = [word.replace(here, there) for word in words]
+        return words
+
+
+class UnitProcesses(DagsterProcesses):
+    """Code server, webserver and daemon as the units in deploy/one-machine start them."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        super().__init__(folder, **settings)
+        self._socket = folder / "code.sock"
+        self._workspace = folder / "workspace.yaml"
+        shipped = (ROOT / "deploy" / "one-machine" / "workspace.yaml").read_text()
+        self._workspace.write_text(shipped.replace("/run/np6/code.sock", str(self._socket)))
+
+    def start_webserver(self) -> None:
+        """Start the code server, and the UI."""
+        self.start_unit("one-machine/np6-code.service")
+        until(self._socket.exists, "the code server")
+        self.start_unit("one-machine/np6-webserver.service")
+
+    def start_daemon(self) -> None:
+        """Start the daemon."""
+        self.start_unit("one-machine/np6-daemon.service")
+
+    def start_unit(self, name: str) -> None:
+        """Start the process of a unit, in a folder of its own kind."""
+        unit = Unit.of(ROOT / "deploy" / name)
+        moved = {
+            f"{ROOT}/deploy/one-machine/workspace.yaml": str(self._workspace),
+            "/run/np6/code.sock": str(self._socket),
+            "3000": str(self._port),
+        }
+        with (self._logs / f"{unit.name}.log").open("ab") as log:
+            self._processes[unit.name] = subprocess.Popen(
+                unit.moved(moved),
+                cwd=self.home,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )

@@ -1,0 +1,179 @@
+"""What a team copies from deploy/: Dagster takes each dagster.yaml, and what is named is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlalchemy
+import yaml
+
+from np6_assets_tests.support.deployment import files
+from np6_assets_tests.support.units import INSTALLED, Unit, UnitProcesses
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+UNITS = sorted(DEPLOY.glob("*/*.service"))
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{name: here, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: nobody, user: {}}]
+contexts: [{name: here, context: {cluster: here, user: nobody}}]
+"""
+
+
+def snake(value: Any) -> Any:
+    """Keys as Dagster has them, as the chart writes them from those of its values."""
+    if isinstance(value, dict):
+        return {re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower(): snake(one) for key, one in value.items()}
+    return value
+
+
+def of_kubernetes(folder: Path) -> dict[str, Any]:
+    """The instance that Dagster's chart makes of the values. A pod's own specification keeps its names."""
+    values = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())
+    (folder / "kubeconfig").write_text(KUBECONFIG)
+    launcher = values["runLauncher"]
+    pod = launcher["config"]["k8sRunLauncher"].pop("runK8sConfig")
+    logs = values["computeLogManager"]
+    config = {
+        **snake(launcher["config"]["k8sRunLauncher"]),
+        "run_k8s_config": {re.sub(r"([A-Z])", r"_\1", key).lower(): one for key, one in pod.items()},
+        # what the chart adds, and the test has no cluster for
+        "instance_config_map": "dagster-instance",
+        "service_account_name": "dagster",
+        "load_incluster_config": False,
+        "kubeconfig_file": str(folder / "kubeconfig"),
+    }
+    database = values["postgresql"]
+    return {
+        "storage": {"postgres": {"postgres_db": {"scheme": database["postgresqlScheme"]}}},
+        "run_launcher": {"module": "dagster_k8s", "class": launcher["type"], "config": config},
+        "compute_logs": {
+            "module": "dagster_aws.s3",
+            "class": logs["type"],
+            "config": snake(logs["config"]["s3ComputeLogManager"]),
+        },
+        "run_monitoring": snake(values["dagsterDaemon"]["runMonitoring"]),
+        "run_retries": snake(values["dagsterDaemon"]["runRetries"]),
+        "retention": {kind: one for kind, one in snake(values["retention"]).items() if kind != "enabled"},
+        "telemetry": values["telemetry"],
+        **values["additionalInstanceConfig"],
+    }
+
+
+def of_one_machine(folder: Path) -> dict[str, Any]:
+    return {
+        **yaml.safe_load((ROOT / "dagster.yaml").read_text()),
+        **yaml.safe_load((DEPLOY / "one-machine" / "storage-postgres.yaml").read_text()),
+    }
+
+
+def of_workers(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((DEPLOY / "workers" / "dagster.yaml").read_text())
+    return config
+
+
+INSTANCES = {
+    "one-machine": (of_one_machine, "DefaultRunLauncher", "LocalComputeLogManager"),
+    "workers": (of_workers, "CeleryRunLauncher", "S3ComputeLogManager"),
+    "kubernetes": (of_kubernetes, "K8sRunLauncher", "S3ComputeLogManager"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", INSTANCES)
+def test_dagster_takes_the_instance_and_runs_are_watched_and_started_again(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, launcher, logs = INSTANCES[way]
+    config = read(tmp_path)
+    storage = config.pop("storage")["postgres"]["postgres_db"]
+    # make test-cluster has a database; this is what SQLAlchemy takes for it
+    assert sqlalchemy.create_engine(f"{storage['scheme']}://").driver == "psycopg2"
+    for name in {"DAGSTER_LOGS_BUCKET", "AWS_REGION", "AWS_DEFAULT_REGION"}:
+        monkeypatch.setenv(name, "eu-west-3")
+    monkeypatch.setenv("DAGSTER_CELERY_URL", "redis://127.0.0.1:1/0")
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert type(instance.run_launcher).__name__ == launcher
+        assert type(instance.compute_log_manager).__name__ == logs
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled
+        assert not instance.telemetry_enabled
+    shared = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    differs = {name for name in shared if config.get(name) != shared[name]}
+    assert differs <= {"run_monitoring", "retention"}  # how long a start may take; kinds of ticks that are 0
+    assert {**config["run_monitoring"], **shared["run_monitoring"]} == config["run_monitoring"]
+
+
+@pytest.mark.parametrize("example", sorted(DEPLOY.glob("*/np6.env.example")), ids=lambda path: path.parent.name)
+def test_environment_has_what_the_files_beside_it_name_and_no_unknown_setting(example: Path) -> None:
+    named = set(re.findall(r"^#?([A-Z]\w+)=", example.read_text(), re.MULTILINE))
+    text = "".join(path.read_text() for path in example.parent.glob("*.yaml"))
+    assert set(re.findall(r"\{env: (\w+)\}", text)) <= named
+    settings = set(re.findall(r"^#(NP6_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert {name for name in named if name.startswith("NP6_")} <= settings
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_unit_names_files_that_are_there(path: Path) -> None:
+    unit = Unit.of(path)
+    assert Path(unit.moved({})[0]).exists()
+    named = [word for word in unit.command if word.startswith(INSTALLED)]
+    assert [word for word in named if not Path(unit.moved({})[unit.command.index(word)]).exists()] == []
+
+
+def backup(data: Path, home: Path, to: Path, keep: int = 30) -> Path:
+    """Make a backup as the unit does."""
+    unit = Unit.of(DEPLOY / "one-machine" / "np6-backup.service")
+    moved = {
+        "/var/lib/np6/data": str(data),
+        "/var/lib/np6/dagster": str(home),
+        "/var/backups/np6": str(to),
+        "30": str(keep),
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DAGSTER_")}
+    done = subprocess.run(unit.moved(moved), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+def test_backup_brings_back_files_and_records_and_stores_what_is_unchanged_once(tmp_path: Path) -> None:
+    data, home, to = (tmp_path / name for name in ("data", "home", "to"))
+    for day in ("2026-03-20", "2026-03-21"):
+        (data / f"hits/event_date={day}").mkdir(parents=True)
+        (data / f"hits/event_date={day}/part-0.parquet").write_text(day)
+    (data / "hits/event_date=2026-03-21/.part-0.parquet.1.tmp").write_text("unfinished")
+    home.mkdir()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions("days", ["2026-03-20"])
+        first = backup(data, home, to)
+        (data / "hits/event_date=2026-03-21/part-0.parquet").write_text("more")
+        second = backup(data, home, to, keep=1)
+    assert not first.exists()
+    assert [path.name for path in to.iterdir()] == [second.name]
+    unfinished = "hits/event_date=2026-03-21/.part-0.parquet.1.tmp"
+    assert files(second / "data") == {name: text for name, text in files(data).items() if name != unfinished}
+    with dg.DagsterInstance.from_config(str(second / "dagster")) as restored:
+        assert restored.get_dynamic_partitions("days") == ["2026-03-20"]
+
+
+@pytest.mark.slow
+def test_one_machine_as_its_units_start_it(tmp_path: Path) -> None:
+    day = date(2026, 3, 20)
+    with UnitProcesses(tmp_path, NP6_BASE_URL="sandbox://", NP6_START_DATE=f"{day}") as deployed:
+        [run] = deployed.finished(deployed.launch(["hits"], day))
+        assert run.status == "SUCCESS", deployed.logs()
+        made = backup(deployed.data, deployed.home, tmp_path / "backups")
+        assert files(made / "data") == files(deployed.data)
+    with dg.DagsterInstance.from_config(str(made / "dagster")) as restored:
+        assert restored.get_run_by_id(run.id)
