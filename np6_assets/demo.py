@@ -108,9 +108,9 @@ def holds_other_events(data_dir: str) -> bool:
     except (ImportError, ValueError) as error:
         raise DemoError(f"NP6_DATA_DIR={data_dir!r} cannot be opened: {error}") from error
     for kind in KINDS:
-        if folder.exists(kind.asset):
+        if files := [file for file in folder.files(kind.asset) if not Path(file).name.startswith((".", "_"))]:
             try:
-                events = ds.dataset(folder.path(kind.asset), kind.schema, "parquet", folder.filesystem)
+                events = ds.dataset(list(map(folder.path, files)), kind.schema, "parquet", folder.filesystem)
                 # Parquet's statistics answer this for simulated files without reading them.
                 if events.head(1, columns=["agency"], filter=other).num_rows:
                     return True

@@ -46,7 +46,7 @@ _PROVISIONAL = """
 _DUCKDB = '''\
 {python} <<'END'
 import duckdb
-{prelude}duckdb.sql("""
+{opened}{registered}duckdb.sql("""
     SELECT
         activation_date, name,
         sum(hit_activations) / sum(delivered) AS hit_rate -- not a mean of rates
@@ -59,7 +59,7 @@ END'''
 _PANDAS = """\
 {python} <<'END'
 import pandas
-hits = pandas.read_parquet("{data}/hits")
+{opened}hits = pandas.read_parquet("{data}/hits"{reading})
 print(hits.groupby(["event_date", "link_type"]).size())
 END"""
 
@@ -126,7 +126,7 @@ def _finality(provisional: Sequence[tuple[Any, ...]], cohorts: int) -> str:
 def _shown(folder: Folder) -> str:
     """The data folder as one would type it."""
     if not folder.is_local:
-        return str(folder.filesystem.unstrip_protocol(folder.root))
+        return folder.root
     return _from_here(Path(folder.root))
 
 
@@ -137,11 +137,15 @@ def _from_here(path: Path) -> str:
 
 def _snippet(template: str, folder: Folder, data: str) -> str:
     python = shlex.quote(_from_here(Path(sys.executable)))
-    prelude = ""
-    if not folder.is_local:
-        protocol = data.partition("://")[0]
-        prelude = f'import fsspec\nduckdb.register_filesystem(fsspec.filesystem("{protocol}"))\n'
-    return template.format(python=python, data=data, prelude=prelude)
+    if folder.is_local:
+        return template.format(python=python, data=data, opened="", registered="", reading="")
+    return template.format(
+        python=python,
+        data=data,
+        opened=f'from np6_assets.storage.files import Folder\nbucket = Folder("{data}").filesystem\n',
+        registered="duckdb.register_filesystem(bucket)\n",
+        reading=", filesystem=bucket",
+    )
 
 
 def _next_steps(data: str, home: Path | None) -> str:

@@ -13,11 +13,9 @@ from typing import TypeVar, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-import fsspec.core
-
 from np6_assets.contact.policy import LEAST_KEY, SHORT, ContactMode, ContactPolicy
 from np6_assets.np6.address import is_loopback
-from np6_assets.storage.files import PRIVATE
+from np6_assets.storage.files import PRIVATE, SCHEMES
 
 SANDBOX = "sandbox://"
 """The base URL of the simulated account."""
@@ -168,13 +166,13 @@ def _data_dir(text: str) -> str:
     # it is shown in the UI, in logs and in errors
     if "://" in text and (re.search(r"//[^/]*:[^/]*@", text) or "?" in text):
         raise SettingsError(
-            "NP6_DATA_DIR holds a password or parameters; credentials belong where the file system's library looks for "
-            "them, in its environment variables or files"
+            "NP6_DATA_DIR holds a password or parameters; credentials belong in environment variables, such as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    try:
-        fsspec.get_filesystem_class(fsspec.core.split_protocol(text)[0] or "file")
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"cannot be used: {error}") from None
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme not in ("file", *SCHEMES):
+        known = ", ".join(f"{one}://" for one in SCHEMES)
+        raise ValueError(f"is neither a local folder nor an address that begins with one of {known}")
     return text
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-import fsspec.core
 import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.events import plan
+from np6_assets.storage.files import Folder
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, days, dump, files, impatient
 from np6_assets_tests.support.events import KINDS, Population, event, population
 from np6_assets_tests.support.oracle import day_bounds, expected_rates, expected_rows
@@ -478,8 +478,8 @@ def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instanc
         deployment.materialize([*KINDS, "notifications"], FIRST)
         deployment.materialize("reactivity_rates", FIRST)
         deployment.materialize("reactivity_report")
-    filesystem, root = fsspec.core.url_to_fs(url)
-    found = {path.removeprefix(root).strip("/"): filesystem.cat_file(path) for path in filesystem.find(root)}
+    folder = Folder(url)
+    found = {file: folder.open(file).read() for file in folder.files("")}
     report = "reactivity_report/report.html"
     assert found.pop(report).startswith(b"<!DOCTYPE html>")
     assert found.pop("np6.json") == (local.data / "np6.json").read_bytes()

@@ -133,6 +133,7 @@ def test_missing_key_is_named():
 
 
 WRONG = [
+    *(("NP6_DATA_DIR", value) for value in ("ftp://example.com/np6", "nosuch://np6")),
     *(
         ("NP6_BASE_URL", value)
         for value in (

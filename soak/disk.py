@@ -1,39 +1,47 @@
-"""A disk that is full at some point, as an fsspec file system: `full://`."""
+"""A disk that is full after some bytes: what the project writes into its data folder then fails, halfway through."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
-import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
-from fsspec.implementations.dirfs import DirFileSystem
-from fsspec.implementations.local import LocalFileSystem
+from np6_assets.storage.files import Before
+from np6_assets.storage.local import LocalFiles
 
 
-class FullDisk(DirFileSystem):
-    """The folder SOAK_DISK, on a disk with SOAK_BYTES bytes left, which then refuses."""
+class _Written(io.RawIOBase):
+    """A file on that disk."""
 
-    protocol = "full"
-    cachable = False
+    def __init__(self, file: IO[bytes], disk: dict[str, int]) -> None:
+        self._file = file
+        self._disk = disk
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(os.environ["SOAK_DISK"], LocalFileSystem(), **options)
-        self._left = int(os.environ.get("SOAK_BYTES", sys.maxsize))
+    def writable(self) -> bool:
+        """As a file has it."""
+        return True
 
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return str(path).removeprefix("full://").strip("/")
+    def write(self, data: Any) -> int:
+        """Write as much as fits."""
+        self._file.write(bytes(data)[: self._disk["left"]])
+        self._disk["left"] -= len(data)
+        if self._disk["left"] < 0:
+            self._disk["left"] = 0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(data)
 
-    def unstrip_protocol(self, name: str) -> str:
-        """The address of a file."""
-        return f"full://{self._strip_protocol(name)}"
 
-    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
-        """Copy a file onto the disk, as much of it as fits."""
-        with open(lpath, "rb") as source, self.open(rpath, "wb") as target:  # noqa: PTH123 - it has no path, but a number
-            while block := source.read(2**14):
-                target.write(block[: self._left])
-                self._left -= len(block)
-                if self._left < 0:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), rpath)
+def fill(left: int) -> None:
+    """Let the process' data folder be on a disk with so many bytes left."""
+    disk = {"left": left}
+    replacing = LocalFiles.replacing
+
+    @contextmanager
+    def on_full_disk(files: LocalFiles, relative: str, mode: int | None, before: Before) -> Iterator[IO[bytes]]:
+        with replacing(files, relative, mode, before) as file:
+            yield _Written(file, disk)  # type: ignore[misc]
+
+    LocalFiles.replacing = on_full_disk  # type: ignore[method-assign]

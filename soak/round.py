@@ -74,7 +74,6 @@ class Worker:
 
     folder: Path
     server: FaultyServer
-    data_dir: str
     on_disk: Path
 
     def start(self, first: date, last: date, now: datetime, left: int | None = None) -> subprocess.Popen[bytes]:
@@ -84,13 +83,12 @@ class Worker:
             **inherited,
             "NP6_BASE_URL": self.server.url,
             "NP6_API_KEY": self.server.key,
-            "NP6_DATA_DIR": self.data_dir,
+            "NP6_DATA_DIR": str(self.on_disk),
             "NP6_START_DATE": "2026-02-01",
             "NP6_TIMEZONE": TIMEZONE,
             "NP6_WINDOW_DAYS": str(WINDOW_DAYS),
             "DAGSTER_HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
-            "SOAK_DISK": str(self.folder),
             **({} if left is None else {"SOAK_BYTES": str(left)}),
         }
         with (self.folder / "log").open("ab") as log:
@@ -130,11 +128,11 @@ def play(number: int, seed: int, deck: Deck, folder: Path) -> Outcome:
     key = f"key-{rng.getrandbits(64):016x}"
     with FaultyServer(made, deck, seed, key) as server:
         server.hidden = set(deleted)
-        clean = _worker(folder / "clean", server, on_full_disk=False)
+        clean = _worker(folder / "clean", server)
         _clean_run(clean, days, outcome)
         server.faulty = True
         server.end, server.sorts, server.no_content = outcome.end, outcome.sorts, rng.random() < 0.5
-        shaken = _worker(folder / "shaken", server, on_full_disk=outcome.on_full_disk)
+        shaken = _worker(folder / "shaken", server)
         before = len(server.requests)
         _shaken_run(shaken, days, rng, outcome)
         outcome.requests = len(server.requests) - before
@@ -146,12 +144,12 @@ def play(number: int, seed: int, deck: Deck, folder: Path) -> Outcome:
     return outcome
 
 
-def _worker(folder: Path, server: FaultyServer, *, on_full_disk: bool) -> Worker:
+def _worker(folder: Path, server: FaultyServer) -> Worker:
     data = folder / "data"
     for made in (folder / "home", folder / "tmp", data):
         made.mkdir(parents=True)
     shutil.copy(ROOT / "dagster.yaml", folder / "home")
-    return Worker(folder, server, "full://data" if on_full_disk else str(data), data)
+    return Worker(folder, server, data)
 
 
 def _clean_run(worker: Worker, days: list[date], outcome: Outcome) -> None:

@@ -18,6 +18,7 @@ from np6_assets.definitions import build_definitions
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.refresh.jobs import EVENT_ASSETS
 from np6_assets.settings import Settings
+from soak import disk
 
 READ_TIMEOUT = 0.5
 """Seconds; a stalled request costs as much."""
@@ -26,6 +27,8 @@ READ_TIMEOUT = 0.5
 def main() -> None:
     """Fetch the days and compute their rates."""
     first, last, now = sys.argv[1:]
+    if left := os.environ.get("SOAK_BYTES"):
+        disk.fill(int(left))
     moment = datetime.fromisoformat(now)
     settings = Settings.from_environment(os.environ)
     definitions = build_definitions(settings, lambda: moment)

@@ -1,226 +1,215 @@
-"""Files that appear whole or not at all, in a local folder or under any fsspec URL.
+"""The data folder: files that appear whole or not at all, on a local disk or in an object store.
 
-A local file has no name while it is written (Linux; elsewhere a hidden one): a process killed at any moment leaves the
-old file or the new one. A remote one is uploaded under a hidden name and then moved.
+What is on a disk is in `local.py`, what is in a bucket in `remote.py`; the rest of the project knows `Folder` alone.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import posixpath
-import tempfile
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-_STALE_SECONDS = 24 * 3600
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 PRIVATE = 0o640
 """The mode of files with contact data."""
 
+SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "memory")
+"""Of addresses of object stores. `memory` is gone with the process: for tests."""
 
-class Folder:
-    """A root folder, local or remote. Paths below it are relative, with forward slashes."""
 
-    def __init__(self, url: str) -> None:
-        self.filesystem, self.root = fsspec.core.url_to_fs(url)
-        self.is_local = isinstance(self.filesystem, LocalFileSystem)
+class ChangedError(Exception):
+    """A file is not what it was when it was read: another writer has replaced or removed it since."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} was written by another run since this one read it; launch this one again")
+
+
+class StoreError(OSError):
+    """An object store did not do what it was asked for. The text is one line: which, why, and what to do."""
+
+
+class Version(NamedTuple):
+    """What tells a file from the one that it replaced: `tag` by itself, the other where the store says it too."""
+
+    tag: str
+    generation: str | None = None
+
+
+class _Anything:
+    """Whatever is there."""
+
+
+ANYTHING: Final = _Anything()
+
+Before: TypeAlias = Version | _Anything | None
+"""What a writer takes to be there: a version, no file, or ANYTHING."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, as a listing has it; `size` is in bytes."""
+
+    size: int
+    version: Version
+    modified: datetime
+
+
+class Files(Protocol):
+    """Files below a root. Paths are relative to it, with forward slashes."""
 
     def path(self, relative: str) -> str:
-        """The path of a file as the file system and a reader's error message know it."""
-        return posixpath.join(self.root, relative)
+        """The path of a file as readers and error messages know it."""
+
+    def listed(self) -> Files:
+        """The same files, as a listing that is made now has them."""
+
+    def find(self, folder: str) -> Mapping[str, Entry]:
+        """Every file below a folder, by its path."""
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in a folder."""
+
+    def entry(self, relative: str) -> Entry | None:
+        """A file; None where there is none."""
+
+    def open(self, relative: str, version: Version | None) -> IO[bytes]:
+        """A file, to be read, which is of that version if one is given."""
+
+    def version(self, file: IO[bytes]) -> Version:
+        """The version of a file that was opened."""
+
+    def replacing(self, relative: str, mode: int | None, before: Before) -> AbstractContextManager[IO[bytes]]:
+        """See `Folder.replacing`."""
+
+    def remove(self, relative: str) -> None:
+        """Remove a file, if there is one."""
+
+    def alone(self, waits: Callable[[], None]) -> AbstractContextManager[None]:
+        """See `Folder.alone`."""
+
+    def filesystem(self) -> AbstractFileSystem | None:
+        """See `Folder.filesystem`."""
+
+
+class Folder:
+    """A root folder, local or in an object store. Paths below it are relative, with forward slashes."""
+
+    def __init__(self, url: str, files: Files | None = None) -> None:
+        self.root = url
+        self._files = files or _files(url)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on a disk of this machine."""
+        return self.filesystem is None
+
+    @property
+    def filesystem(self) -> AbstractFileSystem | None:
+        """What DuckDB and pyarrow read a remote folder through, as it is listed now; None of a local one."""
+        return self._files.filesystem()
+
+    def listed(self) -> Folder:
+        """The folder to be looked at many times: as a listing has it, which is made now, and of each asset once.
+
+        What was replaced or removed since is noticed where it is opened. A local folder is as it is at any time.
+        """
+        return Folder(self.root, self._files.listed())
+
+    def path(self, relative: str) -> str:
+        """The path of a file as readers and error messages know it."""
+        return self._files.path(relative)
 
     def exists(self, relative: str) -> bool:
         """Whether a file is there."""
-        return bool(self.filesystem.exists(self.path(relative)))
+        return self._files.entry(relative) is not None
 
-    def open(self, relative: str) -> IO[bytes]:
-        """A file, to be read."""
-        file: IO[bytes] = self.filesystem.open(self.path(relative), "rb")
-        return file
+    def open(self, relative: str, version: Version | None = None) -> IO[bytes]:
+        """A file, to be read. Raises FileNotFoundError, and ChangedError where it is not of that version."""
+        return self._files.open(relative, version)
+
+    def version(self, file: str | IO[bytes]) -> Version | None:
+        """The version of what is there, None where nothing is; or of a file that was opened."""
+        if not isinstance(file, str):
+            return self._files.version(file)
+        entry = self._files.entry(file)
+        return None if entry is None else entry.version
 
     def size(self, relative: str) -> int:
-        """Size of a file in bytes."""
-        return int(self.filesystem.size(self.path(relative)))
+        """Size of a file in bytes. Raises FileNotFoundError."""
+        entry = self._files.entry(relative)
+        if entry is None:
+            raise FileNotFoundError(self.path(relative))
+        return entry.size
 
     def folders(self, relative: str) -> list[str]:
-        """The names of the folders in a folder; none where there is no such folder."""
-        path = self.path(relative)
-        if not self.filesystem.isdir(path):
-            return []
-        listed = self.filesystem.ls(path, detail=True)
-        return sorted(posixpath.basename(one["name"].rstrip("/")) for one in listed if one["type"] == "directory")
+        """The names of the folders in a folder, in order; none where there is no such folder."""
+        return sorted(self._files.folders(relative))
 
     def fingerprints(self, relative: str, name: str) -> dict[str, str]:
         """The files of that name in the folders of a folder, by folder: what tells each from the one that it replaces.
 
         From the listing alone, as it is now: no file is opened.
         """
-        path = self.path(relative)
-        if self.is_local:
-            return dict(_local_fingerprints(Path(path), name))
-        self.filesystem.invalidate_cache(path)
-        found = self.filesystem.find(path, detail=True)
-        files = {file: info for file, info in found.items() if posixpath.basename(file) == name}
-        return {posixpath.basename(posixpath.dirname(file)): repr(sorted(info.items())) for file, info in files.items()}
+        found = self._files.find(relative)
+        places = {path: posixpath.split(path) for path in found}
+        return {
+            posixpath.basename(folder): found[path].version.tag
+            for path, (folder, file) in places.items()
+            if file == name and posixpath.dirname(folder) == relative
+        }
+
+    def files(self, relative: str) -> list[str]:
+        """Every file below a folder, in order."""
+        return sorted(self._files.find(relative))
 
     def left_behind(self, relative: str) -> list[str]:
         """The unfinished files that killed writers of a file left beside it."""
         folder, name = posixpath.split(relative)
-        path = self.path(folder)
-        if not self.filesystem.isdir(path):
-            return []
-        names = (posixpath.basename(one.rstrip("/")) for one in self.filesystem.ls(path, detail=False))
-        return sorted(posixpath.join(folder, one) for one in names if _is_hidden(one, name))
+        return sorted(
+            path
+            for path in self._files.find(folder)
+            if posixpath.dirname(path) == folder and is_hidden(posixpath.basename(path), name)
+        )
 
     def remove(self, relative: str) -> None:
         """Remove a file, and its folder if that is empty then; nothing happens where there is none."""
-        if self.exists(relative):
-            self.filesystem.rm_file(self.path(relative))
-        if self.is_local:
-            with contextlib.suppress(OSError):
-                Path(self.path(relative)).parent.rmdir()
+        self._files.remove(relative)
 
-    @contextmanager
-    def alone(self, waits: Callable[[], None]) -> Iterator[None]:
+    def alone(self, waits: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold a local folder alone, among all on this machine that ask for that; `waits` is called before a wait.
 
         The system lets go of it when the process ends, however it ends. Nobody is kept out of a remote folder.
         """
-        if not self.is_local:
-            yield
-            return
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        held = os.open(self.root, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waits()
-                fcntl.flock(held, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(held)
+        return self._files.alone(waits)
 
-    @contextmanager
-    def replacing(self, relative: str, mode: int | None = None) -> Iterator[IO[bytes]]:
+    def replacing(
+        self, relative: str, mode: int | None = None, before: Before = ANYTHING
+    ) -> AbstractContextManager[IO[bytes]]:
         """A file to write to, which takes the place of `relative` when the block ends without an error.
 
-        A local file has the mode, whatever the umask; None: as the umask says.
+        Raises ChangedError then, and changes nothing, where what is there is not what was there `before`. A local file
+        has the mode, whatever the umask; None: as the umask says.
         """
-        target = self.path(relative)
-        if not self.is_local:
-            with self._replacing_remote(target) as file:
-                yield file
-            return
-        with _replacing_local(Path(self.root), Path(target)) as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
-            yield file
-
-    @contextmanager
-    def _replacing_remote(self, target: str) -> Iterator[IO[bytes]]:
-        with tempfile.TemporaryFile(prefix="np6-") as file:
-            yield file
-            file.flush()
-            hidden = _hidden(target)
-            self.filesystem.makedirs(posixpath.dirname(target), exist_ok=True)
-            try:
-                self.filesystem.put_file(f"/dev/fd/{file.fileno()}", hidden)
-                self.filesystem.mv(hidden, target)
-            except BaseException:
-                with contextlib.suppress(Exception):  # the first error is the one to tell
-                    self.filesystem.rm_file(hidden)
-                raise
+        return self._files.replacing(relative, mode, before)
 
 
-def _local_fingerprints(folder: Path, name: str) -> Iterator[tuple[str, str]]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as folders:
-        for one in folders:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                found = Path(one.path, name).stat()
-                yield one.name, f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
-
-
-@contextmanager
-def _replacing_local(root: Path, target: Path) -> Iterator[IO[bytes]]:
-    root.mkdir(parents=True, exist_ok=True)
-    hidden = Path(_hidden(str(target)))
-    nameless = _nameless(root)
-    if nameless is not None:
-        with nameless as file:
-            yield file
-            _to_disk(file)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # naming a directory makes Python follow the link to the file that has no name (linkat)
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.link(f"/proc/self/fd/{file.fileno()}", hidden.name, dst_dir_fd=folder, follow_symlinks=True)
-            finally:
-                os.close(folder)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with hidden.open("xb") as file:
-                yield file
-                _to_disk(file)
-        except BaseException:
-            hidden.unlink(missing_ok=True)
-            raise
-    hidden.replace(target)
-    for parent in target.parents:  # each knows the one below it, which may be new
-        _folder_to_disk(parent)
-        if parent == root:
-            break
-    _sweep(target)
-
-
-def _nameless(folder: Path) -> IO[bytes] | None:
-    """A file without a name on the folder's file system; None where that is not to be had."""
-    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
-        return None
-    try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
-    except OSError:
-        return None
-    return os.fdopen(descriptor, "w+b")
-
-
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _folder_to_disk(folder: Path) -> None:
-    """Make the names in a folder durable, so that a power cut does not bring back a file that was replaced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _hidden(target: str) -> str:
-    """A name beside the target that readers pass over."""
-    folder, name = posixpath.split(target)
-    return posixpath.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-
-
-def _is_hidden(name: str, of: str) -> bool:
+def is_hidden(name: str, of: str) -> bool:
+    """Whether a name is that of an unfinished file."""
     return name.startswith(f".{of}.") and name.endswith(".tmp")
 
 
-def _sweep(target: Path) -> None:
-    """Remove what a process killed long ago left beside the target."""
-    for left in target.parent.glob(f".{target.name}.*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            if left.stat().st_mtime < time.time() - _STALE_SECONDS:
-                left.unlink()
+def _files(url: str) -> Files:
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme != "file":
+        from np6_assets.storage.remote import RemoteFiles
+
+        return RemoteFiles(url)
+    from np6_assets.storage.local import LocalFiles
+
+    return LocalFiles(Path(rest if separator else url).absolute())

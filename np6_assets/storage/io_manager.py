@@ -87,7 +87,7 @@ class PartitionStream:
 class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
     """The data folder."""
 
-    data_dir: str = Field(description="Where Parquet goes: a local folder or an fsspec URL such as s3://bucket/prefix.")
+    data_dir: str = Field(description="Where Parquet goes: a local folder or an address such as s3://bucket/prefix.")
 
     def folder(self) -> Folder:
         """The folder, ready for use."""

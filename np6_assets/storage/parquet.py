@@ -100,7 +100,7 @@ def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None) 
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
         content = digesting.digest()  # of the pages: the footer, in which the schema's metadata is, comes after them
         writer.add_key_value_metadata({CONTENT: content.encode()})
-    return Written(folder.path(relative), count, folder.size(relative), content, digesting.digest(), first, last)
+    return Written(folder.path(relative), count, digesting.size, content, digesting.digest(), first, last)
 
 
 def _ordered(schema: pa.Schema) -> list[str]:
@@ -115,11 +115,12 @@ def _repeating(rows: pa.Table) -> list[str]:
 
 
 class _Digesting(io.RawIOBase):
-    """A file that passes on what is written, and knows a digest of it."""
+    """A file that passes on what is written, and knows its `size` and a digest of it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._digest = hashlib.blake2b(digest_size=16)
+        self.size = 0
 
     def digest(self) -> str:
         """The digest of what was written so far, as hexadecimal digits."""
@@ -132,7 +133,9 @@ class _Digesting(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Pass on and digest."""
         self._digest.update(data)
-        return self._file.write(data)
+        written = self._file.write(data)
+        self.size += written
+        return written
 
 
 def _ahead(groups: Iterator[pa.Table]) -> Generator[pa.Table]:
@@ -208,6 +211,7 @@ def partitioned_dataset(
     folder: Folder, asset: str, schema: pa.Schema, partition_column: str, partitions: Iterable[str]
 ) -> ds.FileSystemDataset:
     """Those of the partitions that are there, lazily; the partition column comes last, as a date."""
+    folder = folder.listed()
     files = {file_of(asset, partition_column, partition): partition for partition in partitions}
     there = {
         file: ds.field(partition_column) == date.fromisoformat(partition)
@@ -218,7 +222,8 @@ def partitioned_dataset(
 
 
 def _dataset(folder: Folder, files: Mapping[str, ds.Expression | None], schema: pa.Schema) -> ds.FileSystemDataset:
-    filesystem = pafs.LocalFileSystem() if folder.is_local else pafs.PyFileSystem(pafs.FSSpecHandler(folder.filesystem))
+    remote = folder.filesystem
+    filesystem = pafs.LocalFileSystem() if remote is None else pafs.PyFileSystem(pafs.FSSpecHandler(remote))
     parquet = ds.ParquetFileFormat()
     fragments = [
         parquet.make_fragment(folder.path(file), filesystem, partition_expression=expression)

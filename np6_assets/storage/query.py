@@ -35,8 +35,6 @@ class Query:
 
     def _result(self, sql: str, files: Sequence[str], parameters: dict[str, Any]) -> duckdb.DuckDBPyRelation:
         paths = [self._folder.path(file) for file in files]
-        if not self._folder.is_local:
-            paths = [self._folder.filesystem.unstrip_protocol(path) for path in paths]
         return self._database.sql(sql, params={"file": paths, **parameters})
 
 
@@ -54,8 +52,8 @@ def querying(folder: Folder) -> Iterator[Query]:
         "preserve_insertion_order": False,
     }
     with duckdb.connect(config=config) as database:
-        if not folder.is_local:
-            database.register_filesystem(folder.filesystem)
+        if (filesystem := folder.filesystem) is not None:
+            database.register_filesystem(filesystem)
         yield Query(database, folder)
 
 

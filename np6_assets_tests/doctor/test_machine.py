@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import fsspec
 import pytest
 
 from np6_assets.doctor.finding import Finding
@@ -83,7 +82,7 @@ def test_data_folder_is_wrong_where_it_cannot_be_written(server, tmp_path):
 def test_data_folder_check_leaves_no_object_behind(server, tmp_path):
     found = diagnosed(server.url, tmp_path, NP6_DATA_DIR="memory://doctored/data")["data folder"]
     assert found.verdict == "ok"
-    assert fsspec.filesystem("memory").find("/doctored") == []
+    assert Folder("memory://doctored/data").files("") == []
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP])

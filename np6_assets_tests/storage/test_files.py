@@ -10,17 +10,14 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -155,9 +152,14 @@ class BrokenOnPurposeError(Exception):
     pass
 
 
-def replace(folder: Folder, content: bytes, relative: str = PLACE) -> None:
+def replace(folder: Folder, data: bytes, relative: str = PLACE) -> None:
     with folder.replacing(relative) as file:
-        file.write(content)
+        file.write(data)
+
+
+def content(folder: Folder, relative: str = PLACE) -> bytes:
+    with folder.open(relative) as file:
+        return file.read()
 
 
 def replace_and_break(folder: Folder) -> None:
@@ -318,44 +320,7 @@ def test_removing_takes_the_empty_folder_along_and_nothing_more(tmp_path: Path):
 # --- remote --------------------------------------------------------------------------------------------------------
 
 
-class RudeFileSystem(MemoryFileSystem):
-    """A file system in memory that fails at a chosen step, halfway through, as a network does."""
-
-    protocol = ("rude",)
-    store: ClassVar[dict[str, Any]] = {}
-    pseudo_dirs: ClassVar[list[str]] = [""]
-    fails_at: ClassVar[str] = ""
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return super()._strip_protocol(path.removeprefix("rude://"))
-
-    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
-        if self.fails_at in ("upload", "upload and removal"):
-            self.pipe_file(rpath, b"half")
-            raise OSError("the network went away")
-        super().put_file(lpath, rpath, **options)
-
-    def mv(self, path1: str, path2: str, **options: Any) -> None:
-        if self.fails_at == "move":
-            raise PermissionError("no right to move")
-        super().mv(path1, path2, **options)
-
-    def rm_file(self, path: str) -> None:
-        if self.fails_at == "upload and removal":
-            raise OSError("nothing can be removed either")
-        super().rm_file(path)
-
-
-fsspec.register_implementation("rude", RudeFileSystem, clobber=True)
-
-
-@pytest.fixture
-def rude(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Choose the step at which the rude file system fails."""
-    monkeypatch.setattr(RudeFileSystem, "store", {})
-    monkeypatch.setattr(RudeFileSystem, "pseudo_dirs", [""])
-    return lambda step: monkeypatch.setattr(RudeFileSystem, "fails_at", step)
+# what a store does, and what it is asked, is in test_remote.py
 
 
 def test_a_remote_file_takes_its_place_when_the_block_ends():
@@ -363,55 +328,31 @@ def test_a_remote_file_takes_its_place_when_the_block_ends():
     replace(folder, b"old")
     with folder.replacing(PLACE) as file:
         file.write(b"new")
-        assert folder.filesystem.cat_file(folder.path(PLACE)) == b"old"
-    assert folder.filesystem.cat_file(folder.path(PLACE)) == b"new"
-    assert folder.filesystem.find(folder.root) == [folder.path(PLACE)]
+        assert content(folder) == b"old"
+    assert content(folder) == b"new"
+    assert folder.files("") == [PLACE]
     assert folder.size(PLACE) == 3
     folder.remove(PLACE)
     assert not folder.exists(PLACE)
 
 
-@pytest.mark.parametrize(("step", "error"), [("upload", OSError), ("move", PermissionError)])
-def test_a_remote_that_fails_keeps_the_old_file_and_no_debris(
-    rude: Callable[[str], None], step: str, error: type[Exception]
-):
-    folder = Folder("rude://bucket/data")
-    replace(folder, b"old")
-    rude(step)
-    with pytest.raises(error):
-        replace(folder, b"new")
-    assert RudeFileSystem.store.keys() == {folder.path(PLACE)}
-    assert folder.filesystem.cat_file(folder.path(PLACE)) == b"old"
-    rude("")
-    replace(folder, b"new")
-    assert folder.filesystem.cat_file(folder.path(PLACE)) == b"new"
-    assert RudeFileSystem.store.keys() == {folder.path(PLACE)}
-
-
-def test_the_first_error_is_the_one_that_is_told(rude: Callable[[str], None]):
-    rude("upload and removal")
-    with pytest.raises(OSError, match="the network went away"):
-        replace(Folder("rude://bucket/data"), b"new")
-
-
-def test_an_error_before_the_upload_does_not_touch_the_remote(rude: Callable[[str], None]):
-    folder = Folder("rude://bucket/data")
+def test_an_error_before_the_upload_does_not_touch_the_remote():
+    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
     replace(folder, b"old")
     with pytest.raises(BrokenOnPurposeError):
         replace_and_break(folder)
-    assert RudeFileSystem.store.keys() == {folder.path(PLACE)}
-    assert folder.filesystem.cat_file(folder.path(PLACE)) == b"old"
+    assert content(folder) == b"old"
+    assert folder.files("") == [PLACE]
 
 
-def test_what_waits_for_its_upload_has_no_name(
-    rude: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_waits_for_its_upload_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with Folder("rude://bucket/data").replacing(PLACE) as file:
+    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
+    with folder.replacing(PLACE) as file:
         file.write(b"x" * 100_000)
         file.flush()
         assert list(tmp_path.iterdir()) == []
-        assert RudeFileSystem.store == {}
+        assert folder.files("") == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -436,8 +377,7 @@ def rows(count: int) -> pa.Table:
 
 def written(data: pa.Table | pa.RecordBatchReader) -> tuple[parquet.Written, bytes]:
     folder = Folder(f"memory://{uuid.uuid4().hex}")
-    result = parquet.write(folder, PLACE, data)
-    return result, folder.filesystem.cat_file(folder.path(PLACE))
+    return parquet.write(folder, PLACE, data), content(folder)
 
 
 def batched(data: pa.Table, sizes: list[int]) -> pa.RecordBatchReader:

@@ -1,0 +1,195 @@
+"""A remote folder: what a store holds while and after a file is written, what is asked of it, and what errors say."""
+
+import uuid
+from collections.abc import Iterator
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.storage import parquet, remote
+from np6_assets.storage.files import ChangedError, Folder, StoreError
+from np6_assets.storage.query import querying
+from np6_assets_tests.support.bucket import SECRET, Bucket, Store, store
+
+pytestmark = pytest.mark.slow
+
+PLACE = "hits/event_date=2026-03-20/part-0.parquet"
+OTHER = "hits/event_date=2026-03-21/part-0.parquet"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Store]:
+    with store() as started:
+        yield started
+
+
+@pytest.fixture
+def bucket(server: Store, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    made = server.bucket()
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def write(folder: Folder, content: bytes, relative: str = PLACE) -> None:
+    with folder.replacing(relative) as file:
+        file.write(content)
+
+
+def read(folder: Folder, relative: str = PLACE) -> bytes:
+    with folder.open(relative) as file:
+        return file.read()
+
+
+def test_finished_file_is_one_request_to_its_place(bucket: Bucket):
+    folder = Folder(bucket.url)
+    write(folder, b"old")
+    with folder.replacing(PLACE) as file:
+        file.write(b"new" * 3_000_000)
+        assert read(folder) == b"old"
+    assert bucket.counts() == {"PUT": 2, "GET": 1}
+    assert read(folder) == b"new" * 3_000_000
+    assert folder.files("") == [PLACE]
+    assert (folder.size(PLACE), folder.exists(OTHER), folder.folders("hits")) == (
+        9_000_000,
+        False,
+        ["event_date=2026-03-20"],
+    )
+    folder.remove(PLACE)
+    folder.remove(PLACE)
+    assert not folder.exists(PLACE)
+
+
+def test_file_too_large_for_one_request_takes_its_place_whole(bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "_PUT_AT_ONCE", 6_000_000)
+    folder = Folder(bucket.url)
+    write(folder, b"old")
+    version = folder.version(PLACE)
+    content = b"new" * 4_000_000
+    with folder.replacing(PLACE, before=version) as file:
+        file.write(content)
+    assert read(folder) == content
+    with pytest.raises(ChangedError), folder.replacing(PLACE, before=version) as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("status", [503, 403])
+def test_upload_that_fails_keeps_the_old_file_and_no_debris(bucket: Bucket, status: int):
+    folder = Folder(bucket.url)
+    write(folder, b"old")
+    bucket.refuses = lambda method, key: status if method == "PUT" else None
+    with pytest.raises(StoreError):
+        write(folder, b"new")
+    bucket.refuses = lambda method, key: None
+    assert (read(folder), folder.files("")) == (b"old", [PLACE])
+    write(folder, b"new")
+    assert read(folder) == b"new"
+
+
+def test_store_that_refuses_now_and_then_is_asked_again(bucket: Bucket):
+    folder = Folder(bucket.url)
+    turns = iter(range(10**6))
+    bucket.refuses = lambda method, key: 503 if next(turns) % 2 == 0 else None
+    write(folder, b"new")
+    assert read(folder) == b"new"
+
+
+def test_file_is_read_in_few_requests_and_in_one_version(bucket: Bucket):
+    folder = Folder(bucket.url)
+    content = uuid.uuid4().bytes * 700_000
+    write(folder, content)
+    bucket.counts()
+    with folder.open(PLACE) as file:
+        assert file.seek(-5, 2) == len(content) - 5
+        assert file.read() == content[-5:]
+        assert bucket.counts() == {"GET": 1}
+        file.seek(0)
+        assert b"".join(iter(lambda: file.read(100_000), b"")) == content
+        assert bucket.counts() == {"GET": 3}
+    with folder.open(PLACE) as file:
+        write(folder, b"another")
+        with pytest.raises(ChangedError):
+            file.read()
+
+
+def test_listed_folder_asks_once_for_an_asset_and_knows_what_changes(bucket: Bucket):
+    folder = Folder(bucket.url)
+    write(folder, b"one")
+    write(folder, b"two", OTHER)
+    bucket.counts()
+    listed = folder.listed()
+    assert (listed.size(PLACE), listed.exists(OTHER), len(listed.folders("hits"))) == (3, True, 2)
+    assert [read(listed, place) for place in (PLACE, OTHER, PLACE, OTHER)] == [b"one", b"two", b"one", b"two"]
+    assert bucket.counts() == {"LIST": 1, "GET": 2}
+    write(listed, b"three")  # by itself
+    assert (read(listed), listed.size(PLACE)) == (b"three", 5)
+    again = folder.listed()
+    assert again.exists(OTHER)
+    write(folder, b"four")  # by others, since the listing
+    folder.remove(OTHER)
+    assert read(again) == b"four"
+    with pytest.raises(FileNotFoundError):
+        read(again, OTHER)
+
+
+def test_duckdb_and_pandas_read_a_remote_folder_without_a_request_too_many(bucket: Bucket):
+    folder = Folder(bucket.url)
+    for number, day in enumerate(("2026-03-20", "2026-03-21")):
+        parquet.write(folder, parquet.file_of("hits", "event_date", day), pa.table({"id": range(number, 1000)}))
+    bucket.counts()
+    with querying(folder) as query:
+        rows = query.batches("SELECT event_date, id FROM read_parquet($file, hive_partitioning = true)", [PLACE, OTHER])
+        assert sum(batch.num_rows for batch in rows) == 1999
+    assert bucket.counts() == {"LIST": 1, "GET": 2}
+    with duckdb.connect(config={"autoinstall_known_extensions": False}) as database:
+        database.register_filesystem(folder.filesystem)
+        sql = f"SELECT event_date, count(*) FROM '{bucket.url}/hits/*/*.parquet' GROUP BY ALL ORDER BY ALL"
+        assert [count for _, count in database.execute(sql).fetchall()] == [1000, 999]
+    frame = pd.read_parquet(f"{bucket.url}/hits", filesystem=folder.filesystem)
+    assert frame.groupby("event_date", observed=True).size().tolist() == [1000, 999]
+
+
+def test_large_parquet_file_is_read_by_column(bucket: Bucket):
+    folder = Folder(bucket.url)
+    ids = [uuid.uuid4().hex for _ in range(200_000)]
+    parquet.write(folder, PLACE, pa.table({"id": ids, "number": range(200_000)}))
+    data = parquet.partitioned_dataset(
+        folder, "hits", pa.schema({"id": pa.string(), "number": pa.int64()}), "event_date", ["2026-03-20"]
+    )
+    assert data.to_table(columns=["number"]).column(0).to_pylist() == list(range(200_000))
+    with folder.open(PLACE) as file:
+        assert pq.ParquetFile(file).read().column("id").to_pylist() == ids
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def told(folder: Folder, action: str) -> str:
+    with pytest.raises(StoreError) as caught:
+        write(folder, b"x") if action == "write" else folder.folders("hits")
+    line = str(caught.value)
+    assert "\n" not in line
+    assert SECRET not in line
+    return line
+
+
+@pytest.mark.parametrize("action", ["write", "list"])
+def test_errors_name_the_bucket_and_what_to_do(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, action: str):
+    nobody = "s3://np6-nobody-has-made-this"
+    assert told(Folder(nobody), action).startswith(f"{nobody}: there is no such bucket where AWS_ENDPOINT_URL")
+    bucket.refuses = lambda method, key: 403
+    line = told(Folder(bucket.url), action)
+    assert line.startswith(f"s3://{bucket.name}: refused (403 ")
+    assert "AWS_ACCESS_KEY_ID" in line
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    assert "AWS_ALLOW_HTTP=true" in told(Folder(bucket.url), action)
+
+
+def test_store_that_does_not_answer_is_named(bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("np6_assets.storage.bucket._RETRIES", {"max_retries": 1})
+    line = told(Folder(bucket.url), "write")
+    assert line.startswith(f"s3://{bucket.name}: does not answer; check the network, and AWS_ENDPOINT_URL")
