@@ -13,7 +13,8 @@ STAMP := .venv/.installed
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
-# The stamp is written last and says what was installed where, so that an installation that was cut short, a new
+# A package that is released as source alone (pyspark-client) is built by the setuptools that is pinned, which so comes
+# first. The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
 	@files="$$(cat pyproject.toml requirements.lock | cksum)"; \
@@ -30,7 +31,9 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 	"$(PYTHON)" -m venv --clear .venv; \
 	echo "Installing the pinned packages (a minute or two)"; \
 	pip="$(BIN)/python -I -m pip --disable-pip-version-check"; \
-	$$pip install -qq --require-hashes --no-deps -r requirements.lock; \
+	sed -n '/^setuptools==/,/^ *#/p' requirements.lock > .venv/setuptools.txt; \
+	$$pip install -qq --require-hashes --no-deps -r .venv/setuptools.txt; \
+	$$pip install -qq --require-hashes --no-deps --no-build-isolation -r requirements.lock; \
 	$$pip install -qq --no-build-isolation --no-deps -e .; \
 	$$pip check > .venv/check.txt 2>&1 || fail "requirements.lock does not fit pyproject.toml (make lock): $$(cat .venv/check.txt)"; \
 	stamp > $(STAMP); \
