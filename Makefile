@@ -93,8 +93,8 @@ soak: install ## whole rounds under faults, kills and a full disk, in some minut
 # Pins that still fit are kept; remove the lock files first to take the newest of everything.
 lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (needs uv)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: no uv here: install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
-	@"$(UV)" pip compile pyproject.toml --group dev --extra postgres --extra celery --extra kubernetes --universal --python-version 3.11 --fork-strategy fewest \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	@"$(UV)" pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--quiet --output-file requirements.lock
 	@"$(UV)" pip compile --group pyproject.toml:bench --constraint requirements.lock --universal --python-version 3.11 \
 		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \

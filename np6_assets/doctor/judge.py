@@ -16,6 +16,7 @@ from np6_assets.doctor.probe import NoReply, Reply
 from np6_assets.doctor.survey import Survey
 from np6_assets.events.kinds import KINDS
 from np6_assets.np6.retry import asked_wait, read_reset
+from np6_assets.np6.unreachable import ADVICE
 from np6_assets.settings import NO_KEY, Settings
 
 CLOCK_WRONG = timedelta(seconds=60)
@@ -147,14 +148,8 @@ def reachability(reply: Reply | NoReply, proxies: Sequence[str]) -> Finding:
     """Whether there is an NP6 API at NP6_BASE_URL."""
     subject = "reachability"
     if isinstance(reply, NoReply):
-        advice = {
-            "name": "Check the host in NP6_BASE_URL, and this machine's DNS.",
-            "refused": "Check NP6_BASE_URL, its port, and whether a firewall is in the way.",
-            "timeout": "Check NP6_BASE_URL and whether a firewall lets https out; try again later.",
-            "certificate": "See TLS below.",
-            "tls": "Does NP6_BASE_URL say https where the server speaks http? Is a proxy in the way?",
-            "other": "Try again; check NP6_BASE_URL and the network.",
-        }[reply.trouble]
+        todo = ADVICE[reply.trouble]
+        advice = "See TLS below." if reply.trouble == "certificate" else f"{todo[0].upper()}{todo[1:]}."
         if proxies:
             advice += f" Requests go through the proxy in {', '.join(proxies)}."
         text = f"GET {reply.path}: {reply.reason}"

@@ -6,14 +6,13 @@ What belongs here: HTTP, and what is kept of a response (nothing about a contact
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
@@ -23,6 +22,7 @@ from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.retry import http_date
 from np6_assets.np6.stream import ArrayScanner, elements
 from np6_assets.np6.timestamps import to_milliseconds
+from np6_assets.np6.unreachable import Trouble, trouble_of
 
 BODY_BYTES = 2**18
 """How much of a body is read, decompressed: some 300 events."""
@@ -89,9 +89,6 @@ class Reply:
         return [item.timestamp for item in self.items if item.timestamp]
 
 
-Trouble = Literal["name", "refused", "timeout", "certificate", "tls", "other"]
-
-
 @dataclass(frozen=True)
 class NoReply:
     """There was no response, and why."""
@@ -125,7 +122,7 @@ def get(
                 return replace(reply, is_whole=True)
             return _read(reply, response, now, enough) if refusal is None else reply
     except httpx.TransportError as error:
-        return NoReply(path, *_trouble(error))
+        return NoReply(path, *trouble_of(error))
 
 
 def _end_of(certificate: Mapping[str, Any] | None) -> datetime | None:
@@ -205,22 +202,3 @@ def _time(value: Any) -> int:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _trouble(error: httpx.TransportError) -> tuple[Trouble, str]:
-    """Which trouble it is, from what caused the error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return "certificate", cause.verify_message
-        if isinstance(cause, ssl.SSLError):
-            return "tls", cause.reason or "handshake failed"
-        if isinstance(cause, socket.gaierror):
-            return "name", cause.strerror or "name or service not known"
-        if isinstance(cause, ConnectionRefusedError):
-            return "refused", "connection refused"
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx.TimeoutException):
-        return "timeout", "no answer in time"
-    # the text of another error may quote the response
-    return "other", f"the connection broke ({type(error).__name__})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import dagster as dg
@@ -49,6 +50,13 @@ class Belonging:
             self._warn(f"customer {customer} is new: it is in {FILE} now")
         seen.write(self._folder)
         self.identity, self._is_written = seen, True
+
+
+def has_answered(folder: Folder, address: str) -> bool:
+    """Whether the folder holds what this address has answered, as far as it says so."""
+    with suppress(IdentityError):  # told by what reads it next
+        return (stored := Identity.read(folder)) is not None and stored.address == address
+    return False
 
 
 def identity_of(settings: Settings) -> Identity:

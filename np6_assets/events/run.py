@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from np6_assets.contact.tombstones import tombstones_of
 from np6_assets.events.absent import absent_table
-from np6_assets.events.belonging import Belonging
+from np6_assets.events.belonging import Belonging, has_answered
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
 from np6_assets.events.fanout import reasons
@@ -202,7 +202,12 @@ def exclusive_client(
     The pool does not see runs on the command line, and lets through what is in the queue when it is first used.
     """
     with (
-        np6.client(context.log.warning, now) as client,
+        np6.client(
+            context.log.warning,
+            now,
+            attempt=context.retry_number,
+            has_answered=has_answered(folder, np6.base_url),
+        ) as client,
         folder.alone(lambda: context.log.info("another run is using the API; this one goes on once it ends")),
     ):
         yield client

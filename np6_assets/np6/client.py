@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,8 +22,10 @@ from np6_assets.np6.errors import (
     CutResponseError,
     ForbiddenError,
     GaveUpError,
+    NoConnectionError,
     PermanentError,
     TransientError,
+    UnreachableError,
     WrongBodyError,
 )
 from np6_assets.np6.request import Answer, R, Request
@@ -35,6 +38,9 @@ LONGEST_LIST = 64 * 2**20
 
 FAILURES_IN_A_ROW = 3
 """After so many failed days in a row the API is taken to be out of order."""
+
+UNANSWERED_SECONDS = 20.0
+"""As long as nothing has ever answered at the address, no attempt begins later than this after the first."""
 
 T = TypeVar("T")
 
@@ -73,7 +79,8 @@ class NP6Client(Connection):
     def fetch(self, request: Request, open_receiver: Callable[[], R]) -> list[Answer[R]]:
         """Download a request's answer. One of several days that fails for good is halved, down to single days.
 
-        Halves are attempted twice at most, until FAILURES_IN_A_ROW days have failed. Raises AccessError.
+        Halves are attempted twice at most, until FAILURES_IN_A_ROW days have failed. Raises AccessError and
+        UnreachableError.
         """
         answers: list[Answer[R]] = []
         pending = [request]
@@ -119,7 +126,7 @@ class NP6Client(Connection):
             download.receiver.discard()
             if not isinstance(error, GaveUpError | PermanentError):
                 raise
-            if isinstance(error, AccessError) and (request.is_whole_feed or not isinstance(error, ForbiddenError)):
+            if _ends_all(error, request):
                 raise
             return Answer(request, None, error)
         return Answer(request, download.receiver)
@@ -208,25 +215,30 @@ class NP6Client(Connection):
 
         `failed` makes ready for the next attempt and says whether the one that failed made progress.
         """
-        failures = 0
+        failures, begun = 0, time.monotonic()
         while True:
             try:
                 return attempt()
             except TransientError as error:
                 failures = 1 if failed(error) else failures + 1
-                self._back_off(path, error, failures, most_retries)
+                self._back_off(path, error, failures, most_retries, begun)
 
-    def _back_off(self, path: str, error: TransientError, failures: int, most_retries: int | None) -> None:
+    def _back_off(
+        self, path: str, error: TransientError, failures: int, most_retries: int | None, begun: float
+    ) -> None:
         """Wait before the next attempt. Raises GaveUpError where there is none."""
         if self.closed.is_set():
             raise CancelledError("the client is closed") from None
         bounds = (self._retry.retries, error.most_retries, most_retries)
         retries = min(bound for bound in bounds if bound is not None)
-        if failures > retries:
+        seconds = self._retry.wait(failures, error.wait, random.random())
+        if isinstance(error, NoConnectionError) and not self.answered.is_set():
+            if failures > retries or time.monotonic() + seconds > begun + UNANSWERED_SECONDS:
+                raise UnreachableError(f"{error}; GET {path} given up after {failures} attempts") from None
+        elif failures > retries:
             raise GaveUpError(
                 f"{error}; GET {path} given up after {failures} attempts in a row without progress"
             ) from None
-        seconds = self._retry.wait(failures, error.wait, random.random())
         with self._lock:
             self.traffic.retries += 1
         self._log(f"{error}; retrying GET {path} in {seconds:.1f} s ({failures} of {retries})")
@@ -248,6 +260,13 @@ class _Download(Generic[R]):
         self.receiver.discard()
         self.start = self.request.start
         self.receiver = self._open_receiver()
+
+
+def _ends_all(error: BaseException, request: Request) -> bool:
+    """Whether other requests would end in the same way: no key, no right to a whole feed, nothing at the address."""
+    if isinstance(error, ForbiddenError):
+        return request.is_whole_feed
+    return isinstance(error, AccessError | UnreachableError)
 
 
 def _parsed(body: bytes) -> Any:

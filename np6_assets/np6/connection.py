@@ -23,12 +23,14 @@ from np6_assets.np6.errors import (
     CancelledError,
     CutResponseError,
     ForbiddenError,
+    NoConnectionError,
     NotFoundError,
     NP6Error,
     PermanentError,
     TransientError,
 )
 from np6_assets.np6.retry import asked_wait
+from np6_assets.np6.unreachable import no_connection
 
 CHUNK_BYTES = 2**18
 """How much of a body is handled at once."""
@@ -76,6 +78,8 @@ class Connection:
         self.clock = ApiClock(log)
         self._lock = threading.Lock()
         self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._dialed = threading.local()
+        self.answered = threading.Event()
         self.closed = threading.Event()
         self.traffic = Traffic()
         if not (api_key.isascii() and api_key.isprintable()):  # httpx would quote it in its error
@@ -133,6 +137,7 @@ class Connection:
             ) as response,
         ):
             timer.cancel()
+            self.answered.set()
             try:
                 yield response
             finally:
@@ -176,6 +181,10 @@ class Connection:
         except httpx.TransportError as error:
             if self.closed.is_set():
                 raise CancelledError("the client is closed") from None
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+                host = self._http.base_url.host
+                dialed = getattr(self._dialed, "address", host)
+                raise NoConnectionError(no_connection(error, host, dialed, self._http.timeout.connect)) from None
             raise CutResponseError(f"GET {path}: {_reason(error)}") from None
 
     def _received(self, response: httpx.Response, stall: Stall) -> Iterator[bytes]:
@@ -186,7 +195,9 @@ class Connection:
             yield piece
 
     def _trace(self, event: str, details: Mapping[str, Any]) -> None:
-        """Remember each connection's socket: httpx's own timeouts do not end a response that trickles."""
+        """Remember what is dialed, and each connection's socket: httpx's timeouts do not end what trickles."""
+        if event == "connection.connect_tcp.started":
+            self._dialed.address = f"{details['host']}:{details['port']}"
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._sockets.add(details["return_value"].get_extra_info("socket"))
 

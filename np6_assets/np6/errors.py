@@ -41,6 +41,10 @@ class TransientError(NP6Error):
         self.wait = wait
 
 
+class NoConnectionError(TransientError):
+    """There is no connection: a refused one, an unknown host, a timeout, TLS that fails."""
+
+
 class BadResponseError(TransientError):
     """The status is 200, but the body is not the array of events that was asked for."""
 
@@ -57,6 +61,10 @@ class WrongBodyError(BadResponseError):
 
 class GaveUpError(NP6Error):
     """Every retry that the settings allow has failed; a later run may succeed."""
+
+
+class UnreachableError(GaveUpError):
+    """Nothing has ever answered at this address: it is wrong, or something stands in between."""
 
 
 class DaysFailedError(NP6Error):

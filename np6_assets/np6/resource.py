@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 from pydantic import Field
 
-from np6_assets.np6.errors import NP6Error, PermanentError
+from np6_assets.np6.errors import NP6Error, PermanentError, UnreachableError
 from np6_assets.np6.retry import Retry
 from np6_assets.settings import NO_KEY, SANDBOX
 
@@ -91,20 +91,29 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         return dg.ResourceDefinition(configured, config_schema=schema, description=type(self).__doc__)
 
     @contextmanager
-    def client(self, log: Callable[[str], None], now: Clock = utc_now) -> Iterator[NP6Client]:
+    def client(
+        self, log: Callable[[str], None], now: Clock = utc_now, *, attempt: int = 0, has_answered: bool = False
+    ) -> Iterator[NP6Client]:
         """A client for the length of a run. `log` takes one line for each retry, `now` is our clock.
 
-        Errors of the client leave this block as what Dagster acts on: permanent ones as a Failure that nobody
-        retries, others as a request to start the step again. Errors of another kind are no reason to try again.
+        `attempt` is how often the step was started again, `has_answered` whether the address ever did: where it did
+        not, it is not waited for. Errors of the client leave this block as what Dagster acts on: permanent ones, and
+        the last attempt's, as a Failure that nobody retries, others as a request to start the step again. Errors of
+        another kind are no reason to try again.
         """
         retry = Retry(self.max_retries, self.backoff, self.longest_wait)
         try:
             with self._client(self.read_timeout, self.connect_timeout, retry, log, now) as client:
+                if has_answered:
+                    client.answered.set()
                 yield client
-        except PermanentError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
         except NP6Error as error:
-            raise dg.RetryRequested(self.step_retries, self.step_retry_delay) from error
+            # of the last attempt Dagster would say how often it was made, and not why it failed
+            if isinstance(error, PermanentError | UnreachableError) or attempt >= self.step_retries:
+                raise dg.Failure(str(error), allow_retries=False) from None
+            request = dg.RetryRequested(self.step_retries, self.step_retry_delay)
+            request.args = (str(error),)  # what Dagster shows of it
+            raise request from error
 
     @contextmanager
     def probing(self, log: Callable[[str], None], now: Clock = utc_now) -> Iterator[NP6Client]:

@@ -1,25 +1,42 @@
 """What a failure says, what it keeps to itself, and how a client is closed."""
 
 import logging
-from contextlib import closing
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from np6_assets.np6 import client as client_module
 from np6_assets.np6.client import NP6Client
-from np6_assets.np6.errors import AccessError, ForbiddenError, GaveUpError, NotFoundError, PermanentError
+from np6_assets.np6.errors import (
+    AccessError,
+    ForbiddenError,
+    GaveUpError,
+    NotFoundError,
+    PermanentError,
+    UnreachableError,
+)
 from np6_assets.np6.retry import Retry
 from np6_assets_tests.np6.collector import (
     ACCOUNT,
     HASTE,
     HITS,
     KEY,
+    Collectors,
     all_text,
+    day_request,
     failure,
     fetch,
     simple,
     with_retries,
 )
 from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, RudeServer
+from np6_assets_tests.support.tls import certificate
 
 ERRORS = {"401": AccessError, "403": ForbiddenError, "404": NotFoundError, "410": NotFoundError}
 
@@ -142,14 +159,94 @@ def test_client_gives_up_after_as_many_failures_as_it_may(server, caplog, name, 
     assert KEY not in all_text(error) + caplog.text + "".join(lines)
 
 
-def test_client_gives_up_where_nobody_listens():
-    with RudeServer() as gone:
-        url = gone.url
-    with closing(NP6Client(url, KEY, timeout=1, retry=with_retries(2))) as client:
+# --- no connection ------------------------------------------------------------------------------------------------
+
+
+def shake_hands(listening: ssl.SSLSocket) -> None:
+    """Show the certificate to whoever comes, until the socket is shut down."""
+    while listening.fileno() != -1:
+        try:
+            listening.accept()
+        except (ssl.SSLError, ConnectionError):
+            continue
+        except OSError:
+            return
+
+
+@contextmanager
+def nobody(trouble: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """An address that gives no connection, and what is said of it."""
+    with ExitStack() as stack:
+        taken = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = taken.getsockname()[1]
+        if trouble == "refused":
+            taken.close()
+            yield f"http://127.0.0.1:{port}", f"connection refused by 127.0.0.1:{port}; check the host and the port in"
+        elif trouble == "name":
+            yield "https://api.example.invalid", "unknown host api.example.invalid:443 ("
+        elif trouble == "timeout":
+            while True:  # until nothing more fits into its queue
+                waiting = stack.enter_context(socket.socket())
+                waiting.settimeout(0.05)
+                if waiting.connect_ex(("127.0.0.1", port)):
+                    break
+            yield f"http://127.0.0.1:{port}", f"no connection to 127.0.0.1:{port} within 0.2 s; check NP6_BASE_URL"
+        elif trouble == "tls":
+            server = stack.enter_context(RudeServer())
+            yield server.url.replace("http:", "https:"), f"no TLS connection to {server.url.removeprefix('http://')} ("
+        else:
+            _, context = certificate(folder, timedelta(days=1))
+            listening = stack.enter_context(context.wrap_socket(taken, server_side=True))
+            thread = threading.Thread(target=shake_hands, args=[listening])
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(listening.shutdown, socket.SHUT_RDWR)
+            yield f"https://localhost:{port}", f"no trusted connection to localhost:{port} (self-signed certificate); "
+
+
+@pytest.mark.parametrize("trouble", ["refused", "name", "timeout", "tls", "certificate"])
+def test_client_does_not_wait_where_nothing_has_ever_answered(monkeypatch, tmp_path, caplog, trouble):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(client_module, "UNANSWERED_SECONDS", 0.3)
+    monkeypatch.setattr("np6_assets.np6.retry.Retry.wait", lambda *_: 0.01)
+    with (
+        nobody(trouble, tmp_path) as (url, says),
+        closing(NP6Client(url, KEY, timeout=0.2, retry=Retry(retries=1000))) as client,
+    ):
+        with pytest.raises(UnreachableError) as caught:  # and not the day's own failure
+            client.fetch(day_request(), Collectors(day_request()))
+        assert 0 < client.traffic.retries < 100
+    line = str(caught.value)
+    assert line.startswith(says)
+    assert "NP6_BASE_URL" in line
+    assert "\n" not in line
+    assert KEY not in all_text(caught.value) + caplog.text
+
+
+def test_client_waits_where_something_has_answered(monkeypatch):
+    monkeypatch.setattr(client_module, "UNANSWERED_SECONDS", 0.0)
+    with RudeServer(ACCOUNT, key=KEY) as server:
+        client = NP6Client(server.url, KEY, timeout=1, retry=with_retries(3))
+        fetch(client)
+    with closing(client):
         error = failure(client, "day")
-        assert client.traffic.retries == 2
-    assert isinstance(error, GaveUpError)
-    assert "connect error" in str(error)
+        assert client.traffic.retries == 3
+    assert type(error) is GaveUpError
+    assert str(error).startswith("connection refused by 127.0.0.1:")
+
+
+def test_client_names_the_proxy_that_refuses(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+    with closing(NP6Client("https://api.example.com", KEY, retry=with_retries(0))) as client:
+        error = failure(client, "list")
+    assert str(error).startswith(
+        f"connection refused by 127.0.0.1:{port}, the proxy on the way to api.example.com; check"
+    )
+
+
+# --- waiting ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*RATE_LIMITS[1:], "503 retry-after seconds"])

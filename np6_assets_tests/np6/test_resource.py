@@ -39,14 +39,16 @@ def resource(url: str, **settings: Any) -> NP6Resource:
 def listing(context: dg.AssetExecutionContext, np6: NP6Resource) -> dg.MaterializeResult:
     context.log.info(f"the resource is {np6!r}, or {np6}")
     print(f"printed: {np6!r}")
-    with np6.client(context.log.warning) as client:
+    with np6.client(context.log.warning, attempt=context.retry_number) as client:
         return dg.MaterializeResult(metadata={"notifications": len(client.get_list("/notifications"))})
 
 
-def run(np6: NP6Resource, home: Path | None = None) -> tuple[dg.ExecuteInProcessResult, list[dg.DagsterEvent]]:
+def run(
+    np6: NP6Resource, home: Path | None = None, asset: dg.AssetsDefinition = listing
+) -> tuple[dg.ExecuteInProcessResult, list[dg.DagsterEvent]]:
     """A run, in an instance whose storage is all in `home`, or in memory."""
     with dg.DagsterInstance.local_temp(str(home)) if home else dg.DagsterInstance.ephemeral() as instance:
-        job = dg.Definitions(assets=[listing], resources={"np6": np6}).resolve_implicit_global_asset_job_def()
+        job = dg.Definitions(assets=[asset], resources={"np6": np6}).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(instance=instance, raise_on_error=False)
         entries = instance.all_logs(result.run_id)
     return result, [entry.dagster_event for entry in entries if entry.dagster_event]
@@ -136,9 +138,32 @@ def test_step_is_retried_after_failures_that_may_pass(server):
     assert not result.success
     # three attempts of two requests each
     assert len(server.requests) == 6
-    assert len(of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == 2
+    retried = of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)
+    assert len(retried) == 2
+    for event in retried:
+        assert "RetryRequested: GET /notifications returned 503" in event.step_retry_data.error.message
+    line = failure_of(events)
+    assert line.startswith("GET /notifications returned 503 ")
+    assert "GET /notifications given up after 2 attempts" in line
+
+
+@pytest.mark.parametrize("has_answered", [False, True])
+def test_step_is_retried_at_an_address_that_has_answered_alone(has_answered):
+    with RudeServer(key=KEY) as gone:
+        url = gone.url
+
+    @dg.asset
+    def listing(context: dg.AssetExecutionContext, np6: NP6Resource) -> None:
+        with np6.client(context.log.warning, attempt=context.retry_number, has_answered=has_answered) as client:
+            client.get_list("/notifications")
+
+    result, events = run(resource(url), asset=listing)
+    assert not result.success
+    assert len(of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == (2 if has_answered else 0)
     [failed] = of_type(events, dg.DagsterEventType.STEP_FAILURE)
-    assert "GET /notifications given up after 2 attempts" in failed.step_failure_data.error.to_string()
+    cause = f"connection refused by {url.removeprefix('http://')}; check the host and the port in NP6_BASE_URL"
+    assert failure_of(events).startswith(cause)
+    assert failed.step_failure_data.error.message.startswith(f"dagster._core.definitions.events.Failure: {cause}")
 
 
 def test_step_succeeds_in_a_later_attempt(server):
