@@ -89,14 +89,18 @@ def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemData
         # what is registered would hide every later view of that name
         database.from_arrow(data.schema.empty_table()).create_view(name)
         return
-    files = data.files
-    if isinstance(data.filesystem, pafs.PyFileSystem):
-        remote = data.filesystem.handler.fs
-        protocols = {remote.protocol} if isinstance(remote.protocol, str) else set(remote.protocol)
-        if protocols.isdisjoint(database.list_filesystems()):  # DuckDB takes it once
-            database.register_filesystem(remote)
-        files = [remote.unstrip_protocol(file) for file in files]
-    database.read_parquet(files, hive_partitioning=True).create_view(name)
+    database.read_parquet(paths(database, data), hive_partitioning=True).create_view(name)
+
+
+def paths(database: duckdb.DuckDBPyConnection, data: ds.FileSystemDataset) -> list[str]:
+    """A dataset's files by the names by which DuckDB can read them, which is told how where they are remote."""
+    if not isinstance(data.filesystem, pafs.PyFileSystem):
+        return list(data.files)
+    remote = data.filesystem.handler.fs
+    protocols = {remote.protocol} if isinstance(remote.protocol, str) else set(remote.protocol)
+    if protocols.isdisjoint(database.list_filesystems()):  # DuckDB takes it once
+        database.register_filesystem(remote)
+    return [remote.unstrip_protocol(file) for file in data.files]
 
 
 def connect() -> duckdb.DuckDBPyConnection:
