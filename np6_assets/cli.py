@@ -10,8 +10,9 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _demo(options)
         if options.command == "doctor":
             return _doctor(options)
+        if options.command == "sql":
+            return _sql(options)
         return _sandbox(options)
     except KeyboardInterrupt:
         return _complain(options.command, "stopped", INTERRUPTED)
@@ -41,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_doctor(commands)
     _add_sandbox(commands)
+    _add_sql(commands)
     return parser
 
 
@@ -102,6 +106,26 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     size.add_argument("--small", action="store_true", help="50 sends on an average day")
 
 
+def _add_sql(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from np6_assets.queries.ready import QUERIES, answers
+
+    sql = commands.add_parser(
+        "sql",
+        help="query the rates and the events in DuckDB",
+        description="Opens DuckDB with views of what is stored in NP6_DATA_DIR, in which no rate can be summed\n"
+        "wrongly, and runs a query, or what is typed.",
+        epilog="Ready queries:\n" + "\n".join(f"  {name:<17} {answers(name)}" for name in QUERIES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sql.add_argument(
+        "query", nargs="?", metavar="QUERY", help="a ready query's name, a .sql file or SQL; default: standard input"
+    )
+    sql.add_argument("--account", metavar="NAME", help="one of several accounts, by its name in workspace.yaml")
+    form = sql.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print CSV, with all digits")
+    form.add_argument("--write", type=Path, metavar="FILE.duckdb", help="write a file of the views, for other tools")
+
+
 def _positive(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
@@ -134,17 +158,38 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from np6_assets import demo
-    from np6_assets.accounts import environment_of
     from np6_assets.doctor import command
     from np6_assets.settings import SettingsError
 
-    os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
     try:
-        environment = environment_of(os.environ, options.account) if options.account else os.environ
+        environment = _environment(options.account)
     except SettingsError as error:
         return _complain(options.command, str(error))
     return command.run(environment, as_json=options.json, watch_seconds=options.watch)
+
+
+def _environment(account: str | None) -> Mapping[str, str]:
+    """The environment, or what an account has of it. Raises SettingsError."""
+    from np6_assets import demo
+    from np6_assets.accounts import environment_of
+
+    os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
+    return environment_of(os.environ, account) if account else os.environ
+
+
+def _sql(options: argparse.Namespace) -> int:
+    from np6_assets.queries import command
+    from np6_assets.settings import Settings, SettingsError
+
+    try:
+        settings = Settings.from_environment(_environment(options.account))
+        if options.write:
+            command.write(settings, options.write)
+        else:
+            command.run(settings, options.query, as_csv=options.csv)
+    except (command.QueryError, SettingsError, OSError) as error:
+        return _complain(options.command, str(error))
+    return 0
 
 
 def _sandbox(options: argparse.Namespace) -> int:

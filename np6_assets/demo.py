@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
@@ -66,7 +66,7 @@ def _run(settings: Settings, environment: Mapping[str, str], days: int, console:
 
     from np6_assets import demo_report
 
-    demo_report.show(console, simulated.data_dir, first, last, home)
+    demo_report.show(console, simulated, date.fromisoformat(first), date.fromisoformat(last), home)
 
 
 def _event_days(settings: Settings, days: int) -> tuple[str, str]:

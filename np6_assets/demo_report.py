@@ -5,56 +5,40 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pyarrow as pa
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from np6_assets.partitions import ACTIVATION_DATE
-from np6_assets.rates.columns import SCHEMA
+from np6_assets.queries.views import open_views
 from np6_assets.report.assets import REPORT
-from np6_assets.storage import parquet
+from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
-_NAMES = pa.schema([("activation_id", pa.int64()), ("name", pa.string())])
-
-# A rate over several rows is the sum of numerators over the sum of denominators, never a mean of rates.
 _BY_NOTIFICATION = """
     SELECT
-        coalesce(name, 'notification ' || activation_id) AS notification,
-        sum(activations) AS sends,
-        sum(delivered) AS delivered,
-        sum(hit_activations) / nullif(sum(delivered), 0) AS hit_rate,
-        sum(optout_activations) / nullif(sum(delivered), 0) AS optout_rate,
-        sum(bounced) / nullif(sum(activations), 0) AS bounce_rate
-    FROM rates LEFT JOIN notifications USING (activation_id)
+        name,
+        coalesce(denominator(bounce_rate), 0),
+        coalesce(denominator(hit_rate), 0),
+        rate(hit_rate),
+        rate(optout_rate),
+        rate(bounce_rate)
+    FROM cohorts
+    WHERE activation_date BETWEEN $first AND $last
     GROUP BY activation_id, name
-    ORDER BY hit_rate DESC NULLS LAST, notification
+    ORDER BY rate(hit_rate) DESC NULLS LAST, name
 """
 
 _PROVISIONAL = """
-    SELECT DISTINCT activation_date, window_days FROM rates WHERE NOT is_final ORDER BY activation_date
+    SELECT DISTINCT activation_date, window_days
+    FROM cohorts
+    WHERE status <> 'final' AND activation_date BETWEEN $first AND $last
+    ORDER BY activation_date
 """
-
-
-_DUCKDB = '''\
-{python} <<'END'
-import duckdb
-{opened}{registered}duckdb.sql("""
-    SELECT
-        activation_date, name,
-        sum(hit_activations) / sum(delivered) AS hit_rate -- not a mean of rates
-    FROM '{data}/reactivity_rates/*/*.parquet'
-    JOIN '{data}/notifications/*.parquet' USING (activation_id)
-    GROUP BY ALL ORDER BY ALL
-""").show()
-END'''
 
 _PANDAS = """\
 {python} <<'END'
@@ -64,37 +48,27 @@ print(hits.groupby(["event_date", "link_type"]).size())
 END"""
 
 
-def show(console: Console, data_dir: str, first: str, last: str, home: Path | None) -> None:
-    """Print the result of a demo of the cohorts `first` to `last` (YYYY-MM-DD).
+def show(console: Console, settings: Settings, first: date, last: date, home: Path | None) -> None:
+    """Print the result of a demo of the cohorts `first` to `last`.
 
     `home`: Dagster's folder; None where nothing was kept of the run.
     """
-    folder = Folder(data_dir)
-    cohorts = _days(first, last)
-    rates, provisional = _results(folder, cohorts)
+    folder = Folder(settings.data_dir)
+    with open_views(settings) as database:
+        cohorts = {"first": first, "last": last}
+        rates = database.execute(_BY_NOTIFICATION, cohorts).fetchall()
+        provisional = database.execute(_PROVISIONAL, cohorts).fetchall()
     console.print("\nReactivity rates by notification, from the best hit rate to the worst:")
     console.print(_table(rates))
-    console.print(_finality(provisional, len(cohorts)), soft_wrap=True)
+    console.print(_finality(provisional, (last - first).days + 1), soft_wrap=True)
     data = _shown(folder)
     console.print(f"\nThe report, for a browser: {data}/{REPORT}", markup=False, soft_wrap=True)
-    console.print(f"\nParquet: {data}, one folder for each asset. In DuckDB:\n", markup=False, soft_wrap=True)
-    console.print(_snippet(_DUCKDB, folder, data), markup=False, soft_wrap=True)
-    console.print("\nIn pandas:\n")
+    if home is not None:
+        console.print("\nThe rates by week; without the name, any query (docs/queries.md):\n")
+        console.print(f"{_command('np6-assets')} sql weekly_hit_rate", markup=False, soft_wrap=True)
+    console.print(f"\nParquet: {data}, one folder for each asset. In pandas:\n", markup=False, soft_wrap=True)
     console.print(_snippet(_PANDAS, folder, data), markup=False, soft_wrap=True)
     console.print(_next_steps(data, home), markup=False, soft_wrap=True)
-
-
-def _days(first: str, last: str) -> list[str]:
-    start, end = date.fromisoformat(first), date.fromisoformat(last)
-    return [(start + timedelta(days=more)).isoformat() for more in range((end - start).days + 1)]
-
-
-def _results(folder: Folder, cohorts: Sequence[str]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    with duckdb.connect() as database:
-        rates = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, cohorts)
-        database.register("rates", rates.to_table())
-        database.register("notifications", parquet.dataset(folder, "notifications", _NAMES).to_table())
-        return database.sql(_BY_NOTIFICATION).fetchall(), database.sql(_PROVISIONAL).fetchall()
 
 
 def _table(rates: Sequence[tuple[Any, ...]]) -> Table:
@@ -136,16 +110,16 @@ def _from_here(path: Path) -> str:
 
 
 def _snippet(template: str, folder: Folder, data: str) -> str:
-    python = shlex.quote(_from_here(Path(sys.executable)))
+    """A program that reads the data, as one would type it."""
     if folder.is_local:
-        return template.format(python=python, data=data, opened="", registered="", reading="")
-    return template.format(
-        python=python,
-        data=data,
-        opened=f'from np6_assets.storage.files import Folder\nbucket = Folder("{data}").filesystem\n',
-        registered="duckdb.register_filesystem(bucket)\n",
-        reading=", filesystem=bucket",
-    )
+        return template.format(python=_command("python"), data=data, opened="", reading="")
+    opened = f'from np6_assets.storage.files import Folder\nbucket = Folder("{data}").filesystem\n'
+    return template.format(python=_command("python"), data=data, opened=opened, reading=", filesystem=bucket")
+
+
+def _command(name: str) -> str:
+    """A command of the environment in which this runs, as one would type it."""
+    return shlex.quote(_from_here(Path(sys.executable).with_name(name)))
 
 
 def _next_steps(data: str, home: Path | None) -> str:

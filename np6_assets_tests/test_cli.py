@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets import demo
+from np6_assets import cli, demo
 from np6_assets.settings import Settings
 
 DAYS = 2
@@ -135,14 +135,31 @@ def test_the_demo_says_where_its_report_is(finished):
 
 def test_the_snippets_work_as_printed(finished):
     folder, days, process = finished
-    duckdb, pandas = SNIPPET.findall(process.stdout)
-    for snippet, shows in ((duckdb, "Order shipped"), (pandas, "redirection")):
+    [pandas] = SNIPPET.findall(process.stdout)
+    [sql] = re.findall(r"^\S* ?\S*np6-assets'? sql .+$", process.stdout, re.MULTILINE)
+    for snippet, shows in ((sql, "Order shipped"), (pandas, "redirection")):
         pasted = subprocess.run(
             ["bash", "-c", snippet], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
         )
         assert (pasted.returncode, pasted.stderr) == (0, "")
         assert shows in pasted.stdout
-        assert days[0] in pasted.stdout
+    assert days[0] in pasted.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shows"),
+    [
+        (["no_such_query"], "np6-assets sql: there is no query 'no_such_query'; there are applications,"),
+        (["--account", "Brand", "funnel"], "np6-assets sql: account 'Brand': a name is lower-case letters"),
+        (["no_such_file.sql"], "np6-assets sql: [Errno 2] No such file or directory: 'no_such_file.sql'"),
+    ],
+)
+def test_sql_says_in_one_line_what_is_wrong(arguments, shows, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sql", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(shows)
+    assert error.count("\n") == 1
 
 
 def materialized(folder, asset):

@@ -107,11 +107,16 @@ def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemData
         # what is registered would hide every later view of that name
         database.from_arrow(data.schema.empty_table()).create_view(name)
         return
+    database.read_parquet(paths(database, data), hive_partitioning=True).create_view(name)
+
+
+def paths(database: duckdb.DuckDBPyConnection, data: ds.FileSystemDataset) -> list[str]:
+    """A dataset's files by the names by which DuckDB can read them, which is told how where they are remote."""
     if isinstance(data.filesystem, pafs.PyFileSystem):
         remote = data.filesystem.handler.fs
         if remote.protocol not in database.list_filesystems():  # DuckDB takes it once
             database.register_filesystem(remote)
-    database.read_parquet(data.files, hive_partitioning=True).create_view(name)
+    return list(data.files)
 
 
 def connect() -> duckdb.DuckDBPyConnection:

@@ -1,0 +1,106 @@
+"""Opens DuckDB with the stored assets and the views of `views.sql`, for a session or as a file for other tools."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from np6_assets.events.kinds import KINDS
+from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE
+from np6_assets.queries.ready import VIEWS
+from np6_assets.rates.columns import SCHEMA
+from np6_assets.rates.compute import connect, paths
+from np6_assets.settings import Settings
+from np6_assets.storage import parquet
+from np6_assets.storage.files import Folder
+
+# those that the views read; the file brings its others
+_NOTIFICATIONS = pa.schema({"activation_id": pa.int64(), "name": pa.string()})
+
+# asset: its columns, and the one that it is partitioned by
+_ASSETS: Mapping[str, tuple[pa.Schema, str | None]] = {
+    **{kind.asset: (kind.schema, EVENT_DATE) for kind in KINDS},
+    "notifications": (_NOTIFICATIONS, None),
+    "reactivity_rates": (SCHEMA, ACTIVATION_DATE),
+}
+
+_OLDEST_READER = "v1.0.0"
+"""The version of DuckDB that a written file is for: that of other tools is behind this one's."""
+
+
+def open_views(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """A database in memory with the views, over what is stored whenever a query runs (remote: what is stored now)."""
+    database = connect()
+    _make_views(database, settings)
+    return database
+
+
+def write_views(settings: Settings, path: Path) -> list[str]:
+    """Write a DuckDB file with the views and no data; returns the assets that are not stored, whose views are empty.
+
+    Raises FileExistsError where there is a file, as it could hold tables of somebody.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: remove it, or name another file")
+    with duckdb.connect(
+        str(path), config={"storage_compatibility_version": _OLDEST_READER, "autoinstall_known_extensions": False}
+    ) as database:
+        return _make_views(database, settings)
+
+
+def _make_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
+    """Make the views; returns the assets that are not stored."""
+    folder = Folder(settings.data_dir)
+    database.execute("CREATE SCHEMA stored")
+    database.execute(f"CREATE VIEW settings AS SELECT {_literal(settings.timezone)} AS timezone")
+    absent = []
+    for asset, (schema, partition_column) in _ASSETS.items():
+        name = f"stored.{asset}" if asset == "reactivity_rates" else asset
+        columns = _no_rows(schema, partition_column)
+        stored = _files(database, folder, asset, schema, partition_column)
+        if not stored:
+            absent.append(asset)
+            database.execute(f"CREATE VIEW {name} AS {columns}")
+            continue
+        # rates of before there was a column have not got it; the events' columns have always been these
+        union = ", union_by_name => true" if asset == "reactivity_rates" else ""
+        listed = ", ".join(map(_literal, stored))
+        scan = f"FROM read_parquet([{listed}], hive_partitioning => {partition_column is not None}{union})"
+        database.execute(f"CREATE VIEW {name} AS {columns} UNION ALL BY NAME {scan}")
+    database.execute(VIEWS)
+    return absent
+
+
+def _files(
+    database: duckdb.DuckDBPyConnection, folder: Folder, asset: str, schema: pa.Schema, partition_column: str | None
+) -> list[str]:
+    """What DuckDB finds an asset's files by: a pattern where they are local, else the files; nothing where none is."""
+    if partition_column is None:
+        if not folder.exists(parquet.file_of(asset)):
+            return []
+        data = parquet.dataset(folder, asset, schema)
+    else:
+        days = [f"{day}" for day in parquet.days_stored(folder, asset, partition_column)]
+        data = parquet.partitioned_dataset(folder, asset, schema, partition_column, days)
+    if not folder.is_local or not data.files:
+        return paths(database, data)
+    root = glob.escape(str(Path(folder.root).absolute()))
+    return [f"{root}/{parquet.file_of(asset, partition_column, partition_column and '*')}"]
+
+
+def _no_rows(schema: pa.Schema, partition_column: str | None) -> str:
+    """A query that has an asset's columns and no rows."""
+    all_columns = schema if partition_column is None else schema.append(pa.field(partition_column, pa.date32()))
+    relation = duckdb.from_arrow(all_columns.empty_table())
+    columns = ", ".join(
+        f"CAST(NULL AS {type_}) AS {name}" for name, type_ in zip(relation.columns, relation.types, strict=True)
+    )
+    return f"SELECT {columns} WHERE false"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,489 @@
+"""The ready queries over two weeks of generated cohorts, against plain Python over the oracle's rows."""
+
+import csv
+import io
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from np6_assets.queries import command
+from np6_assets.queries.ready import QUERIES
+from np6_assets.queries.views import open_views
+from np6_assets.settings import Settings
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.oracle import (
+    GRAIN,
+    RATE_COLUMNS,
+    Row,
+    columns,
+    day_bounds,
+    expected_rates,
+    expected_rows,
+    wilson,
+)
+from np6_assets_tests.support.tables import assert_alike, table_of
+
+TZ = "Europe/Paris"
+WINDOW = 1
+FIRST = date(2026, 3, 16)  # a Monday; clocks change on the 29th
+COHORTS = [FIRST + timedelta(days=ahead) for ahead in range(15)]
+EVENT_DAYS = [*COHORTS, COHORTS[-1] + timedelta(days=1)]
+WITHOUT_SENDS = COHORTS[3]
+WITHOUT_IMPRESSIONS = COHORTS[5]
+STILL_OPEN = EVENT_DAYS[-1]
+NOT_FETCHED = COHORTS[8]
+
+
+class Account:
+    """What is stored of an account: `rates` and the events of each kind, as the oracle has them."""
+
+    def __init__(self, root: Path) -> None:
+        made = population(3, FIRST, len(COHORTS), TZ, window_days=WINDOW)
+        self.events: dict[str, dict[date, list[Row] | None]] = {
+            kind: {day: expected_rows(kind, made.feed(kind), *day_bounds(day, TZ)) for day in EVENT_DAYS}
+            for kind in KINDS
+        }
+        self.events["activations"][WITHOUT_SENDS] = None
+        self.events["impressions"][WITHOUT_IMPRESSIONS] = None
+        ids = sorted({row["activation_id"] for row in self.events["activations"][NOT_FETCHED] or ()})
+        self.names = {id_: f"Notification {place}" for place, id_ in enumerate(ids[1:])} | {ids[0]: ""}
+        due_ms = day_bounds(COHORTS[-1], TZ)[1]
+        self.rates = [
+            row
+            for cohort in COHORTS
+            for row in expected_rates(
+                cohort,
+                TZ,
+                WINDOW,
+                self.events,
+                lambda kind, day: day != STILL_OPEN,
+                due_ms=due_ms,
+                missing_ids={("activations", NOT_FETCHED): ids[:1]},
+            )
+        ]
+        self.root = root
+        self._store()
+
+    def _store(self) -> None:
+        for kind, days in self.events.items():
+            for day, rows in days.items():
+                if rows is not None:
+                    self._write(kind, f"event_date={day}", table_of(rows, columns(kind)))
+        for day, of_day in groupby(self.rates, lambda row: row["activation_date"]):
+            self._write("reactivity_rates", f"activation_date={day}", table_of(of_day, RATE_COLUMNS))
+        names = pa.table({"activation_id": list(self.names), "name": list(self.names.values()), "type": "push"})
+        self._write("notifications", "", names)
+
+    def _write(self, asset: str, partition: str, table: pa.Table) -> None:
+        folder = self.root / asset / partition
+        folder.mkdir(parents=True)
+        pq.write_table(table, folder / "part-0.parquet")
+
+    def name(self, id_: int) -> str:
+        return self.names.get(id_) or f"notification {id_}"
+
+    def settings(self) -> Settings:
+        return Settings.from_environment({"NP6_DATA_DIR": str(self.root), "NP6_TIMEZONE": TZ})
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Account:
+    return Account(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def database(account: Account) -> Iterator[duckdb.DuckDBPyConnection]:
+    with open_views(account.settings()) as opened:
+        yield opened
+
+
+def found(database: duckdb.DuckDBPyConnection, query: str) -> list[Row]:
+    result = database.execute(QUERIES[query])
+    names = [column[0] for column in result.description]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+# --- a rate of several rows, as metrics has it ------------------------------------------------------------------
+
+
+class Rate:
+    """The rows that count, of `rows`: not incomplete, with a denominator above 0 and a numerator."""
+
+    def __init__(self, rows: Iterable[Row], numerator: str, denominator: str) -> None:
+        used = [
+            row for row in rows if row["status"] != "incomplete" and row[denominator] and row[numerator] is not None
+        ]
+        self.part = sum(row[numerator] for row in used) if used else None
+        self.whole = sum(row[denominator] for row in used) if used else None
+        self.value = self.part / self.whole if used else None
+        self.low, self.high = wilson(self.part or 0, self.whole)
+        self.provisional = any(row["status"] == "open" for row in used) if used else None
+
+
+def hit(rows: Iterable[Row]) -> Rate:
+    return Rate(rows, "hit_activations", "delivered")
+
+
+def bounce(rows: Iterable[Row]) -> Rate:
+    return Rate(rows, "bounced", "activations")
+
+
+def impression(rows: Iterable[Row]) -> Rate:
+    return Rate(rows, "impression_activations", "delivered")
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return groups
+
+
+def ordered(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[Row]:
+    return sorted(rows, key=key)
+
+
+def test_the_account_has_every_status_and_a_cohort_without_sends(account: Account) -> None:
+    assert {row["status"] for row in account.rates} == {"final", "open", "incomplete"}
+    without = [row for row in account.rates if row["activation_date"] == WITHOUT_SENDS]
+    assert without
+    assert all(row["activations"] is None and row["hit_activations"] is not None for row in without)
+    assert sum(row["hit_activations"] for row in without) > 0
+
+
+def test_rates_refuse_a_sum_and_a_mean(database: duckdb.DuckDBPyConnection) -> None:
+    for wrong in ("sum(hit_rate)", "avg(bounce_rate)", "hit_rate + hit_rate"):
+        with pytest.raises(duckdb.BinderException, match="No function matches"):
+            database.execute(f"SELECT {wrong} FROM cohorts")
+
+
+@pytest.mark.parametrize(
+    ("column", "numerator", "denominator"),
+    [
+        ("hit_rate", "hit_activations", "delivered"),
+        ("optout_rate", "optout_activations", "delivered"),
+        ("bounce_rate", "bounced", "activations"),
+        ("hard_bounce_rate", "bounces_hard", "activations"),
+        ("impression_rate", "impression_activations", "delivered"),
+        ("hits_per_hit_activation", "hits", "hit_activations"),
+        ("hit_share", "hit_activations", "reacting_activations"),
+        ("optout_share", "optout_activations", "reacting_activations"),
+        ("bounce_share", "bounced", "reacting_activations"),
+    ],
+)
+def test_each_rate_of_the_week_is_that_of_the_rows_that_count(
+    account: Account, database: duckdb.DuckDBPyConnection, column: str, numerator: str, denominator: str
+) -> None:
+    expected = Rate(account.rates, numerator, denominator)
+    [(rate, low, high, provisional)] = database.execute(
+        f"SELECT rate({column}), rate_low({column}), rate_high({column}), is_provisional({column}) FROM cohorts"
+    ).fetchall()
+    shown = {"rate": rate, "low": low, "high": high, "provisional": provisional}
+    value = {"rate": expected.value, "low": expected.low, "high": expected.high, "provisional": True}
+    assert_alike([shown], [value])
+
+
+def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    def week(row: Row) -> tuple[date, int]:
+        day = row["activation_date"]
+        return day - timedelta(days=day.weekday()), row["activation_id"]
+
+    rates = {key: hit(rows) for key, rows in grouped(account.rates, week).items()}
+    expected = [
+        {
+            "week": monday,
+            "name": account.name(id_),
+            "delivered": rate.whole,
+            "hit_rate": rate.value,
+            "low": rate.low,
+            "high": rate.high,
+            "provisional": rate.provisional,
+        }
+        for (monday, id_), rate in rates.items()
+    ]
+    assert len({row["week"] for row in expected}) == 3
+    order = ordered(
+        expected, lambda row: (row["week"], -(-1 if row["hit_rate"] is None else row["hit_rate"]), row["name"])
+    )
+    assert_alike(found(database, "weekly_hit_rate"), order)
+
+
+def test_applications(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    expected = [
+        {
+            "application_id": application,
+            "sends": bounce(rows).whole,
+            "hit_rate": hit(rows).value,
+            "optout_rate": Rate(rows, "optout_activations", "delivered").value,
+            "bounce_rate": bounce(rows).value,
+            "impression_rate": impression(rows).value,
+            "provisional": bounce(rows).provisional,
+        }
+        for application, rows in grouped(account.rates, lambda row: row["application_id"]).items()
+    ]
+    assert len(expected) > 1
+    assert_alike(
+        found(database, "applications"),
+        ordered(expected, lambda row: (-(row["sends"] or -1), row["application_id"] or "~")),
+    )
+
+
+def test_funnel(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    expected = [
+        {
+            "name": account.name(id_),
+            "sends": bounce(rows).whole,
+            "delivered": hit(rows).whole,
+            "displayed": impression(rows).part,
+            "hit": hit(rows).part,
+            "delivery_rate": None if bounce(rows).value is None else 1 - bounce(rows).value,
+            "impression_rate": impression(rows).value,
+            "hit_rate": hit(rows).value,
+            "provisional": bounce(rows).provisional,
+        }
+        for id_, rows in grouped(account.rates, lambda row: row["activation_id"]).items()
+    ]
+    assert_alike(found(database, "funnel"), ordered(expected, lambda row: (-(row["sends"] or -1), row["name"])))
+
+
+def test_last_7_days(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    last = COHORTS[-1]
+    newest = [row for row in account.rates if row["activation_date"] > last - timedelta(days=14)]
+    expected = []
+    for id_, rows in grouped(newest, lambda row: row["activation_id"]).items():
+        now = hit(row for row in rows if row["activation_date"] > last - timedelta(days=7))
+        before = hit(row for row in rows if row["activation_date"] <= last - timedelta(days=7))
+        expected.append(
+            {
+                "name": account.name(id_),
+                "delivered": now.whole,
+                "hit_rate": now.value,
+                "provisional": now.provisional,
+                "delivered_before": before.whole,
+                "hit_rate_before": before.value,
+                "change": None if None in (now.value, before.value) else now.value - before.value,
+            }
+        )
+    order = ordered(expected, lambda row: (-(row["delivered"] or -1), row["name"]))
+    assert_alike(found(database, "last_7_days"), order)
+
+
+def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    usable = [
+        row
+        for row in account.rates
+        if row["status"] == "final" and row["delivered"] and row["hit_activations"] <= row["delivered"]
+    ]
+    expected = []
+    for id_, rows in grouped(usable, lambda row: row["activation_id"]).items():
+        versions = grouped(rows, lambda row: row["activation_version"])
+        baseline = min(
+            versions, key=lambda version: (-sum(row["delivered"] for row in versions[version]), version or "~")
+        )
+        for version in versions.keys() - {baseline}:
+            pairs = [
+                (row, other)
+                for row in versions[version]
+                for other in versions[baseline]
+                if all(row[name] == other[name] for name in ("activation_date", "agency", "customer", "application_id"))
+            ]
+            if not pairs:
+                continue
+            weights = [
+                row["delivered"] * other["delivered"] / (row["delivered"] + other["delivered"]) for row, other in pairs
+            ]
+            differences = [row["hit_rate"] - other["hit_rate"] for row, other in pairs]
+            expected.append(
+                {
+                    "name": account.name(id_),
+                    "version": version,
+                    "baseline": baseline,
+                    "days": len({row["activation_date"] for row, _ in pairs}),
+                    "delivered": sum(row["delivered"] for row, _ in pairs),
+                    "hit_rate": hit(row for row, _ in pairs).value,
+                    "baseline_delivered": sum(other["delivered"] for _, other in pairs),
+                    "baseline_hit_rate": hit(other for _, other in pairs).value,
+                    "difference": sum(w * d for w, d in zip(weights, differences, strict=True)) / sum(weights),
+                }
+            )
+    assert expected
+    order = ordered(expected, lambda row: (row["name"], -row["delivered"], row["version"] or "~"))
+    assert_alike(found(database, "versions"), order)
+
+
+# --- sends, from the events -----------------------------------------------------------------------------------------
+
+
+def sends_of(account: Account) -> dict[tuple[Any, ...], list[Row]]:
+    """The events of each send of a cohort, by day and grain and what makes two events ones of the same send."""
+    sends = defaultdict(list)
+    for kind, days in account.events.items():
+        for row in (row for rows in days.values() for row in rows or ()):
+            at = local(row["event_time"] if row["activated_at"] is None else row["activated_at"])
+            days_after = (local(row["event_time"]).date() - at.date()).days
+            if at.date() in COHORTS and 0 <= days_after <= WINDOW:
+                send = (row["event_id"],) if row["stamp_id"] is None else (row["stamp_id"], row["subscription_id"])
+                grain = tuple(row[name] for name in GRAIN)
+                sends[at.date(), grain, send].append(row | {"kind": kind, "at": at})
+    return sends
+
+
+def local(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone(ZoneInfo(TZ))
+
+
+def test_send_times(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    day_rows = {(row["activation_date"], tuple(row[name] for name in GRAIN)): row for row in account.rates}
+    hours: dict[Any, Counter[str]] = defaultdict(Counter)
+    for (day, grain, _), events in sends_of(account).items():
+        kinds = {event["kind"] for event in events if event["kind"] != "hits" or event["link_type"] == "redirection"}
+        hours[day, grain, min(event["at"] for event in events).hour].update(kinds)
+    rows = []
+    for (day, grain, hour), counts in hours.items():
+        of_day = day_rows[day, grain]
+        usable = of_day["status"] != "incomplete" and of_day["delivered"]
+        rows.append(
+            {
+                "weekday": day.isoweekday(),
+                "hour": hour,
+                "status": of_day["status"],
+                "delivered": max(counts["activations"] - counts["bounces"], 0) if usable else None,
+                "hit_activations": counts["hits"],
+            }
+        )
+    expected = [
+        {
+            "weekday": weekday,
+            "hour": hour,
+            "delivered": rate.whole,
+            "hit_rate": rate.value,
+            "low": rate.low,
+            "high": rate.high,
+            "provisional": rate.provisional,
+        }
+        for (weekday, hour), rate in sorted(
+            (key, hit(of_hour)) for key, of_hour in grouped(rows, lambda row: (row["weekday"], row["hour"])).items()
+        )
+    ]
+    assert len(expected) > 50
+    assert_alike(found(database, "send_times"), expected)
+
+
+def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    reasons: Counter[tuple[str, str]] = Counter()
+    for events in sends_of(account).values():
+        bounces = [event for event in events if event["kind"] == "bounces"]
+        if bounces:
+            rank = {"hard": 0, "soft": 1}
+            worst = min(
+                bounces,
+                key=lambda event: (rank.get(event["bounce_verdict"], 2), event["event_time"], event["event_id"]),
+            )
+            reasons[worst["bounce_verdict"] or "not given", worst["bounce_reason"] or "not given"] += 1
+    expected = [
+        {"verdict": verdict, "reason": reason, "sends": count, "share": count / reasons.total()}
+        for (verdict, reason), count in reasons.items()
+    ]
+    assert len(expected) > 2
+    order = ordered(expected, lambda row: (-row["sends"], row["verdict"], row["reason"]))
+    assert_alike(found(database, "bounce_reasons"), order)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_every_ready_query_is_tested_here() -> None:
+    assert {f"test_{name}" for name in QUERIES} <= set(globals())
+
+
+def test_command_prints_csv_of_a_query_by_name_by_file_and_as_text(
+    account: Account, database: duckdb.DuckDBPyConnection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.sql"
+    file.write_text("CREATE TEMP TABLE mine AS FROM cohorts; SELECT count(*) AS rows, NULL AS nothing FROM mine")
+    printed = []
+    for query in ("funnel", str(file), "SELECT 'a,b' AS text, 0.123456789 :: DOUBLE AS number"):
+        command.run(account.settings(), query, as_csv=True)
+        printed.append(list(csv.reader(io.StringIO(capsys.readouterr().out))))
+    names, *rows = printed[0]
+    expected = found(database, "funnel")
+    assert names == list(expected[0])
+    assert rows == [["" if value is None else str(value) for value in row.values()] for row in expected]
+    assert printed[1][-2:] == [["rows", "nothing"], [str(len(account.rates)), ""]]
+    assert printed[2] == [["text", "number"], ["a,b", "0.123456789"]]
+
+
+def test_command_prints_a_table_with_rates_rounded(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    command.run(
+        account.settings(), 'SELECT \'Cart\' AS name, rate(hit_rate) AS "hit ""rate" FROM cohorts', as_csv=False
+    )
+    printed = capsys.readouterr().out
+    assert f" {hit(account.rates).value:.4f}".rstrip("0") in printed
+    assert 'hit "rate' in printed
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("fnnel", "there is no query 'fnnel'; there are applications, bounce_reasons, funnel,"),
+        ("SELECT rate(hit_rat) FROM cohorts", 'Referenced column "hit_rat" not found'),
+        ("SELECT FROM WHERE", "Parser Error"),
+    ],
+)
+def test_command_says_in_one_line_what_is_wrong(account: Account, query: str, says: str) -> None:
+    with pytest.raises(command.QueryError) as raised:
+        command.run(account.settings(), query, as_csv=False)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_written_file_has_the_views_and_sees_days_that_come_later(
+    account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "it's [data]*"
+    for asset in ("reactivity_rates", "notifications", "bounces"):
+        shutil.copytree(account.root / asset, data / asset)
+    settings = Settings.from_environment({"NP6_DATA_DIR": str(data), "NP6_TIMEZONE": TZ})
+    last = data / "reactivity_rates" / f"activation_date={COHORTS[-1]}"
+    last.rename(tmp_path / "later")
+    file = tmp_path / "np6.duckdb"
+    command.write(settings, file)
+    assert "empty until it is written again: hits, optouts, impressions, activations" in capsys.readouterr().out
+    with duckdb.connect(file, read_only=True) as database:
+        query = "SELECT max(activation_date), rate(bounce_rate) FROM cohorts"
+        assert database.execute(query).fetchone()[0] == COHORTS[-2]
+        (tmp_path / "later").rename(last)
+        assert database.execute(query).fetchone() == (COHORTS[-1], bounce(account.rates).value)
+        assert database.execute("SELECT count(*) FROM hits").fetchone() == (0,)
+    with pytest.raises(FileExistsError, match=r"np6\.duckdb is there already"):
+        command.write(settings, file)
+
+
+def test_rates_of_version_0_1_have_the_status_that_is_final_says(account: Account, tmp_path: Path) -> None:
+    """One day of them was written before there was a status, and no other asset is stored."""
+    for cohort in (COHORTS[0], COHORTS[-1]):
+        old = pq.read_table(account.root / "reactivity_rates" / f"activation_date={cohort}" / "part-0.parquet")
+        folder = tmp_path / "reactivity_rates" / f"activation_date={cohort}"
+        folder.mkdir(parents=True)
+        pq.write_table(old.drop_columns("status") if cohort == COHORTS[0] else old, folder / "part-0.parquet")
+    with open_views(Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)})) as database:
+        query = "SELECT DISTINCT activation_date, status FROM cohorts ORDER BY ALL"
+        assert database.execute(query).fetchall() == [(COHORTS[0], "final"), (COHORTS[-1], "open")]
+
+
+def test_views_read_a_remote_folder(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    fsspec.filesystem("memory").put(str(account.root), "/queries", recursive=True)
+    settings = Settings.from_environment({"NP6_DATA_DIR": "memory://queries", "NP6_TIMEZONE": TZ})
+    with open_views(settings) as remote:
+        assert found(remote, "send_times") == found(database, "send_times")
