@@ -67,7 +67,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "2 for a wrong option, 130 after Ctrl-C.",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
-    doctor.add_argument("--account", metavar="NAME", help="one of several accounts, by its name in workspace.yaml")
+    doctor.add_argument("--account", metavar="NAME", help="one of several accounts, by its asset_key_prefix")
     doctor.add_argument(
         "--watch",
         type=_positive,
@@ -135,16 +135,17 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from np6_assets import demo
-    from np6_assets.accounts import environment_of
     from np6_assets.doctor import command
-    from np6_assets.settings import SettingsError
+    from np6_assets.doctor.loaded import load
 
     os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
-    try:
-        environment = environment_of(os.environ, options.account) if options.account else os.environ
-    except SettingsError as error:
-        return _complain(options.command, str(error))
-    return command.run(environment, as_json=options.json, watch_seconds=options.watch)
+    loaded = load(os.environ)
+    account = loaded.named(options.account)
+    if account is None and not loaded.error:
+        names = ", ".join(loaded.names) or "none"
+        unknown = f"there is no account {options.account}" if options.account else "there are several accounts"
+        return _complain(options.command, f"{unknown}: name one with --account; those of this project: {names}")
+    return command.run(os.environ, as_json=options.json, watch_seconds=options.watch, loaded=loaded, account=account)
 
 
 def _sandbox(options: argparse.Namespace) -> int:
