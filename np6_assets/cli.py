@@ -10,9 +10,14 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from np6_assets.component import NP6Account
+    from np6_assets.doctor.loaded import Loaded
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -71,7 +76,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "2 for a wrong option, 130 after Ctrl-C.",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
-    doctor.add_argument("--account", metavar="NAME", help="one of several accounts, by its name in workspace.yaml")
+    doctor.add_argument("--account", metavar="NAME", help="one of several accounts, by its asset_key_prefix")
     doctor.add_argument(
         "--watch",
         type=_positive,
@@ -120,7 +125,7 @@ def _add_sql(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     sql.add_argument(
         "query", nargs="?", metavar="QUERY", help="a ready query's name, a .sql file or SQL; default: standard input"
     )
-    sql.add_argument("--account", metavar="NAME", help="one of several accounts, by its name in workspace.yaml")
+    sql.add_argument("--account", metavar="NAME", help="one of several accounts, by its asset_key_prefix")
     form = sql.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print CSV, with all digits")
     form.add_argument("--write", type=Path, metavar="FILE.duckdb", help="write a file of the views, for other tools")
@@ -159,30 +164,38 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from np6_assets.doctor import command
-    from np6_assets.settings import SettingsError
 
-    try:
-        environment = _environment(options.account)
-    except SettingsError as error:
-        return _complain(options.command, str(error))
-    return command.run(environment, as_json=options.json, watch_seconds=options.watch)
+    loaded, account = _account(options)
+    if account is None and not loaded.error:
+        return _complain(options.command, _which_account(loaded, options.account))
+    return command.run(os.environ, as_json=options.json, watch_seconds=options.watch, loaded=loaded, account=account)
 
 
-def _environment(account: str | None) -> Mapping[str, str]:
-    """The environment, or what an account has of it. Raises SettingsError."""
+def _account(options: argparse.Namespace) -> tuple[Loaded, NP6Account | None]:
+    """What Dagster loads here, and the account that the options name."""
     from np6_assets import demo
-    from np6_assets.accounts import environment_of
+    from np6_assets.doctor.loaded import load
 
     os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
-    return environment_of(os.environ, account) if account else os.environ
+    loaded = load(os.environ)
+    return loaded, loaded.named(options.account)
+
+
+def _which_account(loaded: Loaded, name: str | None) -> str:
+    names = ", ".join(loaded.names) or "none"
+    unknown = f"there is no account {name}" if name else "there are several accounts"
+    return f"{unknown}: name one with --account; those of this project: {names}"
 
 
 def _sql(options: argparse.Namespace) -> int:
     from np6_assets.queries import command
-    from np6_assets.settings import Settings, SettingsError
+    from np6_assets.settings import SettingsError
 
+    loaded, account = _account(options)
+    if account is None:
+        return _complain(options.command, loaded.error or _which_account(loaded, options.account))
     try:
-        settings = Settings.from_environment(_environment(options.account))
+        settings = account.settings()
         if options.write:
             command.write(settings, options.write)
         else:

@@ -144,7 +144,7 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
     from sqlalchemy.exc import SQLAlchemyError
 
     logging.getLogger().addHandler(logging.NullHandler())  # or else what libraries log lands on stderr
-    from np6_assets.definitions import build_definitions
+    from np6_assets.wiring import build_definitions
 
     @dg.logger
     def to_display(_: dg.InitLoggerContext) -> logging.Logger:

@@ -15,8 +15,8 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Finding, Records, morning_schedule, result_of
 from np6_assets.partitions import Day, day_of
 from np6_assets.rates.checks import ASSET as RATES
+from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ParquetStore
 
 if TYPE_CHECKING:
     from np6_assets.events.store import EventStore
@@ -31,17 +31,18 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
     description = f"By {hour} the day before is there, and it was materialized after it had ended."
 
     @dg.multi_asset_check(
-        name="freshness",
+        name=settings.named("freshness"),
         specs=[
             dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in (*kinds, RATES)
         ],
         can_subset=True,
+        required_resource_keys=keys_of(settings, STORE),
     )
-    def freshness(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[dg.AssetCheckResult]:
+    def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from np6_assets.events.store import EventStore
 
         day = due(now(), settings)
-        folder = store.folder()
+        folder = store_of(context, settings).folder()
         for key in sorted(context.selected_asset_check_keys):
             asset = key.asset_key.path[-1]
             if day.date < settings.start_date:

@@ -11,9 +11,9 @@ import dagster as dg
 
 from np6_assets.dagster_private import CheckTarget
 from np6_assets.partitions import daily
+from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.io_manager import ParquetStore
 
 WARN = dg.AssetCheckSeverity.WARN
 ERROR = dg.AssetCheckSeverity.ERROR
@@ -88,8 +88,13 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
         for check in checks
     ]
 
-    @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
-    def look(context: dg.AssetCheckExecutionContext, store: ParquetStore) -> Iterator[Any]:
+    @dg.multi_asset_check(
+        name=settings.named(f"{asset}_checks"),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=keys_of(settings, STORE),
+    )
+    def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         records = Records(context.instance, settings)
         if context.op_execution_context.has_partition_key or context.op_execution_context.has_partition_key_range:
             keys = days.get_partition_keys_in_range(context.op_execution_context.partition_key_range)
@@ -97,7 +102,7 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
             keys = sorted(context.instance.get_materialized_partitions(key))[-1:]
         targets = records.newest(asset, keys)
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
-        for partition, findings in examine(store.folder(), keys, records):
+        for partition, findings in examine(store_of(context, settings).folder(), keys, records):
             for spec in selected:
                 finding = findings[spec.name]
                 severity = WARN if finding.tolerated else severities[spec.name]
@@ -125,10 +130,13 @@ def morning_schedule(
 ) -> dg.ScheduleDefinition:
     """Looks once a day, at the hour by which yesterday must be there."""
     return dg.ScheduleDefinition(
-        name=name,
+        name=settings.named(name),
         description=description,
         job=dg.define_asset_job(
-            settings.named(f"{name}_job"), dg.AssetSelection.checks(checks), description=job_description
+            settings.named(f"{name}_job"),
+            dg.AssetSelection.checks(checks),
+            description=job_description,
+            executor_def=dg.in_process_executor,
         ),
         cron_schedule=f"0 {settings.fresh_by_hour} * * *",
         execution_timezone=settings.timezone,

@@ -55,12 +55,16 @@ class Settings:
     tombstone_key: str = field(default="", repr=False)
     spark_connect: str | None = field(default=None, repr=False)
     account: str | None = None
+    key_variable: str = "NP6_API_KEY"
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], account: str | None = None) -> Settings:
+    def from_environment(
+        cls, environment: Mapping[str, str], account: str | None = None, key_variable: str = "NP6_API_KEY"
+    ) -> Settings:
         """Read the settings. Raises SettingsError for the first that is wrong; empty counts as not set.
 
-        `account` is its name where there are several, and `environment` then what `accounts.environment_of` gives.
+        `account` is the prefix of its assets' keys where it has one; `key_variable` names the variable with its key,
+        which the resource reads when a run begins.
         """
 
         def read(name: str, default: str, parse: Callable[[str], T]) -> T:
@@ -101,6 +105,7 @@ class Settings:
             tombstone_key=_tombstone_key(environment.get("NP6_TOMBSTONE_KEY", "").strip()),
             spark_connect=_spark_connect(environment.get("NP6_SPARK_CONNECT", "").strip()),
             account=account,
+            key_variable=key_variable,
         )
 
     def key(self, asset: str) -> list[str]:
@@ -131,7 +136,18 @@ class Settings:
         """What a run cannot do without, in one line; None where nothing is missing."""
         if self.is_sandbox or self.has_api_key:
             return None
-        return NO_KEY if self.account is None else f"account {self.account}: {NO_KEY}"
+        return self.no_key
+
+    @property
+    def no_key(self) -> str:
+        """What to say where there is no key."""
+        if self.account is None:
+            return NO_KEY
+        unset = f"{self.key_variable} is not set" if self.key_variable else "api_key_variable is not given"
+        return (
+            f"account {self.account}: {unset}: set a variable to the account's API key and name it in "
+            f"api_key_variable, or write base_url: {SANDBOX} to try without one"
+        )
 
 
 def _check_key(key: str) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from np6_assets.definitions import build_definitions
 from np6_assets.settings import Settings
+from np6_assets.wiring import build_definitions
 
 SNAPSHOT = Path(__file__).with_name("definitions.json")
 ROOT = Path(__file__).parents[1]

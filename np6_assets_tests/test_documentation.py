@@ -22,6 +22,7 @@ import yaml
 
 from np6_assets.definitions import defs
 from np6_assets.settings import Settings
+from np6_assets_tests.support.project import load, make_project
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
@@ -41,6 +42,14 @@ INSTEAD = {
 PYSPARK = """
 from duckdb.experimental.spark.sql import *
 from duckdb.experimental.spark.sql import functions
+"""
+
+# The project in which the commands of docs/embedding.md are run: what they make is not for this one.
+PROJECT = """
+[tool.dg]
+directory_type = "project"
+[tool.dg.project]
+root_module = "host"
 """
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -70,6 +79,14 @@ def test_make_knows_the_target(line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_accounts_in_yaml_load(tmp_path: Path) -> None:
+    [account] = [text for _, language, text in blocks() if text.startswith("type: np6_assets.NP6Account")]
+    [processing] = [text for _, language, text in blocks() if text.startswith("post_processing:")]
+    made = load(tmp_path, yaml.safe_load(account)["attributes"], **yaml.safe_load(processing))
+    [report] = [one for one in made.resolve_all_asset_specs() if one.key.path == ["brand_a", "reactivity_report"]]
+    assert (report.tags["tier"], report.automation_condition) == ("gold", dg.AutomationCondition.eager())
+
+
 def test_a_run_s_config_is_one() -> None:
     [config] = [text for _, language, text in blocks() if language == "yaml" and text.startswith("ops:")]
     assert dg.validate_run_config(defs.resolve_job_def("erase_receiver"), yaml.safe_load(config))
@@ -89,13 +106,24 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder like a project of somebody else's, in whose environment the package is."""
+    make_project(tmp_path)
+    [package] = tmp_path.glob("host_*")
+    package.rename(tmp_path / "host")
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    return tmp_path
+
+
 def run(folder: Path, text: str) -> str:
     """What a block prints. It has to end well."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
     environment |= {
         "NP6_BASE_URL": "sandbox://",
         "PATH": f"{Path(sys.prefix) / 'bin'}:{environment['PATH']}",
-        "PYTHONPATH": str(folder / "stubs"),
+        "PYTHONPATH": f"{folder / 'stubs'}:{folder}" if (folder / "stubs").exists() else str(folder),
     }
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, capture_output=True, text=True
@@ -106,10 +134,11 @@ def run(folder: Path, text: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("document", "text"), RUN, ids=[text.splitlines()[0] for _, text in RUN])
-def test_commands_and_queries_do_what_they_say(document: str, text: str, clone: Path) -> None:
+def test_commands_and_queries_do_what_they_say(document: str, text: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue("project" if document == "docs/embedding.md" else "clone")
     for written, instead in INSTEAD.items():
         text = text.replace(written, instead)
-    printed = run(clone, text)
+    printed = run(folder, text)
     if "<<'END'" in text:  # a query: it prints a table of numbers
         assert len(re.findall(r"^.*\d.*$", printed, re.MULTILINE)) >= 2, printed
 
@@ -166,8 +195,8 @@ def test_every_setting_is_in_the_table_and_in_the_example_with_its_default() -> 
     assert {name: default.strip("`") for name, default in table.items()} == {
         name: default or "none" for name, default in example.items()
     }
-    # contact data, its key and the URL parameters are one field, and the account's name is no variable
-    settings = {field.name for field in fields(Settings)} - {"account"}
+    # contact data, its key and the URL parameters are one field; these two are no variables
+    settings = {field.name for field in fields(Settings)} - {"account", "key_variable"}
     assert len(table) == len(settings) + 2
     assert Settings.from_environment({}) == Settings.from_environment({k: v for k, v in example.items() if v})
 

@@ -12,10 +12,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from np6_assets.definitions import build_definitions
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.sandbox import app as sandbox_app
+from np6_assets.sandbox import simulated_account
 from np6_assets.settings import Settings
+from np6_assets.wiring import build_definitions
 from np6_assets_tests.support.events import Population
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -155,7 +156,8 @@ def test_simulated_account_gets_no_key_and_no_proxy(proxy: RudeServer, monkeypat
         return recording
 
     monkeypatch.setattr(sandbox_app, "create_app", recorded)
-    with NP6Resource(base_url="sandbox://", api_key=KEY).client(print) as client:
+    np6 = NP6Resource(base_url="sandbox://", api_key=KEY).simulated_by(simulated_account)
+    with np6.client(print) as client:
         assert client.get_list("/notifications")
     assert len(received) == 1
     assert b"x-key" not in received[0]

@@ -10,8 +10,8 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
 from np6_assets.contact.policy import ContactPolicy
-from np6_assets.definitions import build_definitions
 from np6_assets.settings import Settings, SettingsError
+from np6_assets.wiring import build_definitions
 
 SECRET = "s3cret-of-the-account"
 LONG = "a key that nobody finds by trying"

@@ -14,10 +14,10 @@ from datetime import datetime
 
 import dagster as dg
 
-from np6_assets.definitions import build_definitions
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.refresh.jobs import EVENT_ASSETS
 from np6_assets.settings import Settings
+from np6_assets.wiring import build_definitions
 from soak import disk
 
 READ_TIMEOUT = 0.5

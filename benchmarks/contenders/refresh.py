@@ -6,8 +6,8 @@ from datetime import datetime
 
 import dagster as dg
 
-from np6_assets.definitions import build_definitions
 from np6_assets.settings import Settings
+from np6_assets.wiring import build_definitions
 
 moment = datetime.fromisoformat(sys.argv[1])
 definitions = build_definitions(Settings.from_environment(os.environ), lambda: moment)

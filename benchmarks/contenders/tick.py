@@ -11,8 +11,8 @@ from statistics import median
 
 import dagster as dg
 
-from np6_assets.definitions import build_definitions
 from np6_assets.settings import Settings
+from np6_assets.wiring import build_definitions
 
 TICKS = 7
 EVENTS = ["hits", "optouts", "bounces", "impressions", "activations"]

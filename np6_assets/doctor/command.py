@@ -15,27 +15,41 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
+from np6_assets.component import SECRETS, NP6Account
 from np6_assets.doctor import judge, judge_events, machine, runs, stored
 from np6_assets.doctor.finding import Finding, Verdict, worst
+from np6_assets.doctor.loaded import Loaded
 from np6_assets.doctor.probe import LONGEST_BODY, Now
 from np6_assets.doctor.survey import survey
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.connection import Traffic
+from np6_assets.refresh.jobs import DAILY_INGEST, SENSOR, catchers_of_late_events
+from np6_assets.sandbox import simulated_account
 from np6_assets.settings import Settings
 
 _STYLES: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red", "unknown": "cyan"}
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 15.0
 
 
-def run(environment: Mapping[str, str], *, as_json: bool, watch_seconds: int) -> int:
-    """Examine, and print the findings on standard output. Returns 1 where anything is wrong, and 0 otherwise."""
+def run(
+    environment: Mapping[str, str],
+    *,
+    as_json: bool,
+    watch_seconds: int,
+    loaded: Loaded,
+    account: NP6Account | None,
+) -> int:
+    """Examine one account, and whether what Dagster loads here loads; print the findings on standard output.
+
+    Without an account the environment's settings are examined. Returns 1 where anything is wrong, and 0 otherwise.
+    """
     traffic = Traffic()
-    names = ("NP6_API_KEY", "NP6_PSEUDONYM_KEY", "NP6_TOMBSTONE_KEY")
+    names = {*SECRETS.values(), *(getattr(one, attribute) or "" for one in loaded.accounts for attribute in SECRETS)}
     secrets = [environment.get(name, "").strip() for name in names]
     secrets += re.findall(r"//([^/@]+)@", environment.get("NP6_DATA_DIR", ""))
     console = Console(highlight=False)
     findings = []
-    for finding in examine(environment, traffic, watch_seconds):
+    for finding in (loaded.examine(), *examine(environment, traffic, watch_seconds, account=account)):
         findings.append(finding.without(secrets))
         if not as_json:
             console.print(_text(findings[-1], console.width), soft_wrap=True)
@@ -59,10 +73,15 @@ def examine(
     *,
     now: Now = lambda: datetime.now(UTC),
     wait: Callable[[float], None] = time.sleep,
+    account: NP6Account | None = None,
 ) -> Iterator[Finding]:
-    """Every finding, this machine's first. What the API is sent and sends is added to `traffic`."""
+    """Every finding about an account, this machine's first. What the API is sent and sends is added to `traffic`.
+
+    Without an account, or with the one that has no prefix, the settings are those of the environment.
+    """
     home = machine.home_of(environment)
-    read = machine.read_settings(environment)
+    has_prefix = account is not None and account.asset_key_prefix is not None
+    read = machine.read_attributes(account) if account and has_prefix else machine.read_settings(environment)
     yield from judge.settings(read, now())
     if read.settings is not None:
         yield judge.folder("data folder", machine.data_folder(read.settings.data_dir), "NP6_DATA_DIR")
@@ -70,14 +89,15 @@ def examine(
         yield from _kept_events(read.settings, now(), home)
     yield judge.folder("temporary files", machine.temporary_folder(), "TMPDIR")
     yield judge.dagster(machine.dagster_home(environment))
-    yield judge_events.late_events(machine.late_event_catchers(home))
+    catchers = catchers_of_late_events(read.settings) if read.settings else (SENSOR, DAILY_INGEST)
+    yield judge_events.late_events(machine.late_event_catchers(home, catchers), *catchers)
     yield runs.examine(home)
     if read.settings is None or read.settings.missing is not None:
         yield Finding(
             "API", "unknown", "no request was sent: the settings come first", "Put right what is wrong above."
         )
         return
-    key = "" if read.settings.is_sandbox else environment.get("NP6_API_KEY", "").strip()
+    key = "" if read.settings.is_sandbox else environment.get(read.settings.key_variable, "").strip()
     with _client(read.settings, key, now) as client:
         found = survey(client, now, wait, watch_seconds)
         traffic.requests, traffic.bytes = client.traffic.requests, client.traffic.bytes
@@ -114,11 +134,7 @@ def _address(settings: Settings, now: Now) -> Iterator[str]:
     if not settings.is_sandbox:
         yield settings.base_url
         return
-    from np6_assets.sandbox.app import create_app
-    from np6_assets.sandbox.population import Account
-    from np6_assets.sandbox.server import running
-
-    with running(create_app(Account(), api_key=None, now=now)) as address:
+    with simulated_account(now) as address:
         yield address
 
 

@@ -17,7 +17,7 @@ from np6_assets.doctor.survey import Survey
 from np6_assets.events.kinds import KINDS
 from np6_assets.np6.retry import asked_wait, read_reset
 from np6_assets.np6.unreachable import ADVICE
-from np6_assets.settings import NO_KEY, Settings
+from np6_assets.settings import Settings
 
 CLOCK_WRONG = timedelta(seconds=60)
 CERTIFICATE_WARNING = timedelta(days=21)
@@ -55,7 +55,7 @@ def settings(read: SettingsRead, today: datetime) -> list[Finding]:
         if found.contact.has_short_key:
             advice = "Runs take it only where stored files have pseudonyms of it."
             first = Finding("settings", "warning", f"NP6_PSEUDONYM_KEY {SHORT}", advice)
-    return [first] if read.settings.missing is None else [first, Finding("key", "wrong", NO_KEY)]
+    return [first] if read.settings.missing is None else [first, Finding("key", "wrong", read.settings.missing)]
 
 
 def folder(subject: str, place: Place, variable: str) -> Finding:

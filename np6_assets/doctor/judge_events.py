@@ -12,7 +12,6 @@ from np6_assets.doctor.probe import Item, NoReply, Reply
 from np6_assets.doctor.survey import Survey
 from np6_assets.doctor.windows import Meaning, Trial, distinct_events, ids_inside, out_of_order, possible_meanings
 from np6_assets.events.kinds import EventKind
-from np6_assets.refresh.jobs import DAILY_INGEST, SENSOR
 
 CLOCK_WARNING = timedelta(seconds=5)
 _REFUSED = {400, 404, 409, 410, 422}
@@ -103,20 +102,20 @@ def _sort(times: Mapping[str, Sequence[int]]) -> Finding:
     return Finding("sort", "ok", "asc and desc are honoured", "", values)
 
 
-def late_events(catchers: Collection[str] | None) -> Finding:
+def late_events(catchers: Collection[str] | None, sensor: str, schedule: str) -> Finding:
     """Whether the sensor or the schedule that catch late-arriving events are on; None where it cannot be told."""
-    subject, either = "late events", f"{SENSOR} nor {DAILY_INGEST}"
+    subject, either = "late events", f"{sensor} nor {schedule}"
     if catchers is None:
         text = "there is no DAGSTER_HOME that says what is on"
         return Finding(subject, "unknown", text, f"Where neither {either} is on, nothing catches late events.")
     values = {"on": sorted(catchers)}
     if not catchers:
         text = f"neither {either} is on: nothing catches late events"
-        return Finding(subject, "warning", text, f"Turn on {DAILY_INGEST}, in the UI under Automation.", values)
-    if DAILY_INGEST not in catchers:
-        text = f"{SENSOR} is on: it catches events that are late by no more than NP6_LOOKBACK_MINUTES"
-        return Finding(subject, "ok", text, f"Turn on {DAILY_INGEST} as well for those that come later.", values)
-    return Finding(subject, "ok", f"{DAILY_INGEST} is on, and catches them", "", values)
+        return Finding(subject, "warning", text, f"Turn on {schedule}, in the UI under Automation.", values)
+    if schedule not in catchers:
+        text = f"{sensor} is on: it catches events that are late by no more than NP6_LOOKBACK_MINUTES"
+        return Finding(subject, "ok", text, f"Turn on {schedule} as well for those that come later.", values)
+    return Finding(subject, "ok", f"{schedule} is on, and catches them", "", values)
 
 
 def lateness(found: Survey, lookback: timedelta) -> Finding:

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any
 import dagster as dg
 import yaml  # type: ignore[import-untyped]
 
+from np6_assets.component import NP6Account
 from np6_assets.dagster_private import instigators_on
-from np6_assets.refresh.jobs import CATCH_LATE_EVENTS
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.files import Folder
 
@@ -54,6 +54,14 @@ def read_settings(environment: Mapping[str, str]) -> SettingsRead:
         return SettingsRead(None, str(error), ())
     named = {name for name in environment if name.startswith("NP6_")}
     return SettingsRead(settings, "", tuple(sorted(named - recorded.read)))
+
+
+def read_attributes(account: NP6Account) -> SettingsRead:
+    """Read the settings of an account from YAML: Dagster refuses attributes that it does not know."""
+    try:
+        return SettingsRead(account.settings(), "", ())
+    except SettingsError as error:
+        return SettingsRead(None, str(error), ())
 
 
 @dataclass(frozen=True)
@@ -182,15 +190,15 @@ def dagster_records(home: Path) -> Iterator[dg.DagsterInstance]:
             os.environ["DAGSTER_HOME"] = before
 
 
-def late_event_catchers(home: Path) -> set[str] | None:
-    """Which of the sensor and the schedule that catch late-arriving events are on; None where that cannot be told."""
+def late_event_catchers(home: Path, names: Collection[str]) -> set[str] | None:
+    """Which of these sensors and schedules, by name, are on; None where that cannot be told."""
     if not home.is_dir() or _config(home / "dagster.yaml")[1]:
         return None
     if not has_records(home):
         return set()
     try:
         with dagster_records(home) as instance:
-            return instigators_on(instance, CATCH_LATE_EVENTS)
+            return instigators_on(instance, names)
     except Exception:  # noqa: BLE001 -- every database has errors of its own, and some name its password
         return None
 

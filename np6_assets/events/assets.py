@@ -11,10 +11,10 @@ from pydantic import Field
 
 from np6_assets.contact.days import refuse_days
 from np6_assets.events.kinds import TIME, EventKind
-from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import EVENT_DATE, backfill_policy, daily
+from np6_assets.resources import IO_MANAGER, NP6, STORE, keys_of, np6_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import FILE_MODE, ParquetStore, PartitionStream
+from np6_assets.storage.io_manager import FILE_MODE, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
 MISSING_ONLY = "Of closed days of activations, ask those notifications alone that did not answer (np6.missing_ids)."
@@ -55,6 +55,8 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         pool=settings.pool,
+        required_resource_keys=keys_of(settings, NP6, STORE),
+        io_manager_key=settings.named(IO_MANAGER),
         # activations come last: reactions name notifications that the API's list may not
         op_tags={"dagster/priority": "-1"} if kind.per_notification else {},
         metadata=storage_metadata(
@@ -63,11 +65,12 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         )
         | ({} if settings.file_mode is None else {FILE_MODE: settings.file_mode}),
     )
-    def events(context: dg.AssetExecutionContext, config: IngestConfig, np6: NP6Resource, store: ParquetStore) -> Any:
+    def events(context: dg.AssetExecutionContext, config: IngestConfig) -> Any:
         from np6_assets.events.run import Run
 
         refuse_days(context.run.tags, settings, now())
-        run = Run(context, kind, settings, store.folder(), now, config)
+        np6 = np6_of(context, settings)
+        run = Run(context, kind, settings, store_of(context, settings).folder(), now, config)
         yield from PartitionStream(lambda: run.partitions(np6)).outputs()
 
     return events
@@ -88,17 +91,17 @@ def notifications_asset(settings: Settings, now: Callable[[], datetime]) -> dg.A
         kinds={"python", "parquet"},
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=settings.pool,
+        required_resource_keys=keys_of(settings, NP6, STORE),
+        io_manager_key=settings.named(IO_MANAGER),
         metadata=storage_metadata(NOTIFICATION_COLUMNS),
     )
-    def asset(
-        context: dg.AssetExecutionContext, config: NotificationsConfig, np6: NP6Resource, store: ParquetStore
-    ) -> pa.Table:
+    def asset(context: dg.AssetExecutionContext, config: NotificationsConfig) -> pa.Table:
         from np6_assets.events import notifications
         from np6_assets.events.belonging import Belonging
         from np6_assets.events.run import exclusive_client
 
-        folder = store.folder()
-        with exclusive_client(context, np6, folder, now) as client:
+        folder = store_of(context, settings).folder()
+        with exclusive_client(context, np6_of(context, settings), folder, now) as client:
             Belonging(folder, settings, context.log.warning).add([])
             before = {} if config.replace else notifications.stored(folder)
             named = notifications.named_by_reactions(folder, settings, now())

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from np6_assets.np6.errors import NP6Error, PermanentError, UnreachableError
 from np6_assets.np6.retry import Retry
-from np6_assets.settings import NO_KEY, SANDBOX
+from np6_assets.settings import NO_KEY, SANDBOX, Settings
 
 if TYPE_CHECKING:
     from np6_assets.np6.client import NP6Client
@@ -26,6 +26,9 @@ _PROBE_RETRY = Retry(retries=3, longest_wait=3.0)
 _STALL_SECONDS = 120.0
 
 Clock: TypeAlias = Callable[[], datetime]
+
+Simulated: TypeAlias = Callable[[Clock], AbstractContextManager[str]]
+"""Starts the simulated account, with a clock; gives its address, which needs no key."""
 
 _NOT_FOR_RUNS = {"base_url", "api_key", "max_concurrent_requests"}
 """What the settings alone say: who can reach Dagster's UI can launch a run with any config."""
@@ -71,8 +74,16 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     step_retry_delay: float = Field(default=30.0, ge=0, description="Seconds before Dagster starts a step again.")
     max_concurrent_requests: int = Field(default=4, ge=1, description="Requests under way at once, in a run.")
 
-    def definition(self, key: dg.EnvVar | None) -> dg.ResourceDefinition:
-        """The resource as runs have it: `key` names the key's variable, and their config may change the rest alone.
+    _simulated: Simulated | None = PrivateAttr(default=None)
+    _no_key: str = PrivateAttr(default=NO_KEY)
+
+    def simulated_by(self, start: Simulated) -> Self:
+        """The same, with what starts the simulated account."""
+        self._simulated = start
+        return self
+
+    def definition(self, settings: Settings, simulated: Simulated) -> dg.ResourceDefinition:
+        """The resource as runs have it: the settings name the key's variable, and config may change the rest alone.
 
         Each field of the config has a default of its own, so that to override one keeps the others.
         """
@@ -85,8 +96,10 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         fixed: dict[str, Any] = self.model_dump(include=_NOT_FOR_RUNS - {"api_key"})
 
         def configured(context: dg.InitResourceContext) -> NP6Resource:
-            value = None if key is None else key.get_value()
-            return NP6Resource(**fixed, api_key=value or "", **context.resource_config)
+            key = dg.EnvVar(settings.key_variable).get_value() if settings.has_api_key else None
+            made = NP6Resource(**fixed, api_key=key or "", **context.resource_config).simulated_by(simulated)
+            made._no_key = settings.no_key
+            return made
 
         return dg.ResourceDefinition(configured, config_schema=schema, description=type(self).__doc__)
 
@@ -153,12 +166,10 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
         """Address and key; of the simulated account, which is never given one, no key."""
         if self.base_url != SANDBOX:
             if not (key := self.api_key.strip()):
-                raise PermanentError(NO_KEY)
+                raise PermanentError(self._no_key)
             yield self.base_url, key
             return
-        from np6_assets.sandbox.app import create_app
-        from np6_assets.sandbox.population import Account
-        from np6_assets.sandbox.server import running
-
-        with running(create_app(Account(), api_key=None, now=now)) as address:
+        if self._simulated is None:
+            raise PermanentError(f"nothing here starts the simulated account ({SANDBOX}); set another address")
+        with self._simulated(now) as address:
             yield address, ""

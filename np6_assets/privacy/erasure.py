@@ -17,10 +17,10 @@ from np6_assets.events.written import check_pseudonym_key
 from np6_assets.partition_checks import Records
 from np6_assets.privacy.files import DayFile, alone, content_of, day_files, newest_records, record_of, rewrite, sweep
 from np6_assets.privacy.receivers import Receivers, read_lines
+from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity
-from np6_assets.storage.io_manager import ParquetStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,10 +42,15 @@ class EraseConfig(dg.Config):
 def erase_receiver(settings: Settings) -> dg.JobDefinition:
     """The job that erases receivers."""
 
-    @dg.op(name="erase", out=dg.Out(dg.Nothing), pool=settings.pool)
-    def erase(context: dg.OpExecutionContext, config: EraseConfig, store: ParquetStore) -> None:
+    @dg.op(
+        name=settings.named("erase"),
+        out=dg.Out(dg.Nothing),
+        pool=settings.pool,
+        required_resource_keys=keys_of(settings, STORE),
+    )
+    def erase(context: dg.OpExecutionContext, config: EraseConfig) -> None:
         receivers = Receivers(read_lines(config.file), settings.contact)
-        folder = store.folder()
+        folder = store_of(context, settings).folder()
         with alone(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
             swept = sweep(folder)
@@ -76,6 +81,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
 
     @dg.job(
         name=settings.named("erase_receiver"),
+        executor_def=dg.in_process_executor,
         description=(
             "Removes receivers, named in a file, from every event file and from the quarantine, and keeps them out of "
             "later fetches. The metadata of the run is the receipt: counts by line and files, no data of a receiver."

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from np6_assets.contact.days import first_retained
 from np6_assets.privacy.files import DayFile, alone, day_files, sweep
+from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.io_manager import ParquetStore
 
 CRON = "30 4 * * *"
 
@@ -40,14 +40,19 @@ class RetentionConfig(dg.Config):
 def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDefinition:
     """The job that removes what is not kept. It can be killed and repeated: each file is there or gone."""
 
-    @dg.op(name="remove_retired_days", out=dg.Out(dg.Nothing), pool=settings.pool)
-    def remove(context: dg.OpExecutionContext, config: RetentionConfig, store: ParquetStore) -> None:
+    @dg.op(
+        name=settings.named("remove_retired_days"),
+        out=dg.Out(dg.Nothing),
+        pool=settings.pool,
+        required_resource_keys=keys_of(settings, STORE),
+    )
+    def remove(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         moment = now()
         first = first_retained(settings, moment)
         if first is None:
             context.log.info("NP6_RETENTION_DAYS is 0: everything is kept")
             return
-        folder = store.folder()
+        folder = store_of(context, settings).folder()
         with alone(folder, context):
             files = list(day_files(folder, context.log.warning))
             removed = [file for file in files if file.day < first]
@@ -74,6 +79,7 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
 
     @dg.job(
         name=settings.named("apply_retention"),
+        executor_def=dg.in_process_executor,
         description=(
             "Removes the event files, and the quarantine, of days older than NP6_RETENTION_DAYS. Rates stay. The "
             "metadata of the run says which files were removed."
@@ -107,7 +113,7 @@ def _doubt(folder: Folder, files: Sequence[DayFile], first: date, now: datetime)
 def retention_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Each night; it does not run until it is turned on, as what it removes is gone."""
     return dg.ScheduleDefinition(
-        name="retention",
+        name=settings.named("retention"),
         job=job,
         cron_schedule=CRON,
         execution_timezone=settings.timezone,

@@ -15,17 +15,22 @@ from np6_assets.events.written import MADE_WITH, check_pseudonym_key, policy_of,
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import day_of
 from np6_assets.privacy.files import DayFile, alone, content_of, day_files, newest_records, record_of, rewrite
+from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.io_manager import ParquetStore
 
 
 def treat_contact_data(settings: Settings) -> dg.JobDefinition:
     """The job that treats what is stored."""
 
-    @dg.op(name="treat", out=dg.Out(dg.Nothing), pool=settings.pool)
-    def op(context: dg.OpExecutionContext, store: ParquetStore) -> None:
-        folder = store.folder()
+    @dg.op(
+        name=settings.named("treat"),
+        out=dg.Out(dg.Nothing),
+        pool=settings.pool,
+        required_resource_keys=keys_of(settings, STORE),
+    )
+    def op(context: dg.OpExecutionContext) -> None:
+        folder = store_of(context, settings).folder()
         treated: Counter[str] = Counter()
         with alone(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
@@ -39,6 +44,7 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
 
     @dg.job(
         name=settings.named("treat_contact_data"),
+        executor_def=dg.in_process_executor,
         description=(
             "Treats the contact data of every stored day as NP6_CONTACT_DATA says now, also in the quarantine, without "
             "asking the API. What an earlier setting took away does not come back."

@@ -10,8 +10,9 @@ import dagster as dg
 from np6_assets.contact.days import refuse_days
 from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead, event_days
 from np6_assets.rates.columns import COLUMNS
+from np6_assets.resources import IO_MANAGER, STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, ParquetStore, Partition, PartitionStream
+from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, Partition, PartitionStream
 from np6_assets.storage.schemas import storage_metadata
 
 
@@ -33,6 +34,8 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
+        required_resource_keys=keys_of(settings, STORE),
+        io_manager_key=settings.named(IO_MANAGER),
         ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
     )
     def reactivity_rates(
@@ -42,7 +45,6 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         optouts: Dataset,
         bounces: Dataset,
         impressions: Dataset,
-        store: ParquetStore,
     ) -> Any:
         from np6_assets.rates.compute import connect, in_duckdb, rates
         from np6_assets.rates.feeds import Feeds, due
@@ -59,7 +61,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "bounces": bounces,
             "impressions": impressions,
         }
-        folder = store.folder()
+        folder = store_of(context, settings).folder()
         feeds = Feeds(datasets, settings.timezone, due(folder, settings))
         inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
         names = notification_names(folder)

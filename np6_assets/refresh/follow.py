@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from np6_assets.refresh import jobs
+from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ParquetStore
 
 if TYPE_CHECKING:
     from np6_assets.refresh.follow_tick import StoredFiles
@@ -29,12 +29,14 @@ def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDe
         return StoredFiles(settings)
 
     @dg.sensor(
-        name=jobs.RATES_SENSOR,
+        name=settings.named(jobs.RATES_SENSOR),
         job=dg.define_asset_job(
             settings.named(jobs.COMPUTE_RATES),
             selection=dg.AssetSelection.assets(settings.key("reactivity_rates")),
             description="Computes the rates of a day of activations, or of a range of days, in one run.",
+            executor_def=dg.in_process_executor,
         ),
+        required_resource_keys=keys_of(settings, STORE),
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
@@ -46,9 +48,9 @@ def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDe
             "its run failed after 1, 4, 16 and 64 minutes, then every few hours."
         ),
     )
-    def sensor(context: dg.SensorEvaluationContext, store: ParquetStore) -> dg.SensorResult | dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from np6_assets.refresh.follow_tick import tick
 
-        return tick(context, settings, files(), store.folder(), now)
+        return tick(context, settings, files(), store_of(context, settings).folder(), now)
 
     return sensor

@@ -129,8 +129,12 @@ def tick(
     rates = dg.AssetKey(settings.key(_RATES))
     due = due_cohorts(files, settings, moment, context.instance.get_materialized_partitions(rates))
     events = {dg.AssetKey(settings.key(kind.asset)) for kind in KINDS}
-    fetching = under_way(context.instance, events, [settings.named(job) for job in jobs.FETCHING], jobs.SENSOR).days
-    computing = under_way(context.instance, {rates}, [settings.named(jobs.COMPUTE_RATES)], jobs.RATES_SENSOR)
+    fetching = under_way(
+        context.instance, events, [settings.named(job) for job in jobs.FETCHING], settings.named(jobs.SENSOR)
+    ).days
+    computing = under_way(
+        context.instance, {rates}, [settings.named(jobs.COMPUTE_RATES)], settings.named(jobs.RATES_SENSOR)
+    )
     busy = {
         cohort
         for cohort in due

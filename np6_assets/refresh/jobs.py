@@ -29,11 +29,13 @@ RATES_SENSOR = "rates_follow"
 SENSOR = "np6_refresh"
 """Name of the sensor that asks for days; Dagster's tag for it is on its runs."""
 
-CATCH_LATE_EVENTS = (SENSOR, DAILY_INGEST)
-"""What catches late-arriving events, once it is turned on."""
-
 WHY_TAG = "np6/why"
 """Tag of a run that was asked for here: the reason, in words."""
+
+
+def catchers_of_late_events(settings: Settings) -> tuple[str, str]:
+    """The sensor and the schedule of an account that catch late-arriving events, once one of them is turned on."""
+    return settings.named(SENSOR), settings.named(DAILY_INGEST)
 
 
 def request(

@@ -10,7 +10,7 @@ from np6_assets.contact.days import today
 from np6_assets.dagster_private import instigators_on
 from np6_assets.partition_checks import Finding, Records, morning_schedule, result_of
 from np6_assets.partitions import day_of
-from np6_assets.refresh.jobs import CATCH_LATE_EVENTS, DAILY_INGEST, EVENT_ASSETS, SENSOR
+from np6_assets.refresh.jobs import EVENT_ASSETS, catchers_of_late_events
 from np6_assets.refresh.lateness import OLDEST, fetched_at, number_of
 from np6_assets.settings import Settings
 
@@ -26,17 +26,19 @@ def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asset
         f"{OLDEST} brought any. Where one did, the result names the lookback that would have had them."
     )
 
+    catchers = catchers_of_late_events(settings)
+
     @dg.multi_asset_check(
-        name="lateness",
+        name=settings.named("lateness"),
         specs=[dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS],
         can_subset=True,
     )
     def lateness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        is_on = bool(instigators_on(context.instance, CATCH_LATE_EVENTS))
+        is_on = bool(instigators_on(context.instance, catchers))
         for key in sorted(context.selected_asset_check_keys):
             finding = gains(context.instance, settings, key.asset_key.path[-1], today(settings, now()))
             if not is_on:
-                text = f"neither {SENSOR} nor {DAILY_INGEST} is on: nothing catches late events; turn one on"
+                text = f"neither {catchers[0]} nor {catchers[1]} is on: nothing catches late events; turn one on"
                 finding = Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
             yield result_of(key, finding)
 

@@ -4,9 +4,9 @@ import dagster as dg
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.partitions import EVENT_DATE, Day, daily, day_of
+from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.io_manager import ParquetStore
 
 _SQL = """
     SELECT count(*),
@@ -33,11 +33,11 @@ def recount_job(settings: Settings) -> dg.JobDefinition:
     """The job, of a day or a range of days."""
     days = daily(settings.start_date, settings.timezone)
 
-    @dg.op(name="recount", out=dg.Out(dg.Nothing))
-    def count(context: dg.OpExecutionContext, store: ParquetStore) -> None:
+    @dg.op(name=settings.named("recount"), out=dg.Out(dg.Nothing), required_resource_keys=keys_of(settings, STORE))
+    def count(context: dg.OpExecutionContext) -> None:
         from np6_assets.storage.parquet import file_of
 
-        folder = store.folder()
+        folder = store_of(context, settings).folder()
         wrong: dict[str, dict[str, int]] = {}
         rows = 0
         for key in days.get_partition_keys_in_range(context.partition_key_range):
@@ -55,6 +55,7 @@ def recount_job(settings: Settings) -> dg.JobDefinition:
 
     @dg.job(
         name=settings.named("recount_events"),
+        executor_def=dg.in_process_executor,
         partitions_def=days,
         description="Counts the stored days anew: ids are unique, rows in order and inside their day. Changes nothing.",
     )

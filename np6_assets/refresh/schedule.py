@@ -63,11 +63,12 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
             yield jobs.request(settings, *days, unanswered.WHY, missing_only=True, run_key=key)
 
     return dg.ScheduleDefinition(
-        name="daily_ingest",
+        name=settings.named(jobs.DAILY_INGEST),
         job=dg.define_asset_job(
             settings.named(jobs.DAILY_INGEST),
             selection=dg.AssetSelection.assets(*map(settings.key, (*jobs.EVENT_ASSETS, "notifications"))),
             description="Fetches event days, and the list of notifications, in one run.",
+            executor_def=dg.in_process_executor,
         ),
         cron_schedule=CRON,
         execution_timezone=settings.timezone,
@@ -79,7 +80,8 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
             f"their own, the days that are {confirmation_age(settings)} to {OLDEST} days old and had no fetch since "
             "they are: each once, those of missed nights as well. How many events these days gained (events_gained), "
             "and how long after their end (hours_after_end), is in the metadata of each: what a gain shows is a "
-            "lookback that is too short. A night that was missed is not made up for otherwise, as np6_refresh closes "
+            f"lookback that is too short. A night that was missed is not made up for otherwise, as "
+            f"{settings.named(jobs.SENSOR)} closes "
             "every day. Notifications that did not answer for older closed days are asked again in runs of their own, "
             "ever more rarely."
         ),

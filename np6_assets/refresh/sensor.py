@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from np6_assets.np6.resource import NP6Resource
 from np6_assets.refresh import jobs, late_checks
+from np6_assets.resources import NP6, STORE, keys_of, np6_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ParquetStore
 
 if TYPE_CHECKING:
     from np6_assets.refresh.event_files import EventFiles
@@ -28,12 +27,14 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
         return EventFiles(settings)
 
     @dg.sensor(
-        name=jobs.SENSOR,
+        name=settings.named(jobs.SENSOR),
         job=dg.define_asset_job(
             settings.named(jobs.FETCH_EVENTS),
             selection=_events_but_late_checks(settings),
             description="Fetches event days: all event assets of a day, or of a range of days, in one run.",
+            executor_def=dg.in_process_executor,
         ),
+        required_resource_keys=keys_of(settings, NP6, STORE),
         minimum_interval_seconds=round(settings.probe_interval.total_seconds()),
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
@@ -45,18 +46,18 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             "long nothing ran. All event assets of a day, and days that follow one another, in one run. What a "
             "run failed at, by asset and day, is asked for again after 1, 4, 16 and 64 minutes, then every few hours. "
             "Notifications that did not answer for closed days are asked again, ever more rarely. What is published "
-            f"after its day was closed is for {jobs.DAILY_INGEST} to catch. Each tick says what it did, and the tag "
+            f"after its day was closed is for {settings.named(jobs.DAILY_INGEST)} to catch. Each tick says "
+            "what it did, and the tag "
             f"{jobs.WHY_TAG} of a run says why it was asked for."
         ),
     )
-    def sensor(
-        context: dg.SensorEvaluationContext, np6: NP6Resource, store: ParquetStore
-    ) -> dg.SensorResult | dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         if settings.missing is not None:
             return dg.SkipReason(settings.missing)
         from np6_assets.refresh.tick import Tick
 
-        return Tick(context, settings, store.folder(), files(), now).result(np6)
+        folder = store_of(context, settings).folder()
+        return Tick(context, settings, folder, files(), now).result(np6_of(context, settings))
 
     return sensor
 

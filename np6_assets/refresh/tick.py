@@ -63,7 +63,8 @@ class Tick:
         stored, unread = self._look(memory)
         overlap = self._settings.lookback
         memory = news.looked_at(memory, stored, self._now, overlap, unread)
-        events = under_way(self._instance, self._keys, list(map(self._settings.named, jobs.FETCHING)), jobs.SENSOR)
+        named = self._settings.named
+        events = under_way(self._instance, self._keys, list(map(named, jobs.FETCHING)), named(jobs.SENSOR))
         missing = [one for one in stored if not one.is_closed]
         busy = {one.day.key for one in missing} & events.days
         free = [one for one in missing if one.day.key not in busy]

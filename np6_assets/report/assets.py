@@ -6,8 +6,9 @@ from datetime import datetime
 import dagster as dg
 from pydantic import Field
 
+from np6_assets.resources import IO_MANAGER, STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, ParquetStore
+from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset
 
 REPORT = "reactivity_report/report.html"
 """Where the report stands below the data folder."""
@@ -38,6 +39,8 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         group_name=settings.named("rates"),
         kinds={"python", "duckdb", "html"},
         backfill_policy=dg.BackfillPolicy.single_run(),
+        required_resource_keys=keys_of(settings, STORE),
+        io_manager_key=settings.named(IO_MANAGER),
         ins={
             "notifications": dg.AssetIn(settings.key("notifications")),
             **{asset: every_day(asset) for asset in ("reactivity_rates", "hits", "bounces")},
@@ -46,7 +49,6 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
     def reactivity_report(
         context: dg.AssetExecutionContext,
         config: ReportConfig,
-        store: ParquetStore,
         reactivity_rates: Dataset,
         notifications: Dataset,
         hits: Dataset,
@@ -57,7 +59,7 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
 
         findings = find(reactivity_rates, notifications, hits, bounces, timezone=settings.timezone, cohorts=config.days)
         page = render(findings, now(), settings.timezone).encode()
-        folder = store.folder()
+        folder = store_of(context, settings).folder()
         with folder.replacing(REPORT) as file:
             file.write(page)
         return dg.MaterializeResult(

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from np6_assets.runs import lock
+from np6_assets.settings import Settings
 
 SENSOR = "dead_runs"
 
@@ -14,7 +15,7 @@ SECONDS_BETWEEN_TICKS = 60
 
 MESSAGE = (
     "The process of this run is gone (it was killed, or the machine went down); the days that it had written stay. "
-    "np6_refresh asks for the others again; without it, launch them again."
+    "The sensor np6_refresh of its account asks for the others again; without it, launch them again."
 )
 
 
@@ -33,11 +34,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return ended
 
 
-def dead_runs_sensor() -> dg.SensorDefinition:
+def dead_runs_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor. It runs unless stopped: it reads a folder, and asks for nothing."""
 
     @dg.sensor(
-        name=SENSOR,
+        name=settings.named(SENSOR),
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(

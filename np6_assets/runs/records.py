@@ -11,6 +11,7 @@ import dagster as dg
 
 from np6_assets.dagster_private import event_files_of
 from np6_assets.refresh.jobs import COMPUTE_RATES, FETCHING
+from np6_assets.resources import STORE, keys_of
 from np6_assets.settings import Settings
 
 CRON = "50 4 * * *"
@@ -34,7 +35,11 @@ def remove_old_records(
 ) -> dg.JobDefinition:
     """The job. `ticking` are the names of the sensors and schedules."""
 
-    @dg.op(name="remove_records", out=dg.Out(dg.Nothing), required_resource_keys={"store"})  # by which it is alive
+    @dg.op(
+        name=settings.named("remove_records"),
+        out=dg.Out(dg.Nothing),
+        required_resource_keys=keys_of(settings, STORE),  # by which it is alive
+    )
     def remove(context: dg.OpExecutionContext) -> None:
         instance, moment = context.instance, now().astimezone(UTC)
         removed = remove_runs(instance, assets, set(map(settings.named, _JOBS)), moment)
@@ -43,6 +48,7 @@ def remove_old_records(
 
     @dg.job(
         name=settings.named("remove_old_records"),
+        executor_def=dg.in_process_executor,
         description=(
             f"Removes Dagster's records of runs whose days were all made again more than {KEPT.days} days ago, and of "
             f"runs that failed or were canceled more than {KEPT_IN_VAIN.days} days ago, with their logs; and the logs "
@@ -129,7 +135,7 @@ def remove_tick_logs(home: Path, names: Iterable[str], before: datetime) -> int:
 def records_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Each night. It runs unless stopped: what it removes was superseded."""
     return dg.ScheduleDefinition(
-        name="old_records",
+        name=settings.named("old_records"),
         job=job,
         cron_schedule=CRON,
         execution_timezone=settings.timezone,

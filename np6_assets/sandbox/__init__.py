@@ -3,3 +3,20 @@
 `population` invents who is sent what and how they react, `rendering` writes that as the API writes it, `app`
 puts the API's HTTP interface before it, and `server` serves it on a loopback address.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+
+@contextmanager
+def simulated_account(now: Callable[[], datetime]) -> Iterator[str]:
+    """Serve the simulated account, which needs no key, while the context is open; gives its address."""
+    from np6_assets.sandbox.app import create_app
+    from np6_assets.sandbox.population import Account
+    from np6_assets.sandbox.server import running
+
+    with running(create_app(Account(), api_key=None, now=now)) as address:
+        yield address

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from np6_assets.np6.resource import NP6Resource
+from np6_assets.sandbox import simulated_account
 from np6_assets_tests.support.events import Population
 from np6_assets_tests.support.rude_server import PERMANENT, Act, RudeServer
 
@@ -190,7 +191,7 @@ def test_missing_key_is_one_line_and_no_request(server, monkeypatch, key):
 
 def test_simulated_account_needs_no_key(monkeypatch):
     monkeypatch.delenv("NP6_API_KEY")
-    with NP6Resource(base_url="sandbox://").client(print) as client:
+    with NP6Resource(base_url="sandbox://").simulated_by(simulated_account).client(print) as client:
         found = client.get_list("/notifications")
     assert len(found) > 1
     assert all(isinstance(one["id"], int) and one["name"] for one in found)
@@ -201,7 +202,7 @@ def test_resource_leaves_other_errors_alone():
     class OwnError(Exception):
         pass
 
-    with pytest.raises(OwnError), NP6Resource(base_url="sandbox://").client(print):
+    with pytest.raises(OwnError), NP6Resource(base_url="sandbox://").simulated_by(simulated_account).client(print):
         raise OwnError
 
 

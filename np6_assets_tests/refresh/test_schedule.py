@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 
-from np6_assets.definitions import build_definitions
 from np6_assets.settings import NO_KEY, Settings
+from np6_assets.wiring import build_definitions
 from np6_assets_tests.refresh.account import Account
 from np6_assets_tests.support.deployment import days
 from np6_assets_tests.support.events import KINDS, of_one_agency, population

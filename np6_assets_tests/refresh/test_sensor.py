@@ -11,9 +11,9 @@ import pytest
 # There is no public way to put a backfill into an instance but a running webserver.
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-from np6_assets.definitions import build_definitions
 from np6_assets.progress import Progress
 from np6_assets.settings import NO_KEY, Settings
+from np6_assets.wiring import build_definitions
 from np6_assets_tests.refresh.account import Account, Clock, Tick
 from np6_assets_tests.support.deployment import Deployment, days, files
 from np6_assets_tests.support.events import KINDS, REACTIVITIES, event, population

@@ -12,9 +12,9 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from np6_assets.definitions import build_definitions
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.settings import Settings
+from np6_assets.wiring import build_definitions
 from np6_assets_tests.support.events import KINDS, Population, quarantine_errors
 from np6_assets_tests.support.oracle import (
     QUARANTINE_COLUMNS,

@@ -1,0 +1,64 @@
+"""What Dagster loads here: the accounts, and whether their definitions load together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from np6_assets.component import NP6Account
+from np6_assets.doctor.finding import Finding
+from np6_assets.loading import accounts_of, components_here, quiet
+from np6_assets.settings import SettingsError
+
+_ADVICE = "Correct defs.yaml, .env or the environment; what .env says wins. `dg check defs` says the same."
+_LONGEST = 500
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The accounts of the project; `error` says why they could not be read."""
+
+    accounts: Sequence[NP6Account]
+    error: str = ""
+
+    def named(self, prefix: str | None) -> NP6Account | None:
+        """The account with a prefix; without one that of the environment, or else the only one."""
+        if prefix is None and len(self.accounts) == 1:
+            return self.accounts[0]
+        return next((one for one in self.accounts if one.asset_key_prefix == prefix), None)
+
+    @property
+    def names(self) -> list[str]:
+        """The prefixes of those that have one."""
+        return [one.asset_key_prefix for one in self.accounts if one.asset_key_prefix]
+
+    def examine(self) -> Finding:
+        """Whether the definitions load, of all accounts together."""
+        subject = "definitions"
+        if self.error:
+            return Finding(subject, "wrong", self.error, _ADVICE)
+        try:
+            with quiet():
+                made = dg.Definitions.merge(*map(dg.build_defs_for_component, self.accounts))
+                dg.Definitions.validate_loadable(made)
+        except (SettingsError, dg.DagsterError) as error:
+            return Finding(subject, "wrong", _one_line(error), _ADVICE)
+        shown = ", ".join(one.asset_key_prefix or "that of the environment" for one in self.accounts)
+        return Finding(subject, "ok", f"those of {len(self.accounts)} accounts load: {shown}")
+
+
+def load(environment: Mapping[str, str]) -> Loaded:
+    """The accounts of the environment and of the project's folder `defs`."""
+    try:
+        with quiet():
+            return Loaded(accounts_of(environment, components_here()))
+    except Exception as error:  # noqa: BLE001 -- whatever the files of a project raise
+        while error.__cause__ is not None and not isinstance(error, SettingsError):
+            error = error.__cause__  # type: ignore[assignment]
+        return Loaded((), _one_line(error))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:_LONGEST]

@@ -1,0 +1,29 @@
+"""The resources of an account, by keys of its own: `Definitions.merge` has one resource of a key, whoever brings it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from np6_assets.np6.resource import NP6Resource
+    from np6_assets.settings import Settings
+    from np6_assets.storage.io_manager import ParquetStore
+
+NP6, STORE, IO_MANAGER = "np6", "store", "io_manager"
+
+
+def keys_of(settings: Settings, *names: str) -> set[str]:
+    """The keys of some resources, for `required_resource_keys`."""
+    return {settings.named(name) for name in names}
+
+
+def np6_of(context: Any, settings: Settings) -> NP6Resource:
+    """The API, from the context of a step or of a tick that requires it."""
+    found: NP6Resource = getattr(context.resources, settings.named(NP6))
+    return found
+
+
+def store_of(context: Any, settings: Settings) -> ParquetStore:
+    """The data folder, from the context of a step or of a tick that requires it."""
+    found: ParquetStore = getattr(context.resources, settings.named(STORE))
+    return found

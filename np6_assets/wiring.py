@@ -1,0 +1,134 @@
+"""Wiring: the settings of an account become its definitions. Nothing else happens here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from np6_assets.events.assets import event_asset, notifications_asset
+from np6_assets.events.checks import event_checks
+from np6_assets.events.kinds import KINDS
+from np6_assets.freshness import freshness_checks, freshness_schedule
+from np6_assets.memory import lean_memory
+from np6_assets.np6.resource import NP6Resource
+from np6_assets.privacy.erasure import erase_receiver
+from np6_assets.privacy.retention import apply_retention, retention_schedule
+from np6_assets.privacy.treatment import treat_contact_data
+from np6_assets.rates.assets import rates_asset
+from np6_assets.rates.checks import rates_checks
+from np6_assets.refresh.follow import rates_follow
+from np6_assets.refresh.late_checks import lateness_checks, lateness_schedule
+from np6_assets.refresh.recount import recount_job
+from np6_assets.refresh.schedule import daily_ingest
+from np6_assets.refresh.sensor import np6_refresh
+from np6_assets.report.assets import report_asset
+from np6_assets.resources import IO_MANAGER, NP6, STORE
+from np6_assets.runs.alive import alive
+from np6_assets.runs.dead import dead_runs_sensor
+from np6_assets.runs.records import records_schedule, remove_old_records
+from np6_assets.sandbox import simulated_account
+from np6_assets.settings import Settings
+from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
+from np6_assets.storage.places import take
+
+OWNERS = ("team:data",)
+"""Whom to ask about an asset."""
+
+# Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, and
+# links from an asset to its code.
+_BETA = (
+    r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`"
+    r"|Function `with_source_code_references`|Class `(LocalFileCodeReference|CodeReferencesMetadataValue)`"
+)
+# A preview, and needed: a check is of a partition.
+_PREVIEW = r"Specifying a partitions_def on an AssetCheckSpec"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the assets of an account say of themselves. `group` is one for all; None for `events` and `rates`."""
+
+    owners: Sequence[str] = OWNERS
+    tags: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+
+    def on(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """An asset's spec with these."""
+        return spec.replace_attributes(
+            owners=list(self.owners), tags={**spec.tags, **self.tags}, group_name=self.group or spec.group_name
+        )
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build_definitions(
+    settings: Settings, now: Callable[[], datetime] = _utc_now, labels: Labels | None = None
+) -> dg.Definitions:
+    """The definitions of one account. `now` tells the time, as an aware datetime.
+
+    Whatever has a name in a deployment has the account's before it, so that they merge with anybody's. There is no
+    executor among them: that is the deployment's.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _BETA, dg.BetaWarning)
+        warnings.filterwarnings("ignore", _PREVIEW, dg.PreviewWarning)
+        return _definitions(settings, now, labels or Labels())
+
+
+def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels) -> dg.Definitions:
+    store = ParquetStore(data_dir=settings.data_dir)
+    assets = [
+        *(event_asset(kind, settings, now) for kind in KINDS),
+        notifications_asset(settings, now),
+        rates_asset(settings, now),
+        report_asset(settings, now),
+    ]
+    freshness = freshness_checks(settings, now)
+    lateness = lateness_checks(settings, now)
+    retention = apply_retention(settings, now)
+    sensors = [np6_refresh(settings, now), rates_follow(settings, now), dead_runs_sensor(settings)]
+    schedules = [
+        daily_ingest(settings),
+        freshness_schedule(freshness, settings),
+        lateness_schedule(lateness, settings),
+        retention_schedule(retention, settings),
+    ]
+    ticking = [*(sensor.name for sensor in sensors), *(schedule.name for schedule in schedules)]
+    records = remove_old_records(settings, {key for asset in assets for key in asset.keys}, ticking, now)
+    api = NP6Resource(base_url=settings.base_url, max_concurrent_requests=settings.max_concurrent_requests)
+    folder = store.definition(_during_a_run)
+    take(settings, folder)
+    return dg.Definitions(
+        assets=dg.with_source_code_references(dg.map_asset_specs(labels.on, assets)),
+        asset_checks=[
+            *(event_checks(kind, settings) for kind in KINDS),
+            rates_checks(settings),
+            freshness,
+            lateness,
+        ],
+        jobs=[retention, erase_receiver(settings), treat_contact_data(settings), recount_job(settings), records],
+        sensors=sensors,
+        schedules=[*schedules, records_schedule(records, settings)],
+        resources={
+            settings.named(NP6): api.definition(settings, simulated_account),
+            settings.named(STORE): folder,
+            settings.named(IO_MANAGER): ParquetIOManager(store=store).definition(),
+        },
+    )
+
+
+@contextmanager
+def _during_a_run(context: dg.InitResourceContext) -> Iterator[None]:
+    """What the process of a run has while it has the data folder; nothing outside of a run."""
+    if context.run is None:
+        yield
+        return
+    with alive(context), lean_memory():
+        yield

@@ -1,0 +1,166 @@
+"""Two accounts in somebody else's Definitions: an executor, an IO manager and an asset `hits` of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from np6_assets.component import NP6Account
+from np6_assets.storage.files import Folder
+from np6_assets.storage.identity import Identity
+from np6_assets_tests.support.deployment import files
+from np6_assets_tests.support.events import KINDS, Population, of_one_agency, population
+from np6_assets_tests.support.oracle import day_bounds, expected_rows
+from np6_assets_tests.support.project import load
+from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.tables import canonical, rows_of
+
+DAY = date(2026, 3, 1)
+NAMES = ("brand_a", "brand_b")
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "embedding.md").read_text()
+[DOWNSTREAM] = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+
+
+def events(seed: int) -> Population:
+    return of_one_agency(population(seed, DAY, 1, sends_per_day=6))
+
+
+@pytest.fixture
+def servers() -> Iterator[dict[str, RudeServer]]:
+    with RudeServer(events(1), key="key-of-a") as one, RudeServer(events(2), key="key-of-b") as other:
+        yield dict(zip(NAMES, (one, other), strict=True))
+
+
+@dg.asset
+def hits() -> int:
+    return 1
+
+
+@dg.asset
+def twice(hits: int) -> int:
+    return 2 * hits
+
+
+@pytest.fixture
+def accounts(servers: dict[str, RudeServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
+    monkeypatch.delenv("NP6_DATA_DIR", raising=False)
+    given = []
+    for name, server in servers.items():
+        monkeypatch.setenv(f"KEY_OF_{name.upper()}", server.key)
+        given.append(
+            {
+                "asset_key_prefix": name,
+                "base_url": server.url,
+                "api_key_variable": f"KEY_OF_{name.upper()}",
+                "data_dir": str(tmp_path / "data" / name),
+                "start_date": "2026-02-27",
+                "window_days": 1,
+            }
+        )
+    return load(tmp_path / "project", *given)
+
+
+@pytest.fixture
+def host(accounts: dg.Definitions, tmp_path: Path) -> tuple[dg.Definitions, dict[str, pd.DataFrame]]:
+    """The host's Definitions, and what its assets downstream of an account are given."""
+    given: dict[str, pd.DataFrame] = {}
+    documented: dict[str, Any] = {}
+    exec(compile(DOWNSTREAM, "docs/embedding.md", "exec"), documented)
+    a_day = dg.AssetIn(["brand_a", "reactivity_rates"])
+
+    @dg.asset(partitions_def=documented["days"], ins={"rates": a_day})
+    def of_a_day(rates: pd.DataFrame) -> None:
+        given["of a day"] = rates
+
+    @dg.asset(ins={"rates": documented["every_day"]})
+    def of_all_days(rates: pd.DataFrame) -> None:
+        given["of all days"] = rates
+
+    own = dg.Definitions(
+        assets=[hits, twice, of_a_day, of_all_days, documented["rates_of_a_day"], documented["rates_so_far"]],
+        resources={"io_manager": dg.FilesystemIOManager(base_dir=str(tmp_path / "host"))},
+        executor=dg.multiprocess_executor,
+        jobs=[dg.define_asset_job("fetch_events", [hits])],
+    )
+    return dg.Definitions.merge(own, accounts), given
+
+
+def stored(folder: Path, kind: str) -> list[dict[str, object]]:
+    import pyarrow.parquet as pq
+
+    path = folder / kind / f"event_date={DAY}" / "part-0.parquet"
+    return canonical(rows_of(pq.read_table(path, partitioning=None)))
+
+
+def test_accounts_run_beside_what_a_host_has(
+    host: tuple[dg.Definitions, dict[str, pd.DataFrame]],
+    servers: dict[str, RudeServer],
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+) -> None:
+    definitions, given = host
+    dg.Definitions.validate_loadable(definitions)
+    assert definitions.executor is dg.multiprocess_executor
+    job = definitions.resolve_implicit_global_asset_job_def()
+
+    def run(*keys: Any, partition: str | None = None) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey(key) for key in keys], partition_key=partition
+        )
+
+    assert run("hits", "twice").output_for_node("twice") == 2
+    assert (tmp_path / "host" / "hits").exists()
+    assert run(*(["brand_a", kind] for kind in KINDS), ["brand_a", "reactivity_rates"], partition=f"{DAY}").success
+    assert run(["brand_b", "hits"], partition=f"{DAY}").success
+    assert run("of_a_day", "rates_of_a_day", partition=f"{DAY}").success
+    assert run("of_all_days", "rates_so_far").success
+
+    assert len(given["of a day"]) == len(given["of all days"]) > 0
+    assert set(given["of a day"]["activation_date"].astype(str)) == {f"{DAY}"}
+    for name, server in servers.items():
+        assert {request.headers["x-key"] for request in server.requests} == {server.key}
+        expected = expected_rows("hits", events(NAMES.index(name) + 1).feed("hits"), *day_bounds(DAY, "UTC"))
+        assert stored(tmp_path / "data" / name, "hits") == canonical(expected)
+    assert {Path(name).parts[0] for name in files(tmp_path / "data")} == set(NAMES)
+    assert instance.get_materialized_partitions(dg.AssetKey(["brand_b", "hits"])) == {f"{DAY}"}
+
+
+def test_a_folder_of_another_code_location_s_account_is_refused(
+    accounts: dg.Definitions, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    folder = tmp_path / "data" / "brand_b"
+    folder.mkdir(parents=True)
+    Identity("api", "UTC", "brand_c").write(Folder(str(folder)))
+    result = accounts.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(["brand_b", "hits"])],
+        partition_key=f"{DAY}",
+        raise_on_error=False,
+    )
+    [failed] = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    assert "belongs to account brand_c, and this is account brand_b" in str(failed.step_failure_data)
+
+
+def test_the_sensor_asks_for_the_days_of_its_account(
+    accounts: dg.Definitions, servers: dict[str, RudeServer], instance: dg.DagsterInstance
+) -> None:
+    repository = accounts.get_repository_def()
+    sensor = repository.get_sensor_def("brand_a_np6_refresh")
+    assert sensor.job_name == "brand_a_fetch_events"
+    with dg.build_sensor_context(instance=instance, repository_def=repository, resources=accounts.resources) as context:
+        sensor.evaluate_tick(context)
+    assert servers["brand_a"].requests
+    assert not servers["brand_b"].requests
+
+
+def test_an_account_of_the_environment_merges_with_accounts_from_yaml(accounts: dg.Definitions, tmp_path: Path) -> None:
+    own = NP6Account.from_environment({"NP6_BASE_URL": "sandbox://", "NP6_DATA_DIR": str(tmp_path / "own")})
+    merged = dg.Definitions.merge(accounts, dg.build_defs_for_component(own))
+    dg.Definitions.validate_loadable(merged)
