@@ -27,6 +27,7 @@ from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.schedule import daily_ingest
 from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset
+from np6_assets.report.schedule import report_schedule
 from np6_assets.resources import IO_MANAGER, NP6, STORE
 from np6_assets.runs.alive import alive
 from np6_assets.runs.dead import dead_runs_sensor
@@ -99,6 +100,7 @@ def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels
         freshness_schedule(freshness, settings),
         lateness_schedule(lateness, settings),
         retention_schedule(retention, settings),
+        report_schedule(settings),
     ]
     ticking = [*(sensor.name for sensor in sensors), *(schedule.name for schedule in schedules)]
     records = remove_old_records(settings, {key for asset in assets for key in asset.keys}, ticking, now)

@@ -130,7 +130,7 @@ def test_the_demo_says_which_cohorts_are_provisional(finished):
 def test_the_demo_says_where_its_report_is(finished):
     folder, days, process = finished
     [path] = re.findall(r"^The report, for a browser: (.+)$", process.stdout, re.MULTILINE)
-    assert f"sends of {days[0]} to {days[-1]}" in (folder / path).read_text()
+    assert f"sends of {days[0]} to {days[-2]}" in (folder / path).read_text()
 
 
 def test_the_snippets_work_as_printed(finished):

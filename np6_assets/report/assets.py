@@ -2,13 +2,20 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from np6_assets import markdown
+from np6_assets.partitions import day_at
 from np6_assets.resources import IO_MANAGER, STORE, keys_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset
+
+if TYPE_CHECKING:
+    from np6_assets.report.queries import Findings
+    from np6_assets.report.sentences import Sentence
 
 REPORT = "reactivity_report/report.html"
 """Where the report stands below the data folder."""
@@ -18,7 +25,7 @@ class ReportConfig(dg.Config):
     """What a run of the report can be told."""
 
     days: int = Field(
-        default=90, ge=1, le=3660, description="How many days of sends the report is on, up to the newest."
+        default=90, ge=1, le=3660, description="How many days of sends the report is on, up to yesterday."
     )
 
 
@@ -32,9 +39,9 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
     @dg.asset(
         key=settings.key("reactivity_report"),
         description=(
-            "The rates as one HTML page for people who never open Dagster: over time, by notification and version, "
-            f"with bounce reasons and hours of the day. It is written to `{REPORT}` in the data folder, needs no "
-            "network and holds no data of a receiver."
+            "The rates as one HTML page for people who never open Dagster: what changed, the rates over time, the best "
+            f"time to send, notifications, versions, applications and bounces. It is written to `{REPORT}` in the data "
+            "folder each morning, needs no network and holds no data of a receiver."
         ),
         group_name=settings.named("rates"),
         kinds={"python", "duckdb", "html"},
@@ -43,7 +50,7 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         io_manager_key=settings.named(IO_MANAGER),
         ins={
             "notifications": dg.AssetIn(settings.key("notifications")),
-            **{asset: every_day(asset) for asset in ("reactivity_rates", "hits", "bounces")},
+            **{asset: every_day(asset) for asset in ("reactivity_rates", "activations", "hits", "bounces")},
         },
     )
     def reactivity_report(
@@ -51,27 +58,56 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         config: ReportConfig,
         reactivity_rates: Dataset,
         notifications: Dataset,
+        activations: Dataset,
         hits: Dataset,
         bounces: Dataset,
     ) -> dg.MaterializeResult[None]:
         from np6_assets.report.page import render
         from np6_assets.report.queries import find
+        from np6_assets.report.sentences import opening
 
-        findings = find(reactivity_rates, notifications, hits, bounces, timezone=settings.timezone, cohorts=config.days)
-        page = render(findings, now(), settings.timezone).encode()
+        made_at = now()
+        findings = find(
+            reactivity_rates,
+            notifications,
+            activations,
+            hits,
+            bounces,
+            timezone=settings.timezone,
+            today=day_at(made_at, settings.timezone).date,
+            cohorts=config.days,
+        )
+        sentences = opening(findings)
+        page = render(findings, sentences, made_at, settings.timezone).encode()
         folder = store_of(context, settings).folder()
         with folder.replacing(REPORT) as file:
             file.write(page)
         return dg.MaterializeResult(
             metadata={
+                **headlines(findings, sentences),
                 "path": dg.MetadataValue.path(folder.path(REPORT)),
                 "bytes": len(page),
-                "first_cohort": str(findings.first),
-                "last_cohort": str(findings.last),
-                "provisional_cohorts": len(findings.provisional),
-                "incomplete_cohorts": len(findings.incomplete),
-                "notifications": len(findings.notifications),
             }
         )
 
     return reactivity_report
+
+
+def headlines(findings: "Findings", sentences: "tuple[Sentence, ...]") -> dict[str, Any]:
+    """What the UI shows of a report: its three sentences and its first numbers, rates in percent."""
+    rates = {
+        f"{measure.column}_percent": round(rate * 100, 2)
+        for measure in findings.measures
+        if (rate := findings.total.shares[measure.column].rate) is not None
+    }
+    return {
+        "what_changed": dg.MetadataValue.md("\n".join(f"- {markdown.escaped(one.text)}" for one in sentences)),
+        "sends": findings.total.sends,
+        **rates,
+        "first_cohort": str(findings.first),
+        "last_cohort": str(findings.last),
+        "notifications": len(findings.notifications),
+        "provisional_cohorts": len(findings.provisional),
+        "incomplete_cohorts": len(findings.incomplete),
+        "never_loaded_cohorts": len(findings.never_loaded),
+    }

@@ -1,18 +1,19 @@
-"""Whether two versions of a notification really differ in hit rate. Pure arithmetic on counts.
+"""Whether two hit rates really differ: of versions of a notification, or of two periods. Pure arithmetic on counts.
 
 Versions are compared inside the same day and the same application alone, as days and applications differ more than
 versions do: the Cochran-Mantel-Haenszel test, which for one day and application is the two-proportion z-test. The
 difference is the Mantel-Haenszel risk difference with Sato's 95 % interval (https://doi.org/10.2307/2532547). P-values
 are corrected for their number by Holm's method: that even one of the differences called real is due to chance has a
-probability of 5 % at most.
+probability of 5 % at most. Periods do not run side by side as versions do, so their test allows for how much days vary
+(`dispersion`).
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from np6_assets.rates.pictures import Share
 from np6_assets.rates.statistics import Z
@@ -29,7 +30,7 @@ Strata = Mapping[Hashable, Share]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A version against the one with the most sends, over the days and applications that have both.
+    """A version against another one with more sends, over the days and applications that have both.
 
     `difference` is `version` less `baseline`, in hit rate. `p_value` is None where there is too little to test.
     """
@@ -52,15 +53,14 @@ class Comparison:
 
 
 def compare(versions: Mapping[int, Mapping[str | None, Strata]]) -> list[Comparison]:
-    """Each version of each notification that has several against the one with the most delivered sends."""
+    """The versions of each notification that has several, each two of them."""
     found = [
         _pair(activation_id, version, baseline, of_version, of_baseline)
         for activation_id, by_version in versions.items()
-        if len(by_version) > 1
-        for (baseline, of_baseline), *others in [_most_first(by_version)]
-        for version, of_version in others
+        for (baseline, of_baseline), (version, of_version) in combinations(_most_first(by_version), 2)
     ]
-    return _corrected(found)
+    p_values = holm([comparison.p_value for comparison in found])
+    return [replace(comparison, p_value=p_value) for comparison, p_value in zip(found, p_values, strict=True)]
 
 
 def _most_first(by_version: Mapping[str | None, Strata]) -> list[tuple[str | None, Strata]]:
@@ -85,10 +85,10 @@ def _sum(shares: Iterable[Share]) -> Share:
     return Share(sum(share.part for share in shares), sum(share.whole for share in shares))
 
 
-def cmh_p_value(ones: Sequence[Share], others: Sequence[Share]) -> float | None:
+def cmh_p_value(ones: Sequence[Share], others: Sequence[Share], dispersion: float = 1.0) -> float | None:
     """Two-sided p-value of the Cochran-Mantel-Haenszel test over pairs of shares, without continuity correction.
 
-    None where there is too little to test.
+    `dispersion` multiplies the variance. None where there is too little to test.
     """
     excess = variance = expected = least = most = 0.0
     for one, other in zip(ones, others, strict=True):
@@ -103,7 +103,7 @@ def cmh_p_value(ones: Sequence[Share], others: Sequence[Share]) -> float | None:
         most += min(one.whole, parts)
     if min(expected - least, most - expected) < LEAST or not variance:
         return None
-    return math.erfc(abs(excess) / math.sqrt(2 * variance))
+    return math.erfc(abs(excess) / math.sqrt(2 * variance * dispersion))
 
 
 def risk_difference(ones: Sequence[Share], others: Sequence[Share]) -> tuple[float, float, float] | None:
@@ -124,17 +124,30 @@ def risk_difference(ones: Sequence[Share], others: Sequence[Share]) -> tuple[flo
     return difference, max(difference - half_width, -1.0), min(difference + half_width, 1.0)
 
 
-def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same comparisons with p-values after Holm's correction."""
-    tested = sorted(
-        (comparison.p_value, at) for at, comparison in enumerate(comparisons) if comparison.p_value is not None
-    )
-    corrected: dict[int, float] = defaultdict(float)
+def dispersion(ones: Sequence[Share], others: Sequence[Share]) -> float:
+    """How many times more the differences of the pairs vary than chance alone has them vary; 1 at the least.
+
+    Cochran's Q of the differences over its degrees of freedom, as in quasi-binomial models.
+    """
+    terms = []
+    for one, other in zip(ones, others, strict=True):
+        total = one.whole + other.whole
+        mean = (one.part + other.part) / total if total else 0.0
+        if one.whole and other.whole and 0 < mean < 1:
+            variance = mean * (1 - mean) * (1 / one.whole + 1 / other.whole)
+            terms.append((one.part / one.whole - other.part / other.whole, 1 / variance))
+    if len(terms) < 2:
+        return 1.0
+    middle = sum(difference * weight for difference, weight in terms) / sum(weight for _, weight in terms)
+    return max(1.0, sum(weight * (difference - middle) ** 2 for difference, weight in terms) / (len(terms) - 1))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """The same p-values after Holm's correction for their number; None stays None, and does not count."""
+    tested = sorted((p_value, at) for at, p_value in enumerate(p_values) if p_value is not None)
+    corrected: list[float | None] = [None] * len(p_values)
     reached = 0.0
     for done, (p_value, at) in enumerate(tested):
         reached = max(reached, min(1.0, p_value * (len(tested) - done)))
         corrected[at] = reached
-    return [
-        replace(comparison, p_value=corrected[at]) if at in corrected else comparison
-        for at, comparison in enumerate(comparisons)
-    ]
+    return corrected

@@ -1,106 +1,118 @@
-"""The report as one HTML page: its charts, its words and `template.html`. Everything that is filled in is escaped."""
+"""The report as one HTML page, from the templates beside this file. Everything that is filled in is escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from importlib.resources import files
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import jinja2
-from markupsafe import Markup
 
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.pictures import ACCENT, MEASURES, NONE, bare, leave_room, percent, rates_chart, svg_of
-from np6_assets.report.comparison import LEAST, Comparison
-from np6_assets.report.queries import Findings, Group
+from np6_assets.rates.pictures import BOUNCE, NONE, percent
+from np6_assets.report import charts, words
+from np6_assets.report.comparison import LEAST
+from np6_assets.report.moments import Slot
+from np6_assets.report.queries import Findings
+from np6_assets.report.sentences import Sentence, best_time
 
 STATES = {"final": "● final", "open": "○ provisional", "incomplete": "◇ incomplete"}
 """What the page calls a status."""
 
+SHOWN = 20
+"""How many notifications are shown before all are asked for, and are printed."""
 
-def render(findings: Findings, made_at: datetime, timezone: str) -> str:
+PRINTED = 8
+"""How many rows of every other table are printed."""
+
+_SHADES = 6
+
+
+def render(findings: Findings, opening: tuple[Sentence, ...], made_at: datetime, timezone: str) -> str:
     """The page."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("np6_assets.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "percent": percent,
-        "count": _count,
-        "points": _points,
-        "p_value": _p_value,
+        "count": words.count,
+        "about": words.about,
+        "between": words.between,
+        "of_counts": words.of_counts,
+        "points": words.points,
+        "p_value": words.p_value,
+        "stretches": words.stretches,
+        "figures": words.figures,
+        "dated": words.dated,
         "raw": _raw,
     }
-    template = environment.from_string(files(__package__).joinpath("template.html").read_text(encoding="utf-8"))
-    return template.render(
+    places = charts.axis(findings.days, findings.first, findings.last)
+    return environment.get_template("page.html").render(
         findings=findings,
+        opening=opening,
         made_at=made_at.astimezone(ZoneInfo(timezone)),
         timezone=timezone,
-        measures=MEASURES,
-        notifications=sorted(findings.notifications, key=lambda group: (-(group.sends or 0), group.key)),
-        name=lambda key: findings.names.get(key, f"notification {key}"),
-        verdict=_verdict,
-        none=NONE,
+        measures=findings.measures,
+        panels=[charts.panel(measure, findings.days, places.places) for measure in findings.measures],
+        axis=places,
+        trends={key: (shares, *charts.spark(shares)) for key, shares in findings.trends.items()},
+        applications=_short(group.key for group in findings.applications),
+        versions=_short(version for contest in findings.contests for version, _ in contest.versions),
+        heat=_heat(findings.slots),
+        best_time=best_time(findings.slots),
+        hours=findings.hours,
+        hits=sum(findings.hours),
+        bounced=findings.total.shares[BOUNCE.column],
+        is_few=words.is_few,
+        stretch=words.stretch,
+        hour_of=words.hour_of,
+        weekday=words.weekday,
+        dash=NONE,
         states=STATES,
         least=LEAST,
+        shown=SHOWN,
+        printed=PRINTED,
         columns=[(name, description) for name, _, description, _ in COLUMNS],
-        bounced=sum(reason.sends for reason in findings.reasons),
-        hits=sum(findings.hours),
-        busiest=max(range(24), key=lambda hour: findings.hours[hour]),
-        charts={
-            "rates_wide": Markup(rates_chart(findings.cohorts, columns=3, width=10.5, panel_height=2.4)),
-            "rates_narrow": Markup(rates_chart(findings.cohorts, columns=1, width=3.7, panel_height=1.9)),
-            "hours_wide": Markup(_hours_chart(findings.hours, width=10.5, step=1)),
-            "hours_narrow": Markup(_hours_chart(findings.hours, width=3.7, step=4)),
-        },
-        muted=_muted(findings.applications),
     )
 
 
-def _hours_chart(hours: Sequence[int], *, width: float, step: int) -> str:
-    """An SVG of the share of the hits in each hour of the day, every `step`th hour named."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
-    total = sum(hours)
-    figure = Figure(figsize=(width, 2.2))
-    leave_room(figure, below=0.28, above=0.12)
-    panel = figure.subplots()
-    bare(panel)
-    panel.bar(range(24), [count / total if total else 0.0 for count in hours], width=0.75, color=ACCENT)
-    panel.set_xticks(range(0, 24, step), [f"{hour}" for hour in range(0, 24, step)])
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    panel.set_xlim(-0.6, 23.6)
-    return svg_of(figure, f"hours {width}")
+def _short(ids: Any) -> dict[str, str]:
+    return words.short_ids([id_ for id_ in ids if id_])
 
 
-def _muted(applications: Sequence[Group]) -> list[Group]:
-    """The applications, the one with the most sends first."""
-    return sorted(applications, key=lambda group: (-(group.sends or 0), group.key or ""))
+def _heat(slots: list[Slot]) -> dict[str, Any]:
+    """The cells of the heat map by weekday and hour: a slot and its two shades, of the rate as sent and like for like.
+
+    A shade is 0 (least) to 5; None where there are too few sends to tell.
+    """
+    sure = [slot for slot in slots if not words.is_few(slot.share) and slot.expected >= words.ENOUGH_CLICKS]
+    rates = [slot.share.rate or 0.0 for slot in sure]
+    alike = [slot.share.part / slot.expected for slot in sure]
+    hours = sorted({slot.hour for slot in slots})
+    cells = {
+        (slot.weekday, slot.hour): (
+            slot,
+            _shade(slot.share.rate or 0.0, rates) if slot in sure else None,
+            _shade(slot.share.part / slot.expected, alike) if slot in sure else None,
+        )
+        for slot in slots
+    }
+    return {
+        "hours": range(hours[0], hours[-1] + 1) if hours else [],
+        "cells": cells,
+        "low": min(rates, default=None),
+        "high": max(rates, default=None),
+    }
 
 
-def _verdict(comparison: Comparison) -> str:
-    if comparison.difference is None:
-        return "never sent on the same day"
-    if comparison.p_value is None:
-        return "too few to tell"
-    if not comparison.is_real:
-        return "no proof of a difference"
-    return "better" if comparison.difference > 0 else "worse"
-
-
-def _count(number: int | None) -> str:
-    return NONE if number is None else f"{number:,}"
-
-
-def _points(difference: float | None) -> str:
-    return NONE if difference is None else f"{difference * 100:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _shade(value: float, among: list[float]) -> int:
+    """Where a value lies from the least to the greatest of some."""
+    low, high = min(among), max(among)
+    return min(int((value - low) / (high - low) * _SHADES), _SHADES - 1) if high > low else _SHADES // 2
 
 
 def _raw(number: float | None) -> str:

@@ -1,29 +1,36 @@
 """The numbers of the report, from the stored rates and events. Nothing of a receiver is read but how many there are.
 
 A rate over several rows is the sum of the numerators over the sum of the denominators; rows that are incomplete, or
-whose denominator is not known or 0, are in neither.
+whose denominator is not known or 0, are in neither. Today is left out, as its sends still go out, and so are days
+whose sends were never loaded.
 """
 
 from __future__ import annotations
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import duckdb
-import pyarrow as pa
 import pyarrow.dataset as ds
 
-from np6_assets.events.kinds import TIME
-from np6_assets.events.reasons import word
-from np6_assets.partitions import ACTIVATION_DATE, day_of
+from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, partition_day
 from np6_assets.rates.columns import Status, with_status
 from np6_assets.rates.compute import connect, view
-from np6_assets.rates.pictures import MEASURES, Cohort, Share
-from np6_assets.report.comparison import Comparison, compare
+from np6_assets.rates.pictures import BOUNCE, MEASURES, Measure, Share
+from np6_assets.report import moments
+from np6_assets.report.changes import WEEK, Changes, changes
+from np6_assets.report.moments import Reason, Slot
+from np6_assets.report.versions import Contest, contests
+
+IMPRESSION = Measure("impression_rate", "Impression rate", "impression_activations", "delivered")
+"""Of the applications that report impressions: one that never did is in neither sum."""
+
+_DAILY_TRENDS = 42
+"""Up to how many days a trend has a point a day; it has one a week beyond."""
 
 
 @dataclass(frozen=True)
@@ -47,42 +54,48 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Sends that bounced for a reason."""
-
-    verdict: str
-    reason: str
-    sends: int
-
-
-@dataclass(frozen=True)
 class Findings:
-    """All that the report says, over the cohorts `first` to `last`. `hours` are hits by local hour of the day."""
+    """All that the report says, over the cohorts `first` to `last`.
+
+    `never_loaded` may be days before `first`, too. `trends`: the hits of each notification's delivered sends, by the
+    day or the week (`trend_days`), the newest last. `hours` are hits by local hour of the day. `sent_lately`: the
+    notifications and versions sent in the last week.
+    """
 
     first: date
     last: date
     accounts: list[str]
     window_days: int
+    measures: tuple[Measure, ...]
     total: Group
     final: Group | None
-    cohorts: list[Cohort]
     days: list[Group]
+    never_loaded: list[date]
     notifications: list[Group]
+    trends: Mapping[int, Sequence[Share]]
+    trend_days: int
     applications: list[Group]
-    comparisons: list[Comparison]
+    changes: Changes | None
+    contests: list[Contest]
+    sent_lately: frozenset[tuple[int, str | None]]
     reasons: list[Reason]
+    slots: list[Slot]
     hours: list[int]
     names: Mapping[int, str]
 
     @property
     def provisional(self) -> list[date]:
         """The cohorts whose windows have not closed yet, in order."""
-        return [cohort.day for cohort in self.cohorts if cohort.status == "open"]
+        return [day.key for day in self.days if day.status == "open"]
 
     @property
     def incomplete(self) -> list[date]:
         """The cohorts with rows of which something is missing, in order."""
-        return [cohort.day for cohort in self.cohorts if cohort.status == "incomplete"]
+        return [day.key for day in self.days if day.status == "incomplete"]
+
+    def name(self, activation_id: int) -> str:
+        """What people call a notification."""
+        return self.names.get(activation_id, f"notification {activation_id}")
 
 
 class NoRatesError(Exception):
@@ -92,63 +105,69 @@ class NoRatesError(Exception):
 def find(
     rates: ds.FileSystemDataset,
     notifications: ds.FileSystemDataset,
+    activations: ds.FileSystemDataset,
     hits: ds.FileSystemDataset,
     bounces: ds.FileSystemDataset,
     *,
     timezone: str,
+    today: date,
     cohorts: int,
 ) -> Findings:
     """Work out the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any."""
     with connect() as database:
         database.register("stored", with_status(rates.to_table()))
-        for name, data in {"notifications": notifications, "hits": hits, "bounces": bounces}.items():
+        for name, data in {
+            "notifications": notifications,
+            "activations": activations,
+            "hits": hits,
+            "bounces": bounces,
+        }.items():
             view(database, name, data)
-        (last,) = _one(database, "SELECT max(activation_date) FROM stored")
-        if last is None:
-            raise NoRatesError("reactivity_rates has no rows; materialize it for some days first")
-        database.execute(
-            "CREATE TABLE rates AS FROM stored WHERE activation_date > $last - $days",
-            {"last": last, "days": cohorts},
+        last = _last_whole_day(database, today)
+        never_loaded = _take_rates(database, rates, last, cohorts)
+        first, last, window = _one(
+            database, "SELECT min(activation_date), max(activation_date), max(window_days) FROM rates"
         )
-        first, window = _one(database, "SELECT min(activation_date), max(window_days) FROM rates")
-        database.register("days", _days(first, last, timezone))
-        database.register("hours", _hours(first, last + timedelta(days=window + 1), timezone))
-        database.execute(_COHORTS)
-        for events in ("hits", "bounces"):
-            # with constants DuckDB passes over the files of other days
-            database.execute(
-                f"CREATE VIEW recent_{events} AS FROM {events} "
-                f"WHERE event_date BETWEEN DATE '{first}' AND DATE '{last + timedelta(days=window)}'"
-            )
-        days = _groups(database, "activation_date")
+        moments.place(database, first, last, window, timezone)
+        has_impressions = _one(database, "SELECT count(*) FROM rates WHERE reports_impressions")[0]
+        total = _groups(database, "1")[0]
         names = database.sql("SELECT activation_id, name FROM notifications WHERE name <> ''").fetchall()
+        hit_days = [day for day in _days_of(hits, EVENT_DATE) if day < today]
+        trend_days = 1 if (last - first).days < _DAILY_TRENDS else WEEK
         return Findings(
             first=first,
             last=last,
             accounts=[text for (text,) in database.sql(_ACCOUNTS).fetchall()],
             window_days=window,
-            total=_groups(database, "1")[0],
+            measures=(*MEASURES, IMPRESSION) if has_impressions else MEASURES,
+            total=total,
             final=next(iter(_groups(database, "1", "WHERE is_final")), None),
-            cohorts=[Cohort(day.key, day.shares, day.status) for day in days],
-            days=days,
-            notifications=_groups(database, "activation_id"),
-            applications=_groups(database, "application_id"),
-            comparisons=_comparisons(database),
-            reasons=_reasons(database),
-            hours=_by_hour(database),
+            days=_groups(database, "activation_date"),
+            never_loaded=never_loaded,
+            notifications=sorted(
+                _groups(database, "activation_id"), key=lambda group: (-(group.sends or 0), group.key)
+            ),
+            trends=_trends(database, first, last, trend_days),
+            trend_days=trend_days,
+            applications=sorted(
+                _groups(database, "application_id"), key=lambda group: (-(group.sends or 0), group.key or "")
+            ),
+            changes=changes(database, last, max(hit_days, default=None)),
+            contests=_contests(database),
+            sent_lately=frozenset(database.execute(_SENT_LATELY, {"last": last}).fetchall()),
+            reasons=moments.reasons(database, total.shares[BOUNCE.column].part),
+            slots=moments.slots(database),
+            hours=moments.click_hours(database),
             names=dict(names),
         )
 
 
-_COHORTS = """
-    CREATE TABLE cohorts AS
-    SELECT activation_date, starts_at, ends_at, any_value(window_days) AS window_days
-    FROM rates JOIN days USING (activation_date)
-    GROUP BY ALL
-"""
-
 _ACCOUNTS = """
     SELECT DISTINCT concat_ws(' ', agency, customer) AS account FROM rates WHERE account <> '' ORDER BY account
+"""
+
+_SENT_LATELY = f"""
+    SELECT DISTINCT activation_id, activation_version FROM rates WHERE activation_date > $last - {WEEK}
 """
 
 _VERSIONS = """
@@ -159,53 +178,66 @@ _VERSIONS = """
     ORDER BY ALL
 """
 
-# The events of a cohort are those of rates.sql: by the time of the send, inside the window.
-_PLACED = """
-    SELECT events.*, cohorts.activation_date
-    FROM {events} AS events
-    ASOF JOIN cohorts ON coalesce(events.activated_at, events.event_time) >= cohorts.starts_at
-    WHERE coalesce(events.activated_at, events.event_time) < cohorts.ends_at
-      AND events.event_date BETWEEN cohorts.activation_date AND cohorts.activation_date + cohorts.window_days
-"""
 
-# One row a send, with its worst bounce.
-_REASONS = f"""
-    WITH sends AS (
-        SELECT arg_min(
-            {{'verdict': bounce_verdict, 'reason': bounce_reason}},
-            {{
-                'rank': CASE bounce_verdict WHEN 'hard' THEN 0 WHEN 'soft' THEN 1 ELSE 2 END,
-                'time': event_time,
-                'id': event_id
-            }}
-        ) AS worst
-        FROM ({_PLACED.format(events="recent_bounces")})
-        GROUP BY activation_date, agency, customer, activation_id, activation_version, application_id,
-                 subscription_id, coalesce(stamp_id, event_id), stamp_id IS NULL
+def _last_whole_day(database: duckdb.DuckDBPyConnection, today: date) -> date:
+    """The newest cohort before today; today's where there is no other."""
+    last, before_today = _one(
+        database,
+        f"SELECT max(activation_date), max(activation_date) FILTER (activation_date < DATE '{today}') FROM stored",
     )
-    SELECT worst.verdict, worst.reason, count(*) FROM sends GROUP BY ALL
-"""
+    if last is None:
+        raise NoRatesError("reactivity_rates has no rows; materialize it for some days first")
+    found: date = before_today or last
+    return found
 
-_HOURS = f"""
-    SELECT hours.hour, count(DISTINCT event_id)
-    FROM ({_PLACED.format(events="recent_hits")}) AS placed
-    ASOF JOIN hours ON placed.event_time >= hours.starts_at
-    WHERE link_type = 'redirection'
-    GROUP BY hours.hour
-"""
+
+def _take_rates(
+    database: duckdb.DuckDBPyConnection, stored: ds.FileSystemDataset, last: date, cohorts: int
+) -> list[date]:
+    """Make the table `rates` of the days of the report that were loaded; gives those of its days that never were."""
+    database.execute(
+        f"""
+        CREATE TABLE rates AS
+        SELECT *, impression_activations IS NOT NULL AND coalesce(sum(impression_activations) OVER (
+            PARTITION BY agency, customer, application_id
+        ), 0) > 0 AS reports_impressions
+        FROM stored WHERE activation_date > DATE '{last}' - {cohorts} AND activation_date <= DATE '{last}'
+        """
+    )
+    known = dict(
+        database.sql("SELECT activation_date, bool_or(activations IS NOT NULL) FROM rates GROUP BY ALL").fetchall()
+    )
+    if not any(known.values()):
+        return sorted(known)
+    database.execute("DELETE FROM rates WHERE activations IS NULL")
+    earliest = last - timedelta(days=cohorts - 1)
+    known = {day: True for day in _days_of(stored, ACTIVATION_DATE) if earliest <= day <= last} | known
+    first = min(known)
+    days = [first + timedelta(days=more) for more in range((last - first).days + 1)]
+    return [day for day in days if not known.get(day)]
+
+
+def _days_of(data: ds.FileSystemDataset, column: str) -> list[date]:
+    """The days of which there are files."""
+    folders = (posixpath.basename(posixpath.dirname(file)) for file in data.files)
+    return [day for folder in folders if (day := partition_day(folder, column))]
 
 
 def _groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> list[Group]:
     """The rates by a column, in its order."""
-    counts = ", ".join(
-        f"coalesce(sum({count}) FILTER ({measure.whole} > 0 AND status <> 'incomplete'), 0)::BIGINT"
-        for measure in MEASURES
-        for count in (measure.part, measure.whole)
-    )
+    known = "status <> 'incomplete'"
+    counts = [
+        f"coalesce(sum({column}) FILTER ({measure.whole} > 0 AND {condition}), 0)::BIGINT"
+        for measure, condition in (
+            *((measure, known) for measure in MEASURES),
+            (IMPRESSION, f"{known} AND reports_impressions"),
+        )
+        for column in (measure.part, measure.whole)
+    ]
     rows = database.sql(f"""
         SELECT {key} AS key, sum(activations)::BIGINT, count(DISTINCT activation_date),
                count(DISTINCT activation_date) FILTER (status = 'open'),
-               count(DISTINCT activation_date) FILTER (status = 'incomplete'), {counts}
+               count(DISTINCT activation_date) FILTER (status = 'incomplete'), {", ".join(counts)}
         FROM rates {where} GROUP BY key ORDER BY key
     """).fetchall()
     return [
@@ -216,57 +248,30 @@ def _groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> l
 
 def _shares(counts: Sequence[int]) -> dict[str, Share]:
     pairs = zip(counts[::2], counts[1::2], strict=True)
-    return {measure.column: Share(*pair) for measure, pair in zip(MEASURES, pairs, strict=True)}
+    return {measure.column: Share(*pair) for measure, pair in zip((*MEASURES, IMPRESSION), pairs, strict=True)}
 
 
-def _comparisons(database: duckdb.DuckDBPyConnection) -> list[Comparison]:
+def _trends(database: duckdb.DuckDBPyConnection, first: date, last: date, step: int) -> dict[int, list[Share]]:
+    """The hit rate of each notification, by stretches of `step` days up to the last one."""
+    rows = database.sql(f"""
+        SELECT activation_id, (DATE '{last}' - activation_date) // {step} AS ago,
+               sum(hit_activations)::BIGINT, sum(delivered)::BIGINT
+        FROM rates WHERE delivered > 0 AND status <> 'incomplete' GROUP BY ALL
+    """).fetchall()
+    points = (last - first).days // step + 1
+    found: dict[int, list[Share]] = defaultdict(lambda: [Share(0, 0)] * points)
+    for activation_id, ago, hits, delivered in rows:
+        found[activation_id][points - 1 - ago] = Share(hits, delivered)
+    return dict(found)
+
+
+def _contests(database: duckdb.DuckDBPyConnection) -> list[Contest]:
     versions: dict[int, dict[str | None, dict[Any, Share]]] = defaultdict(lambda: defaultdict(dict))
     for activation_id, version, *stratum, hits, delivered in database.sql(_VERSIONS).fetchall():
         versions[activation_id][version][tuple(stratum)] = Share(hits, delivered)
-    return compare(versions)
-
-
-def _reasons(database: duckdb.DuckDBPyConnection) -> list[Reason]:
-    sends: dict[tuple[str, str], int] = defaultdict(int)
-    for verdict, reason, count in database.sql(_REASONS).fetchall():
-        sends[word(verdict), word(reason)] += count
-    return sorted(
-        (Reason(*key, count) for key, count in sends.items()), key=lambda reason: (-reason.sends, str(reason))
-    )
-
-
-def _by_hour(database: duckdb.DuckDBPyConnection) -> list[int]:
-    counted = dict(database.sql(_HOURS).fetchall())
-    return [counted.get(hour, 0) for hour in range(24)]
+    return contests(versions)
 
 
 def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     [row] = database.sql(query).fetchall()
     return tuple(row)
-
-
-def _days(first: date, last: date, timezone: str) -> pa.Table:
-    dates = [first + timedelta(days=more) for more in range((last - first).days + 1)]
-    days = [day_of(day.isoformat(), timezone) for day in dates]
-    return pa.table(
-        {
-            ACTIVATION_DATE: pa.array(dates, pa.date32()),
-            "starts_at": pa.array([day.start for day in days], TIME),
-            "ends_at": pa.array([day.end for day in days], TIME),
-        }
-    )
-
-
-def _hours(first: date, last: date, timezone: str) -> pa.Table:
-    """When each hour of the clock begins. Clocks change by quarters of an hour at the least."""
-    at, end = (day_of(day.isoformat(), timezone).start for day in (first, last))
-    zone = ZoneInfo(timezone)
-    starts: list[datetime] = []
-    hours: list[int] = []
-    while at < end:
-        hour = at.astimezone(zone).hour
-        if not hours or hour != hours[-1]:
-            starts.append(at.astimezone(UTC))
-            hours.append(hour)
-        at += timedelta(minutes=15)
-    return pa.table({"starts_at": pa.array(starts, TIME), "hour": pa.array(hours, pa.int8())})

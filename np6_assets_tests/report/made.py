@@ -1,10 +1,10 @@
-"""Reports on rates that are made by hand."""
+"""Reports on rates that are made by hand, with the events that they come from or without."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ import pyarrow.parquet as pq
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.report.page import render
-from np6_assets.report.queries import find
+from np6_assets.report.queries import Findings, find
+from np6_assets.report.sentences import opening
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import dataset, partitioned_dataset
 from np6_assets_tests.support.oracle import RATE_COLUMNS, Row
 from np6_assets_tests.support.tables import table_of
 
 NOTIFICATIONS = pa.schema([("activation_id", pa.int64()), ("name", pa.string()), ("type", pa.string())])
+EVENTS = ("activations", "hits", "bounces")
+TODAY = date(2026, 4, 1)
 
 
 def sends(
@@ -29,9 +32,10 @@ def sends(
     activations: int | None,
     *,
     version: str = "v",
+    application: str = "app",
     bounced: int = 0,
     status: str = "final",
-    **counts: int,
+    **counts: int | None,
 ) -> Row:
     """A row of the rates: the counts that are given, 0 for the others."""
     zeros = {name: 0 for name, type_ in RATE_COLUMNS.items() if type_ == "int64"}
@@ -43,7 +47,7 @@ def sends(
         "customer": "028",
         "activation_id": activation_id,
         "activation_version": version,
-        "application_id": "app",
+        "application_id": application,
         "activations": activations,
         "bounced": bounced,
         "delivered": None if activations is None else activations - bounced,
@@ -66,29 +70,65 @@ def make(root: Path, rows: Iterable[Row], names: Mapping[int, str]) -> None:
     _write(root / "notifications", pa.Table.from_pylist(listing, NOTIFICATIONS))
 
 
+def make_events(root: Path, rows: Iterable[Row], days_later: int = 0, hours: Mapping[str, int] | None = None) -> None:
+    """Store the events of the rows: sent at the hour of their version (UTC), or 9; hits `days_later` at that hour."""
+    events: dict[tuple[str, date], list[dict[str, Any]]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        day = row["activation_date"]
+        hour = (hours or {}).get(row["activation_version"], 9)
+        sent_at = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+        counts = {"activations": row["activations"], "hits": row["hit_activations"], "bounces": row["bounced"]}
+        for asset, count in counts.items():
+            later = timedelta(days=days_later if asset == "hits" else 0)
+            events[asset, day]  # a day without events has its file
+            events[asset, day + later] += [
+                {
+                    **{name: row[name] for name in ("agency", "customer", "activation_id")},
+                    **{name: row[name] for name in ("activation_version", "application_id")},
+                    "event_id": f"{asset} {number} {at}",
+                    "event_time": sent_at + later,
+                    "activated_at": sent_at,
+                    "stamp_id": f"stamp {number}",
+                    # those that bounce are not those that hit
+                    "subscription_id": f"{-at - 1 if asset == 'bounces' else at}",
+                    **({"link_type": "redirection"} if asset == "hits" else {}),
+                }
+                for at in range(count or 0)
+            ]
+    schemas = {kind.asset: kind.schema for kind in KINDS}
+    for (asset, day), of_day in events.items():
+        _write(root / asset / f"event_date={day}", pa.Table.from_pylist(of_day, schemas[asset]))
+
+
 def report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = None, cohorts: int = 90) -> str:
     """The report on the rows; there are no events."""
-    rows = list(rows)
     make(root, rows, names or {})
-    return rendered(root, sorted({row["activation_date"] for row in rows}), cohorts)
+    return rendered(root, cohorts)
 
 
-def rendered(root: Path, cohort_days: Iterable[date], cohorts: int = 90) -> str:
-    """The report on what is stored of these cohorts."""
+def found(root: Path, cohorts: int = 90, today: date = TODAY) -> Findings:
+    """What the report says of what is stored."""
     folder = Folder(str(root))
-    days = [str(day) for day in cohort_days]
-    events: dict[str, Any] = {
-        kind.asset: partitioned_dataset(folder, kind.asset, kind.schema, "event_date", []) for kind in KINDS
-    }
-    findings = find(
-        partitioned_dataset(folder, "reactivity_rates", SCHEMA, "activation_date", days),
+
+    def days(asset: str) -> list[str]:
+        return sorted(path.name.partition("=")[2] for path in (root / asset).glob("*=*"))
+
+    kinds = {kind.asset: kind for kind in KINDS}
+    return find(
+        partitioned_dataset(folder, "reactivity_rates", SCHEMA, "activation_date", days("reactivity_rates")),
         dataset(folder, "notifications", NOTIFICATIONS),
-        events["hits"],
-        events["bounces"],
+        *(partitioned_dataset(folder, asset, kinds[asset].schema, "event_date", days(asset)) for asset in EVENTS),
         timezone="Europe/Paris",
+        today=today,
         cohorts=cohorts,
     )
-    return render(findings, datetime(2026, 4, 1, tzinfo=UTC), "Europe/Paris")
+
+
+def rendered(root: Path, cohorts: int = 90, today: date = TODAY) -> str:
+    """The report on what is stored, as a page."""
+    findings = found(root, cohorts, today)
+    made_at = datetime(today.year, today.month, today.day, 6, tzinfo=UTC)
+    return render(findings, opening(findings), made_at, "Europe/Paris")
 
 
 def _write(folder: Path, table: pa.Table) -> None:

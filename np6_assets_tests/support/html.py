@@ -6,13 +6,17 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """A page. `tables` are by the id or the caption of the table: rows of the texts of their cells, headings first."""
+    """A page. `tables` are by the id or the caption of the table: rows of the texts of their cells, headings first.
+
+    `labels` are the names that a screen reader reads out, in order.
+    """
 
     def __init__(self, source: str) -> None:
         super().__init__()
         self.text = ""
         self.tables: dict[str, list[list[list[str]]]] = {}
         self.addresses: list[str] = []
+        self.labels: list[str] = []
         self._rows: list[list[list[str]]] = []
         self._name = ""
         self._cell: list[str] | None = None
@@ -23,6 +27,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "srcset", "xlink:href")]
+        if label := given.get("aria-label"):
+            self.labels.append(label)
         if tag in ("style", "script", "svg", "caption"):
             self._within.append(tag)
         if tag == "table":

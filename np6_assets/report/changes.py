@@ -1,0 +1,185 @@
+"""The last week against the one before, counted at the same age, so that it does not look worse for being young.
+
+A send of yesterday has had the clicks of one day, one of a week ago those of eight. So the clicks of both weeks count
+up to the age that the younger one of each two days of the week has reached.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+import duckdb
+
+from np6_assets.rates.pictures import Share
+from np6_assets.report.comparison import LEVEL, cmh_p_value, dispersion, holm
+from np6_assets.report.moments import same
+
+WEEK = 7
+
+Pair = tuple[Share, Share]
+"""A week, and the one before."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The hits of the delivered sends of a week and of the one before, of a notification or (None) of all."""
+
+    activation_id: int | None
+    now: Share
+    before: Share
+    p_value: float | None
+
+    @property
+    def clicks(self) -> float:
+        """How many more sends were clicked than there had been at the rate of the week before."""
+        return self.now.part - self.now.whole * (self.before.rate or 0.0)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is more than chance explains."""
+        return self.p_value is not None and self.p_value < LEVEL
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changed in the week from `first` to `last`; `days` are the days of the week that both weeks have.
+
+    `mix` is the part of the change of all, in clicks, that comes from what was sent rather than from how it was
+    clicked.
+    """
+
+    first: date
+    last: date
+    days: int
+    total: Change
+    mix: float
+    notifications: list[Change]
+
+    @property
+    def gained(self) -> Change | None:
+        """The notification with the most clicks more."""
+        real = [change for change in self.notifications if change.is_real and change.clicks > 0]
+        return max(real, key=lambda change: change.clicks, default=None)
+
+    @property
+    def lost(self) -> Change | None:
+        """The notification with the most clicks less."""
+        real = [change for change in self.notifications if change.is_real and change.clicks < 0]
+        return min(real, key=lambda change: change.clicks, default=None)
+
+
+def changes(database: duckdb.DuckDBPyConnection, last: date, newest_hits: date | None) -> Changes | None:
+    """What changed up to `last`; None where there are no two weeks of sends and their clicks.
+
+    Reads the tables `rates` and `clicked`. `newest_hits` is the last whole day of which hits are stored.
+    """
+    if newest_hits is None:
+        return None
+    end = min(last, newest_hits)
+    database.execute(f"""
+        CREATE TABLE weeks AS
+        WITH days AS (
+            SELECT DISTINCT activation_date, isodow(activation_date) AS weekday,
+                   activation_date > DATE '{end}' - {WEEK} AS is_now
+            FROM rates
+            WHERE activations IS NOT NULL AND activation_date BETWEEN DATE '{end}' - {2 * WEEK - 1} AND DATE '{end}'
+        )
+        SELECT days.*, DATE '{newest_hits}' - max(activation_date) OVER (PARTITION BY weekday) AS age
+        FROM days QUALIFY count(*) OVER (PARTITION BY weekday) = 2
+    """)
+    [(days,)] = database.sql("SELECT count(DISTINCT weekday) FROM weeks").fetchall()
+    [(before,)] = database.sql(
+        f"SELECT count(*) FROM rates WHERE activation_date <= DATE '{end}' - {2 * WEEK - 1}"
+    ).fetchall()
+    if not days or not before:
+        return None
+    strata = _strata(database)
+    if not strata:
+        return None
+    of_all = _added(strata.values())
+    found = [_change(key, pairs) for key, pairs in strata.items() if _both(pairs)]
+    p_values = holm([change.p_value for change in found])
+    total = _change(None, of_all)
+    return Changes(
+        end - timedelta(days=WEEK - 1),
+        end,
+        days,
+        total,
+        _mix(total, strata.values()),
+        [replace(change, p_value=p_value) for change, p_value in zip(found, p_values, strict=True)],
+    )
+
+
+def _strata(database: duckdb.DuckDBPyConnection) -> dict[int, dict[Any, Pair]]:
+    """The pairs of weeks of each notification, by weekday and application."""
+    rows = database.sql(f"""
+        WITH counted AS (
+            SELECT rates.activation_id, rates.application_id, weekday, is_now, rates.status, rates.delivered,
+                   rates.activation_version, rates.agency, rates.customer, coalesce(sum(clicked.sends), 0) AS hits
+            FROM rates JOIN weeks USING (activation_date)
+            LEFT JOIN clicked ON {same("clicked", "rates")} AND clicked.age <= weeks.age
+            GROUP BY ALL
+        )
+        SELECT activation_id, application_id, weekday,
+               sum(hits) FILTER (is_now AND is_known), sum(delivered) FILTER (is_now AND is_known),
+               sum(hits) FILTER (NOT is_now AND is_known), sum(delivered) FILTER (NOT is_now AND is_known)
+        FROM (SELECT *, delivered > 0 AND hits <= delivered AS is_known FROM counted)
+        GROUP BY activation_id, application_id, weekday
+        HAVING NOT bool_or(status = 'incomplete')
+        ORDER BY ALL
+    """).fetchall()
+    found: dict[int, dict[Any, Pair]] = defaultdict(dict)
+    for activation_id, application_id, weekday, *sums in rows:
+        counts = [int(number or 0) for number in sums]
+        found[activation_id][weekday, application_id] = Share(*counts[:2]), Share(*counts[2:])
+    return dict(found)
+
+
+def _change(activation_id: int | None, pairs: Mapping[Any, Pair]) -> Change:
+    """Two weeks of something: compared inside each weekday and application, or as wholes where no two are alike."""
+    now, before = _summed(pairs.values())
+    alike = [pair for pair in pairs.values() if pair[0].whole and pair[1].whole] or [(now, before)]
+    ones, others = zip(*alike, strict=True)
+    p_value = cmh_p_value(ones, others, dispersion(ones, others))
+    if p_value is not None and not _same_direction(now, before, alike):
+        p_value = 1.0
+    return Change(activation_id, now, before, p_value)
+
+
+def _same_direction(now: Share, before: Share, pairs: list[Pair]) -> bool:
+    """Whether the weeks as wholes differ in the direction in which their days do."""
+    inside = sum((one.part * other.whole - other.part * one.whole) / (one.whole + other.whole) for one, other in pairs)
+    return inside * ((now.rate or 0.0) - (before.rate or 0.0)) > 0
+
+
+def _both(pairs: Mapping[Any, Pair]) -> bool:
+    now, before = _summed(pairs.values())
+    return bool(now.whole and before.whole)
+
+
+def _summed(pairs: Iterable[Pair]) -> Pair:
+    pairs = list(pairs)
+    return tuple(Share(sum(p[at].part for p in pairs), sum(p[at].whole for p in pairs)) for at in (0, 1))  # type: ignore[return-value]
+
+
+def _added(of_each: Iterable[Mapping[Any, Pair]]) -> dict[Any, Pair]:
+    """The pairs of all notifications together, by weekday."""
+    together: dict[Any, list[Pair]] = defaultdict(list)
+    for pairs in of_each:
+        for (weekday, _), pair in pairs.items():
+            together[weekday].append(pair)
+    return {weekday: _summed(pairs) for weekday, pairs in together.items()}
+
+
+def _mix(total: Change, of_each: Iterable[Mapping[Any, Pair]]) -> float:
+    """What is left of the change of all, in clicks, without how the rates of those sent in both weeks changed."""
+    alike = 0.0
+    for pairs in of_each:
+        now, before = _summed(pairs.values())
+        if now.whole and before.whole:
+            alike += now.part - now.whole * before.part / before.whole
+    return total.clicks - alike

@@ -1,0 +1,182 @@
+"""What the rates do not have, from the events: the hour of the send, the age of a click, the hour of a click, reasons.
+
+The events of a cohort are those of rates.sql: placed by the time of their send, inside the window. An event without
+the id of its send is a send of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pyarrow as pa
+
+from np6_assets.events.reasons import word
+from np6_assets.partitions import ACTIVATION_DATE, day_of, milliseconds
+from np6_assets.rates.pictures import Share
+
+KEYS = "activation_date, agency, customer, activation_id, activation_version, application_id"
+"""What a row of the rates is of."""
+
+_QUARTER = timedelta(minutes=15)  # clocks change by quarters of an hour at the least
+
+_SEND = "hash(subscription_id, coalesce(stamp_id, event_id), stamp_id IS NULL)"
+"""Eight bytes in place of two long texts: of ten million sends one in a million reports has two alike."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The sends of an hour of a weekday (0 is Monday), their hits, on how many days they were.
+
+    `expected` is how many hits the same notifications get, of as many sends, over all hours; `variance` is of the hits.
+    """
+
+    weekday: int
+    hour: int
+    share: Share
+    days: int
+    expected: float
+    variance: float
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Sends that bounced for a reason."""
+
+    verdict: str
+    reason: str
+    sends: int
+
+
+def place(database: duckdb.DuckDBPyConnection, first: date, last: date, window_days: int, timezone: str) -> None:
+    """Make of the views `activations`, `hits` and `bounces` the tables that the others here read.
+
+    Reads the table `rates`, too. `by_hour`: sends of each hour by KEYS; `clicked`: sends with a hit, by KEYS, the hour
+    of the send, and `age`, the days from the send to the first hit.
+    """
+    end = last + timedelta(days=window_days)
+    database.register("quarters", _quarters(first, end, timezone))
+    database.execute(f"""
+        CREATE TABLE moments AS
+        SELECT quarters.*, window_days
+        FROM quarters JOIN (SELECT activation_date, any_value(window_days) AS window_days FROM rates GROUP BY ALL)
+            USING (activation_date);
+        CREATE TABLE usable AS SELECT DISTINCT {KEYS} FROM rates WHERE status <> 'incomplete' AND activations > 0
+    """)
+    for asset in ("activations", "hits", "bounces"):
+        # with constants DuckDB passes over the files of other days
+        database.execute(f"""
+            CREATE VIEW placed_{asset} AS
+            SELECT events.*, moments.activation_date, moments.hour
+            FROM {asset} AS events
+            JOIN moments ON quarter = epoch_ms(coalesce(activated_at, event_time)) // 900000
+            WHERE event_date BETWEEN DATE '{first}' AND DATE '{end}'
+              AND event_date BETWEEN moments.activation_date AND moments.activation_date + window_days
+        """)
+    database.execute(f"""
+        CREATE TABLE clicked AS
+        SELECT {KEYS}, hour, age, count(*) AS sends
+        FROM (
+            SELECT {KEYS}, hour, {_SEND} AS send, min(event_date - activation_date) AS age
+            FROM placed_hits WHERE link_type = 'redirection' GROUP BY ALL
+        )
+        GROUP BY ALL;
+        CREATE TABLE by_hour AS
+        SELECT {KEYS}, hour, greatest(sum(sent) - sum(bounced), 0)::BIGINT AS delivered, sum(clicked)::BIGINT AS clicked
+        FROM (
+            SELECT {KEYS}, hour, count(DISTINCT {_SEND}) AS sent, 0 AS bounced, 0 AS clicked
+            FROM placed_activations GROUP BY ALL
+            UNION ALL
+            SELECT {KEYS}, hour, 0, count(DISTINCT {_SEND}), 0 FROM placed_bounces GROUP BY ALL
+            UNION ALL
+            SELECT {KEYS}, hour, 0, 0, sum(sends) FROM clicked GROUP BY ALL
+        ) AS events
+        SEMI JOIN usable ON {same("events", "usable")}
+        GROUP BY ALL
+    """)
+
+
+def same(one: str, other: str) -> str:
+    """The condition that rows of two tables have the same KEYS."""
+    return " AND ".join(f"{one}.{key} IS NOT DISTINCT FROM {other}.{key}" for key in KEYS.split(", "))
+
+
+def slots(database: duckdb.DuckDBPyConnection) -> list[Slot]:
+    """The hours of the week in which something was sent, in order."""
+    rows = database.sql("""
+        WITH sent AS (
+            SELECT *, sum(clicked) OVER same / sum(delivered) OVER same AS usual
+            FROM by_hour WHERE delivered > 0
+            WINDOW same AS (PARTITION BY activation_id, application_id)
+        )
+        SELECT isodow(activation_date) - 1 AS weekday, hour, sum(clicked)::BIGINT, sum(delivered)::BIGINT,
+               count(DISTINCT activation_date), sum(delivered * usual),
+               sum(delivered * least(usual, 1) * (1 - least(usual, 1)))
+        FROM sent GROUP BY ALL ORDER BY weekday, hour
+    """).fetchall()
+    return [Slot(weekday, hour, Share(part, whole), *rest) for weekday, hour, part, whole, *rest in rows]
+
+
+def reasons(database: duckdb.DuckDBPyConnection, bounced: int) -> list[Reason]:
+    """The reasons of the bounced sends, the most frequent first, which are `bounced` together.
+
+    Each send counts once, with its worst bounce. Where events were fetched since the rates were computed, the
+    difference has a line of its own.
+    """
+    rows = database.sql(f"""
+        WITH sends AS (
+            SELECT arg_min(
+                {{'verdict': bounce_verdict, 'reason': bounce_reason}},
+                {{
+                    'rank': CASE bounce_verdict WHEN 'hard' THEN 0 WHEN 'soft' THEN 1 ELSE 2 END,
+                    'time': event_time,
+                    'id': event_id
+                }}
+            ) AS worst
+            FROM placed_bounces AS events
+            SEMI JOIN usable ON {same("events", "usable")}
+            GROUP BY {KEYS}, {_SEND}
+        )
+        SELECT worst.verdict, worst.reason, count(*) FROM sends GROUP BY ALL
+    """).fetchall()
+    sends: dict[tuple[str, str], int] = defaultdict(int)
+    for verdict, reason, number in rows:
+        sends[word(verdict), word(reason)] += number
+    found = sorted((Reason(*key, number) for key, number in sends.items()), key=lambda one: (-one.sends, str(one)))
+    if more := bounced - sum(one.sends for one in found):
+        found.append(Reason("", "changed since the rates were computed", more))
+    return found
+
+
+def click_hours(database: duckdb.DuckDBPyConnection) -> list[int]:
+    """How many hits came in each hour of the clock."""
+    rows = database.sql("""
+        SELECT clock.hour, count(DISTINCT event_id)
+        FROM placed_hits JOIN quarters AS clock ON clock.quarter = epoch_ms(event_time) // 900000
+        WHERE link_type = 'redirection'
+        GROUP BY clock.hour
+    """).fetchall()
+    found = dict(rows)
+    return [found.get(hour, 0) for hour in range(24)]
+
+
+def _quarters(first: date, last: date, timezone: str) -> pa.Table:
+    """The quarters of an hour of some days, numbered from the epoch, with the day and the hour of the clock."""
+    at, end = day_of(str(first), timezone).start, day_of(str(last), timezone).end
+    zone = ZoneInfo(timezone)
+    rows = []
+    while at < end:
+        local = at.astimezone(zone)
+        rows.append((milliseconds(at) // 900_000, local.date(), local.hour))
+        at += _QUARTER
+    numbers, dates, hours = zip(*rows, strict=True)
+    return pa.table(
+        {
+            "quarter": pa.array(numbers, pa.int64()),
+            ACTIVATION_DATE: pa.array(dates, pa.date32()),
+            "hour": pa.array(hours, pa.int8()),
+        }
+    )

@@ -1,0 +1,61 @@
+"""Which version wins among several, and what that is worth."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from np6_assets.rates.pictures import Share
+from np6_assets.report.versions import Contest, contests
+
+
+def contest(**versions: Mapping[str, tuple[int, int]]) -> Contest:
+    """One notification's versions: hits and delivered sends of each day."""
+    [found] = contests(
+        {7: {name: {(day,): Share(*counts) for day, counts in days.items()} for name, days in versions.items()}}
+    )
+    return found
+
+
+def test_the_winner_is_better_than_all_others():
+    found = contest(
+        a={"mon": (100, 1_000), "tue": (100, 1_000)},
+        b={"mon": (160, 1_000)},
+        c={"mon": (60, 1_000), "tue": (60, 1_000)},
+    )
+    assert found.winner is not None
+    assert (found.winner.version, set(found.winner.beaten)) == ("b", {"a", "c"})
+    # on Monday 6 points more than a and 10 more than c, of the 2,000 sends of each on both days
+    assert found.winner.gain == pytest.approx(0.06 * 2_000 + 0.10 * 2_000)
+    assert 0 < found.winner.low < found.winner.gain < found.winner.high
+    assert found.winner.high - found.winner.gain == pytest.approx(found.winner.gain - found.winner.low)
+
+
+def test_two_good_versions_have_no_winner():
+    found = contest(a={"mon": (150, 1_000)}, b={"mon": (152, 1_000)}, c={"mon": (60, 1_000)})
+    assert found.winner is None
+    assert found.verdict == "no winner: the differences are no larger than chance explains"
+
+
+def test_a_version_that_cannot_be_tested_stands_in_nobodys_way():
+    found = contest(a={"mon": (100, 1_000)}, b={"mon": (160, 1_000)}, new={"mon": (2, 3)}, old={"sun": (1, 900)})
+    assert found.winner is not None
+    assert (found.winner.version, found.winner.beaten) == ("b", ("a",))
+
+
+def test_the_most_sent_version_can_win_and_the_dearest_contest_comes_first():
+    def days(hits: int, sends: int) -> dict[tuple[int], Share]:
+        return {(1,): Share(hits, sends)}
+
+    found = contests(
+        {
+            1: {"a": days(100, 1_000), "b": days(101, 1_000)},
+            2: {"a": days(1_000, 10_000), "b": days(60, 1_000)},
+            3: {"a": days(1_000, 10_000), "b": days(1_200, 9_000)},
+            4: {"a": days(7, 70)},
+        }
+    )
+    assert [one.activation_id for one in found] == [3, 2, 1]
+    [second] = [one.winner for one in found if one.activation_id == 2]
+    assert second is not None
+    assert second.version == "a"
+    assert second.gain == pytest.approx(0.04 * 1_000)
