@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
+from itertools import dropwhile
 from typing import Any
 
 import dagster as dg
@@ -45,12 +46,23 @@ def notification_names(folder: Folder) -> dict[int, str]:
 
 
 def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> dict[str, Any]:
-    """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
-    last = date.fromisoformat(key)
-    before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
-    stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, before)
-    earlier = with_status(stored.to_table()).select([ACTIVATION_DATE, *pictures.COLUMNS]).to_pylist()
-    newest = [{ACTIVATION_DATE: last, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
-    cohorts = pictures.cohorts_of([*earlier, *newest])
+    """What the UI shows of the newest cohorts, one of which is not stored yet, and where the columns come from.
+
+    The UI shows what the last materialization says, and that may be one of an old cohort.
+    """
+    own = date.fromisoformat(key)
+    days = {own, *parquet.days_stored(folder, "reactivity_rates", ACTIVATION_DATE)}
+    newest = [day for day in days if day > max(days) - timedelta(days=_CHARTED_COHORTS)]
+    others = [day.isoformat() for day in newest if day != own]
+    stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, others)
+    rows = with_status(stored.to_table()).select([ACTIVATION_DATE, *pictures.COLUMNS]).to_pylist()
+    if own in newest:
+        rows += [{ACTIVATION_DATE: own, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
+    # cohorts before the first known sends have reactions alone, and no rate
+    cohorts = list(dropwhile(_has_no_rate, pictures.cohorts_of(rows)))
     chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
     return {COLUMN_LINEAGE: column_lineage(settings), **chart}
+
+
+def _has_no_rate(cohort: pictures.Cohort) -> bool:
+    return all(share.rate is None for share in cohort.shares.values())

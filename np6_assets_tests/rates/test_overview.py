@@ -1,0 +1,45 @@
+"""The chart that the UI shows of the rates, whichever cohorts a run has made."""
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from np6_assets.rates.columns import SCHEMA
+from np6_assets.rates.metadata import overview
+from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets_tests.report.made import make, sends
+from np6_assets_tests.support.oracle import RATE_COLUMNS
+from np6_assets_tests.support.tables import table_of
+
+FIRST = date(2026, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("stored", "made", "first", "last"),
+    [
+        (range(10, 20), 20, 10, 20),  # the next cohort
+        (range(10, 20), 12, 10, 19),  # one of them again
+        (range(10, 20), 3, 10, 19),  # one before the first known sends: its reactions have no rate
+        (range(40), 40, 11, 40),  # thirty days
+        (range(5, 40), 5, 10, 39),
+    ],
+)
+def test_chart_is_of_the_newest_cohorts_whichever_is_made(
+    stored: range, made: int, first: int, last: int, tmp_path: Path
+) -> None:
+    rows = {
+        ahead: sends(
+            FIRST + timedelta(days=ahead), 1, 100 if ahead in stored or ahead >= 10 else None, hit_activations=5
+        )
+        for ahead in {*stored, made}
+    }
+    make(tmp_path, [rows[ahead] for ahead in stored], {})
+    table = table_of([rows[made]], RATE_COLUMNS).cast(SCHEMA)
+    key = f"{FIRST + timedelta(days=made)}"
+    shown = overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}))["chart"]
+    days = re.search(r"^Cohorts (\S+) to (\S+)\.", shown.value, re.MULTILINE)
+    assert days is not None
+    assert days.groups() == (f"{FIRST + timedelta(days=first)}", f"{FIRST + timedelta(days=last)}")
