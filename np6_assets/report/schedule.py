@@ -25,6 +25,7 @@ def report_schedule(settings: Settings) -> dg.ScheduleDefinition:
             settings.named("write_report"),
             selection=dg.AssetSelection.assets(settings.key("reactivity_report")),
             description="Writes the report anew from what is stored.",
+            executor_def=dg.in_process_executor,
         ),
         cron_schedule=f"15 {settings.fresh_by_hour} * * *",
         execution_timezone=settings.timezone,
