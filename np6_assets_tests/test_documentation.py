@@ -30,6 +30,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "benchmarks/README.md",
+    "docs/dagster.md",
     "docs/embedding.md",
     "docs/operating.md",
     "soak/README.md",

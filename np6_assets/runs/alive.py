@@ -6,11 +6,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import dagster as dg
 
+from np6_assets.dagster_private import home_of
 from np6_assets.runs import lock
 
 
@@ -20,7 +20,7 @@ def alive(context: dg.InitResourceContext) -> Iterator[None]:
     if context.run is None or context.instance is None:
         yield
         return
-    with lock.held(Path(context.instance.root_directory), context.run.run_id), ending_at_hangup():
+    with lock.held(home_of(context.instance), context.run.run_id), ending_at_hangup():
         yield
 
 
