@@ -44,6 +44,15 @@ def notification_names(folder: Folder) -> dict[int, str]:
     return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
+def _can_draw() -> bool:
+    """Whether what draws is installed: the rates do without."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
 def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> dict[str, Any]:
     """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
     last = date.fromisoformat(key)
@@ -52,5 +61,5 @@ def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> d
     earlier = with_status(stored.to_table()).select([ACTIVATION_DATE, *pictures.COLUMNS]).to_pylist()
     newest = [{ACTIVATION_DATE: last, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
     cohorts = pictures.cohorts_of([*earlier, *newest])
-    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
+    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts and _can_draw() else {}
     return {COLUMN_LINEAGE: column_lineage(settings), **chart}

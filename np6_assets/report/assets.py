@@ -54,8 +54,14 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         hits: Dataset,
         bounces: Dataset,
     ) -> dg.MaterializeResult[None]:
-        from np6_assets.report.page import render
-        from np6_assets.report.queries import find
+        try:
+            import matplotlib  # noqa: F401 - is drawn with later
+
+            from np6_assets.report.page import render
+            from np6_assets.report.queries import find
+        except ModuleNotFoundError as error:
+            text = f"the report needs {error.name}, which is not installed: pip install 'np6-assets[report]'"
+            raise dg.Failure(text, allow_retries=False) from None
 
         findings = find(reactivity_rates, notifications, hits, bounces, timezone=settings.timezone, cohorts=config.days)
         page = render(findings, now(), settings.timezone).encode()
