@@ -1,13 +1,14 @@
 """The contenders' input: a day of events as JSON, and a cohort as Parquet. The same seed gives the same bytes.
 
-The values are the simulated account's; this module sets how many events there are, when they are, and in which order.
+This module sets how many events there are, when they are, in which order, and of which notification each is; the other
+values are in `rendering`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -16,11 +17,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.rendering import EVENT, Notification, Renderer, fold, sequence, uuids
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.partitions import Day, day_of
-from np6_assets.sandbox.population import DAY, DISMISSAL, EVENT, Account, Events, Kind, Population, fold, sequence
-from np6_assets.sandbox.rendering import Renderer, uuids
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
@@ -86,9 +86,8 @@ def remove(feed: Feed) -> None:
 def feed(folder: Path, events: int, shape: Shape = Shape.PLAIN) -> Feed:
     """Write a day of so many events. Memory: a chunk of text, and up to 40 bytes an event."""
     body, index, notifications = (folder / f"{shape}-{events}.{kind}" for kind in ("body", "index", "notifications"))
-    account = _account(shape)
-    renderer = Renderer(Population(account))
-    chunks = _activations(events, account) if shape is Shape.NOTIFICATIONS else _hits(events, shape)
+    renderer = Renderer("activation" if shape is Shape.NOTIFICATIONS else "hit", _senders(shape))
+    chunks = _activations(events) if shape is Shape.NOTIFICATIONS else _hits(events, shape)
     offset = 0
     with body.open("wb") as text, index.open("wb") as pairs:
         for chunk in chunks:
@@ -102,7 +101,7 @@ def feed(folder: Path, events: int, shape: Shape = Shape.PLAIN) -> Feed:
         pairs.write(np.array([2**62, offset + 1], dtype=np.int64).tobytes())
         text.write(b"]")
     if shape is Shape.NOTIFICATIONS:
-        notifications.write_text(json.dumps(_ranges(events, account)))
+        notifications.write_text(json.dumps(_ranges(events)))
     return Feed(
         shape,
         str(body),
@@ -114,25 +113,24 @@ def feed(folder: Path, events: int, shape: Shape = Shape.PLAIN) -> Feed:
     )
 
 
-# More notifications than the simulated account has room for.
-_EVENT = np.dtype([(name, np.uint16 if name == "notification" else EVENT[name]) for name in EVENT.names or ()])
 _LABEL = "Découvrir la sélection / tout voir"
+_LINKS = (
+    (None, "deeplink://product?id=594"),
+    ("Back to my cart", "deeplink://cart"),
+    ("See the sale", "https://shop.example.com/sale?from=push"),
+    ("Track my order", "deeplink://order/track"),
+    (None, "https://shop.example.com/digest"),
+    (None, "deeplink://product?id=594"),
+)
 
 
-def _account(shape: Shape) -> Account:
-    account = Account(seed=SEED)
-    given = account.notifications
+def _senders(shape: Shape) -> list[Notification]:
+    """The notifications: one for each link, or many."""
     if shape is Shape.NOTIFICATIONS:
-        given = tuple(
-            replace(given[number % len(given)], id=1001 + number, name=f"Notification {number + 1}")
-            for number in range(NOTIFICATION_COUNT)
-        )
+        return [Notification(1001 + number, "marketing", *_LINKS[0]) for number in range(NOTIFICATION_COUNT)]
     if shape is Shape.ESCAPES:
-        given = tuple(
-            replace(one, channel="actualités", links=tuple(replace(link, label=_LABEL) for link in one.links))
-            for one in given
-        )
-    return replace(account, notifications=given)
+        return [Notification(101 + number, "actualités", _LABEL, uri) for number, (_, uri) in enumerate(_LINKS)]
+    return [Notification(101 + number, "marketing", *link) for number, link in enumerate(_LINKS)]
 
 
 def _escape(rendered: bytes) -> bytes:
@@ -140,7 +138,7 @@ def _escape(rendered: bytes) -> bytes:
     return rendered.replace(b"/", rb"\/").replace("é".encode(), rb"\u00e9")
 
 
-def _hits(events: int, shape: Shape) -> Iterator[Events]:
+def _hits(events: int, shape: Shape) -> Iterator[np.ndarray]:
     """Hits at even distances, in chunks; nine in ten click through."""
     base = fold(SEED, events)
     order = None
@@ -150,45 +148,42 @@ def _hits(events: int, shape: Shape) -> Iterator[Events]:
         number = np.arange(first, min(first + _CHUNK, events), dtype=np.uint64)
         if order is not None:
             number = order[first : first + _CHUNK].astype(np.uint64)
-        rows = np.zeros(len(number), dtype=_EVENT)
+        rows = np.zeros(len(number), dtype=EVENT)
         rows["key"] = sequence(base, number)
         rows["timestamp"] = _at(number.astype(np.int64), events)
         rows["stamp_time"] = rows["timestamp"] - _delay(rows["key"])
-        rows["notification"] = rows["key"] % np.uint64(6)
-        rows["kind"] = Kind.HIT
-        rows["variant"] = np.where(rows["key"] % np.uint64(10) == 0, DISMISSAL, 0)
+        rows["notification"] = rows["key"] % np.uint64(len(_LINKS))
+        rows["dismissed"] = rows["key"] % np.uint64(10) == 0
         yield rows
 
 
-def _activations(events: int, account: Account) -> Iterator[Events]:
+def _activations(events: int) -> Iterator[np.ndarray]:
     """Activations, notification by notification, each one's at even distances over the day, in chunks."""
     base = fold(SEED, events, 2)
-    firsts = _firsts(events, len(account.notifications))
+    firsts = _firsts(events)
     for first in range(0, events, _CHUNK):
         number = np.arange(first, min(first + _CHUNK, events), dtype=np.int64)
         notification = np.searchsorted(firsts, number, side="right") - 1
         count = firsts[notification + 1] - firsts[notification]
-        rows = np.zeros(len(number), dtype=_EVENT)
+        rows = np.zeros(len(number), dtype=EVENT)
         rows["key"] = sequence(base, number.astype(np.uint64))
         rows["timestamp"] = _at(number - firsts[notification], count)
         rows["stamp_time"] = rows["timestamp"] - _delay(rows["key"])
         rows["notification"] = notification
-        rows["kind"] = Kind.ACTIVATION
         yield rows
 
 
-def _firsts(events: int, notifications: int) -> np.ndarray:
+def _firsts(events: int) -> np.ndarray:
     """The number of each notification's first event, and the number of all: the n-th has 1/n of what the first has."""
     # whole numbers alone, so that they are the same everywhere
-    shares = np.cumsum(10**9 // np.arange(1, notifications + 1, dtype=np.int64))
+    shares = np.cumsum(10**9 // np.arange(1, NOTIFICATION_COUNT + 1, dtype=np.int64))
     return np.concatenate([[0], events * shares // shares[-1]])
 
 
-def _ranges(events: int, account: Account) -> list[tuple[int, int, int]]:
-    firsts = _firsts(events, len(account.notifications)).tolist()
-    return [
-        (one.id, first, end) for one, first, end in zip(account.notifications, firsts[:-1], firsts[1:], strict=True)
-    ]
+def _ranges(events: int) -> list[tuple[int, int, int]]:
+    firsts = _firsts(events).tolist()
+    ids = [one.id for one in _senders(Shape.NOTIFICATIONS)]
+    return list(zip(ids, firsts[:-1], firsts[1:], strict=True))
 
 
 def _at(number: np.ndarray, count: np.ndarray | int) -> np.ndarray:
@@ -231,6 +226,7 @@ def _described(body: Path) -> tuple[int, int, int, int]:
 
 
 COHORT = date(2026, 3, 20)
+_DAY_MS = 86_400_000
 WINDOW_DAYS = 7
 
 
@@ -284,9 +280,9 @@ def _rows(
     send = number + np.uint64(first) if is_send else drawn % np.uint64(sends + sends // 100)
     key = sequence(fold(SEED), send)
     cohort_start = day_of(COHORT.isoformat(), "UTC").start_ms
-    at = day.start_ms + number.astype(np.int64) * DAY // max(count, 1)
+    at = day.start_ms + number.astype(np.int64) * _DAY_MS // max(count, 1)
     notification = (key % np.uint64(6)).astype(np.int64)
-    activated = cohort_start + (key % np.uint64(DAY)).astype(np.int64)
+    activated = cohort_start + (key % np.uint64(_DAY_MS)).astype(np.int64)
 
     def ids(hashes: np.ndarray) -> pa.Array:
         text = np.ascontiguousarray(uuids(hashes))

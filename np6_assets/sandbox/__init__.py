@@ -1,7 +1,7 @@
 """The simulated NP6 account.
 
-`population` invents who is sent what and how they react, `rendering` writes that as the API writes it, `app`
-puts the API's HTTP interface before it, and `server` serves it on a loopback address.
+`population` says who sends what to whom, `behaviour` how receivers react, `rendering` writes that as the API writes
+it, `app` is the API's HTTP interface, and `server` serves it on a loopback address.
 """
 
 from __future__ import annotations
