@@ -27,6 +27,7 @@ __all__ = [
     "instigators_on",
     "materialized_partitions",
     "remove_logs",
+    "tag_run",
 ]
 
 
@@ -84,3 +85,8 @@ def instigators_on(instance: dg.DagsterInstance, names: Collection[str]) -> set[
     """Which of these sensors and schedules, all off by default, were turned on."""
     states = instance.all_instigator_state() if instance.schedule_storage is not None else ()  # one in memory has none
     return {state.instigator_name for state in states if state.is_running} & set(names)
+
+
+def tag_run(instance: dg.DagsterInstance, run_id: str, name: str, value: str) -> None:
+    """Set a tag of a run that is under way."""
+    instance.add_run_tags(run_id, {name: value})
