@@ -5,6 +5,7 @@ The environment is read in `definitions.py` alone and handed in here as a mappin
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Settings:
     fresh_by_hour: int
     retention_days: int | None
     tombstone_key: str = field(default="", repr=False)
+    spark_connect: str | None = field(default=None, repr=False)
     account: str | None = None
 
     @classmethod
@@ -99,6 +101,7 @@ class Settings:
             fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
             retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,
             tombstone_key=_tombstone_key(environment.get("NP6_TOMBSTONE_KEY", "").strip()),
+            spark_connect=_spark_connect(environment.get("NP6_SPARK_CONNECT", "").strip()),
             account=account,
         )
 
@@ -230,6 +233,26 @@ def _tombstone_key(key: str) -> str:
     if key and len(key) < LEAST_KEY:
         raise SettingsError(f"NP6_TOMBSTONE_KEY {SHORT}")
     return key
+
+
+_SPARK_CONNECT = re.compile(
+    r"sc://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/(?:;[\w-]+=[^;=?#\s]+)*)?", re.ASCII
+)
+
+
+def _spark_connect(text: str) -> str | None:
+    if not text:
+        return None
+    address = _SPARK_CONNECT.fullmatch(text)
+    if address is None or int(address[1] or 0) > 65535:
+        # a parameter may be a token: the value is not shown
+        raise SettingsError(
+            "NP6_SPARK_CONNECT is not an address such as sc://localhost:15002 or sc://host:443/;use_ssl=true;token=... "
+            "(in a value, = is written %3D)"
+        )
+    if importlib.util.find_spec("pyspark") is None:
+        raise SettingsError("NP6_SPARK_CONNECT needs a package that is not installed: pip install 'np6-assets[spark]'")
+    return text
 
 
 def _contact(mode: ContactMode, key: str, parameters: frozenset[str] | None) -> ContactPolicy:

@@ -249,10 +249,34 @@ def test_short_tombstone_key_is_refused_and_not_shown():
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"https://host/;token={SECRET}",
+        f"sc://host:15002;token={SECRET}",
+        f"sc://host:99999/;token={SECRET}",
+        f"sc://host/path/;token={SECRET}",
+        f"sc://host/;token={SECRET}=",
+        f"sc://host/;{SECRET}",
+        f"sc://user:{SECRET}@host",
+        f"sc://host/;token={SECRET} ;use_ssl=true",
+        f"sc://host/?token={SECRET}",
+        f"sc:///;token={SECRET}",
+    ],
+)
+def test_wrong_spark_address_is_refused_and_not_shown(address: str):
+    with pytest.raises(
+        SettingsError, match=r"^NP6_SPARK_CONNECT is not an address such as sc://localhost:15002"
+    ) as caught:
+        read(NP6_SPARK_CONNECT=address)
+    assert SECRET not in str(caught.value)
+
+
 def test_settings_do_not_show_secrets():
     settings = read(NP6_API_KEY=SECRET, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY=SECRET)
     assert SECRET not in f"{settings!r} {settings}"
     assert LONG not in repr(read(NP6_TOMBSTONE_KEY=LONG))
+    assert SECRET not in repr(read(NP6_SPARK_CONNECT=f"sc://host:443/;token={SECRET}"))
 
 
 # --- the definitions ----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The asset `reactivity_rates`, one partition for each activation day."""
 
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             f"and application. Events count up to {settings.window_days} days after the day of the send."
         ),
         group_name=settings.named("rates"),
-        kinds={"duckdb", "parquet"},
+        kinds={"spark" if settings.spark_connect else "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
@@ -44,11 +44,12 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         impressions: Dataset,
         store: ParquetStore,
     ) -> Any:
-        from np6_assets.rates.compute import connect, rates
+        from np6_assets.rates.compute import connect, in_duckdb, rates
         from np6_assets.rates.feeds import Feeds, due
         from np6_assets.rates.inputs import INPUTS, CurrentInputs
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
         from np6_assets.rates.placement import events_in_no_cohort
+        from np6_assets.rates.spark import on_spark
 
         refuse_days(context.run.tags, settings, now())
         datasets = {
@@ -65,9 +66,10 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         last = max(context.partition_keys)
 
         def cohorts() -> Generator[Partition]:
-            with connect() as database:
+            spark = settings.spark_connect
+            with connect() as database, on_spark(spark) if spark else nullcontext(in_duckdb(database)) as run:
                 uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
-                for key, rows in rates(database, feeds, context.partition_keys, settings.window_days):
+                for key, rows in rates(run, feeds, context.partition_keys, settings.window_days):
                     metadata = metadata_of(rows, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
                     if key == last:  # the UI shows what the newest materialization says
                         metadata |= overview(folder, key, rows, settings)

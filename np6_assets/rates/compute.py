@@ -1,13 +1,17 @@
-"""Computes the rates of any number of cohorts from the event datasets: `rates.sql`, many cohorts at once."""
+"""Computes the rates of any number of cohorts from the event datasets: `rates.sql`, many cohorts at once.
+
+The engine that runs it is DuckDB, here, or a Spark Connect server (spark.py).
+"""
 
 from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -23,15 +27,16 @@ from np6_assets.rates.feeds import REACTIONS, Feeds
 ROWS_AT_ONCE = 2**20
 """How many events the days of cohorts that are computed together have at most; a cohort with more is computed alone."""
 
+Run: TypeAlias = Callable[[str, Mapping[str, ds.FileSystemDataset], Mapping[str, pa.Table]], pa.Table]
+"""Runs a query over datasets and tables, each by the name that SQL has for it."""
+
 _SQL = files(__package__).joinpath("rates.sql").read_text()
 
 
-def rates(
-    database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int
-) -> Iterator[tuple[str, pa.Table]]:
+def rates(run: Run, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[tuple[str, pa.Table]]:
     """The rates of each cohort, in order: one row for each notification, version and application (columns.py)."""
     for chunk in chunks(feeds, cohorts, window_days):
-        table = _rates(database, feeds, chunk, window_days)
+        table = _rates(run, feeds, chunk, window_days)
         for key in chunk:
             rows = table.filter(pc.field(ACTIVATION_DATE) == date.fromisoformat(key)).drop_columns(ACTIVATION_DATE)
             yield key, rows.cast(SCHEMA)
@@ -55,16 +60,29 @@ def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[l
         yield chunk
 
 
-def _rates(database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    database.register("cohorts", _cohorts(feeds, cohorts, window_days))
-    database.register("missing_ids", _missing_ids(feeds, cohorts, window_days))
-    database.register("cohort_days", _cohort_days(feeds, cohorts, window_days))
+def _rates(run: Run, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
     days = sorted({day for key in cohorts for day in event_days(key, window_days)})
-    for asset in feeds.datasets:
-        view(database, asset, feeds.of(asset, days))
-    # a relation over the query itself would have it planned twice, which is most of a small cohort's time
-    execute_within_memory(database, f"CREATE OR REPLACE TEMP TABLE rates AS {_SQL}")
-    return database.table("rates").to_arrow_table()
+    tables = {
+        "cohorts": _cohorts(feeds, cohorts, window_days),
+        "missing_ids": _missing_ids(feeds, cohorts, window_days),
+        "cohort_days": _cohort_days(feeds, cohorts, window_days),
+    }
+    return run(_SQL, {asset: feeds.of(asset, days) for asset in feeds.datasets}, tables)
+
+
+def in_duckdb(database: duckdb.DuckDBPyConnection) -> Run:
+    """Let DuckDB run queries."""
+
+    def run(sql: str, datasets: Mapping[str, ds.FileSystemDataset], tables: Mapping[str, pa.Table]) -> pa.Table:
+        for name, table in tables.items():
+            database.register(name, table)
+        for name, data in datasets.items():
+            view(database, name, data)
+        # a relation over the query itself would have it planned twice, which is most of a small cohort's time
+        execute_within_memory(database, f"CREATE OR REPLACE TEMP TABLE result AS {sql}")
+        return database.table("result").to_arrow_table()
+
+    return run
 
 
 def execute_within_memory(database: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -169,7 +187,7 @@ def _cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.T
             ACTIVATION_DATE: day.date,
             "starts_at": day.start,
             "ends_at": day.end,
-            "last_date": day.date + timedelta(days=window_days),
+            "window_ends_at": day_of(event_days(day.key, window_days)[-1], feeds.timezone).end,
         }
         for day in (day_of(key, feeds.timezone) for key in cohorts)
         for utc_date in _utc_dates(day)
@@ -183,6 +201,6 @@ _COHORT_DAYS = pa.schema(
         ACTIVATION_DATE: pa.date32(),
         "starts_at": TIME,
         "ends_at": TIME,
-        "last_date": pa.date32(),
+        "window_ends_at": TIME,
     }
 )

@@ -1,8 +1,7 @@
 -- The reactivity rates of any number of cohorts, in one pass over the event days. A cohort is the sends whose
 -- `activated_at` falls on one calendar day.
 --
--- Reads the event assets (`activations`, `hits`, `optouts`, `bounces`, `impressions`), each with its column
--- `event_date`, and
+-- Reads the event assets (`activations`, `hits`, `optouts`, `bounces`, `impressions`) and
 --   cohorts      a row for each cohort:
 --     activation_date     the cohort's day
 --     window_days         how many days after it events count
@@ -15,30 +14,31 @@
 --     utc_date            that day: an equality to join by; the instants decide
 --     activation_date     the cohort's day
 --     starts_at, ends_at  the cohort's day as instants, half open, in the configured time zone
---     last_date           the last event day of its window
+--     window_ends_at      when the last event day of its window ends
 --
--- The text runs alike on DuckDB and on Spark SQL (4, ANSI): FILTER has its WHERE, NULLs their place, every NULL its
--- type, and no number a decimal point. The session's time zone is UTC, so that a cast to DATE gives the UTC day.
+-- The text runs alike on DuckDB, Spark SQL (4, ANSI) and Sail: FILTER has its WHERE, NULLs their place, every NULL its
+-- type, and no number a decimal point. The session's time zone is UTC, so that a cast to DATE gives the UTC day. Days
+-- are told by the events' times, not by the files' folders: the engines read those each in its way.
 --
 -- Hits are taken once each where they are read: counting distinct ids for each send is five times the work of all else.
 --
 -- Adding a metric is one line in `counted` or in the last SELECT, and its description in columns.py.
 
 WITH events AS (
-    SELECT 'activation' AS kind, event_id, event_time, event_date, agency, customer, activation_id,
+    SELECT 'activation' AS kind, event_id, event_time, agency, customer, activation_id,
            activation_version, application_id, subscription_id, stamp_id, activated_at,
            CAST(NULL AS STRING) AS bounce_verdict
     FROM activations
     UNION ALL
-    SELECT 'optout', event_id, event_time, event_date, agency, customer, activation_id,
+    SELECT 'optout', event_id, event_time, agency, customer, activation_id,
            activation_version, application_id, subscription_id, stamp_id, activated_at, CAST(NULL AS STRING)
     FROM optouts
     UNION ALL
-    SELECT 'bounce', event_id, event_time, event_date, agency, customer, activation_id,
+    SELECT 'bounce', event_id, event_time, agency, customer, activation_id,
            activation_version, application_id, subscription_id, stamp_id, activated_at, bounce_verdict
     FROM bounces
     UNION ALL
-    SELECT 'impression', event_id, event_time, event_date, agency, customer, activation_id,
+    SELECT 'impression', event_id, event_time, agency, customer, activation_id,
            activation_version, application_id, subscription_id, stamp_id, activated_at, CAST(NULL AS STRING)
     FROM impressions
 ),
@@ -50,18 +50,20 @@ placed AS (
     JOIN cohort_days ON cohort_days.utc_date = CAST(coalesce(activated_at, event_time) AS DATE)
     WHERE coalesce(activated_at, event_time) >= starts_at
       AND coalesce(activated_at, event_time) < ends_at
-      AND event_date BETWEEN cohort_days.activation_date AND last_date
+      AND event_time >= starts_at
+      AND event_time < window_ends_at
 ),
 
 -- The same of the hits, the first of each id: one may have been published on two days.
 placed_hits AS (
     SELECT hits.*, cohort_days.activation_date,
-           row_number() OVER (PARTITION BY cohort_days.activation_date, event_id ORDER BY event_date) AS nth
+           row_number() OVER (PARTITION BY cohort_days.activation_date, event_id ORDER BY event_time) AS nth
     FROM hits
     JOIN cohort_days ON cohort_days.utc_date = CAST(coalesce(activated_at, event_time) AS DATE)
     WHERE coalesce(activated_at, event_time) >= starts_at
       AND coalesce(activated_at, event_time) < ends_at
-      AND event_date BETWEEN cohort_days.activation_date AND last_date
+      AND event_time >= starts_at
+      AND event_time < window_ends_at
 ),
 
 cohort_events AS (

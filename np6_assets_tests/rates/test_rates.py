@@ -18,7 +18,7 @@ import pytest
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates import compute
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.compute import connect, rates
+from np6_assets.rates.compute import connect, in_duckdb, rates
 from np6_assets.rates.feeds import Feeds, due
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -90,7 +90,7 @@ def computed(
     keys = [f"{cohort}" for cohort in cohorts]
     return {
         date.fromisoformat(key): rows.to_pandas(types_mapper=pd.ArrowDtype)
-        for key, rows in rates(database, feeds, keys, window)
+        for key, rows in rates(in_duckdb(database), feeds, keys, window)
     }
 
 

@@ -1,0 +1,192 @@
+"""Rates on a Spark Connect server are those of DuckDB, to the last bit: on Sail, or on Spark (make test-spark)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from np6_assets.rates import compute, spark
+from np6_assets.rates.compute import Run, connect, in_duckdb, rates
+from np6_assets.rates.feeds import Feeds
+from np6_assets.rates.spark import SparkError, on_spark
+from np6_assets.settings import Settings
+from np6_assets_tests.rates.test_rates import ALL, D, Days, as_rows, days_from, feeds_of, store
+from np6_assets_tests.support.deployment import Deployment, days, files
+from np6_assets_tests.support.events import KINDS, event, population
+from np6_assets_tests.support.oracle import Row, day_bounds, expected_rates, row_of
+from np6_assets_tests.support.rude_server import RudeServer
+from np6_assets_tests.support.spark_servers import address_of, free_port, serving
+from np6_assets_tests.support.tables import assert_alike
+
+PARIS = "Europe/Paris"
+TOKEN = "dapi0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def on_server(address: str) -> Iterator[Run]:
+    with on_spark(address) as run:
+        yield run
+
+
+@pytest.fixture
+def in_duck() -> Iterator[Run]:
+    with connect() as database:
+        yield in_duckdb(database)
+
+
+def tables(run: Run, feeds: Feeds, cohorts: list[date], window: int) -> dict[date, pa.Table]:
+    return {date.fromisoformat(key): rows for key, rows in rates(run, feeds, [str(day) for day in cohorts], window)}
+
+
+def test_population_has_the_rates_of_duckdb_and_of_plain_python(
+    on_server: Run, in_duck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Around the change of clocks, with days that are not there, not closed or not whole, in chunks of some cohorts."""
+    first = date(2026, 3, 27)
+    cohorts = days_from(first, 4)
+    feeds = feeds_of(population(4, first, 4, PARIS, window_days=2), days_from(first, 6), PARIS)
+    feeds["activations"][cohorts[1]] = feeds["impressions"][cohorts[2]] = feeds["hits"][cohorts[3]] = None
+    some = sorted({row["activation_id"] for row in feeds["activations"][first] or ()})[:2]
+    missing = {("activations", first): some}
+
+    def closed(kind: str, day: date) -> bool:
+        return day < cohorts[3]
+
+    stored = store(tmp_path, feeds, PARIS, closed, missing)
+    monkeypatch.setattr(compute, "ROWS_AT_ONCE", sum(map(stored.rows, map(str, days_from(first, 4)))))
+    assert len(list(compute.chunks(stored, [str(day) for day in cohorts], 2))) > 1
+    found = tables(on_server, stored, cohorts, 2)
+    assert found == tables(in_duck, stored, cohorts, 2)
+    for day, rows in found.items():
+        expected = expected_rates(day, PARIS, 2, feeds, closed, missing_ids=missing)
+        assert len(expected) > 5
+        assert_alike(as_rows(rows.to_pandas(types_mapper=None), day), expected)
+
+
+def odd_events() -> dict[str, list[Row]]:
+    """Null, empty and foreign texts, great numbers, events without their send's id or time, and one id twice."""
+    noon = day_bounds(D, "UTC")[0] + 12 * 3_600_000
+    grains: list[dict[str, Any]] = [
+        {"agency": None},
+        {"customer": ""},
+        {"version": "é"},
+        {"version": "Z"},
+        {"version": "z"},
+        {"application": None, "version": None},
+        {"activation_id": 2**53 + 1},
+        {"activation_id": -1, "version": "\U0001f600"},
+        {"activation_id": -1, "version": "\uffff"},
+        {"stamp_id": None},
+        {"stamp_time": None},
+        {"subscription": None},
+    ]
+    rows: dict[str, list[Row]] = {kind: [] for kind in ALL}
+    for number, fields in enumerate(grains):
+        for kind in ALL:
+            for again in range(number % 4):
+                fields_of_kind = {"verdict": ["soft", "hard", None][again]} if kind == "bounces" else {}
+                if kind == "hits" and again:
+                    fields_of_kind = {"link_type": ["dismissal", None][again - 1]}
+                one = {"stamp_id": f"s{again}", "stamp_time": noon, **fields, **fields_of_kind}
+                made = event(kind, id=f"{kind} {number} {again}", timestamp=noon + again, **one)
+                rows[kind].append(row_of(kind, made, "drop", None))
+    rows["hits"] += rows["hits"][:2]
+    return rows
+
+
+def test_odd_events_and_days_without_any_have_the_rates_of_duckdb(on_server: Run, in_duck: Run, tmp_path: Path):
+    odd = odd_events()
+    feeds: Days = {
+        kind: {D: odd[kind], D + timedelta(days=1): [] if kind == "hits" else None, D + timedelta(days=5): None}
+        for kind in ALL
+    }
+    cohorts = [D, D + timedelta(days=1), D + timedelta(days=5)]
+    stored = store(tmp_path, feeds, "UTC")
+    found = tables(on_server, stored, cohorts, 1)
+    assert [rows.num_rows for rows in found.values()] == [len(expected_rates(D, "UTC", 1, feeds)), 0, 0]
+    assert found == tables(in_duck, stored, cohorts, 1)
+
+
+def test_rates_that_the_setting_has_computed_on_a_server_are_the_same_files(
+    address: str, server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    cohorts = days(D, D + timedelta(days=3))
+    server.serve(population(7, D, 4, PARIS, window_days=1))
+    here = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
+    there = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS, NP6_SPARK_CONNECT=address)
+    here.materialize([*KINDS, "reactivity_rates"], D, cohorts[-1])
+    computed = files(tmp_path / "data" / "reactivity_rates")
+    assert len(computed) == 4
+    assert here.rates(D)
+    for day in cohorts:
+        here.path("reactivity_rates", day, "activation_date").unlink()
+    there.materialize("reactivity_rates", D, cohorts[-1])
+    assert files(tmp_path / "data" / "reactivity_rates") == computed
+
+
+@contextmanager
+def one_line() -> Iterator[pytest.ExceptionInfo[SparkError]]:
+    """The error is one line without a token or a stack of others."""
+    with pytest.raises(SparkError) as caught:
+        yield caught
+    assert "\n" not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("parameters", ["", f"/;use_ssl=true;token={TOKEN};x-databricks-cluster-id=0123"])
+def test_address_that_does_not_answer_fails_the_run_in_one_line(
+    parameters: str, server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert spark.ANSWERS_WITHIN <= 60
+    monkeypatch.setattr(spark, "ANSWERS_WITHIN", 0.2)
+    silent = address_of(free_port())
+    deployment = Deployment(tmp_path / "data", server, instance, NP6_SPARK_CONNECT=silent + parameters)
+    with one_line() as caught:
+        deployment.materialize("reactivity_rates", D)
+    assert str(caught.value) == f"NP6_SPARK_CONNECT: {silent} did not answer within 0.2 seconds"
+    assert not files(tmp_path / "data")
+
+
+def test_server_that_does_not_see_the_files_is_an_error_and_not_a_day_without_events(address: str, tmp_path: Path):
+    feeds = feeds_of(population(9, D, 1, "UTC", window_days=0), [D], "UTC")
+    stored = store(tmp_path, feeds, "UTC")
+    assert stored.rows(str(D)) > 0
+    for file in (tmp_path / "hits").rglob("*.parquet"):
+        file.unlink()
+    with on_spark(address) as run, one_line() as caught:
+        tables(run, stored, [D], 0)
+    assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_error_of_a_server_is_one_line_without_the_addresss_parameters(address: str, tmp_path: Path):
+    stored = store(tmp_path, {kind: {D: []} for kind in ALL}, "UTC")
+    with on_spark(f"{address}/;user_id={TOKEN}") as run, one_line() as caught:
+        run(f"SELECT\n{TOKEN} FROM hits", {"hits": stored.of("hits", [str(D)])}, {})
+    assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
+    assert "***" in str(caught.value)
+
+
+def test_addresses_that_the_setting_takes_are_those_that_the_client_takes():
+    from pyspark.sql.connect.client import DefaultChannelBuilder
+
+    for text, endpoint in {
+        "sc://spark.example.com": "spark.example.com:15002",
+        "sc://localhost:15002/": "localhost:15002",
+        "sc://[::1]:80": "[::1]:80",
+        f"sc://a-b.example.com:443/;use_ssl=true;token={TOKEN};x-databricks-cluster-id=01-ab": "a-b.example.com:443",
+    }.items():
+        assert Settings.from_environment({"NP6_SPARK_CONNECT": f" {text}\n"}).spark_connect == text
+        assert DefaultChannelBuilder(text).endpoint == endpoint

@@ -1,0 +1,84 @@
+"""Spark Connect servers of a test's own: Sail in this process, or Spark, which needs Java and half a gigabyte."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pysail.spark import SparkConnectServer
+
+SPARK_HOME = "NP6_TESTS_SPARK_HOME"
+"""Environment variable: where Spark is, if the tests are to run on it."""
+
+_STARTS_WITHIN = 300
+
+
+def address_of(port: int) -> str:
+    return f"sc://127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The address of a server, Spark where there is one."""
+    with _spark(Path(os.environ[SPARK_HOME])) if SPARK_HOME in os.environ else _sail() as address:
+        yield address
+
+
+@contextmanager
+def _sail() -> Iterator[str]:
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    assert server.listening_address is not None
+    yield address_of(server.listening_address[1])
+    server.stop()
+
+
+@contextmanager
+def _spark(home: Path) -> Iterator[str]:
+    port = free_port()
+    conf = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": port,
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": 2,
+        "spark.ui.enabled": "false",
+    }
+    options = [text for name, value in conf.items() for text in ("--conf", f"{name}={value}")]
+    main = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
+    # a server of some minutes has no use for a compiler that takes as long
+    java = ["--driver-memory", "1g", "--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
+    command = [str(home / "bin" / "spark-submit"), "--master", "local[2]", *java, *options, *main]
+    environment = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        try:
+            _wait_for(port, process)
+            yield address_of(port)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + _STARTS_WITHIN
+    while time.monotonic() < until:
+        assert process.poll() is None, "Spark ended while it started"
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"Spark did not start within {_STARTS_WITHIN} seconds")
