@@ -171,10 +171,12 @@ def test_server_that_does_not_see_the_files_is_an_error_and_not_a_day_without_ev
     assert str(tmp_path) in str(caught.value)
 
 
-def test_error_of_a_server_is_one_line_without_the_addresss_parameters(address: str):
+def test_error_of_a_server_is_one_line_without_the_addresss_parameters(address: str, tmp_path: Path):
+    stored = store(tmp_path, {kind: {D: []} for kind in ALL}, "UTC")
     with on_spark(f"{address}/;user_id={TOKEN}") as run, one_line() as caught:
-        run(f"SELECT '{TOKEN}' FROM nowhere WHERE\n{TOKEN} > 0", {}, {})
+        run(f"SELECT\n{TOKEN} FROM hits", {"hits": stored.of("hits", [str(D)])}, {})
     assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
+    assert "***" in str(caught.value)
 
 
 def test_addresses_that_the_setting_takes_are_those_that_the_client_takes():
