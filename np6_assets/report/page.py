@@ -22,8 +22,8 @@ STATES = {"final": "● final", "open": "○ provisional", "incomplete": "◇ in
 SHOWN = 20
 """How many notifications are shown before all are asked for, and are printed."""
 
-PRINTED = 8
-"""How many rows of every other table are printed."""
+PRINTED = 6
+"""How many rows of every other table are printed; of versions, these are shown, too."""
 
 _SHADES = 6
 

@@ -18,7 +18,7 @@ from np6_assets.report.queries import Findings, find
 from np6_assets.report.sentences import opening
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import dataset, partitioned_dataset
-from np6_assets_tests.support.oracle import RATE_COLUMNS, Row
+from np6_assets_tests.support.oracle import RATE_COLUMNS, Row, wilson
 from np6_assets_tests.support.tables import table_of
 
 NOTIFICATIONS = pa.schema([("activation_id", pa.int64()), ("name", pa.string()), ("type", pa.string())])
@@ -129,6 +129,17 @@ def rendered(root: Path, cohorts: int = 90, today: date = TODAY) -> str:
     findings = found(root, cohorts, today)
     made_at = datetime(today.year, today.month, today.day, 6, tzinfo=UTC)
     return render(findings, opening(findings), made_at, "Europe/Paris")
+
+
+def percent(part: int, whole: int) -> list[str]:
+    """A rate as the page shows it: the cell's texts, with the interval."""
+    if not whole:
+        return ["—"]
+    low, high = wilson(part, whole)
+    if low is None or high is None:
+        return [f"{part / whole:.2%}"]
+    digits = 2 if high < 0.01 else 1
+    return [f"{part / whole:.2%}", f"{low * 100:.{digits}f} to {high * 100:.{digits}f}%"]
 
 
 def _write(folder: Path, table: pa.Table) -> None:

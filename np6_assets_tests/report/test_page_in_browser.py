@@ -48,6 +48,13 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     ]
     rows += [sends(YESTERDAY, number, 500, status="open", bounced=5) for number in range(1, count)]
     rows += [sends(YESTERDAY, count, 0, status="open")]
+    if count > 20:  # more than is printed of versions, of applications and of days that are no stretch
+        rows += [
+            sends(YESTERDAY - timedelta(days=2 * at + 16), 1, 9, version=UUID.format(at), application=f"app {at}")
+            for at in range(13)
+        ]
+        day = YESTERDAY - timedelta(days=20)
+        rows += [sends(day, count - 1 - at, 1, version=f"v{of}") for at in range(9) for of in range(9)]
     daily = [
         sends(YESTERDAY - timedelta(days=ago), 1, 40, status="open", hit_activations=8, version=UUID.format(2))
         for ago in range(14)

@@ -1,0 +1,244 @@
+"""The report of a whole deployment: its numbers against the oracle's, its metadata, and when it is written."""
+
+import re
+from collections import Counter, defaultdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+
+from np6_assets.events.kinds import KINDS
+from np6_assets.rates.columns import COLUMNS
+from np6_assets_tests.report.made import percent
+from np6_assets_tests.support.deployment import Deployment, days
+from np6_assets_tests.support.events import population
+from np6_assets_tests.support.html import Page
+from np6_assets_tests.support.oracle import GRAIN, day_bounds, day_of, expected_rates, expected_rows
+from np6_assets_tests.support.rude_server import RudeServer
+
+FIRST, LAST = date(2026, 3, 28), date(2026, 3, 31)  # 2026-03-29 has 23 hours in Paris
+ASSETS = [kind.asset for kind in KINDS]
+WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    """A population, its events and rates as the oracle has them; the report as a page and as text, and its metadata."""
+    timezone, window = "Europe/Paris", 1
+    made = population(40, FIRST, 3, timezone, window_days=window)
+    folder = tmp_path_factory.mktemp("whole")
+    with RudeServer(seed=2) as server, dg.DagsterInstance.ephemeral() as instance:
+        server.serve(made)
+        deployment = Deployment(
+            folder / "data",
+            server,
+            instance,
+            now=lambda: datetime(2026, 4, 20, 12, tzinfo=UTC),
+            NP6_TIMEZONE=timezone,
+            NP6_WINDOW_DAYS=str(window),
+            NP6_CONTACT_DATA="keep",
+        )
+        assets = [*ASSETS, "notifications", "reactivity_rates", "reactivity_report"]
+        run = deployment.materialize(assets, FIRST, LAST)
+        [shown] = run.asset_materializations_for_node("reactivity_report")
+        text = (deployment.data / "reactivity_report" / "report.html").read_text()
+    feeds = {
+        asset: {day: expected_rows(asset, made.feed(asset), *day_bounds(day, timezone)) for day in days(FIRST, LAST)}
+        for asset in ASSETS
+    }
+    rows = [row for day in days(FIRST, LAST) for row in expected_rates(day, timezone, window, feeds)]
+    return made, feeds, rows, Page(text), text, shown.metadata
+
+
+def total(rows: list[Any], name: str) -> int:
+    return sum(row[name] for row in rows)
+
+
+def expected_rates_of(rows: list[Any]) -> list[list[str]]:
+    """Hit, optout, bounce and impression rate; the last of applications with impressions."""
+
+    def rate(part: str, whole: str, rows: list[Any]) -> list[str]:
+        known = [row for row in rows if row["status"] != "incomplete" and row[whole]]
+        return percent(total(known, part), total(known, whole))
+
+    return [
+        rate("hit_activations", "delivered", rows),
+        rate("optout_activations", "delivered", rows),
+        rate("bounced", "activations", rows),
+        rate("impression_activations", "delivered", rows),
+    ]
+
+
+def application_of(row: Any) -> tuple[Any, ...]:
+    return row["agency"], row["customer"], row["application_id"]
+
+
+def test_every_notification_day_and_application_has_the_rates_of_the_sums(whole: Any):
+    made, _, rows, page, _, _ = whole
+    assert all(row["impression_activations"] is not None for row in rows)
+    by_id, by_day, by_application = defaultdict(list), defaultdict(list), defaultdict(list)
+    for row in rows:
+        by_id[row["activation_id"]].append(row)
+        by_day[row["activation_date"]].append(row)
+        by_application[row["application_id"]].append(row)
+    impressions = Counter[Any]()
+    for row in rows:
+        impressions[application_of(row)] += row["impression_activations"]
+    reporting = [row for row in rows if impressions[application_of(row)]]
+    names = {entry["id"]: entry.get("name") or f"notification {entry['id']}" for entry in made.notifications}
+    found = {int(cells[0][-1]): cells for cells in page.tables["list"][1:]}
+    assert found.keys() == by_id.keys()
+    for key, cells in found.items():
+        hit, optout, bounce, _ = expected_rates_of(by_id[key])
+        impression = expected_rates_of([row for row in reporting if row["activation_id"] == key])[3]
+        assert cells[0] == [names.get(key, f"notification {key}"), str(key)]
+        assert cells[1] == [f"{total(by_id[key], 'activations'):,}"]
+        assert [cells[2], *cells[4:7]] == [hit, optout[:1], bounce[:1], impression[:1]]
+    for cells in page.tables["days"][1:]:
+        of_day = by_day[date.fromisoformat(cells[0][0])]
+        assert cells[1:5] == [[f"{total(of_day, 'activations'):,}"], *expected_rates_of(of_day)[:3]]
+        assert cells[6] == ["● final" if all(row["status"] == "final" for row in of_day) else "○ provisional"]
+    sent = [int(cells[1][0].replace(",", "")) for cells in page.tables["list"][1:]]
+    assert sent == sorted(sent, reverse=True)
+    applications = page.tables["Rates by application"][1:]
+    assert len(applications) == len(by_application)
+    for cells in applications:
+        [key] = [key for key in by_application if (key or "not given").startswith(cells[0][0])]
+        assert cells[2:5] == expected_rates_of(by_application[key])[:3]
+        assert cells[5] == expected_rates_of([row for row in reporting if row["application_id"] == key])[3]
+
+
+def test_the_heat_map_has_the_sends_of_each_hour_of_the_week(whole: Any):
+    _, feeds, rows, page, _, _ = whole
+    usable = {
+        (row["activation_date"], *(row[name] for name in GRAIN))
+        for row in rows
+        if row["status"] != "incomplete" and row["activations"]
+    }
+    sets: dict[Any, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
+    for asset in ("activations", "bounces", "hits"):
+        for day, events in feeds[asset].items():
+            for event in events:
+                at = event["event_time"] if event["activated_at"] is None else event["activated_at"]
+                local = datetime.fromtimestamp(at / 1000, UTC).astimezone(ZoneInfo("Europe/Paris"))
+                key = (local.date(), *(event[name] for name in GRAIN))
+                is_click = asset != "hits" or event["link_type"] == "redirection"
+                if key in usable and is_click and 0 <= (day - local.date()).days <= 1:
+                    send = (event["subscription_id"], event["stamp_id"] or event["event_id"])
+                    sets[key, local.hour][asset].add(send)
+    expected: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+    for (key, hour), of_key in sets.items():
+        delivered = max(len(of_key["activations"]) - len(of_key["bounces"]), 0)
+        expected[key[0].weekday(), hour] += Counter(hits=len(of_key["hits"]) * bool(delivered), delivered=delivered)
+    shown = {}
+    for label in page.labels:
+        if match := re.match(r"(\w{3}) (\d\d):00 to \d\d:59: [\d.]+%: ([\d,]+) of ([\d,]+)", label):
+            shown[WEEKDAYS.index(match[1]), int(match[2])] = (
+                int(match[3].replace(",", "")),
+                int(match[4].replace(",", "")),
+            )
+    assert shown == {key: (one["hits"], one["delivered"]) for key, one in expected.items() if one["delivered"]}
+    assert sum(hits for hits, _ in shown.values()) >= 30
+
+
+def test_bounces_are_counted_once_for_each_send_with_the_worst_verdict(whole: Any):
+    _, _, rows, page, _, _ = whole
+    found: Counter[str] = Counter()
+    for _, [verdict], [count], *_ in page.tables["Bounced sends by verdict and reason"][1:]:
+        found[verdict if verdict in ("hard", "soft") else "other"] += int(count)
+    counted = [row for row in rows if row["status"] != "incomplete" and row["activations"]]
+    assert found == {name: total(counted, f"bounces_{name}") for name in ("hard", "soft", "other")}
+    # one total: that of the rate
+    of = f"{total(counted, 'bounced'):,} of {total(counted, 'activations'):,}"
+    assert page.text.count(of) == 2
+
+
+def test_click_throughs_are_counted_by_the_hour_of_the_clock(whole: Any):
+    _, feeds, rows, page, _, _ = whole
+    hours: Counter[int] = Counter()
+    for row in {row["event_id"]: row for day in feeds["hits"].values() for row in day}.values():
+        sent_at = row["event_time"] if row["activated_at"] is None else row["activated_at"]
+        late = day_of(row["event_time"], "Europe/Paris") - day_of(sent_at, "Europe/Paris")
+        if (
+            row["link_type"] == "redirection"
+            and sent_at >= day_bounds(FIRST, "Europe/Paris")[0]
+            and 0 <= late.days <= 1
+        ):
+            at = datetime.fromtimestamp(row["event_time"] / 1000, UTC).astimezone(ZoneInfo("Europe/Paris"))
+            hours[at.hour] += 1
+    found = [int(cells[1][0]) for cells in page.tables["Click-throughs by hour of the day"][1:]]
+    assert found == [hours[hour] for hour in range(24)]
+    assert sum(found) == total(rows, "hits") > 50
+
+
+def test_no_receiver_is_in_the_report(whole: Any):
+    _, feeds, _, _, text, _ = whole
+    personal = {
+        row[column]
+        for asset in ASSETS
+        for day in feeds[asset].values()
+        for row in day
+        for column in ("receiver_id", "receiver_unicity", "receiver_hash", "subscription_id", "stamp_id")
+        if row[column] and len(row[column]) > 5
+    }
+    assert len(personal) > 100
+    assert not [value for value in personal if value in text]
+    assert "@" not in re.sub(r"@(media|page) ", "", text)
+
+
+def test_the_page_needs_no_network_and_says_how_numbers_are_defined(whole: Any):
+    _, _, _, page, text, _ = whole
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|<link|<img", text)
+    for word in ("Send", "Delivered", "Click", "Hit rate", "Optout rate", "Bounce rate", "Impression rate"):
+        assert f"<dt>{word}</dt>" in text
+    described = {cells[0][0]: cells[1][0] for cells in page.tables["The columns of "][1:]}
+    assert described == {name: text.replace("`", "") for name, _, text, _ in COLUMNS}
+
+
+def test_the_first_numbers_are_in_dagsters_metadata(whole: Any):
+    _, _, rows, _, text, metadata = whole
+    known = [row for row in rows if row["status"] != "incomplete" and row["activations"]]
+    delivered = [row for row in known if row["delivered"]]
+    assert metadata["sends"].value == total(rows, "activations")
+    assert metadata["hit_rate_percent"].value == pytest.approx(
+        100 * total(delivered, "hit_activations") / total(delivered, "delivered"), abs=0.005
+    )
+    assert metadata["bounce_rate_percent"].value == pytest.approx(
+        100 * total(known, "bounced") / total(known, "activations"), abs=0.005
+    )
+    assert metadata["what_changed"].value.startswith("- What changed can be told from the second week")
+    assert metadata["what_changed"].value.count("\n") == 2
+    assert metadata["bytes"].value == len(text.encode())
+    assert (metadata["first_cohort"].value, metadata["last_cohort"].value) == (
+        f"{FIRST}",
+        f"{max(row['activation_date'] for row in rows)}",
+    )
+
+
+NOON = datetime(2026, 4, 20, 12, tzinfo=UTC)
+
+
+def test_it_is_written_each_morning_once_there_are_rates(tmp_path: Path, kept_instance: dg.DagsterInstance):
+    with RudeServer() as server:
+        account = Deployment(tmp_path, server, kept_instance, NP6_TIMEZONE="Europe/Paris", NP6_FRESH_BY_HOUR="7")
+        repository = account.definitions.get_repository_def()
+        schedule = repository.get_schedule_def("morning_report")
+        assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 7 * * *", "Europe/Paris")
+        assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+        written = repository.get_job(schedule.job_name).asset_layer.selected_asset_keys
+        assert written == {dg.AssetKey("reactivity_report")}
+
+        def asked() -> tuple[int, str | None]:
+            with dg.build_schedule_context(kept_instance, scheduled_execution_time=NOON) as context:
+                tick = schedule.evaluate_tick(context)
+            return len(tick.run_requests or []), tick.skip_message
+
+        assert asked() == (0, "reactivity_rates is not materialized yet: there is nothing to report on.")
+        kept_instance.report_runless_asset_event(dg.AssetMaterialization("reactivity_rates", partition="2026-04-19"))
+        assert asked() == (0, "notifications is not materialized yet: there is nothing to report on.")
+        kept_instance.report_runless_asset_event(dg.AssetMaterialization("notifications"))
+        assert asked() == (1, None)
