@@ -129,7 +129,7 @@ def _error(request: Request, error: Exception) -> Response:
 
 
 def _parse_time(text: str) -> int:
-    """The first ms since epoch that is not before an ISO 8601 time, or the number of ms itself. Raises ValueError."""
+    """The first ms since epoch that is not before an ISO 8601 time (UTC by default) or ms. Raises ValueError."""
     if re.fullmatch(r"-?[0-9]{1,15}", text):
         return int(text)
     time = datetime.fromisoformat(text)
