@@ -67,7 +67,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         from np6_assets.events.run import Run
 
         refuse_days(context.run.tags, settings, now())
-        run = Run(context, kind, settings, store.folder(), now, config)
+        run = Run(context, kind, settings, store.folder().listed(), now, config)
         yield from PartitionStream(lambda: run.partitions(np6)).outputs()
 
     return events
@@ -97,7 +97,7 @@ def notifications_asset(settings: Settings, now: Callable[[], datetime]) -> dg.A
         from np6_assets.events.belonging import Belonging
         from np6_assets.events.run import exclusive_client
 
-        folder = store.folder()
+        folder = store.folder().listed()
         with exclusive_client(context, np6, folder, now) as client:
             Belonging(folder, settings, context.log.warning).add([])
             before = {} if config.replace else notifications.stored(folder)

@@ -5,6 +5,8 @@ It can be killed and repeated: each file is written whole, and says under which 
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import dagster as dg
 
@@ -14,9 +16,11 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.events.written import MADE_WITH, check_pseudonym_key, policy_of, zone_of
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import day_of
-from np6_assets.privacy.files import DayFile, alone, content_of, day_files, newest_records, record_of, rewrite
+from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite
 from np6_assets.settings import Settings
-from np6_assets.storage.files import Folder
+from np6_assets.storage.alone import alone
+from np6_assets.storage.files import Folder, until_unchanged
+from np6_assets.storage.identity import Identity
 from np6_assets.storage.io_manager import ParquetStore
 
 
@@ -25,7 +29,7 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
 
     @dg.op(name="treat", out=dg.Out(dg.Nothing), pool=settings.pool)
     def op(context: dg.OpExecutionContext, store: ParquetStore) -> None:
-        folder = store.folder()
+        folder = store.folder().listed()
         treated: Counter[str] = Counter()
         with alone(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
@@ -34,6 +38,7 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
                 treated[file.asset] += 1
                 if record is not None:
                     context.log_event(record)
+            Identity.update(folder, lambda found: found and replace(found, contact=settings.contact.fingerprint))
         context.log.info(f"treated {treated.total()} files: {dict(treated)}")
         context.add_output_metadata({"treated": dg.MetadataValue.json(dict(treated))})
 
@@ -67,7 +72,7 @@ def treat(
         if stored_as == settings.contact.fingerprint and known:
             continue
         if file.is_quarantine:
-            _treat_quarantine(folder, file, policy, settings)
+            until_unchanged(partial(_treat_quarantine, folder, file, policy, settings))
             yield file, None
             continue
         timezone = zone_of(metadata)

@@ -49,6 +49,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         from np6_assets.rates.inputs import INPUTS, CurrentInputs
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
         from np6_assets.rates.placement import events_in_no_cohort
+        from np6_assets.storage import parquet
 
         refuse_days(context.run.tags, settings, now())
         datasets = {
@@ -58,7 +59,8 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "bounces": bounces,
             "impressions": impressions,
         }
-        folder = store.folder()
+        folder = store.folder().listed()
+        datasets = {asset: parquet.read_through(folder, data) for asset, data in datasets.items()}
         feeds = Feeds(datasets, settings.timezone, due(folder, settings))
         inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
         names = notification_names(folder)
