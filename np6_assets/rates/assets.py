@@ -7,8 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from np6_assets.contact.days import refuse_days
+from np6_assets.contact.days import refuse_days, today
 from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead, event_days
+from np6_assets.progress import Progress
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, ParquetStore, Partition, PartitionStream
@@ -62,17 +63,20 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         feeds = Feeds(datasets, settings.timezone, due(folder, settings))
         inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
         names = notification_names(folder)
-        last = max(context.partition_keys)
+        last, newest = max(context.partition_keys), today(settings, now())
 
         def cohorts() -> Generator[Partition]:
+            progress = Progress("reactivity_rates", len(context.partition_keys), context.log.info, unit="rows")
             with connect() as database:
                 uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
                 for key, rows in rates(database, feeds, context.partition_keys, settings.window_days):
-                    metadata = metadata_of(rows, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
+                    metadata = metadata_of(rows, names, is_over=key < str(newest))
+                    metadata["events_in_no_cohort"] = uncounted.get(key, 0)
                     if key == last:  # the UI shows what the newest materialization says
-                        metadata |= overview(folder, key, rows, settings)
+                        metadata = overview(folder, key, rows, settings, newest) | metadata
                     used = {INPUTS: inputs.of(event_days(key, settings.window_days)).write()}
                     yield Partition(key, rows.replace_schema_metadata(used), metadata)
+                    progress.day_done(key, rows.num_rows)
 
         yield from PartitionStream(lambda: closing(cohorts())).outputs()
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 
 from np6_assets.partitions import ACTIVATION_DATE
-from np6_assets.rates import pictures
+from np6_assets.rates import display, pictures
 from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
 from np6_assets.settings import Settings
@@ -20,14 +20,21 @@ from np6_assets.storage.files import Folder
 _CHARTED_COHORTS = 30
 
 
-def metadata_of(rates: pa.Table, names: Mapping[int, str]) -> dict[str, Any]:
-    """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and its notifications."""
+def metadata_of(rates: pa.Table, names: Mapping[int, str], *, is_over: bool) -> dict[str, Any]:
+    """What the UI shows of a cohort: its rates in words, its notifications, and what Dagster plots over the partitions.
+
+    A day that is not over is not plotted: it would look like a fall.
+    """
     rows = rates.select(pictures.COLUMNS).to_pylist()
-    metadata: dict[str, Any] = {
+    plotted: dict[str, Any] = {
         "activations": pictures.sends_of(rows),
-        "status": pictures.status_of(rows) if rows else None,
         **{measure.column: measure.of(rows).rate for measure in pictures.MEASURES},
-        "notifications": dg.MetadataValue.md(pictures.notifications_markdown(rows, names)),
+    }
+    metadata: dict[str, Any] = {
+        "rates": display.summary(rows, is_over=is_over),
+        "notifications": dg.MetadataValue.md(display.notifications_markdown(rows, names)),
+        **(plotted if is_over else {}),
+        "status": pictures.status_of(rows) if rows else None,
     }
     return {name: value for name, value in metadata.items() if value is not None}
 
@@ -44,7 +51,7 @@ def notification_names(folder: Folder) -> dict[int, str]:
     return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
-def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> dict[str, Any]:
+def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings, today: date) -> dict[str, Any]:
     """What the UI shows of the cohorts up to one that is not stored yet, and where the columns come from."""
     last = date.fromisoformat(key)
     before = [(last - timedelta(days=ago)).isoformat() for ago in range(1, _CHARTED_COHORTS)]
@@ -52,5 +59,5 @@ def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> d
     earlier = with_status(stored.to_table()).select([ACTIVATION_DATE, *pictures.COLUMNS]).to_pylist()
     newest = [{ACTIVATION_DATE: last, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
     cohorts = pictures.cohorts_of([*earlier, *newest])
-    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
-    return {COLUMN_LINEAGE: column_lineage(settings), **chart}
+    chart = {"chart": dg.MetadataValue.md(display.chart_markdown(cohorts, today))} if cohorts else {}
+    return {**chart, COLUMN_LINEAGE: column_lineage(settings)}
