@@ -3,7 +3,7 @@
 Dagster's own freshness policies look at an asset and not at its partitions: an old day fetched again makes it fresh.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partition_checks import Finding, Records, morning_schedule, result_of
+from np6_assets.partition_checks import Finding, Records, morning_schedule, whole_checks
 from np6_assets.partitions import Day, day_of
 from np6_assets.rates.checks import ASSET as RATES
-from np6_assets.resources import STORE, keys_of, store_of
+from np6_assets.resources import store_of
 from np6_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,30 +30,21 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
     hour = f"{settings.fresh_by_hour:02}:00"
     description = f"By {hour} the day before is there, and it was materialized after it had ended."
 
-    @dg.multi_asset_check(
-        name=settings.named("freshness"),
-        specs=[
-            dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in (*kinds, RATES)
-        ],
-        can_subset=True,
-        required_resource_keys=keys_of(settings, STORE),
-    )
-    def freshness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in (*kinds, RATES)]
+
+    def look(context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey) -> Finding:
         from np6_assets.events.store import EventStore
 
-        day = due(now(), settings)
-        folder = store_of(context, settings).folder()
-        for key in sorted(context.selected_asset_check_keys):
-            asset = key.asset_key.path[-1]
-            if day.date < settings.start_date:
-                finding = Finding(True, "no day is due yet")
-            elif asset in kinds:
-                finding = _fetched(day, EventStore(folder, kinds[asset], settings))
-            else:
-                finding = _computed(day, Records(context.instance, settings))
-            yield result_of(key, replace(finding, metadata={"day": day.key}))
+        day, asset = due(now(), settings), key.asset_key.path[-1]
+        if day.date < settings.start_date:
+            finding = Finding(True, "no day is due yet")
+        elif asset in kinds:
+            finding = _fetched(day, EventStore(store_of(context, settings).folder(), kinds[asset], settings))
+        else:
+            finding = _computed(day, Records(context.instance, settings))
+        return replace(finding, metadata={"day": day.key})
 
-    return freshness
+    return whole_checks("freshness", specs, settings, look)
 
 
 def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:

@@ -4,7 +4,7 @@ What is wrong with a partition, `events/checks.py` and `rates/examine.py` find; 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -19,6 +19,8 @@ WARN = dg.AssetCheckSeverity.WARN
 ERROR = dg.AssetCheckSeverity.ERROR
 
 _RECORDS_PER_PAGE = 1000
+_MOST_NAMED = 12
+"""Partitions that a line names."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,11 @@ class Records:
 Examine = Callable[[Folder, Sequence[str], Records], Iterator[tuple[str, Mapping[str, Finding]]]]
 """Looks at partitions of an asset: gives each one's key with what each check found, by the check's name."""
 
+NOT_THERE = Finding(False, "was never materialized; materialize it first", tolerated=True)
+
 
 def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, examine: Examine) -> dg.AssetsDefinition:
-    """The checks of an asset, in one step. A partition that is not there is passed over."""
+    """The checks of an asset, in one step: a result for each partition, and of all of them a line."""
     days = daily(settings.start_date, settings.timezone)
     key = dg.AssetKey(settings.key(asset))
     severities = {check.name: check.severity for check in checks}
@@ -96,28 +100,91 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
     )
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         records = Records(context.instance, settings)
-        if context.op_execution_context.has_partition_key or context.op_execution_context.has_partition_key_range:
-            keys = days.get_partition_keys_in_range(context.op_execution_context.partition_key_range)
-        else:  # the UI can start a check without a partition
-            keys = sorted(materialized_partitions(context.instance, key))[-1:]
+        # the UI can start a check without a partition
+        keys = partitions_of_run(context, settings) or sorted(materialized_partitions(context.instance, key))[-1:]
         targets = records.newest(asset, keys)
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
-        for partition, findings in examine(store_of(context, settings).folder().listed(), keys, records):
+        failed: dict[str, list[str]] = {spec.name: [] for spec in selected}
+        for partition, findings in _each(keys, examine(store_of(context, settings).folder().listed(), keys, records)):
             for spec in selected:
-                finding = findings[spec.name]
+                finding = findings.get(spec.name, NOT_THERE)
                 severity = WARN if finding.tolerated else severities[spec.name]
-                yield _evaluation(spec, severity, partition, finding, targets.get(partition))
+                text = f"{partition}: {finding.text}"
+                yield _evaluation(spec, severity, partition, replace(finding, text=text), targets.get(partition))
+                failed[spec.name] += [] if finding.passed else [partition]
         for spec in selected:
-            yield dg.Output(None, spec.get_python_identifier())
+            metadata = {"summary": summary(len(keys), failed[spec.name])}
+            yield dg.Output(None, spec.get_python_identifier(), metadata=metadata)
 
     return look
 
 
-def result_of(key: dg.AssetCheckKey, finding: Finding) -> dg.AssetCheckResult:
-    """What a check of an asset as a whole has found; it warns."""
+def whole_checks(
+    name: str,
+    specs: Sequence[dg.AssetCheckSpec],
+    settings: Settings,
+    examine: Callable[[dg.AssetCheckExecutionContext, dg.AssetCheckKey], Finding],
+) -> dg.AssetChecksDefinition:
+    """Checks of assets as wholes, in one step; they warn.
+
+    In a run of partitions Dagster plans a result for each of them, and shows those that do not come as skipped.
+    """
+
+    @dg.multi_asset_check(
+        name=settings.named(name), specs=specs, can_subset=True, required_resource_keys=keys_of(settings, STORE)
+    )
+    def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
+        records = Records(context.instance, settings)
+        keys = partitions_of_run(context, settings)
+        for spec in specs:
+            if spec.key not in context.selected_asset_check_keys:
+                continue
+            finding = examine(context, spec.key)
+            if not keys:
+                yield _result(spec, finding)
+                continue
+            targets = records.newest(spec.asset_key.path[-1], keys)
+            for partition in keys:
+                yield _evaluation(spec, WARN, partition, finding, targets.get(partition))
+            yield dg.Output(None, spec.get_python_identifier(), metadata={"summary": finding.text})
+
+    return look
+
+
+def partitions_of_run(context: dg.AssetCheckExecutionContext, settings: Settings) -> list[str]:
+    """The partitions that a check's run is for; none where it is for the asset as a whole."""
+    op = context.op_execution_context
+    if not (op.has_partition_key or op.has_partition_key_range):
+        return []
+    days = daily(settings.start_date, settings.timezone)
+    return list(days.get_partition_keys_in_range(op.partition_key_range))
+
+
+def summary(looked_at: int, failed: Sequence[str]) -> str:
+    """What became of a run's partitions, in a line."""
+    days = f"{looked_at} day" if looked_at == 1 else f"{looked_at} days"
+    if not failed:
+        return f"{days}, all passed"
+    more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+    return f"{days}, {len(failed)} failed: {', '.join(failed[:_MOST_NAMED])}{more}"
+
+
+def _each(
+    keys: Sequence[str], found: Iterator[tuple[str, Mapping[str, Finding]]]
+) -> Iterator[tuple[str, Mapping[str, Finding]]]:
+    """What was found in each partition; nothing of those that are not there."""
+    left = dict.fromkeys(keys)
+    for partition, findings in found:
+        left.pop(partition, None)
+        yield partition, findings
+    for partition in left:
+        yield partition, {}
+
+
+def _result(spec: dg.AssetCheckSpec, finding: Finding) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=key.asset_key,
-        check_name=key.name,
+        asset_key=spec.asset_key,
+        check_name=spec.name,
         passed=finding.passed,
         severity=WARN,
         description=finding.text,
@@ -158,7 +225,7 @@ def _evaluation(
         passed=finding.passed,
         severity=severity,
         blocking=spec.blocking,
-        description=f"{partition}: {finding.text}",
+        description=finding.text,
         metadata=finding.metadata,
         target_materialization_data=target
         and CheckTarget(storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp),

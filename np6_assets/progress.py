@@ -1,42 +1,48 @@
-"""Progress of a run over many days, in words, for its log."""
+"""Progress of a run over many days, in words, for its log: a line for each day, which it begins with, and a summary.
+
+The run page's filter looks for text in a line: a day finds its line, and `in all` the summaries.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-SECONDS_BETWEEN_LINES = 10.0
-
 
 class Progress:
-    """Tells how far a run is: a line now and then, and one at the end."""
+    """Tells how far a run is. `unit` is what a day has a number of."""
 
     def __init__(
-        self, what: str, days: int, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        days: int,
+        log: Callable[[str], None],
+        *,
+        unit: str = "events",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what = what
         self._days = days
         self._log = log
+        self._unit = unit
         self._clock = clock
-        self._start = self._last = clock()
-        self._done = 0
-        self._events = 0
+        self._start = clock()
+        self._done: list[str] = []
+        self._number = 0
 
-    def day_done(self, events: int) -> None:
-        """One more day is done, with so many events received."""
-        self._done += 1
-        self._events += events
-        now = self._clock()
-        if self._done == self._days or now - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = now
-            self._log(self._line(now - self._start))
-
-    def _line(self, seconds: float) -> str:
-        left = seconds / self._done * (self._days - self._done)
-        rate = self._events / seconds if seconds else 0.0
-        return f"{self._what}: {self._done} of {self._days} days, {self._events:,} events, {rate:,.0f} a second" + (
-            f", about {duration(left)} left" if self._done < self._days else f", in {duration(seconds)}"
-        )
+    def day_done(self, day: str, number: int) -> None:
+        """One more day is done, with so many of the unit."""
+        self._done.append(day)
+        self._number += number
+        seconds, done = self._clock() - self._start, len(self._done)
+        left = f", about {duration(seconds / done * (self._days - done))} left" if done < self._days else ""
+        self._log(f"{day} {self._what}: {number:,} {self._unit} ({done} of {self._days} days{left})")
+        if done == self._days > 1:
+            rate = self._number / seconds if seconds else 0.0
+            self._log(
+                f"{self._what}: in all {done} days, {min(self._done)} to {max(self._done)}, "
+                f"{self._number:,} {self._unit}, {rate:,.0f} a second, in {duration(seconds)}"
+            )
 
 
 def duration(seconds: float) -> str:

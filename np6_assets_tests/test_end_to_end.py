@@ -462,6 +462,11 @@ def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instan
         assert metadata["hit_rate"] == hit / delivered
         assert metadata["notifications"].startswith("| Notification | Sends |")
         assert ("chart" in metadata) == ("dagster/column_lineage" in metadata) == (day == LAST)
+        # what counts comes first, and where it lies last
+        shown = [name for name in metadata if name not in ("chart", "dagster/column_lineage")]
+        assert shown[:3] == ["dagster/partition_row_count", "rates", "notifications"]
+        assert shown[-3:] == ["bytes", "path", "rows_digest"]
+        assert metadata["rates"].startswith(f"hit {hit / delivered:.2%} (")
     together = files(deployment.data / "reactivity_rates")
     for day in days(FIRST, LAST):
         deployment.materialize("reactivity_rates", day)

@@ -130,8 +130,8 @@ def volume(rows: int | None, past: Sequence[int]) -> Finding:
     others = sorted(past)[1:-1]
     least = min(others[0] / USUAL_FACTOR, others[0] - DEVIATIONS * max(others[0], 1) ** 0.5)
     most = max(others[-1] * USUAL_FACTOR, others[-1] + DEVIATIONS * max(others[-1], 1) ** 0.5)
-    median = float(statistics.median(past))
-    figures: dict[str, Any] = {"events": rows, "median": median, "least": max(least, 0.0), "most": float(most)}
+    median = statistics.median(past)
+    figures: dict[str, Any] = {"events": rows, "median": median, "least": round(max(least, 0.0)), "most": round(most)}
     if least <= rows <= most:
         return Finding(True, f"{rows} events, {median:g} on the same weekday in the weeks before", figures)
     text = (

@@ -13,16 +13,14 @@ import dagster as dg
 import pyarrow as pa
 
 from np6_assets.contact.tombstones import TombstonesWatch
-from np6_assets.events.absent import absent_table
 from np6_assets.events.belonging import Belonging, has_answered
 from np6_assets.events.day import MergedDay, RepeatedIdsError
 from np6_assets.events.decode import Decoder
-from np6_assets.events.fanout import reasons
 from np6_assets.events.fetch import FetchedDay, Fetcher
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.known import KnownNotifications
+from np6_assets.events.metadata import metadata_of
 from np6_assets.events.plan import DayPlan, plan_day
-from np6_assets.events.reasons import reasons_table
 from np6_assets.events.store import EventStore, is_wrong, watermark
 from np6_assets.events.written import check_pseudonym_key
 from np6_assets.np6.client import FAILURES_IN_A_ROW, NP6Client
@@ -85,7 +83,7 @@ class Run:
                     continue
                 in_a_row = 0
                 yield from self._written(day, decoder, belonging, watch)
-                progress.day_done(day.received)
+                progress.day_done(day.plan.day.key, day.received)
         if failed:
             raise self._failure(failed)
 
@@ -123,7 +121,7 @@ class Run:
         """Record a failed day; re-raise where it is the only one."""
         if len(self.context.partition_keys) == 1:
             raise error
-        self.context.log.error(f"{self.kind.asset} {day.key}: {error}")
+        self.context.log.error(f"{day.key} {self.kind.asset}: {error}")
         failed[day.key] = error
 
     def _failure(self, failed: dict[str, NP6Error], ending: str = "") -> NP6Error:
@@ -177,7 +175,7 @@ class Run:
         def tables() -> Iterator[pa.Table]:
             yield from merged.tables()
             belonging.add(merged.facts.identities, None if fetched.asked_ids is None else fetched.gone)
-            metadata.update(_metadata(fetched, merged, until))
+            metadata.update(metadata_of(merged, until))
 
         rows = parquet.stream(tables(), self._store.schema(until, fetched.missing))
         return Partition(fetched.plan.day.key, rows, metadata, self._store.before(fetched.plan.day))
@@ -190,35 +188,6 @@ def _fetched(fetcher: Fetcher, plans: Iterable[DayPlan]) -> Generator[FetchedDay
             yield from fetcher.days([replace(day.plan, start=day.plan.day.start)])
         else:
             yield day
-
-
-def _metadata(fetched: FetchedDay, merged: MergedDay, until: datetime) -> dict[str, Any]:
-    """What the fetch and the merge of a day found out, as its materialization says it."""
-    facts, plan = merged.facts, fetched.plan
-    metadata: dict[str, Any] = {
-        "fetched_until": dg.MetadataValue.timestamp(until),
-        "fetched_from": dg.MetadataValue.timestamp(plan.start),
-        "hours_after_end": round((fetched.asked.at - plan.day.end).total_seconds() / 3600, 2),
-        "events_received": fetched.received,
-        "events_outside_window": fetched.outside,
-        "events_kept": facts.kept,
-        "events_of_erased": fetched.of_erased,
-        "events_before_send": facts.early,
-        "seconds_before_send": -facts.earliest / 1000,
-        "quarantined": facts.rejected,
-        "absent": dg.MetadataValue.md(absent_table(fetched, facts)),
-        "unknown_fields": dg.MetadataValue.json(fetched.unknown),
-        "unreadable_values": dg.MetadataValue.json(fetched.unreadable),
-    }
-    if fetched.asked_ids is not None:
-        metadata["notifications_asked"] = dg.MetadataValue.json(reasons(fetched.asked_ids))
-        metadata["notifications_missing"] = dg.MetadataValue.json(sorted(fetched.missing))
-        metadata["notifications_gone"] = dg.MetadataValue.json(sorted(fetched.gone))
-    if plan.stored is not None:
-        metadata["events_gained"] = facts.rows - plan.stored.rows
-    if facts.reasons:
-        metadata["reasons"] = dg.MetadataValue.md(reasons_table(facts.reasons))
-    return metadata
 
 
 @contextmanager

@@ -12,15 +12,18 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import EVENT_DATE, partition_day
 from np6_assets.storage.files import Folder, until_unchanged
-from np6_assets.storage.io_manager import DATA_VERSION, written_metadata
+from np6_assets.storage.io_manager import DATA_VERSION, FILE_FACTS, ROWS_DIGEST, written_metadata
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from np6_assets.storage.parquet import Written
 
-_OF_THE_FETCH = ("reasons", "events_gained")
+_OF_THE_FETCH = ("events", "reasons", "events_gained")
 """Metadata of a materialization that is of all that was fetched, and not right once rows have left or changed."""
+
+_EARLIER_DIGEST = "content"
+"""What ROWS_DIGEST was called in records of before."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +112,19 @@ def rewrite(
 
 def record_of(before: dg.AssetMaterialization, written: "Written") -> dg.AssetMaterialization:
     """What was said of the day's fetch, and what the file holds now."""
-    said: dict[str, Any] = {name: value for name, value in before.metadata.items() if name not in _OF_THE_FETCH}
+    gone = {*_OF_THE_FETCH, _EARLIER_DIGEST, *FILE_FACTS}
+    said: dict[str, Any] = {name: value for name, value in before.metadata.items() if name not in gone}
     return dg.AssetMaterialization(
         before.asset_key,
         partition=before.partition,
-        metadata=said | written_metadata(written),
+        metadata=written_metadata(written, said),
         tags={DATA_VERSION: written.version},
     )
 
 
 def content_of(record: dg.AssetMaterialization) -> str | None:
     """The digest of the rows that a record is of; None where it does not say, as one that was reported by hand."""
-    said = record.metadata.get("content")
+    said = record.metadata.get(ROWS_DIGEST) or record.metadata.get(_EARLIER_DIGEST)
     return None if said is None else str(said.value)
 
 

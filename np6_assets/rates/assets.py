@@ -7,8 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from np6_assets.contact.days import refuse_days
+from np6_assets.contact.days import refuse_days, today
 from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead, event_days
+from np6_assets.progress import Progress
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.resources import IO_MANAGER, STORE, keys_of, store_of
 from np6_assets.settings import Settings
@@ -67,18 +68,21 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         feeds = Feeds(datasets, settings.timezone, due(folder, settings))
         inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
         names = notification_names(folder)
-        last = max(context.partition_keys)
+        last, newest = max(context.partition_keys), today(settings, now())
 
         def cohorts() -> Generator[Partition]:
             spark = settings.spark_connect
+            progress = Progress("reactivity_rates", len(context.partition_keys), context.log.info, unit="rows")
             with connect() as database, on_spark(spark) if spark else nullcontext(in_duckdb(database)) as run:
                 uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
                 for key, rows in rates(run, feeds, context.partition_keys, settings.window_days):
-                    metadata = metadata_of(rows, names) | {"events_in_no_cohort": uncounted.get(key, 0)}
+                    metadata = metadata_of(rows, names, is_over=key < str(newest))
+                    metadata["events_in_no_cohort"] = uncounted.get(key, 0)
                     if key == last:  # the UI shows what the newest materialization says
-                        metadata |= overview(folder, key, rows, settings)
+                        metadata = overview(folder, key, rows, settings, newest) | metadata
                     used = {INPUTS: inputs.of(event_days(key, settings.window_days)).write()}
                     yield Partition(key, rows.replace_schema_metadata(used), metadata)
+                    progress.day_done(key, rows.num_rows)
 
         yield from PartitionStream(lambda: closing(cohorts())).outputs()
 

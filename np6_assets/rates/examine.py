@@ -17,7 +17,7 @@ from np6_assets.events.kinds import ACTIVATIONS, KINDS
 from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
-from np6_assets.rates.checks import ASSET, ORPHANS
+from np6_assets.rates.checks import ASSET, CHECKS, ORPHANS
 from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.counting import COUNTED, Counts, recount
 from np6_assets.settings import Settings
@@ -36,6 +36,9 @@ _SHARE_OF = {
 """The rates that are above 1 where the events say so: of sends without an activation, or that bounced and reacted."""
 
 
+NOT_KEPT = Finding(True, "its events are not kept any more: nothing to compare with")
+
+
 def examine(
     settings: Settings, folder: Folder, keys: Sequence[str], records: Records
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
@@ -47,11 +50,12 @@ def examine(
         return (stored := activations.stored(day)) is not None and stored.is_closed(day)
 
     files = {key: parquet.file_of(ASSET, ACTIVATION_DATE, key) for key in keys}
-    days = [
-        day
-        for day in (day_of(key, settings.timezone) for key, file in files.items() if folder.exists(file))
-        if settings.retention_days is None or _has_events(folder, day)
-    ]
+    days = []
+    for day in (day_of(key, settings.timezone) for key, file in files.items() if folder.exists(file)):
+        if settings.retention_days is None or _has_events(folder, day):
+            days.append(day)
+        else:
+            yield day.key, {check.name: NOT_KEPT for check in CHECKS}
     made = records.newest(ASSET, keys)
     computed = set(parquet.days_stored(folder, ASSET, ACTIVATION_DATE))
     for day, counted, placement in recount(folder, days, settings):

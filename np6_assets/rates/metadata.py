@@ -11,7 +11,7 @@ import dagster as dg
 import pyarrow as pa
 
 from np6_assets.partitions import ACTIVATION_DATE
-from np6_assets.rates import pictures
+from np6_assets.rates import display, pictures
 from np6_assets.rates.columns import SCHEMA, with_status
 from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
 from np6_assets.settings import Settings
@@ -21,14 +21,21 @@ from np6_assets.storage.files import Folder
 _CHARTED_COHORTS = 30
 
 
-def metadata_of(rates: pa.Table, names: Mapping[int, str]) -> dict[str, Any]:
-    """What the UI shows of a cohort: its own rates, which Dagster plots over the partitions, and its notifications."""
+def metadata_of(rates: pa.Table, names: Mapping[int, str], *, is_over: bool) -> dict[str, Any]:
+    """What the UI shows of a cohort: its rates in words, its notifications, and what Dagster plots over the partitions.
+
+    A day that is not over is not plotted: it would look like a fall.
+    """
     rows = rates.select(pictures.COLUMNS).to_pylist()
-    metadata: dict[str, Any] = {
+    plotted: dict[str, Any] = {
         "activations": pictures.sends_of(rows),
-        "status": pictures.status_of(rows) if rows else None,
         **{measure.column: measure.of(rows).rate for measure in pictures.MEASURES},
-        "notifications": dg.MetadataValue.md(pictures.notifications_markdown(rows, names)),
+    }
+    metadata: dict[str, Any] = {
+        "rates": display.summary(rows, is_over=is_over),
+        "notifications": dg.MetadataValue.md(display.notifications_markdown(rows, names)),
+        **(plotted if is_over else {}),
+        "status": pictures.status_of(rows) if rows else None,
     }
     return {name: value for name, value in metadata.items() if value is not None}
 
@@ -54,7 +61,7 @@ def _can_draw() -> bool:
     return True
 
 
-def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> dict[str, Any]:
+def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings, today: date) -> dict[str, Any]:
     """What the UI shows of the newest cohorts, one of which is not stored yet, and where the columns come from.
 
     The UI shows what the last materialization says, and that may be one of an old cohort.
@@ -69,8 +76,9 @@ def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> d
         rows += [{ACTIVATION_DATE: own, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
     # cohorts before the first known sends have reactions alone, and no rate
     cohorts = list(dropwhile(_has_no_rate, pictures.cohorts_of(rows)))
-    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts and _can_draw() else {}
-    return {COLUMN_LINEAGE: column_lineage(settings), **chart}
+    can_be_drawn = bool(cohorts) and _can_draw()
+    chart = {"chart": dg.MetadataValue.md(display.chart_markdown(cohorts, today))} if can_be_drawn else {}
+    return {**chart, COLUMN_LINEAGE: column_lineage(settings)}
 
 
 def _has_no_rate(cohort: pictures.Cohort) -> bool:

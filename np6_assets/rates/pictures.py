@@ -1,4 +1,4 @@
-"""What people see of the rates: a chart of them over the cohorts, and a table of the notifications by name.
+"""What people see of the rates: a chart of them over the cohorts.
 
 Every rate here is of several rows: the sum of the numerators over the sum of the denominators. Rows that are
 incomplete, or whose denominator is not known or 0, are left out of both.
@@ -6,7 +6,6 @@ incomplete, or whose denominator is not known or 0, are left out of both.
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from np6_assets import markdown
 from np6_assets.partitions import ACTIVATION_DATE, consecutive
 from np6_assets.rates.columns import Status
 from np6_assets.rates.statistics import wilson
@@ -31,8 +29,6 @@ ACCENT = "#0b5cad"
 
 NONE = "—"
 """Stands where there is no number."""
-
-_TABLE_ROWS = 20
 
 Row: TypeAlias = Mapping[str, Any]
 """A row of `reactivity_rates`, by column: of those that pictures read."""
@@ -101,7 +97,7 @@ def cohorts_of(rates: Iterable[Row]) -> list[Cohort]:
     """The cohorts in rows of `reactivity_rates` that have their column `activation_date`, in order."""
     return [
         Cohort(day, {measure.column: measure.of(rows) for measure in MEASURES}, status_of(rows))
-        for day, rows in _by(ACTIVATION_DATE, rates)
+        for day, rows in by(ACTIVATION_DATE, rates)
     ]
 
 
@@ -111,7 +107,18 @@ def status_of(rows: Iterable[Row]) -> Status:
     return "incomplete" if "incomplete" in found else "open" if "open" in found else "final"
 
 
-def _by(column: str, rows: Iterable[Row]) -> list[tuple[Any, list[Row]]]:
+def sends_of(rows: Iterable[Row]) -> int | None:
+    """The sends of some rows together; None where none of them knows."""
+    known = [row["activations"] for row in rows if row["activations"] is not None]
+    return sum(known) if known else None
+
+
+def percent(share: float | None) -> str:
+    """A rate as people read it; a dash where there is none."""
+    return NONE if share is None else f"{share:.2%}"
+
+
+def by(column: str, rows: Iterable[Row]) -> list[tuple[Any, list[Row]]]:
     """The rows by a column, in its order."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
@@ -235,63 +242,3 @@ def _line(panel: Axes, measure: Measure, cohorts: Sequence[Cohort]) -> None:
 def _number(day: date) -> float:
     """A day as matplotlib counts days: since 1970-01-01."""
     return float((day - date(1970, 1, 1)).days)
-
-
-# --- Markdown for Dagster's UI -------------------------------------------------------------------------------------
-
-
-def chart_markdown(cohorts: Sequence[Cohort]) -> str:
-    """The chart as a picture in Markdown, with what it shows in words."""
-    image = base64.b64encode(rates_chart(cohorts, columns=3, width=10).encode()).decode()
-    first, last = cohorts[0].day, cohorts[-1].day
-    return (
-        f"![Hit, optout and bounce rate of the cohorts {first} to {last}](data:image/svg+xml;base64,{image})\n\n"
-        f"Cohorts {first} to {last}. Band: 95 % interval of each day. "
-        "Hollow dots and dashed lines: provisional, these rates still move. "
-        "Hollow diamonds: incomplete, events are missing."
-    )
-
-
-def notifications_markdown(rates: Sequence[Row], names: Mapping[int, str]) -> str:
-    """A Markdown table of a cohort's notifications, those with the most sends first."""
-    groups = sorted(_by("activation_id", rates), key=lambda group: -(sends_of(group[1]) or 0))
-    head = ("Notification", "Sends", "Hit rate", "Optout rate", "Bounce rate")
-    lines = [markdown.table(head, [_cells(key, rows, names) for key, rows in groups[:_TABLE_ROWS]])]
-    if len(groups) > _TABLE_ROWS:
-        lines.append(f"and {len(groups) - _TABLE_ROWS} more with fewer sends")
-    if any(row["status"] == "open" for row in rates):
-        lines.append("**Provisional**: these rates still move.")
-    if lacking := sorted({row["activation_id"] for row in rates if row["status"] == "incomplete"}):
-        which = ", ".join(markdown.escaped(names.get(key, f"notification {key}")) for key in lacking[:_TABLE_ROWS])
-        more = f" and {len(lacking) - _TABLE_ROWS} more" if len(lacking) > _TABLE_ROWS else ""
-        lines.append(f"**Incomplete**, as events are missing, and in no rate above: {which}{more}.")
-    return "\n\n".join(lines)
-
-
-def _cells(key: int, rows: Sequence[Row], names: Mapping[int, str]) -> tuple[str, ...]:
-    sends = sends_of(rows)
-    return (
-        markdown.escaped(names.get(key, f"notification {key}")),
-        NONE if sends is None else f"{sends:,}",
-        with_interval(HIT.of(rows)),
-        percent(OPTOUT.of(rows).rate),
-        percent(BOUNCE.of(rows).rate),
-    )
-
-
-def sends_of(rows: Iterable[Row]) -> int | None:
-    """The sends of some rows together; None where none of them knows."""
-    known = [row["activations"] for row in rows if row["activations"] is not None]
-    return sum(known) if known else None
-
-
-def percent(share: float | None) -> str:
-    """A rate as people read it; a dash where there is none."""
-    return NONE if share is None else f"{share:.2%}"
-
-
-def with_interval(share: Share) -> str:
-    """A rate with its 95 % interval as people read it; a dash where there is none."""
-    if share.interval is None:
-        return percent(share.rate)
-    return "{} ({:.1%} to {:.1%})".format(percent(share.rate), *share.interval)

@@ -1,14 +1,14 @@
 """The check of late-arriving events: whether anything catches them, and what the fetches of closed days gained."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 import dagster as dg
 
 from np6_assets.contact.days import today
 from np6_assets.dagster_private import instigators_on
-from np6_assets.partition_checks import Finding, Records, morning_schedule, result_of
+from np6_assets.partition_checks import Finding, Records, morning_schedule, whole_checks
 from np6_assets.partitions import day_of
 from np6_assets.refresh.jobs import EVENT_ASSETS, catchers_of_late_events
 from np6_assets.refresh.lateness import OLDEST, fetched_at, number_of
@@ -27,22 +27,16 @@ def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asset
     )
 
     catchers = catchers_of_late_events(settings)
+    specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS]
 
-    @dg.multi_asset_check(
-        name=settings.named("lateness"),
-        specs=[dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS],
-        can_subset=True,
-    )
-    def lateness(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        is_on = bool(instigators_on(context.instance, catchers))
-        for key in sorted(context.selected_asset_check_keys):
-            finding = gains(context.instance, settings, key.asset_key.path[-1], today(settings, now()))
-            if not is_on:
-                text = f"neither {catchers[0]} nor {catchers[1]} is on: nothing catches late events; turn one on"
-                finding = Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
-            yield result_of(key, finding)
+    def look(context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey) -> Finding:
+        finding = gains(context.instance, settings, key.asset_key.path[-1], today(settings, now()))
+        if instigators_on(context.instance, catchers):
+            return finding
+        text = f"neither {catchers[0]} nor {catchers[1]} is on: nothing catches late events; turn one on"
+        return Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
 
-    return lateness
+    return whole_checks("lateness", specs, settings, look)
 
 
 def lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:

@@ -34,6 +34,16 @@ DATA_VERSION = "dagster/data_version"
 """Dagster's tag for what tells one content of a partition from another."""
 
 
+ROW_COUNT = "dagster/partition_row_count"
+"""Dagster's metadata key for a partition's rows."""
+
+ROWS_DIGEST = "rows_digest"
+"""Metadata key of a record: the digest of the rows that it is of."""
+
+FILE_FACTS = (ROW_COUNT, "first_event", "last_event", "bytes", "path", ROWS_DIGEST)
+"""Metadata keys of a record that say what the file is."""
+
+
 class MissingPartitionsError(Exception):
     """An input needs partitions that were never materialized."""
 
@@ -160,7 +170,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                     except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
                         partition = partitions.throw(error)
                         continue
-                    metadata = {**partition.metadata, **written_metadata(written)}
+                    metadata = written_metadata(written, partition.metadata)
                     record = _record(context, key, metadata, written.version)
                     in_time.written(record, more=len(expected) > 1)
                 if says_all:
@@ -283,15 +293,14 @@ def _rows(value: Any, schema: pa.Schema) -> "parquet.Tables":
     raise UnexpectedOutputError(f"cannot write {type(value).__name__} as Parquet")
 
 
-def written_metadata(written: "parquet.Written") -> dict[str, Any]:
-    """What Dagster shows of a file that was written."""
-    metadata: dict[str, Any] = {
-        "dagster/partition_row_count": written.rows,
-        "bytes": written.bytes,
-        "content": written.content,
-        "path": dg.MetadataValue.path(written.path),
-    }
+def written_metadata(written: "parquet.Written", facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What Dagster shows of a file that was written, in its order: how many rows, the facts, and what the file is."""
+    metadata: dict[str, Any] = {ROW_COUNT: written.rows, **(facts or {})}
     if written.first_event is not None and written.last_event is not None:
         metadata["first_event"] = dg.MetadataValue.timestamp(written.first_event)
         metadata["last_event"] = dg.MetadataValue.timestamp(written.last_event)
-    return metadata
+    return metadata | {
+        "bytes": written.bytes,
+        "path": dg.MetadataValue.path(written.path),
+        ROWS_DIGEST: written.content,
+    }

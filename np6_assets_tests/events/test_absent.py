@@ -58,3 +58,8 @@ def test_page_of_a_day_says_what_was_kept_dropped_rejected_and_missing(
         assert all(len(line.replace("|", " ").split()) <= 5 for line in lines)
     # numbers stay beside it, for other programs
     assert deployment.metadata("hits", DAY)["events_kept"] == 3
+    # what counts comes first, and where it lies last
+    names = list(deployment.metadata("hits", DAY))
+    assert names[:5] == ["dagster/partition_row_count", "events", "events_received", "events_gained", "quarantined"]
+    assert names[-3:] == ["bytes", "path", "rows_digest"]
+    assert deployment.metadata("hits", DAY)["events"] == "5 stored (+0), 1 rejected (16.67%)"

@@ -11,6 +11,7 @@ import pytest
 
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.events.checks import CHECK, judge, volume
+from np6_assets.partition_checks import summary
 from np6_assets.storage import parquet
 from np6_assets_tests.events.decoding import HOUR, hit, hits_table
 from np6_assets_tests.support.deployment import Deployment, days
@@ -88,6 +89,37 @@ def test_check_gives_each_day_of_a_range_its_evaluation(server: RudeServer, depl
     assert shown(deployment).keys() == every
     assert shown(deployment)[f"{DAY}"] == ("SUCCEEDED", True)
     assert all(is_current for _, is_current in shown(deployment).values())
+    # nor is a day of the checks of the asset as a whole left without a result, which Dagster shows as skipped
+    for name in (CHECK.name, "late_events", "yesterday_there"):
+        key = dg.AssetCheckKey(dg.AssetKey("hits"), name)
+        history = deployment.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
+        assert {one.partition for one in history} == every
+        assert {one.status.value for one in history} <= {"SUCCEEDED", "FAILED"}
+
+
+def test_checks_of_a_range_end_with_a_line_each(server: RudeServer, deployment: Deployment):
+    bad = Misfit("", "hits", START + HOUR, 100, hit("x", timestamp=START + HOUR, agency=[]))
+    server.serve(Population(misfits=[bad]))
+    result = deployment.materialize("hits", FIRST, LAST, checks=True)
+    outputs = [event.step_output_data for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
+    told = {one.output_name: one.metadata["summary"].value for one in outputs if "summary" in one.metadata}
+    assert told == {
+        "hits_events_as_expected": f"3 days, 1 failed: {DAY}",
+        "hits_yesterday_there": "2026-06-18 is not there",
+        "hits_late_events": "neither np6_refresh nor daily_ingest is on: nothing catches late events; turn one on",
+    }
+
+
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        ([], "20 days, all passed"),
+        (["2026-03-01"], "20 days, 1 failed: 2026-03-01"),
+        ([f"day {n}" for n in range(14)], f"20 days, 14 failed: {', '.join(f'day {n}' for n in range(12))} and 2 more"),
+    ],
+)
+def test_a_run_s_days_are_summed_up(failed: list[str], told: str):
+    assert summary(20, failed) == told
 
 
 def test_evaluation_is_of_the_newest_materialization(server: RudeServer, deployment: Deployment):
@@ -114,8 +146,12 @@ def test_check_reads_no_rows(server: RudeServer, deployment: Deployment, monkeyp
     monkeypatch.setattr(parquet, "tables", refuse)
     for reader in ("read", "read_row_group", "read_row_groups", "iter_batches"):
         monkeypatch.setattr(pq.ParquetFile, reader, refuse)
-    found = check(deployment, FIRST, LAST)  # days that are not stored are passed over
-    assert {day: one.passed for day, one in found.items()} == {f"{DAY}": False}
+    found = check(deployment, FIRST, LAST)
+    assert [day for day, one in found.items() if "events_before_send" in one.metadata] == [f"{DAY}"]
+    for day in (FIRST, LAST):  # that are not stored
+        one = found[f"{day}"]
+        assert (one.passed, one.severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert one.description == f"{day}: was never materialized; materialize it first"
 
 
 def test_findings_of_a_day_are_told_together(server: RudeServer, deployment: Deployment):

@@ -235,7 +235,7 @@ def test_killed_erasure_is_completed_by_the_next(
     receipt = erase(deployment, tmp_path, RECEIVER)
     assert receipt["events_removed"]["hits"] == 1  # the other was out already
     assert leaked([data], SECRETS) == []
-    assert deployment.metadata("hits", FIRST)["content"] == content_of(deployment.path("hits", FIRST))
+    assert deployment.metadata("hits", FIRST)["rows_digest"] == content_of(deployment.path("hits", FIRST))
     assert deployment.fetched_until("hits", FIRST).timestamp() == deployment.metadata("hits", FIRST)["fetched_until"]
     assert erase(deployment, tmp_path, RECEIVER)["files"] == []
 

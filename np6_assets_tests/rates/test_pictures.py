@@ -8,19 +8,14 @@ from typing import Any
 
 import pytest
 
+from np6_assets.rates.display import chart_markdown, notifications_markdown, summary
 from np6_assets.rates.lineage import column_lineage
-from np6_assets.rates.pictures import (
-    HIT,
-    Share,
-    chart_markdown,
-    cohorts_of,
-    notifications_markdown,
-    rates_chart,
-)
+from np6_assets.rates.pictures import HIT, Share, cohorts_of, rates_chart
 from np6_assets.settings import Settings
 from np6_assets_tests.support.oracle import RATE_COLUMNS, columns, wilson
 
 D = date(2026, 3, 20)
+TODAY = D + timedelta(days=9)
 
 
 def row(
@@ -86,9 +81,9 @@ def test_what_is_incomplete_is_told_and_in_no_rate():
     assert cohorts[0].shares["hit_rate"] == Share(100, 1_000)
     assert dots(rates_chart(cohorts, columns=3, width=10)) == (3, 3)
     table = notifications_markdown(rates, {2: "Sale"})
-    assert "| Sale | 1,000 | — |" in table
+    assert "| Sale | 1,000 | — | — |" in table
     assert table.endswith("**Incomplete**, as events are missing, and in no rate above: Sale.")
-    assert "Hollow diamonds: incomplete" in chart_markdown(cohorts)
+    assert "Hollow diamonds: incomplete" in chart_markdown(cohorts, TODAY)
 
 
 def test_a_missing_day_breaks_the_line():
@@ -113,16 +108,44 @@ def test_days_without_rates_have_no_dots(rows: list[Any], drawn: int):
 
 def test_the_same_cohorts_give_the_same_chart():
     cohorts = cohorts_of([row(0), row(1, hit_activations=4)])
-    assert chart_markdown(cohorts) == chart_markdown(cohorts)
+    assert chart_markdown(cohorts, TODAY) == chart_markdown(cohorts, TODAY)
 
 
 def test_the_charts_markdown_is_a_picture_that_needs_no_network():
-    markdown = chart_markdown(cohorts_of([row(0), row(1, status="open")]))
+    markdown = chart_markdown(cohorts_of([row(0), row(1, status="open")]), TODAY)
     found = re.match(r"!\[[^\]]+2026-03-20 to 2026-03-21\]\(data:image/svg\+xml;base64,([\w+/=]+)\)\n", markdown)
     assert found
     svg = base64.b64decode(found[1]).decode()
     assert not re.search(r"(href|src)=\"(?!#)", svg)
     assert "provisional" in markdown
+
+
+def svg_in(markdown: str) -> str:
+    [image] = re.findall(r"base64,([\w+/=]+)\)", markdown)
+    return base64.b64decode(image).decode()
+
+
+def test_today_is_not_drawn_as_a_fall():
+    days = cohorts_of([row(0, hit_activations=100), row(1, hit_activations=100), row(2, hit_activations=1)])
+    told = chart_markdown(days, D + timedelta(days=2))
+    assert svg_in(told) == rates_chart(days[:2], columns=3, width=10)
+    assert "Cohorts 2026-03-20 to 2026-03-21. 2026-03-22 is not over, and left out." in told
+    assert svg_in(chart_markdown(days, TODAY)) == rates_chart(days, columns=3, width=10)
+    assert svg_in(chart_markdown(days[:1], D)) == rates_chart(
+        days[:1], columns=3, width=10
+    )  # a dot is better than none
+
+
+def test_a_cohort_is_told_in_a_line():
+    rates = [row(hit_activations=100, bounced=500), row(sends=9_000, optout_activations=95)]
+    low, high = wilson(100, 9_500)
+    told = f"hit 1.05% ({low:.1%} to {high:.1%}), optout 1.00%, bounce 5.00% of 10,000 sends"
+    assert summary(rates, is_over=True) == told
+    assert summary(rates, is_over=False) == f"{told}; the day is not over"
+    assert summary([*rates, row(sends=0, status="open")], is_over=True) == f"{told}; provisional"
+    assert summary([*rates, row(sends=0, status="incomplete")], is_over=True) == f"{told}; incomplete"
+    assert summary([row(sends=None)], is_over=True) == "how many were sent is not known"
+    assert summary([], is_over=True) == "nothing was sent"
 
 
 def test_the_table_has_the_notifications_by_name_the_most_sent_first():
@@ -136,11 +159,17 @@ def test_the_table_has_the_notifications_by_name_the_most_sent_first():
     assert low is not None
     assert high is not None
     table = notifications_markdown(rates, {1: "Spring sale", 3: "a | <b>*x*</b>\nnew"}).split("\n")
-    assert table[2] == f"| notification 2 | 1,000 | {110 / 600:.2%} ({low:.1%} to {high:.1%}) | 1.00% | 40.00% |"
-    assert table[3].startswith("| Spring sale | 50 | 10.00% (")
-    assert table[4] == r"| a \| \<b\>\*x\*\<\/b\> new | — | — | — | — |"
+    interval = f"{low:.1%} to {high:.1%}".replace(" ", "\xa0")  # on one line, however narrow the table
+    assert table[2] == f"| notification 2 | 1,000 | {110 / 600:.2%} | {interval} | 1.00% | 40.00% |"
+    assert table[3].startswith("| Spring sale | 50 | 10.00% | ")
+    assert table[4] == r"| a \| \<b\>\*x\*\<\/b\> new | — | — | — | — | — |"
     assert len(table) == 5
     assert notifications_markdown([row(status="open")], {}).endswith("**Provisional**: these rates still move.")
+
+
+def test_a_long_name_leaves_room_for_the_numbers():
+    name = "A campaign that somebody named with everything that it is about"
+    assert f"| {name[:39]}… | 1,000 |" in notifications_markdown([row()], {1: name})
 
 
 def test_a_long_table_says_what_it_leaves_out():
