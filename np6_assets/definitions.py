@@ -52,9 +52,6 @@ warnings.filterwarnings(
 # A preview, and needed: a check is of a partition.
 warnings.filterwarnings("ignore", r"Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
-OWNER = "team:data"
-"""Whom to ask about an asset."""
-
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
@@ -83,7 +80,7 @@ def build_definitions(settings: Settings, now: Callable[[], datetime] = _utc_now
     records = remove_old_records(settings, {key for asset in assets for key in asset.keys}, ticking, now)
     return dg.Definitions(
         assets=dg.with_source_code_references(
-            dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=[OWNER]), assets)
+            dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=[settings.owner]), assets)
         ),
         asset_checks=[
             *(event_checks(kind, settings) for kind in KINDS),

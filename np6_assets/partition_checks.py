@@ -128,7 +128,7 @@ def morning_schedule(
         name=name,
         description=description,
         job=dg.define_asset_job(
-            settings.named(f"{name}_job"), dg.AssetSelection.checks(checks), description=job_description
+            settings.named(f"check_{name}"), dg.AssetSelection.checks(checks), description=job_description
         ),
         cron_schedule=f"0 {settings.fresh_by_hour} * * *",
         execution_timezone=settings.timezone,

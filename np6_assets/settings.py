@@ -55,6 +55,7 @@ class Settings:
     retention_days: int | None
     tombstone_key: str = field(default="", repr=False)
     account: str | None = None
+    owner: str = "team:data"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], account: str | None = None) -> Settings:
@@ -100,6 +101,7 @@ class Settings:
             retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,
             tombstone_key=_tombstone_key(environment.get("NP6_TOMBSTONE_KEY", "").strip()),
             account=account,
+            owner=read("NP6_OWNER", "team:data", _owner),
         )
 
     def key(self, asset: str) -> list[str]:
@@ -190,6 +192,13 @@ def _timezone(text: str) -> str:
         ZoneInfo(text)
     except (KeyError, ValueError, OSError):
         raise ValueError("is not an IANA time zone such as Europe/Paris") from None
+    return text
+
+
+def _owner(text: str) -> str:
+    """As Dagster has owners of assets."""
+    if not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", text):
+        raise ValueError("is neither team:NAME nor an e-mail address")
     return text
 
 
