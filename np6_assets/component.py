@@ -117,7 +117,7 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> NP6Account:
         """The account without a prefix, from variables. Raises SettingsError, which names the variable."""
-        Settings.from_environment(environment)
+        settings = Settings.from_environment(environment)
         given: dict[str, Any] = {
             name: environment[variable].strip()
             for name in _plain_settings()
@@ -125,7 +125,7 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
         }
         if given.pop("url_parameters", "all") != "all":
             given["url_parameters"] = environment["NP6_URL_PARAMETERS"].split(",")
-        return cls(asset_key_prefix=None, **{"data_dir": "data", **SECRETS, **given})
+        return cls(asset_key_prefix=None, owners=[settings.owner], **{"data_dir": "data", **SECRETS, **given})
 
     def settings(self) -> Settings:
         """The settings, checked. Raises SettingsError, which names the attribute."""

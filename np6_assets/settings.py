@@ -56,6 +56,7 @@ class Settings:
     spark_connect: str | None = field(default=None, repr=False)
     account: str | None = None
     key_variable: str = "NP6_API_KEY"
+    owner: str = "team:data"
 
     @classmethod
     def from_environment(
@@ -106,6 +107,7 @@ class Settings:
             spark_connect=_spark_connect(environment.get("NP6_SPARK_CONNECT", "").strip()),
             account=account,
             key_variable=key_variable,
+            owner=read("NP6_OWNER", "team:data", _owner),
         )
 
     def key(self, asset: str) -> list[str]:
@@ -207,6 +209,13 @@ def _timezone(text: str) -> str:
         ZoneInfo(text)
     except (KeyError, ValueError, OSError):
         raise ValueError("is not an IANA time zone such as Europe/Paris") from None
+    return text
+
+
+def _owner(text: str) -> str:
+    """As Dagster has owners of assets."""
+    if not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", text):
+        raise ValueError("is neither team:NAME nor an e-mail address")
     return text
 
 

@@ -60,6 +60,7 @@ def test_settings_are_read_from_the_environment():
         NP6_REFRESH_MINUTES="0",
         NP6_TRAILING_DAYS="0",
         NP6_FRESH_BY_HOUR="0",
+        NP6_OWNER="data@example.com",
         NP6_RETENTION_DAYS="2",
     ) == Settings(
         base_url="http://127.0.0.1:8001/np6",
@@ -78,7 +79,15 @@ def test_settings_are_read_from_the_environment():
         fresh_by_hour=0,
         retention_days=2,
         tombstone_key=LONG,
+        owner="data@example.com",
     )
+
+
+@pytest.mark.parametrize("owner", ["data@example.com", "team:push-crm_1"])
+def test_assets_are_the_owners_that_is_set(owner: str):
+    settings = read(NP6_OWNER=owner)
+    for asset in build_definitions(settings).resolve_all_asset_specs():
+        assert asset.owners == [owner]
 
 
 @pytest.mark.parametrize(("window", "trailing", "least"), [("7", "3", 9), ("1", "3", 5), ("0", "0", 2)])
@@ -168,6 +177,7 @@ WRONG = [
     *(("NP6_REFRESH_MINUTES", value) for value in ("-1", "1441", "15m")),
     *(("NP6_TRAILING_DAYS", value) for value in ("-1", "61", "three")),
     *(("NP6_FRESH_BY_HOUR", value) for value in ("-1", "24", "08:00")),
+    *(("NP6_OWNER", value) for value in ("data", "team:", "team:push crm", "a@b", "data@example.com, x@example.com")),
     *(("NP6_CONTACT_DATA", value) for value in ("Drop", "none", "hash", "keep,drop")),
 ]
 
