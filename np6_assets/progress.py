@@ -35,9 +35,13 @@ class Progress:
         self._done.append(day)
         self._number += number
         seconds, done = self._clock() - self._start, len(self._done)
+        line = f"{day} {self._what}: {number:,} {self._unit}"
+        if self._days == 1:
+            self._log(line)
+            return
         left = f", about {duration(seconds / done * (self._days - done))} left" if done < self._days else ""
-        self._log(f"{day} {self._what}: {number:,} {self._unit} ({done} of {self._days} days{left})")
-        if done == self._days > 1:
+        self._log(f"{line} ({done} of {self._days} days{left})")
+        if done == self._days:
             rate = self._number / seconds if seconds else 0.0
             self._log(
                 f"{self._what}: in all {done} days, {min(self._done)} to {max(self._done)}, "

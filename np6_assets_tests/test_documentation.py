@@ -205,18 +205,3 @@ def test_every_setting_that_is_named_is_one() -> None:
     table = set(re.findall(r"^\| `(NP6_\w+)` \|", SETTINGS.read_text(), re.MULTILINE))
     named = {name for one in DOCUMENTS for name in re.findall(r"\bNP6_[A-Z_]+\b", (ROOT / one).read_text())}
     assert named - table == {"NP6_UPDATE_SNAPSHOT"}  # of the tests
-
-
-def test_every_message_that_is_explained_is_one() -> None:
-    section = (ROOT / "docs/troubleshooting.md").read_text()
-    messages = [
-        message
-        for row in section.splitlines()
-        if row.startswith("| `")
-        for message in re.findall(r"`([^`]+)`", row.split(" | ")[0])
-        if not message.isdigit()  # the status, which HTTP has
-    ]
-    source = "".join(re.sub(r'"\n\s+f?"', "", path.read_text()) for path in (ROOT / "np6_assets").rglob("*.py"))
-    source = re.sub(r"\{FAILURES_IN_A_ROW\}", "3", source)
-    assert len(messages) > 10
-    assert [message for message in messages if message not in source] == []

@@ -22,4 +22,4 @@ def test_each_day_has_a_line_that_begins_with_it_and_all_days_one_in_the_end():
 def test_one_day_is_told_in_one_line():
     lines: list[str] = []
     Progress("reactivity_rates", 1, lines.append, unit="rows").day_done("2026-03-20", 16)
-    assert lines == ["2026-03-20 reactivity_rates: 16 rows (1 of 1 days)"]
+    assert lines == ["2026-03-20 reactivity_rates: 16 rows"]

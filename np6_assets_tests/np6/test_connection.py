@@ -2,12 +2,7 @@
 
 import logging
 import socket
-import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from datetime import timedelta
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 
@@ -36,7 +31,7 @@ from np6_assets_tests.np6.collector import (
     with_retries,
 )
 from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, RudeServer
-from np6_assets_tests.support.tls import certificate
+from np6_assets_tests.support.unreachable import TROUBLES, nobody
 
 ERRORS = {"401": AccessError, "403": ForbiddenError, "404": NotFoundError, "410": NotFoundError}
 
@@ -162,49 +157,7 @@ def test_client_gives_up_after_as_many_failures_as_it_may(server, caplog, name, 
 # --- no connection ------------------------------------------------------------------------------------------------
 
 
-def shake_hands(listening: ssl.SSLSocket) -> None:
-    """Show the certificate to whoever comes, until the socket is shut down."""
-    while listening.fileno() != -1:
-        try:
-            listening.accept()
-        except (ssl.SSLError, ConnectionError):
-            continue
-        except OSError:
-            return
-
-
-@contextmanager
-def nobody(trouble: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """An address that gives no connection, and what is said of it."""
-    with ExitStack() as stack:
-        taken = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        port = taken.getsockname()[1]
-        if trouble == "refused":
-            taken.close()
-            yield f"http://127.0.0.1:{port}", f"connection refused by 127.0.0.1:{port}; check the host and the port in"
-        elif trouble == "name":
-            yield "https://api.example.invalid", "unknown host api.example.invalid:443 ("
-        elif trouble == "timeout":
-            while True:  # until nothing more fits into its queue
-                waiting = stack.enter_context(socket.socket())
-                waiting.settimeout(0.05)
-                if waiting.connect_ex(("127.0.0.1", port)):
-                    break
-            yield f"http://127.0.0.1:{port}", f"no connection to 127.0.0.1:{port} within 0.2 s; check NP6_BASE_URL"
-        elif trouble == "tls":
-            server = stack.enter_context(RudeServer())
-            yield server.url.replace("http:", "https:"), f"no TLS connection to {server.url.removeprefix('http://')} ("
-        else:
-            _, context = certificate(folder, timedelta(days=1))
-            listening = stack.enter_context(context.wrap_socket(taken, server_side=True))
-            thread = threading.Thread(target=shake_hands, args=[listening])
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(listening.shutdown, socket.SHUT_RDWR)
-            yield f"https://localhost:{port}", f"no trusted connection to localhost:{port} (self-signed certificate); "
-
-
-@pytest.mark.parametrize("trouble", ["refused", "name", "timeout", "tls", "certificate"])
+@pytest.mark.parametrize("trouble", TROUBLES)
 def test_client_does_not_wait_where_nothing_has_ever_answered(monkeypatch, tmp_path, caplog, trouble):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(client_module, "UNANSWERED_SECONDS", 0.3)

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from np6_assets.partition_checks import Records
 from np6_assets.partitions import day_of
 from np6_assets.rates import counting
 from np6_assets.rates.checks import CHECKS
 from np6_assets.rates.counting import recount
-from np6_assets.rates.examine import within_0_and_1
+from np6_assets.rates.examine import examine, within_0_and_1
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.support.deployment import Deployment, days, files
@@ -93,6 +94,19 @@ def cleaned(table: pa.Table) -> pa.Table:
 
 def failed(found: dict[tuple[str, str | None], dg.AssetCheckEvaluation], name: str) -> dict[str | None, Any]:
     return {partition: one.severity for (check, partition), one in found.items() if check == name and not one.passed}
+
+
+def test_rates_whose_events_are_not_kept_pass(made: Deployment, instance: dg.DagsterInstance, tmp_path: Path):
+    path = made.path("reactivity_rates", DAY, "activation_date")
+    copy = tmp_path / path.relative_to(made.data)
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(path.read_bytes())
+    settings = Settings.from_environment({"NP6_TIMEZONE": PARIS, "NP6_RETENTION_DAYS": "30"})
+    [(day, found)] = examine(settings, Folder(str(tmp_path)), [f"{DAY}"], Records(instance, settings))
+    assert day == f"{DAY}"
+    assert {name: (one.passed, one.text) for name, one in found.items()} == dict.fromkeys(
+        NAMES, (True, "its events are not kept any more: nothing to compare with")
+    )
 
 
 # --- reconciled with the event files -------------------------------------------------------------------------------
