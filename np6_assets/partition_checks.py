@@ -102,7 +102,7 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
             keys = sorted(materialized_partitions(context.instance, key))[-1:]
         targets = records.newest(asset, keys)
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
-        for partition, findings in examine(store_of(context, settings).folder(), keys, records):
+        for partition, findings in examine(store_of(context, settings).folder().listed(), keys, records):
             for spec in selected:
                 finding = findings[spec.name]
                 severity = WARN if finding.tolerated else severities[spec.name]

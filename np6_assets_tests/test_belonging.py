@@ -56,6 +56,7 @@ def test_first_file_makes_the_identity(server: RudeServer, instance: dg.DagsterI
         "agencies": {"DEMO": ["028", "029"]},
         "gone": [],
         "has_tombstones": False,
+        "contact": "keep",
     }
     assert len(deployment.rows("hits", DAY)) == 6
 

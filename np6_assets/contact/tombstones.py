@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from np6_assets.contact.receiver import receiver_values
-from np6_assets.storage.files import Folder
+from np6_assets.storage.files import ANYTHING, Before, Folder, Version, until_unchanged
 from np6_assets.storage.identity import Identity, IdentityError
 
 FILE = ".erased/tombstones.json"
@@ -34,13 +34,15 @@ class TombstonesError(Exception):
 class Tombstones:
     """The digests of what names erased receivers. Says of a value whether it is one of them, and not which they are.
 
-    `digests` are keyed with a secret that does not lie beside them; `salted` ones are of version 0.1.
+    `digests` are keyed with a secret that does not lie beside them; `salted` ones are of version 0.1. `version` is
+    that of the file that they were read from.
     """
 
     key: bytes = field(repr=False)
     digests: frozenset[str] = frozenset()
     salt: bytes = b""
     salted: frozenset[str] = frozenset()
+    version: Version | None = field(default=None, compare=False)
 
     @classmethod
     def read(cls, folder: Folder, secret: str) -> Tombstones:
@@ -49,11 +51,9 @@ class Tombstones:
         Raises TombstonesError where they cannot be read, or are not of that secret.
         """
         key = hashlib.blake2b(secret.encode(), person=b"np6 tombstones").digest() if secret else b""
-        if not folder.exists(FILE):
-            _check_none_are_lost(folder)
-            return cls(key)
         try:
             with folder.open(FILE) as file:
+                version = folder.version(file)
                 found = json.load(file)
             keyed = found.get("keyed", {"check": "", "digests": []}) if "salt" in found else found["keyed"]
             check = str(keyed["check"])
@@ -62,7 +62,11 @@ class Tombstones:
                 frozenset(map(str, keyed["digests"])),
                 bytes.fromhex(found.get("salt", "")),
                 frozenset(map(str, found["digests"] if "salt" in found else ())),
+                version,
             )
+        except FileNotFoundError:
+            _check_none_are_lost(folder)
+            return cls(key)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise TombstonesError(
                 f"{folder.path(FILE)} is broken: restore it from a backup, as without it erased receivers come back"
@@ -75,12 +79,23 @@ class Tombstones:
             )
         return made
 
-    def write(self, folder: Folder) -> None:
+    @classmethod
+    def add(cls, folder: Folder, secret: str, values: Collection[str]) -> Tombstones:
+        """Those of a data folder and of more values, which it has then, whoever else adds some at the time."""
+
+        def attempt() -> Tombstones:
+            found = cls.read(folder, secret)
+            found.covering(values).write(folder, found.version)
+            return cls.read(folder, secret)
+
+        return until_unchanged(attempt)
+
+    def write(self, folder: Folder, before: Before = ANYTHING) -> None:
         """Put them into a data folder, for its owner's eyes alone where that can be said."""
         found: dict[str, Any] = {"keyed": {"check": self._check, "digests": sorted(self.digests)}}
         if self.salted:
             found |= {"salt": self.salt.hex(), "digests": sorted(self.salted)}
-        with folder.replacing(FILE, _MODE) as file:
+        with folder.replacing(FILE, _MODE, before) as file:
             file.write(json.dumps(found).encode())
 
     def covering(self, values: Iterable[str]) -> Tombstones:
@@ -144,6 +159,26 @@ def _check_none_are_lost(folder: Folder) -> None:
             f"{folder.path(FILE)} is gone, though receivers were erased: restore it from a backup, as without it "
             "erased receivers come back"
         )
+
+
+class TombstonesWatch:
+    """The tombstones of a data folder for the length of a run, in which others may add some."""
+
+    def __init__(self, folder: Folder, secret: str) -> None:
+        """Raises a Failure as `tombstones_of` does."""
+        self._folder = folder
+        self._secret = secret
+        self.tombstones = tombstones_of(folder, secret)
+        self.have_grown = False
+        """Whether there are more than at first."""
+
+    def look_again(self) -> bool:
+        """Whether there are more than at the last look."""
+        if self._folder.version(FILE) == self.tombstones.version:
+            return False
+        self.tombstones = tombstones_of(self._folder, self._secret)
+        self.have_grown = True
+        return True
 
 
 def tombstones_of(folder: Folder, secret: str) -> Tombstones:

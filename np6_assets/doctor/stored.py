@@ -30,7 +30,7 @@ MOST_SHOWN = 5
 
 def examine(settings: Settings, now: datetime) -> Iterator[Finding]:
     """The findings about the data folder's files."""
-    folder = Folder(settings.data_dir)
+    folder = Folder(settings.data_dir).listed()
     yield _identity(folder, settings)
     late: dict[str, list[str]] = {}
     missing: dict[str, list[int]] = {}

@@ -70,7 +70,7 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
 
         refuse_days(context.run.tags, settings, now())
         np6 = np6_of(context, settings)
-        run = Run(context, kind, settings, store_of(context, settings).folder(), now, config)
+        run = Run(context, kind, settings, store_of(context, settings).folder().listed(), now, config)
         yield from PartitionStream(lambda: run.partitions(np6)).outputs()
 
     return events
@@ -100,7 +100,7 @@ def notifications_asset(settings: Settings, now: Callable[[], datetime]) -> dg.A
         from np6_assets.events.belonging import Belonging
         from np6_assets.events.run import exclusive_client
 
-        folder = store_of(context, settings).folder()
+        folder = store_of(context, settings).folder().listed()
         with exclusive_client(context, np6_of(context, settings), folder, now) as client:
             Belonging(folder, settings, context.log.warning).add([])
             before = {} if config.replace else notifications.stored(folder)

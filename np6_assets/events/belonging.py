@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ class Belonging:
         """Raises a Failure that nobody retries where the folder belongs to something else."""
         self._folder = folder
         self._warn = warn
-        run = identity_of(settings)
+        self._run = run = identity_of(settings)
         try:
             stored = Identity.read(folder) or _adopted(folder, run, warn)
             if stored is not None:
@@ -40,16 +40,27 @@ class Belonging:
         """The known agencies; none where every one is admitted."""
         return frozenset(self.identity.agencies)
 
-    def add(self, pairs: Pairs, gone: Iterable[int] | None = None) -> None:
+    def add(self, pairs: Pairs, gone: Collection[int] | None = None) -> None:
         """Events of these are about to be written, and the API does not know these notifications; None says nothing."""
-        seen = self.identity.with_seen(pairs)
-        seen = seen if gone is None else replace(seen, gone=sorted(gone))
+        pairs = list(pairs)
+
+        def merged(found: Identity | None) -> Identity:
+            """What is there, and what is about to be written."""
+            if found is not None:
+                found.check(self._folder, self._run)
+            seen = (found or self.identity).with_seen(pairs)
+            seen = seen if gone is None else replace(seen, gone=sorted(gone))
+            return seen if seen.contact == self._run.contact else replace(seen, contact="")
+
+        seen = merged(None)
         if self._is_written and seen == self.identity:
             return
         for customer in seen.new_customers(self.identity):
             self._warn(f"customer {customer} is new: it is in {FILE} now")
-        seen.write(self._folder)
-        self.identity, self._is_written = seen, True
+        try:
+            self.identity, self._is_written = Identity.update(self._folder, merged) or seen, True
+        except IdentityError as error:  # another run was the first
+            raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def has_answered(folder: Folder, address: str) -> bool:
@@ -62,7 +73,9 @@ def has_answered(folder: Folder, address: str) -> bool:
 def identity_of(settings: Settings) -> Identity:
     """What a folder is that a run with these settings writes into first."""
     source = "sandbox" if settings.is_sandbox else "api"
-    return Identity(source, settings.timezone, settings.account, settings.base_url)
+    return Identity(
+        source, settings.timezone, settings.account, settings.base_url, contact=settings.contact.fingerprint
+    )
 
 
 def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Identity | None:
@@ -76,7 +89,7 @@ def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Iden
         zone = zone or zone_of(rows.schema.metadata) or run.timezone
     if zone is None:
         return None
-    found = replace(found, timezone=zone)
+    found = replace(found, timezone=zone, contact="")
     found.write(folder)
     agencies = ", ".join(found.agencies) or "no agency"
     warn(f"{folder.path(FILE)} is new: the files that were there are days of {zone}, with events of {agencies}")

@@ -15,6 +15,7 @@ from np6_assets.partition_checks import Check, Finding, Records, partition_check
 from np6_assets.partitions import Day, day_of
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
+from np6_assets.storage.identity import Identity
 
 if TYPE_CHECKING:
     from np6_assets.events.store import Stored
@@ -104,6 +105,9 @@ def untreated_days(folder: Folder, kind: EventKind, settings: Settings) -> Itera
     from np6_assets.events.written import policies
 
     if settings.contact.mode == "keep":
+        return
+    identity = Identity.read(folder)
+    if identity is not None and identity.contact == settings.contact.fingerprint:
         return
     stored = policies(folder, (kind.asset, kind.quarantine))
     days = sorted({day for day, stored_as in stored if stored_as != settings.contact.fingerprint})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from np6_assets.events.fetch import FetchedDay
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, Run, RunStore, merge, merge_before, numbers
 from np6_assets.events.reasons import Reasons, reasons_of
+from np6_assets.events.reject import parsed
 from np6_assets.events.store import EventStore
 from np6_assets.partitions import milliseconds
 
@@ -47,10 +49,11 @@ class Facts:
 
 
 class MergedDay:
-    """One day, to be written."""
+    """One day, to be written. `is_filtered`: receivers were erased since its events were decoded."""
 
-    def __init__(self, fetched: FetchedDay, store: EventStore, decoder: Decoder) -> None:
+    def __init__(self, fetched: FetchedDay, store: EventStore, decoder: Decoder, *, is_filtered: bool = False) -> None:
         self.fetched = fetched
+        self._is_filtered = is_filtered
         self.facts = Facts()
         self._store = store
         self._decoder = decoder
@@ -86,6 +89,8 @@ class MergedDay:
         def keep(rows: pa.Table) -> pa.Table:
             if len(erased):
                 rows = rows.filter(pc.invert(pc.is_in(rows.column("event_id"), value_set=erased)))
+            if self._is_filtered:
+                rows = self._decoder.policy.tombstones.without(rows)
             return _without_losing(rows, self._winners) if self._winners else rows
 
         return merge(runs, EVENTS, (day.start_ms, day.end_ms), keep)
@@ -96,7 +101,8 @@ class MergedDay:
         plan = self.fetched.plan
         stored = [] if plan.replaces else self._store.quarantine(day, plan.stored, self._decoder)
         runs = [*self.fetched.found.rejected, *(run for table in stored for run in store.add(table))]
-        return _RejectedEvents(runs, store, (day.start_ms, day.end_ms), self.fetched.found.erased)
+        is_erased = self._decoder.policy.is_erased if self._is_filtered else None
+        return _RejectedEvents(runs, store, (day.start_ms, day.end_ms), self.fetched.found.erased, is_erased)
 
     def _count(self, table: pa.Table) -> None:
         facts = self.facts
@@ -121,8 +127,16 @@ class MergedDay:
 class _RejectedEvents:
     """A day's rejected events, newly fetched and stored, without those that were accepted or erased."""
 
-    def __init__(self, runs: Sequence[Run], store: RunStore, day: tuple[int, int], erased: Sequence[str]) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        store: RunStore,
+        day: tuple[int, int],
+        erased: Sequence[str],
+        is_erased: Callable[[Any], bool] | None,
+    ) -> None:
         self._day = day
+        self._is_erased = is_erased
         self._gone: set[str] = set(erased)
         self._runs = merge_before(runs, QUARANTINE, store, self._keep)
         keys = [numbers(table, QUARANTINE) for table in merge(self._runs, QUARANTINE, keep=self._keep)]
@@ -142,6 +156,9 @@ class _RejectedEvents:
     def _keep(self, rows: pa.Table) -> pa.Table:
         placed = rows.column("placed")
         rows = rows.filter(pc.and_(pc.greater_equal(placed, self._day[0]), pc.less(placed, self._day[1])))
+        if (is_erased := self._is_erased) is not None:
+            texts = rows.column("event").to_pylist()
+            rows = rows.filter(pa.array([text is None or not is_erased(parsed(text)) for text in texts], pa.bool_()))
         gone = pa.array(sorted(self._gone), pa.string())
         return rows.filter(pc.invert(pc.is_in(rows.column("event_key"), value_set=gone))) if len(gone) else rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,11 +56,11 @@ def listed(client: NP6Client) -> dict[int, Notification]:
 
 def stored(folder: Folder) -> dict[int, Notification]:
     """Those of the asset `notifications`, by id; none where it was never materialized."""
-    file = parquet.file_of("notifications")
-    if not folder.exists(file):
+    try:
+        with folder.open(parquet.file_of("notifications")) as opened:
+            return {row["activation_id"]: Notification(**row) for row in pq.read_table(opened).to_pylist()}
+    except FileNotFoundError:
         return {}
-    with folder.open(file) as opened:
-        return {row["activation_id"]: Notification(**row) for row in pq.read_table(opened).to_pylist()}
 
 
 def merged(
@@ -89,9 +90,8 @@ def ids_in(folder: Folder, files: Iterable[str]) -> set[int]:
     """The notifications that some event files name."""
     found: set[int] = set()
     for file in files:
-        if folder.exists(file):
-            with folder.open(file) as opened:
-                found.update(pq.read_table(opened, columns=["activation_id"]).column(0).unique().to_pylist())
+        with suppress(FileNotFoundError), folder.open(file) as opened:
+            found.update(pq.read_table(opened, columns=["activation_id"]).column(0).unique().to_pylist())
     return found
 
 

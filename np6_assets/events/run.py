@@ -6,12 +6,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
 
-from np6_assets.contact.tombstones import tombstones_of
+from np6_assets.contact.tombstones import TombstonesWatch
 from np6_assets.events.absent import absent_table
 from np6_assets.events.belonging import Belonging, has_answered
 from np6_assets.events.day import MergedDay, RepeatedIdsError
@@ -27,11 +28,12 @@ from np6_assets.events.written import check_pseudonym_key
 from np6_assets.np6.client import FAILURES_IN_A_ROW, NP6Client
 from np6_assets.np6.errors import DaysFailedError, NP6Error, PermanentError
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.partitions import Day, day_of
+from np6_assets.partitions import EVENT_DATE, Day, day_of
 from np6_assets.progress import Progress
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
-from np6_assets.storage.files import Folder
+from np6_assets.storage.alone import alone
+from np6_assets.storage.files import ATTEMPTS, ChangedError, Folder
 from np6_assets.storage.io_manager import Partition
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Run:
     now: Callable[[], datetime]
     config: IngestConfig
 
-    @property
+    @cached_property
     def _store(self) -> EventStore:
         return EventStore(self.folder, self.kind, self.settings)
 
@@ -67,8 +69,8 @@ class Run:
         progress = Progress(self.kind.asset, len(days), self.context.log.info)
         belonging = Belonging(self.folder, self.settings, self.context.log.warning)
         check_pseudonym_key(self.settings.contact, self.folder, self.context.log.warning)
-        tombstones = tombstones_of(self.folder, self.settings.tombstone_key)
-        decoder = Decoder(self.kind, self.settings.contact, tombstones, belonging.agencies)
+        watch = TombstonesWatch(self.folder, self.settings.tombstone_key)
+        decoder = Decoder(self.kind, self.settings.contact, watch.tombstones, belonging.agencies)
         known = KnownNotifications(client, self.folder, belonging) if self.kind.per_notification else None
         fetcher = Fetcher(self.kind, client, decoder, self.now, known)
         failed: dict[str, NP6Error] = {}
@@ -82,14 +84,40 @@ class Run:
                         raise self._failure(failed, f"; gave up after {in_a_row} in a row")
                     continue
                 in_a_row = 0
-                merged = MergedDay(day, self._store, decoder)
-                try:
-                    yield self._partition(merged, belonging)
-                except RepeatedIdsError:
-                    yield self._partition(merged, belonging)
+                yield from self._written(day, decoder, belonging, watch)
                 progress.day_done(day.received)
         if failed:
             raise self._failure(failed)
+
+    def _written(
+        self, day: FetchedDay, decoder: Decoder, belonging: Belonging, watch: TombstonesWatch
+    ) -> Generator[Partition]:
+        """A day to be written: again where another run wrote it meanwhile, or where receivers were erased."""
+        merged = MergedDay(day, self._store, decoder, is_filtered=watch.have_grown)
+        lost = 0
+        while True:
+            is_written = False
+            try:
+                yield self._partition(merged, belonging)
+                is_written = True
+            except RepeatedIdsError:
+                continue  # the merge knows by now which rows lose
+            except ChangedError:
+                lost += 1
+                if lost == ATTEMPTS:
+                    raise
+            have_grown = watch.look_again()
+            if is_written and not have_grown:
+                self.folder.doubt(parquet.file_of(self.kind.asset, EVENT_DATE, day.plan.day.key))
+                return
+            decoder.policy = replace(decoder.policy, tombstones=watch.tombstones)
+            merged = MergedDay(self._with_what_is_stored(day), self._store, decoder, is_filtered=watch.have_grown)
+
+    def _with_what_is_stored(self, day: FetchedDay) -> FetchedDay:
+        """A day that is stored otherwise than when it was asked for."""
+        stored = self._store.look_again(day.plan.day)
+        also_missing = stored.missing - (day.answered or frozenset()) if stored is not None else frozenset()
+        return replace(day, plan=replace(day.plan, stored=stored), missing=day.missing | also_missing)
 
     def _record_failed(self, day: Day, error: NP6Error, failed: dict[str, NP6Error]) -> None:
         """Record a failed day; re-raise where it is the only one."""
@@ -152,7 +180,7 @@ class Run:
             metadata.update(_metadata(fetched, merged, until))
 
         rows = parquet.stream(tables(), self._store.schema(until, fetched.missing))
-        return Partition(fetched.plan.day.key, rows, metadata)
+        return Partition(fetched.plan.day.key, rows, metadata, self._store.before(fetched.plan.day))
 
 
 def _fetched(fetcher: Fetcher, plans: Iterable[DayPlan]) -> Generator[FetchedDay]:
@@ -208,6 +236,6 @@ def exclusive_client(
             attempt=context.retry_number,
             has_answered=has_answered(folder, np6.base_url),
         ) as client,
-        folder.alone(lambda: context.log.info("another run is using the API; this one goes on once it ends")),
+        alone(folder, context),
     ):
         yield client

@@ -26,7 +26,7 @@ from np6_assets.np6.clock import TOLERANCE, AskedAt
 from np6_assets.partitions import EVENT_DATE, Day, milliseconds
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
-from np6_assets.storage.files import Folder
+from np6_assets.storage.files import ANYTHING, Before, Folder, Version
 
 WATERMARK = b"np6.fetched_until"
 """Key in a file's Parquet metadata: until when the day is known to be complete (ISO 8601, UTC)."""
@@ -72,18 +72,35 @@ def missing_in(footer: pq.FileMetaData) -> frozenset[int]:
 
 
 class EventStore:
-    """The files of one event asset."""
+    """The files of one event asset, and which version of each was read: what is written takes its place alone."""
 
     def __init__(self, folder: Folder, kind: EventKind, settings: Settings) -> None:
         self._folder = folder
         self._kind = kind
         self._mode = settings.file_mode
         self._made_with = f"{settings.timezone} {settings.contact.fingerprint}"
+        self._read: dict[str, Version | None] = {}
 
     def stored(self, day: Day) -> Stored | None:
         """What is stored of a day; None where it was never fetched."""
         file = self._file(day)
-        return stored_in(parquet.footer(self._folder, file)) if self._folder.exists(file) else None
+        self._read[file] = None
+        try:
+            with self._folder.open(file) as opened:
+                self._read[file] = self._folder.version(opened)
+                return stored_in(pq.read_metadata(opened))
+        except FileNotFoundError:
+            return None
+
+    def before(self, day: Day) -> Before:
+        """What was there of a day when it was looked at, whose place its new file takes."""
+        return self._read[self._file(day)]
+
+    def look_again(self, day: Day) -> Stored | None:
+        """What is stored of a day that may have been written since."""
+        for file in (self._file(day), self._quarantine(day)):
+            self._folder.doubt(file)
+        return self.stored(day)
 
     def schema(self, watermark: datetime, missing: Collection[int] = ()) -> pa.Schema:
         """The schema of a file with that watermark."""
@@ -97,7 +114,7 @@ class EventStore:
         if stored is None:
             yield []
             return
-        with self._folder.open(self._file(day)) as opened:
+        with self._folder.open(self._file(day), self._read.get(self._file(day))) as opened:
             file = pq.ParquetFile(opened)
 
             @lru_cache(maxsize=2)
@@ -118,13 +135,15 @@ class EventStore:
     def quarantine(self, day: Day, stored: Stored | None, decoder: Decoder) -> Iterator[pa.Table]:
         """The stored rejected events of a day, treated as new ones are, with helper columns, table by table."""
         file = self._quarantine(day)
-        if not self._folder.exists(file):
+        self._read[file] = None
+        try:
+            schema, self._read[file] = parquet.schema(self._folder, file)
+        except FileNotFoundError:
             return
-        schema = parquet.schema(self._folder, file)
         # a file of version 0.1 does not say: it is of the same fetch as the day
         stored_as = policy_of(schema.metadata) or (stored.contact if stored else "")
         texts: Counter[str] = Counter()
-        for table in parquet.tables(self._folder, file, schema.names):
+        for table in parquet.tables(self._folder, file, schema.names, self._read[file]):
             rows = []
             for row in table.to_pylist():
                 value = None if row["event"] is None else parsed(row["event"])
@@ -135,7 +154,7 @@ class EventStore:
             yield decoder.keyed(rows, stored=True)
 
     def write_quarantine(self, day: Day, tables: Iterator[pa.Table]) -> int:
-        """Write the day's rejected events in place of the stored ones, if there are any; gives how many."""
+        """Write the day's rejected events in place of those that were read, if there are any; gives how many."""
         first = next((table for table in tables if table.num_rows), None)
         if first is None:
             self._folder.remove(self._quarantine(day))
@@ -143,7 +162,8 @@ class EventStore:
         schema = pa.schema([REJECTED_SCHEMA.field(name) for name in ("reason", "event", "event_key")])
         schema = schema.with_metadata({MADE_WITH: self._made_with.encode()})
         rows = parquet.stream(chain([first], tables), schema)
-        return parquet.write(self._folder, self._quarantine(day), rows, self._mode).rows
+        file = self._quarantine(day)
+        return parquet.write(self._folder, file, rows, self._mode, self._read.get(file, ANYTHING)).rows
 
     @staticmethod
     def _key(text: str, value: Any, texts: Counter[str]) -> str:

@@ -4,7 +4,7 @@ The order makes it safe to be killed and repeated: first the tombstones, then th
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,20 +12,19 @@ import dagster as dg
 from pydantic import Field
 
 from np6_assets.contact.receiver import contact_values, receiver_values
-from np6_assets.contact.tombstones import TombstonesError, tombstones_of
+from np6_assets.contact.tombstones import Tombstones, TombstonesError, tombstones_of
 from np6_assets.events.written import check_pseudonym_key
 from np6_assets.partition_checks import Records
-from np6_assets.privacy.files import DayFile, alone, content_of, day_files, newest_records, record_of, rewrite, sweep
+from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite, sweep
 from np6_assets.privacy.receivers import Receivers, read_lines
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.files import Folder
+from np6_assets.storage.alone import alone
+from np6_assets.storage.files import Folder, Version
 from np6_assets.storage.identity import Identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from np6_assets.contact.tombstones import Tombstones
 
 
 class EraseConfig(dg.Config):
@@ -50,7 +49,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
     )
     def erase(context: dg.OpExecutionContext, config: EraseConfig) -> None:
         receivers = Receivers(read_lines(config.file), settings.contact)
-        folder = store_of(context, settings).folder()
+        folder = store_of(context, settings).folder().listed()
         with alone(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
             swept = sweep(folder)
@@ -58,13 +57,19 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
             tombstones = bury(folder, files, receivers, settings)
             removed: Counter[str] = Counter()
             changed = []
-            for file, count, record in remove(
-                folder, files, tombstones, receivers, Records(context.instance, settings), settings
-            ):
-                removed[file.asset] += count
-                changed += [file.path] if count else []
-                if record is not None:
-                    context.log_event(record)
+            seen: dict[str, Version | None] = {}
+            while files:
+                for file, count, record in remove(
+                    folder, files, tombstones, receivers, Records(context.instance, settings), settings
+                ):
+                    removed[file.asset] += count
+                    changed += [file.path] if count else []
+                    if record is not None:
+                        context.log_event(record)
+                seen |= {file.path: folder.version(file.path) for file in files}
+                # a fetch that began before may have put back what it had read
+                folder = folder.listed()
+                files = [file for file in day_files(folder, _ignore) if _is_new(folder, file, seen)]
         context.log.info(f"removed {removed.total()} events from {len(changed)} files; rates follow by themselves")
         lines = {str(number): count for number, count in sorted(receivers.matched.items())}
         if unmatched := [number for number, count in lines.items() if not count]:
@@ -93,7 +98,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
     return job
 
 
-def bury(folder: Folder, files: Sequence[DayFile], receivers: Receivers, settings: Settings) -> "Tombstones":
+def bury(folder: Folder, files: Sequence[DayFile], receivers: Receivers, settings: Settings) -> Tombstones:
     """Keep tombstones of the receivers, and of the ids that stored events have for them."""
     try:
         tombstones = tombstones_of(folder, settings.tombstone_key).covering(receivers.values)
@@ -105,17 +110,25 @@ def bury(folder: Folder, files: Sequence[DayFile], receivers: Receivers, setting
             if id_:
                 ids.add(id_)
                 receivers.add_id(id_, receivers.lines_of(values))
-    tombstones = tombstones.covering(ids)
-    tombstones.write(folder)
-    if (identity := Identity.read(folder)) is not None:
-        replace(identity, has_tombstones=True).write(folder)
+    tombstones = Tombstones.add(folder, settings.tombstone_key, {*receivers.values, *ids})
+    Identity.update(folder, lambda found: found and replace(found, has_tombstones=True))
     return tombstones
+
+
+def _ignore(_: str) -> None:
+    """It was warned of already."""
+
+
+def _is_new(folder: Folder, file: DayFile, seen: Mapping[str, Version | None]) -> bool:
+    """Whether a file is there, or another one, since it was seen."""
+    before, now = seen.get(file.path), folder.version(file.path)
+    return now is not None and (before is None or before.tag != now.tag)
 
 
 def remove(
     folder: Folder,
     files: Sequence[DayFile],
-    tombstones: "Tombstones",
+    tombstones: Tombstones,
     receivers: Receivers,
     records: Records,
     settings: Settings,
@@ -145,7 +158,7 @@ def remove(
 
 
 def _erased(
-    folder: Folder, file: DayFile, tombstones: "Tombstones", receivers: Receivers
+    folder: Folder, file: DayFile, tombstones: Tombstones, receivers: Receivers
 ) -> Iterator[tuple[str | None, list[str | None]]]:
     """Of each event of an erased receiver its receiver's id, and all that names the receiver."""
     from np6_assets.contact.tombstones import RECEIVER_COLUMNS
@@ -161,13 +174,13 @@ def _erased(
                 yield row["receiver_id"], list(row.values())
 
 
-def _kept(rows: "pa.Table", tombstones: "Tombstones", receivers: Receivers) -> "pa.Table":
+def _kept(rows: "pa.Table", tombstones: Tombstones, receivers: Receivers) -> "pa.Table":
     if "event" not in rows.column_names:
         return tombstones.without(rows)
     return rows.filter([not _named(text, tombstones, receivers) for text in rows.column("event").to_pylist()])
 
 
-def _named(text: str | None, tombstones: "Tombstones", receivers: Receivers) -> list[str]:
+def _named(text: str | None, tombstones: Tombstones, receivers: Receivers) -> list[str]:
     """What names the receiver of a rejected event, if that is one who was erased."""
     from np6_assets.events.reject import parsed
 

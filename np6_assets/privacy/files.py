@@ -1,7 +1,6 @@
 """Where data of receivers is stored: the event files and the quarantine, day by day; and how they are rewritten."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from np6_assets.contact.tombstones import FILE
 from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import EVENT_DATE, partition_day
-from np6_assets.storage.files import Folder
+from np6_assets.storage.files import Folder, until_unchanged
 from np6_assets.storage.io_manager import DATA_VERSION, written_metadata
 
 if TYPE_CHECKING:
@@ -36,11 +35,6 @@ class DayFile:
     def path(self) -> str:
         """Where it stands below the data folder."""
         return _path(self.asset, f"{EVENT_DATE}={self.day}")
-
-
-def alone(folder: Folder, context: dg.OpExecutionContext) -> AbstractContextManager[None]:
-    """Hold the data folder alone, once no run writes into it."""
-    return folder.alone(lambda: context.log.info("a run is using the data folder; this one goes on once it ends"))
 
 
 def day_files(folder: Folder, warn: Callable[[str], None]) -> Iterator[DayFile]:
@@ -91,19 +85,26 @@ def rewrite(
     mode: int | None,
     metadata: dict[bytes, bytes] | None = None,
 ) -> "Written":
-    """Write a file anew, its rows changed; what it says of itself stays, but for `metadata`."""
+    """Write a file anew, its rows changed; what it says of itself stays, but for `metadata`.
+
+    Whoever else writes it at the time: it is what is there then whose rows are changed.
+    """
     import pyarrow as pa
 
     from np6_assets.storage import parquet
 
-    schema = parquet.schema(folder, file.path)
-    schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})})
-    batches = (
-        pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-        for table in parquet.tables(folder, file.path, schema.names)
-        for batch in change(table).to_batches()
-    )
-    return parquet.write(folder, file.path, pa.RecordBatchReader.from_batches(schema, batches), mode)
+    def attempt() -> "Written":
+        schema, version = parquet.schema(folder, file.path)
+        schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})})
+        batches = (
+            pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            for table in parquet.tables(folder, file.path, schema.names, version)
+            for batch in change(table).to_batches()
+        )
+        rows = pa.RecordBatchReader.from_batches(schema, batches)
+        return parquet.write(folder, file.path, rows, mode, version)
+
+    return until_unchanged(attempt)
 
 
 def record_of(before: dg.AssetMaterialization, written: "Written") -> dg.AssetMaterialization:

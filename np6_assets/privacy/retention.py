@@ -11,9 +11,10 @@ import dagster as dg
 from pydantic import Field
 
 from np6_assets.contact.days import first_retained
-from np6_assets.privacy.files import DayFile, alone, day_files, sweep
+from np6_assets.privacy.files import DayFile, day_files, sweep
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
+from np6_assets.storage.alone import alone
 from np6_assets.storage.files import Folder
 
 CRON = "30 4 * * *"
@@ -52,7 +53,7 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
         if first is None:
             context.log.info("NP6_RETENTION_DAYS is 0: everything is kept")
             return
-        folder = store_of(context, settings).folder()
+        folder = store_of(context, settings).folder().listed()
         with alone(folder, context):
             files = list(day_files(folder, context.log.warning))
             removed = [file for file in files if file.day < first]

@@ -5,6 +5,8 @@ It can be killed and repeated: each file is written whole, and says under which 
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import dagster as dg
 
@@ -14,10 +16,12 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.events.written import MADE_WITH, check_pseudonym_key, policy_of, zone_of
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import day_of
-from np6_assets.privacy.files import DayFile, alone, content_of, day_files, newest_records, record_of, rewrite
+from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.files import Folder
+from np6_assets.storage.alone import alone
+from np6_assets.storage.files import Folder, until_unchanged
+from np6_assets.storage.identity import Identity
 
 
 def treat_contact_data(settings: Settings) -> dg.JobDefinition:
@@ -30,7 +34,7 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
         required_resource_keys=keys_of(settings, STORE),
     )
     def op(context: dg.OpExecutionContext) -> None:
-        folder = store_of(context, settings).folder()
+        folder = store_of(context, settings).folder().listed()
         treated: Counter[str] = Counter()
         with alone(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
@@ -39,6 +43,7 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
                 treated[file.asset] += 1
                 if record is not None:
                     context.log_event(record)
+            Identity.update(folder, lambda found: found and replace(found, contact=settings.contact.fingerprint))
         context.log.info(f"treated {treated.total()} files: {dict(treated)}")
         context.add_output_metadata({"treated": dg.MetadataValue.json(dict(treated))})
 
@@ -73,7 +78,7 @@ def treat(
         if stored_as == settings.contact.fingerprint and known:
             continue
         if file.is_quarantine:
-            _treat_quarantine(folder, file, policy, settings)
+            until_unchanged(partial(_treat_quarantine, folder, file, policy, settings))
             yield file, None
             continue
         timezone = zone_of(metadata)

@@ -52,6 +52,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         from np6_assets.rates.metadata import metadata_of, notification_names, overview
         from np6_assets.rates.placement import events_in_no_cohort
         from np6_assets.rates.spark import on_spark
+        from np6_assets.storage import parquet
 
         refuse_days(context.run.tags, settings, now())
         datasets = {
@@ -61,7 +62,8 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "bounces": bounces,
             "impressions": impressions,
         }
-        folder = store_of(context, settings).folder()
+        folder = store_of(context, settings).folder().listed()
+        datasets = {asset: parquet.read_through(folder, data) for asset, data in datasets.items()}
         feeds = Feeds(datasets, settings.timezone, due(folder, settings))
         inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
         names = notification_names(folder)

@@ -37,7 +37,7 @@ def recount_job(settings: Settings) -> dg.JobDefinition:
     def count(context: dg.OpExecutionContext) -> None:
         from np6_assets.storage.parquet import file_of
 
-        folder = store_of(context, settings).folder()
+        folder = store_of(context, settings).folder().listed()
         wrong: dict[str, dict[str, int]] = {}
         rows = 0
         for key in days.get_partition_keys_in_range(context.partition_key_range):

@@ -40,7 +40,7 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         yield ask_for(first, yesterday, why)
         today = yesterday + timedelta(days=1)
         kept = first_kept(settings, context.scheduled_execution_time)
-        folder = Folder(settings.data_dir)
+        folder = Folder(settings.data_dir).listed()
         old = days_old_enough(folder, settings, today)
         if old := [day for day in old if kept <= day < first]:
             old = unconfirmed(old, Records(context.instance, settings), settings)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -46,6 +46,11 @@ class _Anything:
 
 
 ANYTHING: Final = _Anything()
+
+ATTEMPTS = 20
+"""How often a file is read and written again where other writers come first."""
+
+T = TypeVar("T")
 
 Before: TypeAlias = Version | _Anything | None
 """What a writer takes to be there: a version, no file, or ANYTHING."""
@@ -90,8 +95,11 @@ class Files(Protocol):
     def remove(self, relative: str) -> None:
         """Remove a file, if there is one."""
 
-    def alone(self, waits: Callable[[], None]) -> AbstractContextManager[None]:
+    def alone(self, who: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
         """See `Folder.alone`."""
+
+    def doubt(self, relative: str) -> None:
+        """Look anew at a file when it is asked for next."""
 
     def filesystem(self) -> AbstractFileSystem | None:
         """See `Folder.filesystem`."""
@@ -177,16 +185,21 @@ class Folder:
             if posixpath.dirname(path) == folder and is_hidden(posixpath.basename(path), name)
         )
 
+    def doubt(self, relative: str) -> None:
+        """Look anew at a file when it is asked for next: it was written since the folder was listed."""
+        self._files.doubt(relative)
+
     def remove(self, relative: str) -> None:
         """Remove a file, and its folder if that is empty then; nothing happens where there is none."""
         self._files.remove(relative)
 
-    def alone(self, waits: Callable[[], None]) -> AbstractContextManager[None]:
-        """Hold a local folder alone, among all on this machine that ask for that; `waits` is called before a wait.
+    def alone(self, who: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold a local folder alone, among all on this machine that ask for that; `say` is told for whom it waits.
 
-        The system lets go of it when the process ends, however it ends. Nobody is kept out of a remote folder.
+        `who` holds it, as others are told. The system lets go of it when the process ends, however it ends. Nobody is
+        kept out of a remote folder: there, who writes a file says what was there before.
         """
-        return self._files.alone(waits)
+        return self._files.alone(who, say)
 
     def replacing(
         self, relative: str, mode: int | None = None, before: Before = ANYTHING
@@ -197,6 +210,16 @@ class Folder:
         has the mode, whatever the umask; None: as the umask says.
         """
         return self._files.replacing(relative, mode, before)
+
+
+def until_unchanged(attempt: Callable[[], T]) -> T:
+    """What an attempt to change a file gives: repeated, from reading on, where another writer came first."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return attempt()
+        except ChangedError:
+            continue  # one of all who try is done each time
+    return attempt()
 
 
 def is_hidden(name: str, of: str) -> bool:

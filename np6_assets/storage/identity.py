@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from np6_assets.storage.files import Folder
+from np6_assets.storage.files import ANYTHING, Before, Folder, Version, until_unchanged
 
 FILE = "np6.json"
 """Below the data folder. An agency, or another prefix, is admitted by hand in it."""
@@ -33,6 +33,7 @@ class Identity:
         agencies: the customers of each agency that was seen. Empty until the first event: then every one is admitted.
         gone: ids of notifications that the API did not know (404) when it was asked last.
         has_tombstones: whether receivers were erased.
+        contact: fingerprint of the contact policy of all files; empty where they have several, or nobody knows.
     """
 
     source: str
@@ -42,25 +43,44 @@ class Identity:
     agencies: Mapping[str, list[str]] = field(default_factory=dict)
     gone: list[int] = field(default_factory=list)
     has_tombstones: bool = False
+    contact: str = ""
 
     @classmethod
     def read(cls, folder: Folder) -> Identity | None:
         """That of a folder; None where it has none. Raises IdentityError."""
-        if not folder.exists(FILE):
-            return None
+        return cls._read(folder)[0]
+
+    @classmethod
+    def update(cls, folder: Folder, change: Callable[[Identity | None], Identity | None]) -> Identity | None:
+        """Change that of a folder, whoever else does at the time: `change` is given what is there. None stays none."""
+
+        def attempt() -> Identity | None:
+            found, version = cls._read(folder)
+            changed = change(found)
+            if changed is not None and changed != found:
+                changed.write(folder, version)
+            return changed
+
+        return until_unchanged(attempt)
+
+    @classmethod
+    def _read(cls, folder: Folder) -> tuple[Identity | None, Version | None]:
         try:
             with folder.open(FILE) as file:
+                version = folder.version(file)
                 found = cls(**json.load(file))
             if found.source not in SOURCES or not all(isinstance(one, list) for one in found.agencies.values()):
                 raise ValueError
+        except FileNotFoundError:
+            return None, None
         except (ValueError, TypeError, AttributeError):
             path = folder.path(FILE)
             raise IdentityError(f"{path} is broken: restore it, or remove it and it is made anew") from None
-        return found
+        return found, version
 
-    def write(self, folder: Folder) -> None:
-        """Put it into a folder."""
-        with folder.replacing(FILE) as file:
+    def write(self, folder: Folder, before: Before = ANYTHING) -> None:
+        """Put it into a folder, in place of what was there `before`."""
+        with folder.replacing(FILE, before=before) as file:
             file.write(json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n")
 
     def check(self, folder: Folder, run: Identity) -> None:

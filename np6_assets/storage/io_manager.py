@@ -11,7 +11,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from np6_assets.storage.files import Folder
+from np6_assets.storage.files import ANYTHING, Before, Folder
 from np6_assets.storage.schemas import PARTITION_COLUMN, arrow_schema
 
 if TYPE_CHECKING:
@@ -53,19 +53,21 @@ class Partition:
     """A partition to be written.
 
     `rows` may be the record of a partition whose file is there already and stays. `metadata` is complete once the rows
-    have been read.
+    have been read. `before` is what is there until then; where it is not, writing raises ChangedError.
     """
 
     key: str
     rows: "Rows | dg.AssetMaterialization"
     metadata: dict[str, Any] = field(default_factory=dict)
+    before: Before = ANYTHING
 
 
 class PartitionStream:
     """Partitions that are made one after another while they are written. Returned by an asset through `outputs`.
 
     `opened` gives the context in which they are made, and in it a generator. An error in writing a partition is thrown
-    into the generator, which raises it or gives what is to be written instead.
+    into the generator, which raises it or gives what is to be written instead. A partition that is given again, as the
+    next one, takes the place of what was written.
     """
 
     def __init__(self, opened: Callable[[], AbstractContextManager[Generator[Partition]]]) -> None:
@@ -144,14 +146,17 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             partition = next(partitions, None)
             while partition is not None:
                 key = partition.key
-                if key not in expected:
+                is_again = bool(stream.records) and stream.records[-1].partition == key
+                if key not in expected and not is_again:
                     raise UnexpectedOutputError(f"{asset} returned partition {key}, which this run is not for")
                 if isinstance(partition.rows, dg.AssetMaterialization):
                     record = partition.rows
                 else:
                     try:
                         rows = _rows(partition.rows, schema)
-                        written = parquet.write(folder, parquet.file_of(asset, column, key), rows, mode)
+                        written = parquet.write(
+                            folder, parquet.file_of(asset, column, key), rows, mode, partition.before
+                        )
                     except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
                         partition = partitions.throw(error)
                         continue
@@ -160,7 +165,10 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                     in_time.written(record, more=len(expected) > 1)
                 if says_all:
                     execution.add_asset_metadata(record.metadata, context.asset_key, key)
-                expected.remove(key)
+                if is_again:
+                    stream.records.pop()
+                else:
+                    expected.remove(key)
                 stream.records.append(record)
                 partition = next(partitions, None)
             if expected:
@@ -191,7 +199,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         asset = context.asset_key.path[-1]
         declared = context.upstream_output.definition_metadata
         schema = arrow_schema(declared)
-        folder = self.store.folder()
+        folder = self.store.folder().listed()
         if not context.has_asset_partitions:
             if not folder.exists(parquet.file_of(asset)):
                 raise MissingPartitionsError(f"{asset} was never materialized; materialize it first")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from typing import IO, Self
 from np6_assets.storage.files import ANYTHING, Before, ChangedError, Entry, Version
 
 _STALE_SECONDS = 24 * 3600
+
+_HOLDER = ".in_use"
+"""Says who holds the folder alone; where a process was killed it stays, and says nothing."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +85,28 @@ class LocalFiles:
             path.parent.rmdir()
 
     @contextmanager
-    def alone(self, waits: Callable[[], None]) -> Iterator[None]:
+    def alone(self, who: str, say: Callable[[str], None]) -> Iterator[None]:
         """Hold the folder alone; see `Folder.alone`."""
+        holder = self.root / _HOLDER
         self.root.mkdir(parents=True, exist_ok=True)
         held = os.open(self.root, os.O_RDONLY)
         try:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                waits()
+                holding = _text(holder) or "another process"
+                say(f"the data folder is in use by {holding}; this one goes on once it is free")
                 fcntl.flock(held, fcntl.LOCK_EX)
-            yield
+            holder.write_text(f"{who}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {socket.gethostname()}")
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
         finally:
             os.close(held)
+
+    def doubt(self, relative: str) -> None:
+        """Nothing is remembered."""
 
     def filesystem(self) -> None:
         """None is needed."""
@@ -105,6 +118,14 @@ class LocalFiles:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             yield file
+
+
+def _text(file: Path) -> str:
+    """What stands in a small file; nothing where there is none."""
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _entry(found: os.stat_result) -> Entry:

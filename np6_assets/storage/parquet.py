@@ -21,7 +21,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from np6_assets.partitions import partition_day
-from np6_assets.storage.files import Folder
+from np6_assets.storage.files import ANYTHING, Before, Folder, Version
 
 FILE_NAME = "part-0.parquet"
 ROW_GROUP_ROWS = 2**15
@@ -74,15 +74,15 @@ def days_stored(folder: Folder, asset: str, partition_column: str) -> list[date]
     return [day for day in days if day is not None]
 
 
-def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None) -> Written:
-    """Replace a file atomically; see `Folder.replacing` for its mode. The same rows give the same bytes."""
+def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None, before: Before = ANYTHING) -> Written:
+    """Replace a file atomically; see `Folder.replacing` for the rest. The same rows give the same bytes."""
     count = 0
     first = last = None
     with ExitStack() as stack:
         groups = stack.enter_context(closing(_ahead(_row_groups(rows))))
         head = list(islice(groups, 1))
         repeating = [name for group in head for name in _repeating(group)]
-        digesting = stack.enter_context(_Digesting(stack.enter_context(folder.replacing(relative, mode))))
+        digesting = stack.enter_context(_Digesting(stack.enter_context(folder.replacing(relative, mode, before))))
         writer = stack.enter_context(
             pq.ParquetWriter(
                 digesting,
@@ -180,12 +180,12 @@ def content_of(footer: pq.FileMetaData) -> str:
     return hashlib.blake2b(json.dumps(footer.to_dict(), default=str).encode(), digest_size=16).hexdigest()
 
 
-def schema(folder: Folder, relative: str) -> pa.Schema:
-    """A file's columns, and what it says of itself but for CONTENT, which is written anew with its rows."""
+def schema(folder: Folder, relative: str) -> tuple[pa.Schema, Version | None]:
+    """A file's columns, with what it says of itself but for CONTENT, which is written anew; and which version it is."""
     with folder.open(relative) as file:
-        found = pq.read_schema(file)
+        found, version = pq.read_schema(file), folder.version(file)
     said = {name: value for name, value in (found.metadata or {}).items() if name != CONTENT}
-    return found.with_metadata(said or None)
+    return found.with_metadata(said or None), version
 
 
 def greatest(footer: pq.FileMetaData, column: str) -> Any:
@@ -195,9 +195,9 @@ def greatest(footer: pq.FileMetaData, column: str) -> Any:
     return max((one.max for one in groups if one is not None and one.has_min_max), default=None)
 
 
-def tables(folder: Folder, relative: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Some columns of a file, in tables of some thousand rows."""
-    with folder.open(relative) as file:
+def tables(folder: Folder, relative: str, columns: Sequence[str], version: Version | None = None) -> Iterator[pa.Table]:
+    """Some columns of a file, in tables of some thousand rows. Raises ChangedError where it is not of that version."""
+    with folder.open(relative, version) as file:
         for batch in pq.ParquetFile(file).iter_batches(_ROWS_PER_TABLE, columns=list(columns)):
             yield pa.Table.from_batches([batch])
 
@@ -211,7 +211,6 @@ def partitioned_dataset(
     folder: Folder, asset: str, schema: pa.Schema, partition_column: str, partitions: Iterable[str]
 ) -> ds.FileSystemDataset:
     """Those of the partitions that are there, lazily; the partition column comes last, as a date."""
-    folder = folder.listed()
     files = {file_of(asset, partition_column, partition): partition for partition in partitions}
     there = {
         file: ds.field(partition_column) == date.fromisoformat(partition)
@@ -230,6 +229,20 @@ def _dataset(folder: Folder, files: Mapping[str, ds.Expression | None], schema: 
         for file, expression in files.items()
     ]
     return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
+
+
+def read_through(folder: Folder, data: ds.FileSystemDataset) -> ds.FileSystemDataset:
+    """The same files of a dataset, read through a folder, which knows what it has read already."""
+    remote = folder.filesystem
+    if remote is None:
+        return data
+    remote.adopt(data.filesystem.handler.fs)
+    filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(remote))
+    fragments = [
+        data.format.make_fragment(fragment.path, filesystem, partition_expression=fragment.partition_expression)
+        for fragment in data.get_fragments()
+    ]
+    return ds.FileSystemDataset(fragments, data.schema, data.format, filesystem)
 
 
 def partitions_of(data: ds.FileSystemDataset, partition_column: str) -> dict[str, ds.ParquetFileFragment]:

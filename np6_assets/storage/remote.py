@@ -21,7 +21,7 @@ from np6_assets.storage.remote_file import TAIL_BYTES, RemoteFile
 from np6_assets.storage.remote_filesystem import RemoteFilesystem
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ObjectMeta, PutMode
+    from obstore import GetOptions, ObjectMeta, PutMode, UpdateVersion
     from obstore.store import ObjectStore
 
 _PUT_AT_ONCE = 5 * 2**30
@@ -101,9 +101,12 @@ class RemoteFiles:
             self._store.delete(self._key(relative))
 
     @contextmanager
-    def alone(self, _waits: Callable[[], None]) -> Iterator[None]:
+    def alone(self, _who: str, _say: Callable[[str], None]) -> Iterator[None]:
         """Nobody is kept out: who writes says what was there before."""
         yield
+
+    def doubt(self, relative: str) -> None:
+        """Nothing is remembered."""
 
     def filesystem(self) -> RemoteFilesystem:
         """See `Folder.filesystem`."""
@@ -161,10 +164,11 @@ class ListedFiles(RemoteFiles):
         super().__init__(url)
         self._listings: dict[str, dict[str, Entry]] = {}
         self._opened: dict[str, RemoteFile] = {}
+        self._doubted: set[str] = set()
 
     def find(self, folder: str) -> Mapping[str, Entry]:
         """Every file below a folder, by its path."""
-        asset = _asset_of(f"{folder}/")
+        asset = _asset_of(f"{folder}/") if folder else None
         if asset is None:
             return super().find(folder)
         listing = self._listing(asset)
@@ -173,19 +177,23 @@ class ListedFiles(RemoteFiles):
     def entry(self, relative: str) -> Entry | None:
         """A file; None where there is none."""
         asset = _asset_of(relative)
-        return super().entry(relative) if asset is None else self._listing(asset).get(relative)
+        if asset is None:
+            return super().entry(relative)
+        if relative in self._doubted:
+            self._know(relative, super().entry(relative))
+        return self._listing(asset).get(relative)
 
     def open(self, relative: str, version: Version | None = None) -> IO[bytes]:
         """A file, to be read: as it is now, where it was replaced since it was listed."""
         asset = _asset_of(relative)
         if asset is None:
             return super().open(relative, version)
-        listing = self._listing(asset)
-        if relative not in listing:
+        listed = None if relative in self._doubted else self._listing(asset).get(relative)
+        if listed is None and relative not in self._doubted:
             raise FileNotFoundError(self.path(relative))
         known = self._opened.get(relative)
-        if known is None or known.entry.version.tag != listing[relative].version.tag:
-            known = self._opened_now(relative, listing)
+        if listed is None or known is None or known.entry.version.tag != listed.version.tag:
+            known = self._opened_now(relative, listed)
         if version is not None and version.tag != known.entry.version.tag:
             raise ChangedError(self.path(relative))
         read = partial(self._read, relative, known.entry.version)
@@ -197,12 +205,24 @@ class ListedFiles(RemoteFiles):
             super().remove(relative)
             self._know(relative, None)
 
+    def doubt(self, relative: str) -> None:
+        """Look anew at a file when it is asked for next."""
+        self._doubted.add(relative)
+
     def filesystem(self) -> RemoteFilesystem:
         """See `Folder.filesystem`."""
         return RemoteFilesystem(self, self.scheme)
 
+    def adopt(self, other: ListedFiles) -> None:
+        """Take over what another one has listed that is not listed here."""
+        self._listings = {asset: dict(listing) for asset, listing in other._listings.items()} | self._listings
+
     def _put(self, relative: str, file: IO[bytes], before: Before) -> Entry:
-        entry = super()._put(relative, file, before)
+        try:
+            entry = super()._put(relative, file, before)
+        except ChangedError:
+            self.doubt(relative)
+            raise
         self._know(relative, entry)
         return entry
 
@@ -211,26 +231,29 @@ class ListedFiles(RemoteFiles):
             self._listings[asset] = dict(super().find(asset))
         return self._listings[asset]
 
-    def _opened_now(self, relative: str, listing: dict[str, Entry]) -> RemoteFile:
+    def _opened_now(self, relative: str, listed: Entry | None) -> RemoteFile:
         try:
-            opened = super().open(relative, listing[relative].version)
-        except (ChangedError, FileNotFoundError):
-            del listing[relative]
+            opened = super().open(relative, None if listed is None else listed.version)
+        except ChangedError:
             opened = super().open(relative)
+        except FileNotFoundError:
+            self._know(relative, None)
+            raise
         assert isinstance(opened, RemoteFile)
-        listing[relative] = opened.entry
+        self._know(relative, opened.entry)
         if len(self._opened) >= _KEPT:
             self._opened.pop(next(iter(self._opened)), None)
         self._opened[relative] = opened
         return opened
 
     def _know(self, relative: str, entry: Entry | None) -> None:
-        """Remember what was written, or that there is no file."""
+        """Remember what a file is now, or that there is none."""
         asset = _asset_of(relative)
         if asset in self._listings:
             self._listings[asset].pop(relative, None)
             self._listings[asset].update({} if entry is None else {relative: entry})
         self._opened.pop(relative, None)
+        self._doubted.discard(relative)
 
 
 def _asset_of(relative: str) -> str | None:
@@ -245,9 +268,12 @@ def _entry(meta: ObjectMeta) -> Entry:
 
 
 def _mode_of(before: Before) -> PutMode:
-    if before is None:
-        return "create"
-    return {"e_tag": before.tag, "version": before.generation} if isinstance(before, Version) else "overwrite"
+    if not isinstance(before, Version):
+        return "create" if before is None else "overwrite"
+    update: UpdateVersion = {"e_tag": before.tag}
+    if before.generation is not None:  # Google compares this one
+        update["version"] = before.generation
+    return update
 
 
 def _reads_no_ends(error: BaseError) -> bool:

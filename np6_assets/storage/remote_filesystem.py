@@ -14,7 +14,7 @@ from fsspec.utils import glob_translate
 
 if TYPE_CHECKING:
     from np6_assets.storage.files import Entry
-    from np6_assets.storage.remote import RemoteFiles
+    from np6_assets.storage.remote import ListedFiles
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -24,7 +24,7 @@ class RemoteFilesystem(AbstractFileSystem):  # type: ignore[misc]  # ships no ty
 
     cachable = False
 
-    def __init__(self, files: RemoteFiles, protocol: str) -> None:
+    def __init__(self, files: ListedFiles, protocol: str) -> None:
         super().__init__()
         self.protocol = protocol
         self._files = files
@@ -70,6 +70,10 @@ class RemoteFilesystem(AbstractFileSystem):  # type: ignore[misc]  # ships no ty
             return [path] if self.exists(path) else []
         pattern = re.compile(glob_translate(path))
         return [found for found in self.find(path[: magic.start()].rpartition("/")[0]) if pattern.fullmatch(found)]
+
+    def adopt(self, other: RemoteFilesystem) -> None:
+        """Take over what another one of the same folder has listed."""
+        self._files.adopt(other._files)
 
     def _entry(self, path: str) -> Entry:
         entry = self._files.entry(self._files.relative(path))

@@ -99,7 +99,7 @@ def test_data_folder_warns_of_a_file_system_without_locks(server, tmp_path, monk
 
 def test_data_folder_that_a_run_holds_has_locks(server, tmp_path):
     folder = Folder(str(tmp_path / "data"))
-    with folder.alone(lambda: None):
+    with folder.alone("a run", print):
         assert diagnosed(server.url, tmp_path)["data folder"].verdict == "ok"
 
 

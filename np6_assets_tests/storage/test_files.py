@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from np6_assets.storage import parquet
-from np6_assets.storage.files import Folder
+from np6_assets.storage.files import ChangedError, Folder, Version, until_unchanged
 
 ROOT = Path(__file__).parents[2]
 PLACE = "hits/event_date=2026-03-20/part-0.parquet"
@@ -451,3 +452,79 @@ def test_a_reader_that_opened_the_old_file_reads_it_to_its_end(tmp_path: Path):
         parquet.write(folder, PLACE, rows(10))
         assert pq.read_table(opened).num_rows == 150_000
     assert ds.dataset(tmp_path / "hits", partitioning="hive").count_rows() == 10
+
+
+# --- other writers, who say what they have read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["local", "memory"])
+def test_a_writer_takes_the_place_of_what_it_has_read_alone(tmp_path: Path, scheme: str):
+    folder = Folder(str(tmp_path) if scheme == "local" else f"memory://{uuid.uuid4().hex}")
+
+    def write(data: bytes, before: Version | None) -> None:
+        with folder.replacing(PLACE, before=before) as file:
+            file.write(data)
+
+    write(b"first", None)
+    with pytest.raises(ChangedError, match="launch this one again"):
+        write(b"another first", None)
+    with folder.open(PLACE) as file:
+        read = folder.version(file)
+    assert read == folder.version(PLACE)
+    write(b"second", read)
+    for before in (read, None):
+        with pytest.raises(ChangedError):
+            write(b"third", before)
+    with pytest.raises(ChangedError):
+        folder.open(PLACE, read)
+    assert (content(folder), folder.files("")) == (b"second", [PLACE])
+    folder.remove(PLACE)
+    with pytest.raises(ChangedError):
+        write(b"third", read)
+    write(b"fourth", None)
+    assert folder.files("") == [PLACE]
+
+
+@pytest.mark.parametrize("scheme", ["local", "memory"])
+def test_many_writers_at_once_lose_nothing(tmp_path: Path, scheme: str):
+    folder, start = Folder(str(tmp_path) if scheme == "local" else f"memory://{uuid.uuid4().hex}"), threading.Barrier(4)
+
+    def add(letter: str) -> None:
+        start.wait(10)
+
+        def attempt() -> None:
+            try:
+                with folder.open(PLACE) as file:
+                    before, version = file.read(), folder.version(file)
+            except FileNotFoundError:
+                before, version = b"", None
+            with folder.replacing(PLACE, before=version) as file:
+                file.write(before + letter.encode())
+
+        for _ in range(5):
+            until_unchanged(attempt)
+
+    threads = [threading.Thread(target=add, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(content(folder)) == sorted(b"abcd" * 5)
+    assert folder.files("") == [PLACE]
+
+
+def test_who_waits_for_a_folder_is_told_for_whom(tmp_path: Path):
+    folder, said, done = Folder(str(tmp_path)), queue.Queue[str](), threading.Event()
+
+    def wait() -> None:
+        with folder.alone("run 2", said.put):
+            done.set()
+
+    with folder.alone("run 1 of fetch_events", said.put):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert said.get(timeout=10).startswith("the data folder is in use by run 1 of fetch_events, since 20")
+        assert not done.is_set()
+    thread.join(10)
+    assert done.is_set()
+    assert all_files(tmp_path) == set()

@@ -86,7 +86,7 @@ class Store:
         import httpx
 
         made = Bucket(f"http://127.0.0.1:{self._server.server_port}")
-        httpx.put(f"{made.endpoint}/{made.name}").raise_for_status()
+        httpx.put(f"{made.endpoint}/{made.name}", timeout=60).raise_for_status()
         self._noting.buckets[made.name] = made
         return made
 

@@ -1,0 +1,81 @@
+"""What a data folder in a bucket is asked: counted for a range of days, a day, rates and their checks, and ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets.storage.files import Folder
+from np6_assets_tests.refresh.account import Account
+from np6_assets_tests.support.bucket import Bucket, store
+from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.rude_server import RudeServer
+
+pytestmark = pytest.mark.slow
+
+FIRST = date(2026, 3, 1)
+DAYS = 30
+WINDOW = 7
+COHORTS = 4
+
+
+@dataclass
+class Stored:
+    """An account of a month, stored in a bucket."""
+
+    account: Account
+    bucket: Bucket
+
+    def asked(self) -> int:
+        """How many requests there were since the last time; the test's output says of which kind."""
+        counts = self.bucket.counts()
+        print(dict(counts))
+        return counts.total()
+
+    def materialize(self, assets: list[str], first: date, last: date) -> int:
+        self.asked()
+        self.account.deployment.materialize(
+            dg.AssetSelection.assets(*assets), first, None if first == last else last, checks=True
+        )
+        return self.asked()
+
+
+@pytest.fixture
+def stored(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stored]:
+    with store() as started:
+        bucket = started.bucket()
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        events = population(33, FIRST, DAYS, sends_per_day=4, window_days=WINDOW)
+        start = datetime.combine(FIRST + timedelta(days=DAYS + 1), datetime.min.time(), UTC) + timedelta(hours=12)
+        settings = {"NP6_DATA_DIR": bucket.url, "NP6_START_DATE": f"{FIRST}", "NP6_WINDOW_DAYS": f"{WINDOW}"}
+        yield Stored(Account.made(tmp_path, server, instance, start, events, **settings), bucket)
+
+
+def test_requests_to_the_bucket_are_few(stored: Stored):
+    last, last_cohort = FIRST + timedelta(days=DAYS - 1), FIRST + timedelta(days=COHORTS - 1)
+    of_range = stored.materialize(["hits"], FIRST, last)
+    of_day = stored.materialize(["hits"], last, last)
+    others = [kind for kind in KINDS if kind != "hits"]
+    stored.materialize(others, FIRST, last_cohort + timedelta(days=WINDOW))
+    of_rates = stored.materialize(["reactivity_rates"], FIRST, last_cohort)
+    ticks = []
+    for tick in (stored.account.tick, stored.account.rates_tick):
+        for _ in ("the first of a process, which reads what each file says", "any other"):
+            tick()
+            ticks.append(stored.asked())
+    files = len([file for file in Folder(stored.bucket.url).files("") if file.endswith(".parquet")])
+    print(f"range {of_range}, day {of_day}, rates {of_rates}, ticks {ticks}, files {files}")
+    assert of_range <= 4 * DAYS
+    assert of_day <= 20
+    assert of_rates <= 141
+    assert ticks[0] <= files + 10
+    assert ticks[2] <= files + 10
+    assert max(ticks[1], ticks[3]) <= 6
