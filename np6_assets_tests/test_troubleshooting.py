@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from np6_assets.accounts import environment_of
+from np6_assets.component import NP6Account
 from np6_assets.contact.days import refuse_days
 from np6_assets.contact.tombstones import FILE, Tombstones
 from np6_assets.events.checks import judge
@@ -174,6 +173,11 @@ def stranger(folder: Path) -> str:
     return "".join(lines)
 
 
+def one_folder(folder: Path) -> str:
+    accounts = [NP6Account(asset_key_prefix=name, data_dir=str(folder)) for name in ("brand_a", "brand_b")]
+    return told(lambda: [dg.build_defs_for_component(account) for account in accounts])
+
+
 PROVOKED: dict[str, Seen] = {
     "NP6_API_KEY is not set": no_key,
     "is not an IANA time zone": settings(NP6_TIMEZONE="Paris"),
@@ -214,12 +218,12 @@ PROVOKED: dict[str, Seen] = {
     "NP6_TOMBSTONE_KEY is not set: an erasure needs": no_tombstone_key,
     "the tombstones of erased receivers were written with": other_tombstones,
     "is passed over: it is not a day": stranger,
-    "its data folder is that of": lambda _: told(partial(environment_of, {"BRAND_B_NP6_DATA_DIR": "data"}, "brand_b")),
+    "give each account its own": one_folder,
     "the columns are not those declared": columns,
 }
 
 IN_SOURCE = {
-    "another run is using the API": "two runs at once",
+    "the data folder is in use by": "two runs at once",
     "materialize again with full_refresh": "refresh/test_recount.py provokes it",
     "characters, and could be guessed": "a warning of a run, in contact/test_modes.py",
     "nothing was removed:": "privacy/test_retention.py provokes it",

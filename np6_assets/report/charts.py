@@ -21,6 +21,9 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 1000, 100
 
+_HALF_BAR = 0.3
+"""Half the width of the interval of a single day, in percent."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -75,6 +78,8 @@ def panel(measure: Measure, days: Sequence[Group], places: Sequence[float]) -> P
         indices = [index for index in known if run[0] <= days[index].key <= run[-1]]
         line = [at(places[index], shares[index].rate or 0.0) for index in indices]
         bands = [(places[index], shares[index].interval) for index in indices]
+        if len(bands) == 1:  # a band has no width then
+            bands = [(bands[0][0] + offset, bands[0][1]) for offset in (-_HALF_BAR, _HALF_BAR)]
         upper = [at(place, ends[1]) for place, ends in bands if ends]
         lower = [at(place, ends[0]) for place, ends in bands if ends]
         band.append(_path([*upper, *reversed(lower)]) + "Z" if upper else "")

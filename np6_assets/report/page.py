@@ -92,27 +92,29 @@ def _heat(slots: list[Slot]) -> dict[str, Any]:
     sure = [slot for slot in slots if not words.is_few(slot.share) and slot.expected >= words.ENOUGH_CLICKS]
     rates = [slot.share.rate or 0.0 for slot in sure]
     alike = [slot.share.part / slot.expected for slot in sure]
+    usual = sum(slot.share.part for slot in sure) / max(sum(slot.share.whole for slot in sure), 1)
     hours = sorted({slot.hour for slot in slots})
     cells = {
         (slot.weekday, slot.hour): (
             slot,
-            _shade(slot.share.rate or 0.0, rates) if slot in sure else None,
-            _shade(slot.share.part / slot.expected, alike) if slot in sure else None,
+            _shade(slot.share.rate or 0.0, rates, usual) if slot in sure else None,
+            _shade(slot.share.part / slot.expected, alike, 1.0) if slot in sure else None,
         )
         for slot in slots
     }
     return {
         "hours": range(hours[0], hours[-1] + 1) if hours else [],
         "cells": cells,
-        "low": min(rates, default=None),
-        "high": max(rates, default=None),
     }
 
 
-def _shade(value: float, among: list[float]) -> int:
-    """Where a value lies from the least to the greatest of some."""
-    low, high = min(among), max(among)
-    return min(int((value - low) / (high - low) * _SHADES), _SHADES - 1) if high > low else _SHADES // 2
+def _shade(value: float, among: list[float], usual: float) -> int:
+    """Where a value lies from the least to the greatest of some, or of what is a quarter off the usual.
+
+    Values that hardly differ have shades that hardly differ.
+    """
+    low, high = min(*among, 0.75 * usual), max(*among, 1.25 * usual)
+    return min(int((value - low) / (high - low) * _SHADES), _SHADES - 1) if high > low else 0
 
 
 def _raw(number: float | None) -> str:

@@ -5,12 +5,13 @@
 
   // --- what is said of a place, beside it
   var tip = document.getElementById("tip");
-  function say(text, x, y) {
+  function say(text, x, y, beside) {
     tip.textContent = text;
     tip.hidden = false;
-    var wide = tip.offsetWidth, left = Math.min(Math.max(x - wide / 2, 8), document.documentElement.clientWidth - wide - 8);
-    tip.style.left = left + scrollX + "px";
-    tip.style.top = (y - tip.offsetHeight - 10 < 0 ? y + 18 : y - tip.offsetHeight - 10) + scrollY + "px";
+    var wide = tip.offsetWidth, room = document.documentElement.clientWidth - wide - 8;
+    var left = !beside ? x - wide / 2 : x + 14 <= room ? x + 14 : x - wide - 14, above = y - tip.offsetHeight - 10;
+    tip.style.left = Math.min(Math.max(left, 8), room) + scrollX + "px";
+    tip.style.top = (beside ? y : above < 0 ? y + 18 : above) + scrollY + "px";
   }
   function hush() { tip.hidden = true; all(".at").forEach(function (each) { each.hidden = true; }); }
   addEventListener("keydown", function (event) { if (event.key === "Escape") { hush(); } });
@@ -37,7 +38,7 @@
       mark.style.setProperty("--up", up === "None" ? "-100rem" : up + "%");
     });
     var box = (near || plots[0]).getBoundingClientRect();
-    say(words(days[at]), box.left + box.width * places[at] / 100, box.top);
+    say(words(days[at]), box.left + box.width * places[at] / 100, box.top, true);
   }
   plots.forEach(function (plot) {
     plot.addEventListener("pointermove", function (event) {
