@@ -1,4 +1,7 @@
-"""What is used of Dagster beside its documented interface, with the reasons. Loading fails when a name moves."""
+"""What is used of Dagster beside its documented interface, with the reasons, and nowhere else.
+
+Tests fail when a name moves, or when one is used elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,17 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as CheckTarget,
 )
 
-__all__ = ["CheckTarget", "days_of_backfills", "event_files_of", "instigators_on"]
+__all__ = [
+    "CheckTarget",
+    "days_of_backfills",
+    "end_run",
+    "event_files_of",
+    "has_step_workers",
+    "home_of",
+    "instigators_on",
+    "materialized_partitions",
+    "remove_logs",
+]
 
 
 def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
@@ -29,6 +42,33 @@ def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey
                 days |= set(target.get_partition_keys() if target else ())
                 days -= set(done.get_partition_keys() if done else ())
     return days
+
+
+def end_run(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str) -> None:
+    """Say that a run has ended, canceled where somebody wanted that and else failed: its process cannot."""
+    is_canceling = run.status is dg.DagsterRunStatus.CANCELING
+    (instance.report_run_canceled if is_canceling else instance.report_run_failed)(run, message)
+
+
+def has_step_workers(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether steps of a run have processes of their own, as those of the multiprocess executor have."""
+    started = dg.DagsterEventType.STEP_WORKER_STARTING
+    return bool(instance.get_records_for_run(run_id, of_type=started, limit=1).records)
+
+
+def home_of(instance: dg.DagsterInstance) -> Path:
+    """DAGSTER_HOME, as the process has it that made the instance."""
+    return Path(instance.root_directory)
+
+
+def materialized_partitions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> set[str]:
+    """The partitions of an asset that were ever materialized."""
+    return instance.get_materialized_partitions(asset)
+
+
+def remove_logs(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Remove what a run's steps printed, which `delete_run` leaves."""
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
 
 
 def event_files_of(instance: dg.DagsterInstance, run_id: str) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from np6_assets.dagster_private import CheckTarget
+from np6_assets.dagster_private import CheckTarget, materialized_partitions
 from np6_assets.partitions import daily
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
@@ -99,7 +99,7 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
         if context.op_execution_context.has_partition_key or context.op_execution_context.has_partition_key_range:
             keys = days.get_partition_keys_in_range(context.op_execution_context.partition_key_range)
         else:  # the UI can start a check without a partition
-            keys = sorted(context.instance.get_materialized_partitions(key))[-1:]
+            keys = sorted(materialized_partitions(context.instance, key))[-1:]
         targets = records.newest(asset, keys)
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
         for partition, findings in examine(store_of(context, settings).folder(), keys, records):

@@ -1,5 +1,6 @@
 """The definitions against a snapshot: a change to the graph, the columns or the settings shows in review."""
 
+import ast
 import difflib
 import json
 import os
@@ -11,7 +12,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._annotations import is_public
+from dagster._core.test_utils import create_run_for_test
 
+from np6_assets import dagster_private
 from np6_assets.settings import Settings
 from np6_assets.wiring import build_definitions
 
@@ -156,9 +160,45 @@ def test_definitions_describe_everything(definitions: dg.Definitions):
 PRIVATE = re.compile(r"\bdagster\._|\bdg\._|\bstep_context\b|\b(?:context|instance|definitions|result)\._\w")
 
 
+def methods_without_a_public_name(path: Path) -> set[str]:
+    """What a module uses of an instance that Dagster does not document."""
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("instance")
+    }
+    there = {name: getattr(dg.DagsterInstance, name) for name in used if hasattr(dg.DagsterInstance, name)}
+    return {name for name, one in there.items() if not is_public(one.fget if isinstance(one, property) else one)}
+
+
 def test_private_names_of_dagster_are_used_in_one_module():
-    places = {path for path in (ROOT / "np6_assets").rglob("*.py") if PRIVATE.search(path.read_text())}
-    assert places == {ROOT / "np6_assets" / "dagster_private.py"}
+    modules = list((ROOT / "np6_assets").rglob("*.py"))
+    only = ROOT / "np6_assets" / "dagster_private.py"
+    assert {path for path in modules if PRIVATE.search(path.read_text())} == {only}
+    assert {path for path in modules if methods_without_a_public_name(path)} == {only}
+
+
+def test_private_names_of_dagster_have_not_moved(kept_instance: dg.DagsterInstance, home: Path):
+    key, run = dg.AssetKey("hits"), dagster_private.end_run
+
+    @dg.asset(key=key, partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    def asset() -> None: ...
+
+    done = dg.materialize([asset], partition_key="a", instance=kept_instance)
+    assert dagster_private.home_of(kept_instance) == home
+    assert dagster_private.materialized_partitions(kept_instance, key) == {"a"}
+    assert dagster_private.days_of_backfills(kept_instance, [key], 5) == set()
+    assert dagster_private.instigators_on(kept_instance, ["np6_refresh"]) == set()
+    assert dagster_private.event_files_of(kept_instance, done.run_id)[0].exists()
+    dagster_private.remove_logs(kept_instance, done.run_id)
+
+    assert not dagster_private.has_step_workers(kept_instance, done.run_id)
+    for status, ended in ((dg.DagsterRunStatus.STARTED, "FAILURE"), (dg.DagsterRunStatus.CANCELING, "CANCELED")):
+        under_way = create_run_for_test(kept_instance, status=status)
+        run(kept_instance, under_way, "its process is gone")
+        found = kept_instance.get_run_by_id(under_way.run_id)
+        assert found is not None
+        assert found.status.value == ended
 
 
 # Counts what an import must not do, by Python's own audit of it.

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from np6_assets.contact.days import first_kept, today
+from np6_assets.dagster_private import materialized_partitions
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import newest_of
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, event_days
@@ -127,7 +128,7 @@ def tick(
     if unread := files.look(folder, lambda: now() - moment >= LOOKING):
         return dg.SkipReason(f"{unread} files are still to be read; the next tick goes on.")
     rates = dg.AssetKey(settings.key(_RATES))
-    due = due_cohorts(files, settings, moment, context.instance.get_materialized_partitions(rates))
+    due = due_cohorts(files, settings, moment, materialized_partitions(context.instance, rates))
     events = {dg.AssetKey(settings.key(kind.asset)) for kind in KINDS}
     fetching = under_way(
         context.instance, events, [settings.named(job) for job in jobs.FETCHING], settings.named(jobs.SENSOR)

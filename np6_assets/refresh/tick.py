@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from np6_assets.contact.days import first_kept
+from np6_assets.dagster_private import materialized_partitions
 from np6_assets.events.kinds import KINDS
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partition_checks import Records
@@ -166,7 +167,7 @@ class Tick:
             memory = replace(memory, closed_through="")
         if not memory.closed_through:
             recorded = set[str]().union(
-                *(self._instance.get_materialized_partitions(self._key(kind.asset)) for kind in KINDS)
+                *(materialized_partitions(self._instance, self._key(kind.asset)) for kind in KINDS)
             )
             first = min(map(date.fromisoformat, recorded), default=self._today)
             memory = replace(memory, closed_through=str(first - timedelta(days=1)))

@@ -6,11 +6,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import dagster as dg
 
+from np6_assets.dagster_private import home_of
 from np6_assets.runs import lock
 from np6_assets.runs.bound import bound
 
@@ -22,7 +22,7 @@ def alive(context: dg.InitResourceContext) -> Iterator[None]:
         yield
         return
     bound(context.instance, context.run)
-    with lock.held(Path(context.instance.root_directory), context.run.run_id), ending_at_hangup():
+    with lock.held(home_of(context.instance), context.run.run_id), ending_at_hangup():
         yield
 
 

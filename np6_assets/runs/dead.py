@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import dagster as dg
 
+from np6_assets.dagster_private import end_run, has_step_workers, home_of
 from np6_assets.runs import lock
 from np6_assets.settings import Settings
 
@@ -20,15 +19,16 @@ MESSAGE = (
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """End the runs that are under way for Dagster though their process is gone; gives their ids."""
-    home = Path(instance.root_directory)
+    """End the runs that are under way for Dagster though their process is gone; gives their ids.
+
+    A run whose steps have processes of their own may outlive one of them: its executor watches over these.
+    """
+    home = home_of(instance)
     ended = []
     for run_id in lock.left_behind(home):
         run = instance.get_run_by_id(run_id)
-        if run is not None and not run.is_finished:
-            is_canceling = run.status is dg.DagsterRunStatus.CANCELING
-            end = instance.report_run_canceled if is_canceling else instance.report_run_failed
-            end(run, MESSAGE)
+        if run is not None and not run.is_finished and not has_step_workers(instance, run_id):
+            end_run(instance, run, MESSAGE)
             ended.append(run_id)
         lock.forget(home, run_id)
     return ended

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from np6_assets.dagster_private import event_files_of
+from np6_assets.dagster_private import event_files_of, home_of, remove_logs
 from np6_assets.refresh.jobs import COMPUTE_RATES, FETCHING
 from np6_assets.resources import STORE, keys_of
 from np6_assets.settings import Settings
@@ -43,7 +43,7 @@ def remove_old_records(
     def remove(context: dg.OpExecutionContext) -> None:
         instance, moment = context.instance, now().astimezone(UTC)
         removed = remove_runs(instance, assets, set(map(settings.named, _JOBS)), moment)
-        logs = remove_tick_logs(Path(instance.root_directory), ticking, moment - KEPT)
+        logs = remove_tick_logs(home_of(instance), ticking, moment - KEPT)
         context.add_output_metadata({"runs": len(removed), "tick_logs": logs})
 
     @dg.job(
@@ -113,7 +113,7 @@ def _materializations(
 
 def _remove(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.delete_run(run_id)
-    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    remove_logs(instance, run_id)
     for file in event_files_of(instance, run_id):
         file.unlink(missing_ok=True)
 
