@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-slow lint format bench soak lock clean
+.PHONY: help install demo dev test test-slow test-versions lint format bench soak lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -48,7 +48,8 @@ dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or N
 		mkdir -p .dagster_home; ln -sf ../dagster.yaml .dagster_home/dagster.yaml; \
 		export DAGSTER_HOME="$$PWD/.dagster_home"; \
 	fi; \
-	if [ -z "$$NP6_API_KEY$$NP6_BASE_URL" ] && ! grep -Eqs '^(export )? *NP6_(API_KEY|BASE_URL) *=' .env; then \
+	if [ -z "$$NP6_API_KEY$$NP6_BASE_URL" ] && ! grep -Eqs '^(export )? *NP6_(API_KEY|BASE_URL) *=' .env \
+		&& ! ls np6_assets/defs/*/defs.yaml >/dev/null 2>&1; then \
 		echo "No NP6_API_KEY: the simulated account it is (sandbox://)"; \
 		export NP6_BASE_URL=sandbox://; \
 	fi; \
@@ -59,6 +60,9 @@ test: install ## the test suite, in some minutes; needs no network
 
 test-slow: install ## the tests that take longest: daemons, a browser, the documentation's commands, every combination
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
+
+test-versions: install ## a wheel in new environments, with the oldest and the newest of what it needs (needs uv and PyPI)
+	@$(BIN)/python -m np6_assets_tests.versions --uv "$(UV)" $(NAMES)
 
 lint: install ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -100,6 +104,6 @@ lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (
 		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" --quiet --output-file benchmarks/requirements.lock
 
-clean: ## remove .venv, .venv-bench, .bench, .soak and caches (data and .dagster_home stay)
-	@rm -rf .venv .venv-bench .bench .soak .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .venv-bench, .bench, .soak, .versions and caches (data and .dagster_home stay)
+	@rm -rf .venv .venv-bench .bench .soak .versions .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find np6_assets np6_assets_tests benchmarks soak -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -45,6 +45,15 @@ def notification_names(folder: Folder) -> dict[int, str]:
     return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
+def _can_draw() -> bool:
+    """Whether what draws is installed: the rates do without."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
 def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> dict[str, Any]:
     """What the UI shows of the newest cohorts, one of which is not stored yet, and where the columns come from.
 
@@ -60,7 +69,7 @@ def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings) -> d
         rows += [{ACTIVATION_DATE: own, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
     # cohorts before the first known sends have reactions alone, and no rate
     cohorts = list(dropwhile(_has_no_rate, pictures.cohorts_of(rows)))
-    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts else {}
+    chart = {"chart": dg.MetadataValue.md(pictures.chart_markdown(cohorts))} if cohorts and _can_draw() else {}
     return {COLUMN_LINEAGE: column_lineage(settings), **chart}
 
 

@@ -62,9 +62,15 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         hits: Dataset,
         bounces: Dataset,
     ) -> dg.MaterializeResult[None]:
-        from np6_assets.report.page import render
-        from np6_assets.report.queries import find
-        from np6_assets.report.sentences import opening
+        try:
+            import matplotlib  # noqa: F401 - is drawn with later
+
+            from np6_assets.report.page import render
+            from np6_assets.report.queries import find
+            from np6_assets.report.sentences import opening
+        except ModuleNotFoundError as error:
+            text = f"the report needs {error.name}, which is not installed: pip install 'np6-assets[report]'"
+            raise dg.Failure(text, allow_retries=False) from None
 
         made_at = now()
         findings = find(

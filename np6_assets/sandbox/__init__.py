@@ -10,13 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from np6_assets.np6.errors import PermanentError
+
 
 @contextmanager
 def simulated_account(now: Callable[[], datetime]) -> Iterator[str]:
-    """Serve the simulated account, which needs no key, while the context is open; gives its address."""
-    from np6_assets.sandbox.app import create_app
-    from np6_assets.sandbox.population import Account
-    from np6_assets.sandbox.server import running
+    """Serve the simulated account, which needs no key, while the context is open; gives its address.
+
+    Raises PermanentError where what it needs is not installed.
+    """
+    try:
+        from np6_assets.sandbox.app import create_app
+        from np6_assets.sandbox.population import Account
+        from np6_assets.sandbox.server import running
+    except ModuleNotFoundError as error:
+        text = f"the simulated account needs {error.name}, which is not installed: pip install 'np6-assets[sandbox]'"
+        raise PermanentError(text) from None
 
     with running(create_app(Account(), api_key=None, now=now)) as address:
         yield address

@@ -1,0 +1,71 @@
+"""What is not installed is named, with what to install, by those alone who need it; what is imported is declared."""
+
+import ast
+import re
+import sys
+import tomllib
+from datetime import UTC, date, datetime
+from importlib.metadata import packages_distributions
+from itertools import chain
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from np6_assets.np6.resource import NP6Resource
+from np6_assets.report.assets import report_asset
+from np6_assets.sandbox import simulated_account
+from np6_assets.settings import Settings
+from np6_assets.storage.io_manager import ParquetStore
+from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.rude_server import RudeServer
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    imported = {
+        name.split(".")[0]
+        for path in (ROOT / "np6_assets").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [one.name for one in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+    }
+    others = imported - sys.stdlib_module_names - {"np6_assets"}
+    requirements = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
+    declared = {re.match(r"[A-Za-z0-9-]+", one)[0].lower() for one in requirements}  # type: ignore[index]
+    providers = packages_distributions()
+    missing = {name for name in others if not declared & {one.lower() for one in providers.get(name, [])}}
+    assert missing == set()
+
+
+def test_the_simulated_account_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "np6_assets.sandbox.server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    np6 = NP6Resource(base_url="sandbox://").simulated_by(simulated_account)
+    with pytest.raises(dg.Failure) as caught, np6.client(print):
+        pass
+    assert caught.value.description == (
+        "the simulated account needs uvicorn, which is not installed: pip install 'np6-assets[sandbox]'"
+    )
+
+
+def test_rates_do_without_what_draws_and_the_report_names_it(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    deployment = Deployment(tmp_path, server, instance, lambda: datetime(2026, 3, 3, tzinfo=UTC))
+    day = date(2026, 3, 1)
+    assert deployment.materialize(dg.AssetSelection.assets("activations", "reactivity_rates"), day).success
+    assert "chart" not in deployment.metadata("reactivity_rates", day)
+    settings = Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)})
+    context = dg.build_asset_context(resources={"store": ParquetStore(data_dir=str(tmp_path))})
+    inputs = dict.fromkeys(("reactivity_rates", "notifications", "hits", "bounces"))
+    with pytest.raises(dg.Failure, match=r"the report needs matplotlib, .* pip install 'np6-assets\[report\]'"):
+        report_asset(settings, lambda: datetime.now(UTC))(context, **inputs)
