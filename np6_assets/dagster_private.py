@@ -19,6 +19,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 __all__ = [
     "CheckTarget",
+    "add_tags",
     "days_of_backfills",
     "end_run",
     "event_files_of",
@@ -28,6 +29,11 @@ __all__ = [
     "materialized_partitions",
     "remove_logs",
 ]
+
+
+def add_tags(instance: dg.DagsterInstance, run_id: str, tags: dict[str, str]) -> None:
+    """Add tags to a run that is under way."""
+    instance.add_run_tags(run_id, tags)
 
 
 def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:

@@ -191,6 +191,10 @@ def test_private_names_of_dagster_have_not_moved(kept_instance: dg.DagsterInstan
     assert dagster_private.instigators_on(kept_instance, ["np6_refresh"]) == set()
     assert dagster_private.event_files_of(kept_instance, done.run_id)[0].exists()
     dagster_private.remove_logs(kept_instance, done.run_id)
+    dagster_private.add_tags(kept_instance, done.run_id, {"np6/why": "to try"})
+    tagged = kept_instance.get_run_by_id(done.run_id)
+    assert tagged is not None
+    assert tagged.tags["np6/why"] == "to try"
 
     assert not dagster_private.has_step_workers(kept_instance, done.run_id)
     for status, ended in ((dg.DagsterRunStatus.STARTED, "FAILURE"), (dg.DagsterRunStatus.CANCELING, "CANCELED")):

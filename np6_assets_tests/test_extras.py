@@ -66,6 +66,6 @@ def test_rates_do_without_what_draws_and_the_report_names_it(
     assert "chart" not in deployment.metadata("reactivity_rates", day)
     settings = Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)})
     context = dg.build_asset_context(resources={"store": ParquetStore(data_dir=str(tmp_path))})
-    inputs = dict.fromkeys(("reactivity_rates", "notifications", "hits", "bounces"))
+    inputs = dict.fromkeys(("reactivity_rates", "notifications", "activations", "hits", "bounces"))
     with pytest.raises(dg.Failure, match=r"the report needs matplotlib, .* pip install 'np6-assets\[report\]'"):
         report_asset(settings, lambda: datetime.now(UTC))(context, **inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from np6_assets.contact.days import days_named
+from np6_assets.dagster_private import add_tags
 
 TAG = "dagster/max_runtime"
 """Dagster's tag for it, in seconds; `max_runtime_seconds` in dagster.yaml is for runs without it."""
@@ -20,4 +21,4 @@ def bound(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Set how long a run may take, by the number of its days. One without days, or that has the tag, stays as it is."""
     days = len(days_named(run.tags))
     if days and TAG not in run.tags:
-        instance.add_run_tags(run.run_id, {TAG: str(SECONDS + days * SECONDS_PER_DAY)})
+        add_tags(instance, run.run_id, {TAG: str(SECONDS + days * SECONDS_PER_DAY)})

@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-TIMEOUT = 1200
+TIMEOUT = 3600
 """Seconds that a command may take."""
 
 PROJECT = """
