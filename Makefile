@@ -12,10 +12,10 @@ STAMP := .venv/.installed
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install install-all demo dev test test-slow test-spark test-versions lint format bench soak lock clean
+.PHONY: help install install-all demo dev test test-slow test-spark test-cluster test-versions lint format bench soak lock clean
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-21s%s\n", $$1, $$2 }'
 
 # The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
@@ -86,7 +86,7 @@ dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or N
 	exec $(BIN)/dg dev --port $(PORT) --log-level error 2> >(trap "" INT; grep --line-buffered -v ' - DEBUG - \| - INFO - ' >&2)
 
 test: install-all ## the test suite, in some minutes; needs no network
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
 
 test-slow: install-all ## the tests that take longest: daemons, a browser, the documentation's commands, every combination
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
@@ -113,6 +113,18 @@ test-spark: install-all ## the tests of rates on a Spark Connect server, on Spar
 	fi; \
 	NP6_TESTS_SPARK_HOME="$$(echo "$$PWD"/.venv-spark/lib/python*/site-packages/pyspark)" \
 		$(BIN)/python -m pytest np6_assets_tests/rates/test_spark.py
+
+# As root on Debian or Ubuntu it installs what is missing; RUNLEVEL keeps apt from starting it.
+test-cluster: install-all ## a backfill over two workers while what can break breaks, in some minutes (see docs/deployment.md)
+	@set -e; missing=""; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null || missing="$$missing pgbouncer"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	if [ -n "$$missing" ]; then \
+		[ "$$(id -u)" = 0 ] || { echo "make test-cluster: not here: sudo apt install$$missing" >&2; exit 1; }; \
+		apt-get update -qq; RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+	@timeout --signal=INT --kill-after=60 3600 $(BIN)/python -m pytest -m cluster np6_assets_tests/cluster
 
 lint: install-all ## ruff and mypy
 	@$(BIN)/ruff check .

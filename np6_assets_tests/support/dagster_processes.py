@@ -93,7 +93,7 @@ class DagsterProcesses:
             "TMPDIR": str(temporary),
             **settings,
         }
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._http = httpx.Client(base_url=self.url, timeout=60)
 
@@ -282,7 +282,7 @@ class DagsterProcesses:
         return int(next(found[1] for message in self.messages(run_id) if (found := pattern.match(message))))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody is given by chance in the seconds until it is used: below those that systems hand out."""
     for port in SystemRandom().sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,19 @@ class Unit:
 
     def moved(self, folders: dict[str, str]) -> list[str]:
         """The command with other folders in the place of those of a real installation."""
-        words = [word.replace(f"{INSTALLED}/.venv", sys.prefix).replace(INSTALLED, str(ROOT)) for word in self.command]
+        words = [_here(word) for word in self.command]
         for here, there in folders.items():
             words = [word.replace(here, there) for word in words]
         return words
+
+    @property
+    def path(self) -> dict[str, str]:
+        """The variable PATH, where the unit sets it. The service manager's own has no virtual environment in it."""
+        return {"PATH": _here(self.environment.get("PATH", "/usr/local/bin:/usr/bin:/bin"))}
+
+
+def _here(word: str) -> str:
+    return word.replace(f"{INSTALLED}/.venv", sys.prefix).replace(INSTALLED, str(ROOT))
 
 
 class UnitProcesses(DagsterProcesses):
@@ -58,19 +68,20 @@ class UnitProcesses(DagsterProcesses):
         """Start the daemon."""
         self.start_unit("one-machine/np6-daemon.service")
 
-    def start_unit(self, name: str) -> None:
-        """Start the process of a unit, in a folder of its own kind."""
-        unit = Unit.of(ROOT / "deploy" / name)
+    def start_unit(self, path: str, name: str | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """Start the process of a unit in deploy/, under a name, with more environment."""
+        unit = Unit.of(ROOT / "deploy" / path)
+        name = name or unit.name
         moved = {
             f"{ROOT}/deploy/one-machine/workspace.yaml": str(self._workspace),
             "/run/np6/code.sock": str(self._socket),
             "3000": str(self._port),
         }
-        with (self._logs / f"{unit.name}.log").open("ab") as log:
-            self._processes[unit.name] = subprocess.Popen(
+        with (self._logs / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
                 unit.moved(moved),
                 cwd=self.home,
-                env=self._environment,
+                env={**self._environment, **unit.path, **(environment or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
