@@ -3,23 +3,34 @@
 # Read when .venv is made: make clean first to change it.
 PYTHON ?= python3
 UV ?= uv
+PORT ?= 3000
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
+# A pipe ends as its first command does.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-slow test-versions lint format bench soak lock clean
+.PHONY: help install install-all demo dev test test-slow test-versions lint format bench soak lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
-# A package that is released as source alone (pyspark-client) is built by the setuptools that is pinned, which so comes
-# first. The stamp is written last and says what was installed where, so that an installation that was cut short, a new
+# The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
+stamp = echo "$$(cat pyproject.toml $(1) | cksum), $$($(BIN)/python -V 2>&1), $$PWD"
+PIP := $(BIN)/python -I -u -m pip --disable-pip-version-check
+# Counts the packages, as pip says nothing otherwise or too much. What is really used is compiled on first use.
+pip_install = $(PIP) install --no-compile --no-build-isolation --require-hashes --no-deps --progress-bar off \
+	-r $(1) \
+	2> >(grep -v '^WARNING' >&2) | { n=0; while read -r first rest; do case $$first in \
+		Collecting | Processing) n=$$((n + 1)); printf '\r  packages: %d' $$n ;; \
+		Installing) printf ', unpacking them' ;; \
+	esac; done; echo; }
+
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
-	@files="$$(cat pyproject.toml requirements.lock | cksum)"; \
-	stamp() { echo "$$files, $$($(BIN)/python -V 2>&1), $$PWD"; }; \
-	if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$(stamp)" ]; then exit 0; fi; \
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(call stamp,requirements.lock))" ]; then exit 0; fi; \
 	set -e; \
 	fail() { echo "make install: $$1" >&2; exit 1; }; \
 	command -v "$(PYTHON)" >/dev/null || fail "no $(PYTHON) here: sudo apt install python3 python3-venv, or name one: make install PYTHON=/path/to/python3"; \
@@ -29,19 +40,32 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 	echo "Making .venv with $$("$(PYTHON)" -V)"; \
 	rm -f $(STAMP); \
 	"$(PYTHON)" -m venv --clear .venv; \
-	echo "Installing the pinned packages (a minute or two)"; \
-	pip="$(BIN)/python -I -m pip --disable-pip-version-check"; \
-	sed -n '/^setuptools==/,/^ *#/p' requirements.lock > .venv/setuptools.txt; \
-	$$pip install -qq --require-hashes --no-deps -r .venv/setuptools.txt; \
-	$$pip install -qq --require-hashes --no-deps --no-build-isolation -r requirements.lock; \
-	$$pip install -qq --no-build-isolation --no-deps -e .; \
-	$$pip check > .venv/check.txt 2>&1 || fail "requirements.lock does not fit pyproject.toml (make lock): $$(cat .venv/check.txt)"; \
-	stamp > $(STAMP); \
+	echo "Installing the pinned packages (half a minute once pip has them in its cache)"; \
+	$(call pip_install,requirements.lock); \
+	$(PIP) install -qq --no-build-isolation --no-deps -e .; \
+	$(PIP) check > .venv/check.txt 2>&1 || fail "requirements.lock does not fit pyproject.toml (make lock): $$(cat .venv/check.txt)"; \
+	$(call stamp,requirements.lock) > $(STAMP); \
 	echo "Installed in .venv"
+
+# A package that is released as source alone (pyspark-client) is built by the setuptools that is pinned, which so comes
+# first.
+install-all: install ## and what the files in deploy/, tests and lint need
+	@if [ "$$(cat $(STAMP)-all 2>/dev/null)" = "$$($(call stamp,requirements-all.lock))" ]; then exit 0; fi; \
+	set -e; \
+	echo "Installing what deployments, tests and lint need beside it"; \
+	sed -n '/^setuptools==/,/^ *#/p' requirements-all.lock > .venv/setuptools.txt; \
+	$(PIP) install -qq --require-hashes --no-deps -r .venv/setuptools.txt; \
+	$(call pip_install,requirements-all.lock); \
+	$(PIP) check; \
+	echo "Compiling, for users who may not write to .venv"; \
+	$(BIN)/python -m compileall -q -j 0 .venv/lib np6_assets >/dev/null || true; \
+	$(call stamp,requirements-all.lock) > $(STAMP)-all
 
 demo: install ## ten days of the simulated account, from events to rates, in a minute
 	@$(BIN)/np6-assets demo
 
+# Dagster's services say much, and warn of dagster.yaml here, though .dagster_home has it: only their errors are shown,
+# and the warnings of runs.
 # Dagster itself reads .env; it is looked at here only to tell whether there is an account to use.
 dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or NP6_BASE_URL is set
 	@if [ -z "$$DAGSTER_HOME" ]; then \
@@ -53,29 +77,37 @@ dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or N
 		echo "No NP6_API_KEY: the simulated account it is (sandbox://)"; \
 		export NP6_BASE_URL=sandbox://; \
 	fi; \
-	exec $(BIN)/dg dev
+	url=http://127.0.0.1:$(PORT); \
+	$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
+		{ echo "make dev: port $(PORT) is in use; another one: make dev PORT=3001" >&2; exit 1; }; \
+	echo "Starting Dagster"; \
+	(while kill -0 $$$$; do sleep 0.5; \
+		if $(BIN)/python -c "import urllib.request as r; r.urlopen('$$url/server_info')"; then \
+			echo "Dagster's UI is on $$url (Ctrl-C ends it; from here on only errors are shown)" >&3; break; fi; \
+	done) 3>&1 >/dev/null 2>&1 & \
+	exec $(BIN)/dg dev --port $(PORT) --log-level error 2> >(trap "" INT; grep --line-buffered -v ' - DEBUG - \| - INFO - ' >&2)
 
-test: install ## the test suite, in some minutes; needs no network
+test: install-all ## the test suite, in some minutes; needs no network
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-test-slow: install ## the tests that take longest: daemons, a browser, the documentation's commands, every combination
+test-slow: install-all ## the tests that take longest: daemons, a browser, the documentation's commands, every combination
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
 
-test-versions: install ## a wheel in new environments, with the oldest and the newest of what it needs (needs uv and PyPI)
+test-versions: install-all ## a wheel in new environments, with the oldest and the newest of what it needs (needs uv and PyPI)
 	@$(BIN)/python -m np6_assets_tests.versions --uv "$(UV)" $(NAMES)
 
-lint: install ## ruff and mypy
+lint: install-all ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict np6_assets
 
-format: install ## let ruff put the code in shape
+format: install-all ## let ruff put the code in shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 # What the project is measured against is installed apart, and by nothing else.
 BENCH_STAMP := .venv-bench/.installed
-bench: install ## speed and memory next to other tools, in some minutes (see benchmarks/README.md)
+bench: install-all ## speed and memory next to other tools, in some minutes (see benchmarks/README.md)
 	@set -e; \
 	stamp="$$(cksum < benchmarks/requirements.lock), $$($(BIN)/python -V), $$PWD"; \
 	if [ "$$(cat $(BENCH_STAMP) 2>/dev/null)" != "$$stamp" ]; then \
@@ -90,19 +122,20 @@ bench: install ## speed and memory next to other tools, in some minutes (see ben
 		$(if $(DAYS),--days $(DAYS)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(PARTS),--parts "$(PARTS)") \
 		$(if $(GIB),--gib $(GIB)) $(if $(SHAPES),--shapes "$(SHAPES)") $(if $(OUT),--out $(OUT))
 
-soak: install ## whole rounds under faults, kills and a full disk, in some minutes (see soak/README.md)
+soak: install-all ## whole rounds under faults, kills and a full disk, in some minutes (see soak/README.md)
 	@exec $(BIN)/python -m soak $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(OUT),--out $(OUT))
 
 # Pins that still fit are kept; remove the lock files first to take the newest of everything.
-lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (needs uv)
+COMPILE = "$(UV)" pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
+lock: ## write the lock files, and the benchmarks' own, from pyproject.toml (needs uv)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: no uv here: install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
-	@"$(UV)" pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
-		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--quiet --output-file requirements.lock
-	@"$(UV)" pip compile --group pyproject.toml:bench --constraint requirements.lock --universal --python-version 3.11 \
-		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command "make lock" --quiet --output-file benchmarks/requirements.lock
+	@$(COMPILE) pyproject.toml --extra ui --extra report --extra sandbox --group build \
+		--output-file requirements.lock
+	@$(COMPILE) pyproject.toml --group build --group dev --all-extras --constraint requirements.lock \
+		--output-file requirements-all.lock
+	@$(COMPILE) --group pyproject.toml:bench --constraint requirements-all.lock --output-file benchmarks/requirements.lock
 
 clean: ## remove .venv, .venv-bench, .bench, .soak, .versions and caches (data and .dagster_home stay)
 	@rm -rf .venv .venv-bench .bench .soak .versions .mypy_cache .pytest_cache .ruff_cache .hypothesis
