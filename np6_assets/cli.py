@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     `doctor` gives 1 where it found something wrong, which it has printed.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parser.parse_args(arguments)
     try:
         if options.command == "demo":
             return _demo(options)
@@ -45,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="np6-assets", description="NP6 push notification events as daily Parquet, and exact reactivity rates."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('np6-assets')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_doctor(commands)
@@ -122,9 +129,10 @@ def _add_sql(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog="Ready queries:\n" + "\n".join(f"  {name:<17} {answers(name)}" for name in QUERIES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sql.add_argument(
+    query = sql.add_argument(
         "query", nargs="?", metavar="QUERY", help="a ready query's name, a .sql file or SQL; default: standard input"
     )
+    query.completer = lambda **_: QUERIES  # type: ignore[attr-defined] # argcomplete reads it
     sql.add_argument("--account", metavar="NAME", help="one of several accounts, by its asset_key_prefix")
     form = sql.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print CSV, with all digits")

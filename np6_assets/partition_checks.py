@@ -133,7 +133,7 @@ def morning_schedule(
         name=settings.named(name),
         description=description,
         job=dg.define_asset_job(
-            settings.named(f"{name}_job"),
+            settings.named(f"check_{name}"),
             dg.AssetSelection.checks(checks),
             description=job_description,
             executor_def=dg.in_process_executor,

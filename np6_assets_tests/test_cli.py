@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -144,6 +145,35 @@ def test_the_snippets_work_as_printed(finished):
         assert (pasted.returncode, pasted.stderr) == (0, "")
         assert shows in pasted.stdout
     assert days[0] in pasted.stdout
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"np6-assets {project['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("np6-assets do", {"doctor "}),
+        ("np6-assets sql --w", {"--write "}),
+        ("np6-assets sql bounce", {"bounce_reasons "}),
+    ],
+)
+def test_shells_complete_commands_options_and_queries(line, completed, tmp_path):
+    said = tmp_path / "completions"
+    shell = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(said),
+        "_ARGCOMPLETE_SHELL": "bash",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    subprocess.run(command(), cwd=tmp_path, env=environment(**shell), check=True, timeout=60)
+    assert set(said.read_text().split("\v")) == completed
 
 
 @pytest.mark.parametrize(

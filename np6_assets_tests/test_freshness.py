@@ -45,7 +45,7 @@ class Clock:
 def stale(deployment: Deployment) -> dict[str, str]:
     """The assets that are not fresh, as the schedule's job finds them, with what it says."""
     repository = deployment.definitions.get_repository_def()
-    result = repository.get_job("freshness_job").execute_in_process(instance=deployment.instance)
+    result = repository.get_job("check_freshness").execute_in_process(instance=deployment.instance)
     found = result.get_asset_check_evaluations()
     assert {one.asset_key.to_user_string() for one in found} == DAILY
     assert {one.severity for one in found} == {dg.AssetCheckSeverity.WARN}

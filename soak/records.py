@@ -22,7 +22,7 @@ from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST = date(2026, 3, 2)
 WINDOW = 7
-JOBS = {"fetch_events", "daily_ingest", "freshness_job", "lateness_job"}
+JOBS = {"fetch_events", "fetch_daily", "check_freshness", "check_lateness"}
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def nights(folder: Path, days: int, pairs: int) -> Iterator[Night]:
                 _fetch(deployment, "fetch_events", day, day)
                 _rates(deployment, day)
             clock.now = datetime.combine(day, time(3, 30), UTC) + timedelta(days=1)
-            _fetch(deployment, "daily_ingest", max(day - timedelta(days=3), FIRST), day)
+            _fetch(deployment, "fetch_daily", max(day - timedelta(days=3), FIRST), day)
             if ahead > WINDOW:
                 confirmed = day - timedelta(days=WINDOW)
-                _fetch(deployment, "daily_ingest", confirmed, confirmed)
+                _fetch(deployment, "fetch_daily", confirmed, confirmed)
             _rates(deployment, day)
             moments.append(datetime.now(UTC))
             removed = []

@@ -40,12 +40,9 @@ def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDe
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Computes the rates of the activation days whose events are not those that the rates were computed from, "
-            "whoever fetched them, and of those that have become incomplete. Waits while their events are being "
-            "fetched, and until a day's own activations are there (but for days before the first of them). Days that "
-            "follow one another are one run. A fetch that brought nothing new changes nothing. A cohort is asked for "
-            f"again after {round(settings.refresh_interval.total_seconds() / 60)} minutes at the earliest, and where "
-            "its run failed after 1, 4, 16 and 64 minutes, then every few hours."
+            "Computes the rates of the days whose events changed since the rates were computed, whoever fetched them, "
+            f"at most every {round(settings.refresh_interval.total_seconds() / 60)} minutes. Waits while events are "
+            "being fetched, and until a day's own activations are there."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

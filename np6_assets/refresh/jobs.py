@@ -15,10 +15,10 @@ EVENT_ASSETS = tuple(kind.asset for kind in KINDS)
 FETCH_EVENTS = "fetch_events"
 """Name of the sensor's job."""
 
-DAILY_INGEST = "daily_ingest"
+FETCH_DAILY = "fetch_daily"
 """Name of the schedule's job."""
 
-FETCHING = (FETCH_EVENTS, DAILY_INGEST)
+FETCHING = (FETCH_EVENTS, FETCH_DAILY)
 
 COMPUTE_RATES = "compute_rates"
 """Name of the job of the sensor of the rates."""
@@ -28,6 +28,9 @@ RATES_SENSOR = "rates_follow"
 
 SENSOR = "np6_refresh"
 """Name of the sensor that asks for days; Dagster's tag for it is on its runs."""
+
+DAILY_INGEST = "daily_ingest"
+"""Name of the schedule."""
 
 WHY_TAG = "np6/why"
 """Tag of a run that was asked for here: the reason, in words."""

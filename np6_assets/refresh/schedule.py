@@ -11,7 +11,7 @@ from np6_assets.contact.days import first_kept
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import consecutive
 from np6_assets.refresh import jobs, unanswered
-from np6_assets.refresh.lateness import OLDEST, confirmation_age, days_old_enough, unconfirmed
+from np6_assets.refresh.lateness import confirmation_age, days_old_enough, unconfirmed
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
@@ -65,7 +65,7 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name=settings.named(jobs.DAILY_INGEST),
         job=dg.define_asset_job(
-            settings.named(jobs.DAILY_INGEST),
+            settings.named(jobs.FETCH_DAILY),
             selection=dg.AssetSelection.assets(*map(settings.key, (*jobs.EVENT_ASSETS, "notifications"))),
             description="Fetches event days, and the list of notifications, in one run.",
             executor_def=dg.in_process_executor,
@@ -75,14 +75,8 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         execution_fn=ask,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=(
-            f"At half past three at night ({settings.timezone}), in one run: yesterday in full, the names of the "
-            f"notifications, and the {settings.trailing_days} days before yesterday in full again. And, in runs of "
-            f"their own, the days that are {confirmation_age(settings)} to {OLDEST} days old and had no fetch since "
-            "they are: each once, those of missed nights as well. How many events these days gained (events_gained), "
-            "and how long after their end (hours_after_end), is in the metadata of each: what a gain shows is a "
-            f"lookback that is too short. A night that was missed is not made up for otherwise, as "
-            f"{settings.named(jobs.SENSOR)} closes "
-            "every day. Notifications that did not answer for older closed days are asked again in runs of their own, "
-            "ever more rarely."
+            f"At half past three at night ({settings.timezone}): fetches yesterday and the {settings.trailing_days} "
+            "days before it in full, the names of the notifications, and each older day once more when its window has "
+            "closed."
         ),
     )

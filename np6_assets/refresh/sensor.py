@@ -38,17 +38,11 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
         minimum_interval_seconds=round(settings.probe_interval.total_seconds()),
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Keeps the events up to date, from the first day that is there, or else from the day it is turned on. "
-            "Today is asked for when something new was published, "
-            f"{round(settings.refresh_interval.total_seconds() / 60)} minutes after its last fetch at the earliest. A "
-            "day that has ended is asked for when it ended "
-            f"more than {round(settings.lookback.total_seconds() / 60)} minutes ago and is not closed, however "
-            "long nothing ran. All event assets of a day, and days that follow one another, in one run. What a "
-            "run failed at, by asset and day, is asked for again after 1, 4, 16 and 64 minutes, then every few hours. "
-            "Notifications that did not answer for closed days are asked again, ever more rarely. What is published "
-            f"after its day was closed is for {settings.named(jobs.DAILY_INGEST)} to catch. Each tick says "
-            "what it did, and the tag "
-            f"{jobs.WHY_TAG} of a run says why it was asked for."
+            "Fetches today when something new was published, at most every "
+            f"{round(settings.refresh_interval.total_seconds() / 60)} minutes, and each day again "
+            f"{round(settings.lookback.total_seconds() / 60)} minutes after its end. What is published later than that "
+            f"is for {settings.named(jobs.DAILY_INGEST)} to catch. Each tick says what it did, and a run's tag "
+            f"{jobs.WHY_TAG} why."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

@@ -22,7 +22,7 @@ KEPT = timedelta(days=7)
 KEPT_IN_VAIN = timedelta(days=30)
 """For how long a run stays that failed or was canceled."""
 
-_JOBS = (*FETCHING, COMPUTE_RATES, "freshness_job", "lateness_job", "recount_events", "remove_old_records")
+_JOBS = (*FETCHING, COMPUTE_RATES, "check_freshness", "check_lateness", "recount_events", "remove_old_records")
 """The jobs whose runs are removed. The runs of others are receipts: of erasure, retention and treatment."""
 
 _IN_VAIN = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

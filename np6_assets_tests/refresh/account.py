@@ -164,7 +164,7 @@ class Account:
         ) as context:
             requests = schedule.evaluate_tick(context).run_requests or []
         assert requests
-        return [self.run("daily_ingest", request) for request in requests].count(False) == 0
+        return [self.run("fetch_daily", request) for request in requests].count(False) == 0
 
     def rates_tick(self) -> list[tuple[str, str]]:
         """A tick of `rates_follow`: the first and last day of each run that it asks for."""

@@ -38,7 +38,7 @@ def account(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Account]:
 def found(account: Account) -> dict[str, dg.AssetCheckEvaluation]:
     """What the schedule's job finds, by asset."""
     repository = account.deployment.definitions.get_repository_def()
-    result = repository.get_job("lateness_job").execute_in_process(instance=account.instance)
+    result = repository.get_job("check_lateness").execute_in_process(instance=account.instance)
     evaluations = result.get_asset_check_evaluations()
     assert {one.severity for one in evaluations} == {dg.AssetCheckSeverity.WARN}
     return {one.asset_key.to_user_string(): one for one in evaluations}

@@ -187,7 +187,7 @@ def test_night_asks_again_for_days_that_it_does_not_fetch_anyway(
     server.behave()
     at(account, 24 * 39)
     before = len(server.asked())
-    made = account.deployment.definitions.resolve_job_def("daily_ingest").execute_in_process(
+    made = account.deployment.definitions.resolve_job_def("fetch_daily").execute_in_process(
         instance=kept, asset_selection=list(run.asset_selection), run_config=run.run_config, tags=run.tags
     )
     assert made.success
