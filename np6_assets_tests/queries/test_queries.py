@@ -12,7 +12,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +20,7 @@ from np6_assets.queries import command
 from np6_assets.queries.ready import QUERIES
 from np6_assets.queries.views import open_views
 from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
 from np6_assets_tests.support.events import KINDS, population
 from np6_assets_tests.support.oracle import (
     GRAIN,
@@ -483,7 +483,10 @@ def test_rates_of_version_0_1_have_the_status_that_is_final_says(account: Accoun
 
 
 def test_views_read_a_remote_folder(account: Account, database: duckdb.DuckDBPyConnection) -> None:
-    fsspec.filesystem("memory").put(str(account.root), "/queries", recursive=True)
+    folder = Folder("memory://queries")
+    for file in account.root.rglob("*.parquet"):
+        with folder.replacing(str(file.relative_to(account.root))) as stored:
+            stored.write(file.read_bytes())
     settings = Settings.from_environment({"NP6_DATA_DIR": "memory://queries", "NP6_TIMEZONE": TZ})
     with open_views(settings) as remote:
         assert found(remote, "send_times") == found(database, "send_times")
