@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from np6_assets.events.reasons import word
 from np6_assets.partitions import ACTIVATION_DATE, day_of, milliseconds
+from np6_assets.rates.compute import execute_within_memory
 from np6_assets.rates.pictures import Share
 
 KEYS = "activation_date, agency, customer, activation_id, activation_version, application_id"
@@ -76,15 +77,17 @@ def place(database: duckdb.DuckDBPyConnection, first: date, last: date, window_d
             WHERE event_date BETWEEN DATE '{first}' AND DATE '{end}'
               AND event_date BETWEEN moments.activation_date AND moments.activation_date + window_days
         """)
-    database.execute(f"""
-        CREATE TABLE clicked AS
+    clicked = f"""
+        CREATE OR REPLACE TABLE clicked AS
         SELECT {KEYS}, hour, age, count(*) AS sends
         FROM (
             SELECT {KEYS}, hour, {_SEND} AS send, min(event_date - activation_date) AS age
             FROM placed_hits WHERE link_type = 'redirection' GROUP BY ALL
         )
-        GROUP BY ALL;
-        CREATE TABLE by_hour AS
+        GROUP BY ALL
+    """
+    by_hour = f"""
+        CREATE OR REPLACE TABLE by_hour AS
         SELECT {KEYS}, hour, greatest(sum(sent) - sum(bounced), 0)::BIGINT AS delivered, sum(clicked)::BIGINT AS clicked
         FROM (
             SELECT {KEYS}, hour, count(DISTINCT {_SEND}) AS sent, 0 AS bounced, 0 AS clicked
@@ -96,7 +99,9 @@ def place(database: duckdb.DuckDBPyConnection, first: date, last: date, window_d
         ) AS events
         SEMI JOIN usable ON {same("events", "usable")}
         GROUP BY ALL
-    """)
+    """
+    for statement in (clicked, by_hour):
+        execute_within_memory(database, statement)
 
 
 def same(one: str, other: str) -> str:
