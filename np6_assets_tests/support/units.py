@@ -61,7 +61,7 @@ class UnitProcesses(DagsterProcesses):
     def start_webserver(self) -> None:
         """Start the code server, and the UI."""
         self.start_unit("one-machine/np6-code.service")
-        until(self._socket.exists, "the code server")
+        until(self._socket.exists, "the code server", 300)
         self.start_unit("one-machine/np6-webserver.service")
 
     def start_daemon(self) -> None:
