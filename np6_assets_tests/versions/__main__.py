@@ -21,6 +21,8 @@ HOST = Path(__file__).with_name("host.py")
 FOLDER = ROOT / ".versions"
 """Where the environments are; `make clean` removes it."""
 
+EXTRAS = "ui,sandbox,report"
+
 TIMEOUT = 3600
 """Seconds that a step may take."""
 
@@ -84,14 +86,24 @@ def find_python(uv: str, version: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def oldest_requirements(uv: str, python: str) -> Path:
+    """The oldest versions that pyproject.toml allows: of a wheel's requirements uv takes the newest."""
+    file = FOLDER / "oldest.txt"
+    extras = [argument for extra in EXTRAS.split(",") for argument in ("--extra", extra)]
+    options = ["--quiet", "--resolution", "lowest-direct", "--python-version", python, "--output-file", str(file)]
+    run(uv, "pip", "compile", str(ROOT / "pyproject.toml"), *extras, *options)
+    return file
+
+
 def attempt(uv: str, environment: Environment, wheel: Path) -> None:
     """Install the wheel in an environment of its own, and use it."""
     place = FOLDER / environment.name
     run(uv, "venv", "--quiet", "--clear", "--no-python-downloads", "--python", environment.python, str(place))
-    resolution = "lowest-direct" if environment.oldest else "highest"
     python = str(place / "bin" / "python")
-    demands = [f"{wheel}[ui,sandbox,report]", *environment.others]
-    run(uv, "pip", "install", "--quiet", "--python", python, "--resolution", resolution, *demands)
+    demands = [f"{wheel}[{EXTRAS}]", *environment.others]
+    if environment.oldest:
+        demands += ["--constraints", str(oldest_requirements(uv, environment.python))]
+    run(uv, "pip", "install", "--quiet", "--python", python, *demands)
     with tempfile.TemporaryDirectory() as folder:
         run(str(place / "bin" / "np6-assets"), "demo", "--days", "2", cwd=Path(folder))
         print("  the demo", flush=True)
