@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-slow test-versions lint format bench soak lock clean
+.PHONY: help install demo dev test test-slow test-spark test-versions lint format bench soak lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -64,6 +64,26 @@ test-slow: install ## the tests that take longest: daemons, a browser, the docum
 test-versions: install ## a wheel in new environments, with the oldest and the newest of what it needs (needs uv and PyPI)
 	@$(BIN)/python -m np6_assets_tests.versions --uv "$(UV)" $(NAMES)
 
+# Half a gigabyte, for the jars in it: installed apart, and by nothing else.
+SPARK_LOCK := np6_assets_tests/spark.lock
+SPARK_STAMP := .venv-spark/.installed
+test-spark: install ## the tests of rates on a Spark Connect server, on Spark itself (needs Java 17 or later)
+	@set -e; \
+	command -v java >/dev/null || { echo "make test-spark: no java here: sudo apt install default-jre-headless" >&2; exit 1; }; \
+	stamp="$$(cksum < $(SPARK_LOCK)), $$($(BIN)/python -V), $$PWD"; \
+	if [ "$$(cat $(SPARK_STAMP) 2>/dev/null)" != "$$stamp" ]; then \
+		echo "Installing Spark in .venv-spark (a minute or two)"; \
+		rm -f $(SPARK_STAMP); \
+		$(BIN)/python -m venv --clear .venv-spark; \
+		pip=".venv-spark/bin/python -I -m pip --disable-pip-version-check"; \
+		sed -n '/^setuptools==/,/^ *#/p' $(SPARK_LOCK) > .venv-spark/setuptools.txt; \
+		$$pip install -qq --require-hashes --no-deps -r .venv-spark/setuptools.txt; \
+		$$pip install -qq --require-hashes --no-deps --no-build-isolation -r $(SPARK_LOCK); \
+		echo "$$stamp" > $(SPARK_STAMP); \
+	fi; \
+	NP6_TESTS_SPARK_HOME="$$(echo "$$PWD"/.venv-spark/lib/python*/site-packages/pyspark)" \
+		$(BIN)/python -m pytest np6_assets_tests/rates/test_spark.py
+
 lint: install ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -95,7 +115,7 @@ soak: install ## whole rounds under faults, kills and a full disk, in some minut
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(OUT),--out $(OUT))
 
 # Pins that still fit are kept; remove the lock files first to take the newest of everything.
-lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (needs uv)
+lock: ## write requirements.lock, and those of the benchmarks and of Spark, from pyproject.toml (needs uv)
 	@command -v "$(UV)" >/dev/null || { echo "make lock: no uv here: install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
 	@"$(UV)" pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
 		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -103,7 +123,10 @@ lock: ## write requirements.lock, and the benchmarks' own, from pyproject.toml (
 	@"$(UV)" pip compile --group pyproject.toml:bench --constraint requirements.lock --universal --python-version 3.11 \
 		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" --quiet --output-file benchmarks/requirements.lock
+	@"$(UV)" pip compile --group pyproject.toml:spark-server --constraint requirements.lock --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" --quiet --output-file $(SPARK_LOCK)
 
-clean: ## remove .venv, .venv-bench, .bench, .soak, .versions and caches (data and .dagster_home stay)
-	@rm -rf .venv .venv-bench .bench .soak .versions .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .venv-bench, .venv-spark, .bench, .soak, .versions and caches (data and .dagster_home stay)
+	@rm -rf .venv .venv-bench .venv-spark .bench .soak .versions .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find np6_assets np6_assets_tests benchmarks soak -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,7 +30,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             f"and application. Events count up to {settings.window_days} days after the day of the send."
         ),
         group_name=settings.named("rates"),
-        kinds={"duckdb", "parquet"},
+        kinds={"spark" if settings.spark_connect else "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 ANSWERS_WITHIN = 30
-"""Seconds in which a server has to answer the first time; one that answered once is asked again for ten minutes."""
+"""Seconds in which a server has to answer the first time."""
+
+_RETRIES = 7
+"""How often a server that answered and does so no more is asked again: for two minutes in all, with longer waits."""
 
 _CONF = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
 
@@ -75,7 +78,8 @@ class _Server:
         except grpc.FutureTimeoutError:
             text = f"did not answer within {ANSWERS_WITHIN} seconds"
         except (PySparkException, grpc.RpcError, _UnseenError) as error:
-            text = f"failed: {' '.join(str(error).split())}"
+            said = error.details() if isinstance(error, grpc.Call) else error
+            text = f"failed: {' '.join(str(said).split())}"
         for hidden in self._hidden:
             text = text.replace(hidden, "***")
         raise SparkError(f"NP6_SPARK_CONNECT: {self.name} {text[:_LONGEST]}") from None
@@ -92,11 +96,13 @@ def _session(address: str) -> SparkSession:
         import grpc
         from pyspark.sql import SparkSession
         from pyspark.sql.connect.client import DefaultChannelBuilder
+        from pyspark.sql.connect.client.retries import DefaultPolicy
 
         # without an answer the client would go on asking for ten minutes
         with DefaultChannelBuilder(address).toChannel() as channel:
             grpc.channel_ready_future(channel).result(ANSWERS_WITHIN)
         session: SparkSession = SparkSession.builder.remote(address).create()
+        session.client.set_retry_policies([DefaultPolicy(max_retries=_RETRIES)])
         for name, value in _CONF.items():
             session.conf.set(name, value)
         return session

@@ -59,7 +59,9 @@ def _spark(home: Path) -> Iterator[str]:
     }
     options = [text for name, value in conf.items() for text in ("--conf", f"{name}={value}")]
     main = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
-    command = [str(home / "bin" / "spark-submit"), "--master", "local[2]", "--driver-memory", "1g", *options, *main]
+    # a server of some minutes has no use for a compiler that takes as long
+    java = ["--driver-memory", "1g", "--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
+    command = [str(home / "bin" / "spark-submit"), "--master", "local[2]", *java, *options, *main]
     environment = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
