@@ -180,7 +180,7 @@ def test_shells_complete_commands_options_and_queries(line, completed, tmp_path)
     ("arguments", "shows"),
     [
         (["no_such_query"], "np6-assets sql: there is no query 'no_such_query'; there are applications,"),
-        (["--account", "Brand", "funnel"], "np6-assets sql: account 'Brand': a name is lower-case letters"),
+        (["--account", "Brand", "funnel"], "np6-assets sql: there is no account Brand: name one with --account"),
         (["no_such_file.sql"], "np6-assets sql: [Errno 2] No such file or directory: 'no_such_file.sql'"),
     ],
 )
@@ -265,7 +265,7 @@ EVENT_SCHEMA = pa.schema([("agency", pa.string()), ("customer", pa.string())])
         ({"NP6_TIMEZONE": "Mars/Base"}, "NP6_TIMEZONE='Mars/Base' is not an IANA time zone"),
         ({"NP6_WINDOW_DAYS": "many"}, "NP6_WINDOW_DAYS='many' is not a whole number"),
         ({"NP6_START_DATE": "9999-01-01"}, "NP6_START_DATE=9999-01-01 has not come yet"),
-        ({"NP6_DATA_DIR": "nowhere://x"}, "NP6_DATA_DIR='nowhere://x' cannot be used"),
+        ({"NP6_DATA_DIR": "nowhere://x"}, "NP6_DATA_DIR='nowhere://x' is neither a local folder nor an address"),
         pytest.param({"NP6_DATA_DIR": "file/data"}, "file/data", marks=pytest.mark.slow),
     ],
 )

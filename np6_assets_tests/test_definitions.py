@@ -210,7 +210,8 @@ QUIET_IMPORT = """
 import sys, threading
 
 done = []
-watched = ("socket.connect", "socket.bind", "socket.getaddrinfo", "os.fork", "os.mkdir")
+# not socket.bind: urllib3, which Dagster imports, sees by it whether this machine has IPv6
+watched = ("socket.connect", "socket.getaddrinfo", "os.fork", "os.mkdir")
 sys.addaudithook(lambda event, args: done.append(event) if event in watched else None)
 
 from np6_assets.definitions import defs

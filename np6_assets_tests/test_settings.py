@@ -9,6 +9,7 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
+from np6_assets.component import NP6Account
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.wiring import build_definitions
@@ -85,8 +86,8 @@ def test_settings_are_read_from_the_environment():
 
 @pytest.mark.parametrize("owner", ["data@example.com", "team:push-crm_1"])
 def test_assets_are_the_owners_that_is_set(owner: str):
-    settings = read(NP6_OWNER=owner)
-    for asset in build_definitions(settings).resolve_all_asset_specs():
+    account = NP6Account.from_environment({"NP6_OWNER": owner})
+    for asset in dg.build_defs_for_component(account).resolve_all_asset_specs():
         assert asset.owners == [owner]
 
 

@@ -67,7 +67,10 @@ class LocalFiles:
 
     def open(self, relative: str, version: Version | None) -> IO[bytes]:
         """A file, to be read to its end even where it is replaced meanwhile."""
-        file = (self.root / relative).open("rb")
+        try:
+            file = (self.root / relative).open("rb")
+        except NotADirectoryError:
+            raise FileNotFoundError(self.path(relative)) from None
         if version is not None and self.version(file) != version:
             file.close()
             raise ChangedError(self.path(relative))

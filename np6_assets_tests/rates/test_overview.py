@@ -39,7 +39,7 @@ def test_chart_is_of_the_newest_cohorts_whichever_is_made(
     make(tmp_path, [rows[ahead] for ahead in stored], {})
     table = table_of([rows[made]], RATE_COLUMNS).cast(SCHEMA)
     key = f"{FIRST + timedelta(days=made)}"
-    shown = overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}))["chart"]
+    shown = overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}), date(2100, 1, 1))["chart"]
     days = re.search(r"^Cohorts (\S+) to (\S+)\.", shown.value, re.MULTILINE)
     assert days is not None
     assert days.groups() == (f"{FIRST + timedelta(days=first)}", f"{FIRST + timedelta(days=last)}")

@@ -1,5 +1,6 @@
 """Rates on a Spark Connect server are those of DuckDB, to the last bit: on Sail, or on Spark (make test-spark)."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -25,6 +26,14 @@ from np6_assets_tests.support.tables import assert_alike
 
 PARIS = "Europe/Paris"
 TOKEN = "dapi0123456789abcdef"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def main_module_of_a_program() -> Iterator[None]:
+    """Without a file, as in pytest-xdist's workers, pyspark takes the main module for its own doctests, and exits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -294,8 +294,8 @@ def test_rates_wait_for_events_that_are_being_fetched(sensor: Sensor, monkeypatc
     during: list[list[date]] = []
     day_done = Progress.day_done
 
-    def done(progress: Progress, events: int) -> None:
-        day_done(progress, events)
+    def done(progress: Progress, day: str, events: int) -> None:
+        day_done(progress, day, events)
         during.append(sensor.tick())
 
     monkeypatch.setattr(Progress, "day_done", done)

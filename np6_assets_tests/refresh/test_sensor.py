@@ -165,8 +165,8 @@ def test_day_is_not_requested_while_it_is_fetched(account: Account, monkeypatch:
     during: list[Tick] = []
     day_done = Progress.day_done
 
-    def done(progress: Progress, events: int) -> None:
-        day_done(progress, events)
+    def done(progress: Progress, day: str, events: int) -> None:
+        day_done(progress, day, events)
         during.append(account.tick())
 
     monkeypatch.setattr(Progress, "day_done", done)
