@@ -1,6 +1,7 @@
-"""How much Dagster records: simulated days of a deployment left alone, with the nightly job that removes old records.
+"""What a deployment left alone asks for and records: simulated days with ticks of its own sensors and schedules.
 
-`python -m soak.records --days 30 --pairs 4` prints a line a day: the runs that are recorded, and DAGSTER_HOME in bytes.
+`python -m soak.records --days 30 --every 120` prints a line a day: requests and runs so far, the runs that are still
+recorded after the nightly job that removes old ones, and the bytes of DAGSTER_HOME.
 """
 
 from __future__ import annotations
@@ -13,25 +14,35 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickData, TickStatus
 
 from np6_assets.runs.records import KEPT, remove_runs
-from np6_assets_tests.refresh.account import Clock
-from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.events import population
+from np6_assets_tests.refresh.account import Account
+from np6_assets_tests.support.events import KINDS, Population, population
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST = date(2026, 3, 2)
 WINDOW = 7
-JOBS = {"fetch_events", "fetch_daily", "check_freshness", "check_lateness"}
+SENSORS = ("np6_refresh", "rates_follow", "dead_runs")
+TICKS_A_DAY = 24 * 60
+JOBS = {"fetch_events", "fetch_daily"}
 
 
 @dataclass(frozen=True)
 class Night:
-    """What is recorded after a night: `runs` are all that Dagster lists, `files` the bytes by part of DAGSTER_HOME."""
+    """What was asked for until a night, and what is recorded after it.
+
+    `probes` and `requests` are those to the API, by ticks and by runs; `recorded` the runs that Dagster lists; `files`
+    the bytes by part of DAGSTER_HOME.
+    """
 
     day: date
-    removed: int
-    runs: int
+    probes: int
+    requests: int
+    fetches: int
+    rates: int
+    recorded: int
     files: dict[str, int]
 
     @property
@@ -40,62 +51,100 @@ class Night:
         return sum(self.files.values())
 
 
-def nights(folder: Path, days: int, pairs: int) -> Iterator[Night]:
-    """Simulate days: in each, so many fetches of the day with its cohorts' rates, then a night.
+def nights(folder: Path, days: int, every: timedelta, sends_every: int) -> Iterator[Night]:
+    """Simulate days, one after the other: ticks so often, what they ask for, and the night.
 
-    Dagster stamps its records with this machine's time, so a moment of the simulation is when it was simulated.
+    `sends_every` is 1 where something is sent on each day, 7 where on one in seven. Dagster stamps its records with
+    this machine's time, so a moment of the simulation is when it was simulated.
     """
     home = folder / "home"
     home.mkdir()
-    made = population(1, FIRST, days, window_days=WINDOW)
-    clock = Clock(datetime.combine(FIRST, time(), UTC))
-    environment = {"NP6_START_DATE": f"{FIRST}", "NP6_WINDOW_DAYS": f"{WINDOW}"}
-    with RudeServer(made, seed=1) as server, dg.DagsterInstance.local_temp(str(home)) as instance:
-        deployment = Deployment(folder / "data", server, instance, clock, **environment)
-        assets = {key for asset in deployment.definitions.assets or () for key in asset.keys}  # type: ignore[union-attr]
-        moments = []
+    with RudeServer(seed=1) as server, dg.DagsterInstance.local_temp(str(home)) as instance:
+        settings = {"NP6_START_DATE": f"{FIRST}", "NP6_WINDOW_DAYS": f"{WINDOW}"}
+        start = datetime.combine(FIRST, time(4), UTC)
+        account = Account.made(folder / "data", server, instance, start, _events(days, sends_every), **settings)
+        assets = {key for asset in account.deployment.definitions.assets or () for key in asset.keys}  # type: ignore[union-attr]
+        simulated: list[datetime] = []
+        probes = 0
         for ahead in range(days):
-            day = FIRST + timedelta(days=ahead)
-            for pair in range(pairs):
-                clock.now = datetime.combine(day, time(), UTC) + timedelta(days=1) * (pair + 1) / (pairs + 1)
-                _fetch(deployment, "fetch_events", day, day)
-                _rates(deployment, day)
-            clock.now = datetime.combine(day, time(3, 30), UTC) + timedelta(days=1)
-            _fetch(deployment, "fetch_daily", max(day - timedelta(days=3), FIRST), day)
-            if ahead > WINDOW:
-                confirmed = day - timedelta(days=WINDOW)
-                _fetch(deployment, "fetch_daily", confirmed, confirmed)
-            _rates(deployment, day)
-            moments.append(datetime.now(UTC))
-            removed = []
-            if len(moments) > KEPT.days:
-                removed = remove_runs(instance, assets, JOBS, moments[-1 - KEPT.days] + KEPT)
-            yield Night(day, len(removed), instance.get_runs_count(), _sizes(home))
+            night = datetime.combine(FIRST, time(3, 30), UTC) + timedelta(days=ahead + 1)
+            while account.clock.now + every < night:
+                account.clock.now += every
+                tick = account.tick()
+                probes += len(tick.requests)
+                assert account.obey(tick)
+                _follow(account)
+            account.clock.now = night
+            assert account.nightly()
+            _follow(account)
+            _record_ticks(instance, account, night)
+            simulated.append(datetime.now(UTC))
+            if len(simulated) > KEPT.days:
+                remove_runs(instance, assets, JOBS, simulated[-1 - KEPT.days] + KEPT)
+            yield Night(
+                (night - timedelta(days=1)).date(),
+                probes,
+                len(server.asked()) - probes,
+                account.runs,
+                account.rates_runs,
+                instance.get_runs_count(),
+                _sizes(home),
+            )
 
 
-def _fetch(deployment: Deployment, job: str, first: date, last: date) -> None:
-    tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
-    result = deployment.definitions.resolve_job_def(job).execute_in_process(
-        instance=deployment.instance,
-        partition_key=f"{first}" if first == last else None,
-        tags={} if first == last else tags,
-        resources={**(deployment.definitions.resources or {}), "np6": deployment.np6},
-    )
-    assert result.success
+def _follow(account: Account) -> None:
+    """A tick of `rates_follow`, and the runs that it asks for, with their checks."""
+    for first, last in account.rates_tick():
+        account.rates_runs += 1
+        ends = date.fromisoformat(first), date.fromisoformat(last)
+        assert account.deployment.materialize("reactivity_rates", *ends, checks=True).success
 
 
-def _rates(deployment: Deployment, last: date) -> None:
-    """The rates of the cohorts that an event of a day may count for."""
-    first = max(last - timedelta(days=WINDOW), FIRST)
-    tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
-    job = deployment.definitions.resolve_implicit_global_asset_job_def()
-    rates = [dg.AssetKey("reactivity_rates")]
-    assert job.execute_in_process(instance=deployment.instance, asset_selection=rates, tags=tags).success
+def _events(days: int, sends_every: int) -> Population:
+    """Sends on one day in so many, and their reactions."""
+    made = population(1, FIRST, days, window_days=WINDOW, sends_per_day=30)
+    for kind in KINDS:
+        made.feed(kind)[:] = [event for event in made.feed(kind) if _sent_on(event).toordinal() % sends_every == 0]
+    return made
+
+
+def _sent_on(event: dict[str, object]) -> date:
+    """The day of an event's send; of the event where it names none."""
+    activation = event.get("activation")
+    stamp = activation.get("stamp") if isinstance(activation, dict) else None
+    moment = stamp.get("time") if isinstance(stamp, dict) else None
+    milliseconds = moment if isinstance(moment, int) else event["timestamp"]
+    assert isinstance(milliseconds, int)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).date()
+
+
+def _record_ticks(instance: dg.DagsterInstance, account: Account, night: datetime) -> None:
+    """Record a day's ticks, one a minute and sensor, and purge those of a week ago, as Dagster's daemon does."""
+    cursors = {"np6_refresh": account.cursor, "rates_follow": account.rates_cursor}
+    for sensor in SENSORS:
+        for minute in range(TICKS_A_DAY):
+            at = night.timestamp() - 60 * minute
+            instance.create_tick(
+                TickData(
+                    instigator_origin_id=f"{sensor:0>40}",
+                    instigator_name=sensor,
+                    instigator_type=InstigatorType.SENSOR,
+                    status=TickStatus.SKIPPED,
+                    timestamp=at,
+                    end_timestamp=at + 1,
+                    skip_reason="nothing new was published since the last fetch",
+                    cursor=cursors.get(sensor),
+                    selector_id=f"{sensor:0>40}",
+                )
+            )
+        instance.purge_ticks(
+            f"{sensor:0>40}", f"{sensor:0>40}", (night - timedelta(days=7)).timestamp(), [TickStatus.SKIPPED]
+        )
 
 
 def _sizes(home: Path) -> dict[str, int]:
-    """Bytes on disk (of blocks) by part: the database that all runs share, those of the runs, logs, the rest."""
-    sizes = dict.fromkeys(("index", "runs", "logs", "rest"), 0)
+    """Bytes on disk (of blocks) by part: the database all runs share, those of the runs, ticks, logs, the rest."""
+    sizes = dict.fromkeys(("index", "runs", "ticks", "logs", "rest"), 0)
     for path in home.rglob("*"):
         if path.is_file():
             sizes[_part(path.relative_to(home))] += path.stat().st_blocks * 512
@@ -107,19 +156,25 @@ def _part(path: Path) -> str:
         return "logs"
     if path.parts[:2] == ("history", "runs"):
         return "index" if path.name.startswith("index.") else "runs"
-    return "rest"
+    return "ticks" if path.parts[0] == "schedules" else "rest"
 
 
 def main() -> None:
     """Print a line a day."""
     parser = argparse.ArgumentParser(prog="python -m soak.records", description=__doc__)
     parser.add_argument("--days", type=int, default=30, help="days that are simulated")
-    parser.add_argument("--pairs", type=int, default=4, help="fetches of a day, each with a run of rates")
+    parser.add_argument("--every", type=int, default=120, help="minutes between two ticks that may fetch")
+    parser.add_argument("--sends-every", type=int, default=1, help="something is sent on one day in so many")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="np6-records-") as folder:
-        for night in nights(Path(folder), options.days, options.pairs):
+        every = timedelta(minutes=options.every)
+        for night in nights(Path(folder), options.days, every, options.sends_every):
             parts = ", ".join(f"{part} {size / 1e6:.1f}" for part, size in night.files.items())
-            print(f"{night.day}: {night.runs} runs, {night.removed} removed, {night.bytes / 1e6:.1f} MB ({parts})")
+            print(
+                f"{night.day}: {night.probes} probes, {night.requests} requests, {night.fetches} fetches, "
+                f"{night.rates} of rates, {night.recorded} recorded, {night.bytes / 1e6:.1f} MB ({parts})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -312,7 +312,7 @@ def test_same_seed_gives_the_same_bytes_for_ever():
             bodies.append(httpx.get(url + query).content)
     assert bodies[0] == bodies[1] != bodies[2]
     # A change of this value breaks every demonstration and test that relies on the account.
-    assert sha256(bodies[0]).hexdigest() == "13779d251044cd363a9fa35dfd2c856c0f60624e7d3b9ac06145d9323061da01"
+    assert sha256(bodies[0]).hexdigest() == "00441a667edc74ca459ef87a30305f349d3284b54625bd483c781dd9ab02d7d9"
 
 
 def test_events_exist_from_their_timestamp_on():
