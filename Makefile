@@ -24,8 +24,8 @@ PIP := $(BIN)/python -I -u -m pip --disable-pip-version-check
 # Counts the packages, as pip says nothing otherwise or too much. What is really used is compiled on first use.
 pip_install = $(PIP) install --no-compile --no-build-isolation --require-hashes --no-deps --progress-bar off -r $(1) \
 	2> >(grep -v '^WARNING' >&2) | { n=0; while read -r first rest; do case $$first in \
-		Collecting | Processing) n=$$((n + 1)); printf '\r  packages: %d' $$n ;; \
-		Installing) printf ', unpacking them' ;; \
+		Collecting | Processing) n=$$((n + 1)); if [ -t 1 ]; then printf '\r  packages: %d' $$n; fi ;; \
+		Installing) printf '\r  packages: %d, unpacking them' $$n ;; \
 	esac; done; echo; }
 
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)

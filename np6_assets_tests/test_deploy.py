@@ -139,10 +139,10 @@ def backup(data: Path, home: Path, to: Path, keep: int = 30) -> Path:
         "/var/lib/np6/data": str(data),
         "/var/lib/np6/dagster": str(home),
         "/var/backups/np6": str(to),
-        "30": str(keep),
     }
+    command = [*unit.moved(moved), "--keep", str(keep)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DAGSTER_")}
-    done = subprocess.run(unit.moved(moved), env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
 
