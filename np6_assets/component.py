@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from np6_assets.settings import Settings, SettingsError
+from np6_assets.settings import OWNER, Settings, SettingsError
 
 SECRETS = {
     "api_key_variable": "NP6_API_KEY",
@@ -108,7 +108,7 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
     refresh_minutes: int = Field(default=15, description="Shortest time between two fetches of an open day.")
     trailing_days: int = Field(default=3, description="Days before yesterday that are fetched again each night.")
     fresh_by_hour: int = Field(default=8, description="Hour by which yesterday must be there.")
-    owners: Sequence[str] = Field(default=("team:data",), description="Owners of the assets.")
+    owners: Sequence[str] = Field(default=(OWNER,), description="Owners of the assets.")
     tags: Mapping[str, str] = Field(default={}, description="Tags of the assets.")
     group_name: str | None = Field(
         default=None, description="Group of all assets; <prefix>_events and <prefix>_rates if not set."

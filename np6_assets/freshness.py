@@ -32,19 +32,23 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
 
     specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in (*kinds, RATES)]
 
-    def look(context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey) -> Finding:
+    def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
         from np6_assets.events.store import EventStore
 
-        day, asset = due(now(), settings), key.asset_key.path[-1]
-        if day.date < settings.start_date:
-            finding = Finding(True, "no day is due yet")
-        elif asset in kinds:
-            finding = _fetched(day, EventStore(store_of(context, settings).folder(), kinds[asset], settings))
-        else:
-            finding = _computed(day, Records(context.instance, settings))
-        return replace(finding, metadata={"day": day.key})
+        day, folder = due(now(), settings), store_of(context, settings).folder()
 
-    return whole_checks("freshness", specs, settings, look)
+        def look(asset: str) -> Finding:
+            if day.date < settings.start_date:
+                finding = Finding(True, "no day is due yet")
+            elif asset in kinds:
+                finding = _fetched(day, EventStore(folder, kinds[asset], settings))
+            else:
+                finding = _computed(day, Records(context.instance, settings))
+            return replace(finding, metadata={"day": day.key})
+
+        return look
+
+    return whole_checks("freshness", specs, settings, examine)
 
 
 def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:

@@ -123,9 +123,9 @@ def whole_checks(
     name: str,
     specs: Sequence[dg.AssetCheckSpec],
     settings: Settings,
-    examine: Callable[[dg.AssetCheckExecutionContext, dg.AssetCheckKey], Finding],
+    examine: Callable[[dg.AssetCheckExecutionContext], Callable[[str], Finding]],
 ) -> dg.AssetChecksDefinition:
-    """Checks of assets as wholes, in one step; they warn.
+    """Checks of assets as wholes, in one step; they warn. `examine` gives, once a run, what looks at an asset.
 
     In a run of partitions Dagster plans a result for each of them, and shows those that do not come as skipped.
     """
@@ -136,14 +136,16 @@ def whole_checks(
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         records = Records(context.instance, settings)
         keys = partitions_of_run(context, settings)
+        examined = examine(context)
         for spec in specs:
             if spec.key not in context.selected_asset_check_keys:
                 continue
-            finding = examine(context, spec.key)
+            asset = spec.asset_key.path[-1]
+            finding = examined(asset)
             if not keys:
                 yield _result(spec, finding)
                 continue
-            targets = records.newest(spec.asset_key.path[-1], keys)
+            targets = records.newest(asset, keys)
             for partition in keys:
                 yield _evaluation(spec, WARN, partition, finding, targets.get(partition))
             yield dg.Output(None, spec.get_python_identifier(), metadata={"summary": finding.text})

@@ -23,6 +23,9 @@ SANDBOX = "sandbox://"
 
 NO_KEY = f"NP6_API_KEY is not set: set it to the account's API key, or set NP6_BASE_URL={SANDBOX} to try without one"
 
+OWNER = "team:data"
+"""Whom to ask about an asset, where nobody else is named."""
+
 RENAMED = {"NP6_REFRESH_OVERLAP_MINUTES": "NP6_LOOKBACK_MINUTES", "NP6_REFRESH_SECONDS": "NP6_PROBE_SECONDS"}
 """Variables of version 0.1, and what they are called now."""
 
@@ -56,7 +59,7 @@ class Settings:
     spark_connect: str | None = field(default=None, repr=False)
     account: str | None = None
     key_variable: str = "NP6_API_KEY"
-    owner: str = "team:data"
+    owner: str = OWNER
 
     @classmethod
     def from_environment(
@@ -107,7 +110,7 @@ class Settings:
             spark_connect=_spark_connect(environment.get("NP6_SPARK_CONNECT", "").strip()),
             account=account,
             key_variable=key_variable,
-            owner=read("NP6_OWNER", "team:data", _owner),
+            owner=read("NP6_OWNER", OWNER, _owner),
         )
 
     def key(self, asset: str) -> list[str]:

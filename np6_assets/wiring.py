@@ -33,12 +33,9 @@ from np6_assets.runs.alive import alive
 from np6_assets.runs.dead import dead_runs_sensor
 from np6_assets.runs.records import records_schedule, remove_old_records
 from np6_assets.sandbox import simulated_account
-from np6_assets.settings import Settings
+from np6_assets.settings import OWNER, Settings
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
 from np6_assets.storage.places import take
-
-OWNERS = ("team:data",)
-"""Whom to ask about an asset."""
 
 # Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, and
 # links from an asset to its code.
@@ -54,7 +51,7 @@ _PREVIEW = r"Specifying a partitions_def on an AssetCheckSpec"
 class Labels:
     """What the assets of an account say of themselves. `group` is one for all; None for `events` and `rates`."""
 
-    owners: Sequence[str] = OWNERS
+    owners: Sequence[str] = (OWNER,)
     tags: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
 

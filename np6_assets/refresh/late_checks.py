@@ -29,14 +29,19 @@ def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asset
     catchers = catchers_of_late_events(settings)
     specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS]
 
-    def look(context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey) -> Finding:
-        finding = gains(context.instance, settings, key.asset_key.path[-1], today(settings, now()))
-        if instigators_on(context.instance, catchers):
-            return finding
-        text = f"neither {catchers[0]} nor {catchers[1]} is on: nothing catches late events; turn one on"
-        return Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
+    def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
+        is_on = bool(instigators_on(context.instance, catchers))
 
-    return whole_checks("lateness", specs, settings, look)
+        def look(asset: str) -> Finding:
+            finding = gains(context.instance, settings, asset, today(settings, now()))
+            if is_on:
+                return finding
+            text = f"neither {catchers[0]} nor {catchers[1]} is on: nothing catches late events; turn one on"
+            return Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
+
+        return look
+
+    return whole_checks("lateness", specs, settings, examine)
 
 
 def lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
