@@ -2,7 +2,6 @@
 
 # Read when .venv is made: make clean first to change it.
 PYTHON ?= python3
-UV ?= uv
 PORT ?= 3000
 
 BIN := .venv/bin
@@ -20,13 +19,14 @@ help: ## show this
 # The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
 stamp = echo "$$(cat pyproject.toml $(1) | cksum), $$($(BIN)/python -V 2>&1), $$PWD"
-PIP := $(BIN)/python -I -u -m pip --disable-pip-version-check
-# Counts the packages, as pip says nothing otherwise or too much. What is really used is compiled on first use.
-pip_install = $(PIP) install --no-compile --no-build-isolation --require-hashes --no-deps --progress-bar off -r $(1) \
-	2> >(grep -v '^WARNING' >&2) | { n=0; while read -r first rest; do case $$first in \
-		Collecting | Processing) n=$$((n + 1)); if [ -t 1 ]; then printf '\r  packages: %d' $$n; fi ;; \
-		Installing) printf '\r  packages: %d, unpacking them' $$n ;; \
-	esac; done; echo; }
+PIP := $(BIN)/python -I -m pip --disable-pip-version-check
+# What uv asks is what pip is set up to ask. It copies: a link would let a change in .venv reach its cache.
+UV := export UV_LINK_MODE=copy UV_NO_PROGRESS=1; \
+	index="$$($(PIP) config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1)"; \
+	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
+	$(BIN)/uv
+# What is really used is compiled on first use.
+uv_install = $(UV) pip install --quiet --python $(2) --no-build-isolation --require-hashes --no-deps -r $(1)
 
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(call stamp,requirements.lock))" ]; then exit 0; fi; \
@@ -39,10 +39,12 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 	echo "Making .venv with $$("$(PYTHON)" -V)"; \
 	rm -f $(STAMP); \
 	"$(PYTHON)" -m venv --clear .venv; \
-	echo "Installing the pinned packages (half a minute once pip has them in its cache)"; \
-	$(call pip_install,requirements.lock); \
-	$(PIP) install -qq --no-build-isolation --no-deps -e .; \
-	$(PIP) check > .venv/check.txt 2>&1 || fail "requirements.lock does not fit pyproject.toml (make lock): $$(cat .venv/check.txt)"; \
+	sed -n '/^uv==/,/^ *#/p' requirements.lock > .venv/uv.txt; \
+	$(PIP) install -qq --no-compile --require-hashes --no-deps -r .venv/uv.txt; \
+	echo "Installing $$(grep -c '^[a-z]' requirements.lock) pinned packages"; \
+	$(call uv_install,requirements.lock,$(BIN)/python); \
+	$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-build-isolation --no-deps -e .; \
+	$(BIN)/uv pip check --quiet --python $(BIN)/python || fail "requirements.lock does not fit pyproject.toml: make lock"; \
 	$(call stamp,requirements.lock) > $(STAMP); \
 	echo "Installed in .venv"
 
@@ -52,9 +54,9 @@ install-all: install ## and what the files in deploy/, tests and lint need
 	set -e; \
 	echo "Installing what deployments, tests and lint need beside it"; \
 	sed -n '/^setuptools==/,/^ *#/p' requirements-all.lock > .venv/setuptools.txt; \
-	$(PIP) install -qq --require-hashes --no-deps -r .venv/setuptools.txt; \
-	$(call pip_install,requirements-all.lock); \
-	$(PIP) check; \
+	$(call uv_install,.venv/setuptools.txt,$(BIN)/python); \
+	$(call uv_install,requirements-all.lock,$(BIN)/python); \
+	$(BIN)/uv pip check --quiet --python $(BIN)/python; \
 	echo "Compiling, for users who may not write to .venv"; \
 	$(BIN)/python -m compileall -q -j 0 .venv/lib np6_assets >/dev/null || true; \
 	$(call stamp,requirements-all.lock) > $(STAMP)-all
@@ -91,8 +93,8 @@ test: install-all ## the test suite, in some minutes; needs no network
 test-slow: install-all ## the tests that take longest: daemons, a browser, the documentation's commands, every combination
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
 
-test-versions: install-all ## a wheel in new environments, with the oldest and the newest of what it needs (needs uv and PyPI)
-	@$(BIN)/python -m np6_assets_tests.versions --uv "$(UV)" $(NAMES)
+test-versions: install-all ## a wheel in new environments, with the oldest and the newest of what it needs (needs PyPI)
+	@$(BIN)/python -m np6_assets_tests.versions $(NAMES)
 
 # Half a gigabyte, for the jars in it: installed apart, and by nothing else.
 SPARK_LOCK := np6_assets_tests/spark.lock
@@ -105,10 +107,9 @@ test-spark: install-all ## the tests of rates on a Spark Connect server, on Spar
 		echo "Installing Spark in .venv-spark (a minute or two)"; \
 		rm -f $(SPARK_STAMP); \
 		$(BIN)/python -m venv --clear .venv-spark; \
-		pip=".venv-spark/bin/python -I -m pip --disable-pip-version-check"; \
 		sed -n '/^setuptools==/,/^ *#/p' $(SPARK_LOCK) > .venv-spark/setuptools.txt; \
-		$$pip install -qq --require-hashes --no-deps -r .venv-spark/setuptools.txt; \
-		$$pip install -qq --require-hashes --no-deps --no-build-isolation -r $(SPARK_LOCK); \
+		$(call uv_install,.venv-spark/setuptools.txt,.venv-spark/bin/python); \
+		$(call uv_install,$(SPARK_LOCK),.venv-spark/bin/python); \
 		echo "$$stamp" > $(SPARK_STAMP); \
 	fi; \
 	NP6_TESTS_SPARK_HOME="$$(echo "$$PWD"/.venv-spark/lib/python*/site-packages/pyspark)" \
@@ -144,8 +145,7 @@ bench: install-all ## speed and memory next to other tools, in some minutes (see
 		echo "Installing what to compare with in .venv-bench"; \
 		rm -f $(BENCH_STAMP); \
 		$(BIN)/python -m venv --clear .venv-bench; \
-		.venv-bench/bin/python -I -m pip --disable-pip-version-check install -qq \
-			--require-hashes --no-deps -r benchmarks/requirements.lock; \
+		$(call uv_install,benchmarks/requirements.lock,.venv-bench/bin/python); \
 		echo "$$stamp" > $(BENCH_STAMP); \
 	fi; \
 	exec $(BIN)/python -m benchmarks $(if $(SIZES),--sizes $(SIZES)) $(if $(SENDS),--sends $(SENDS)) \
@@ -157,10 +157,10 @@ soak: install-all ## whole rounds under faults, kills and a full disk, in some m
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(OUT),--out $(OUT))
 
 # Pins that still fit are kept; remove the lock files first to take the newest of everything.
-COMPILE = "$(UV)" pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+COMPILE = $(UV) pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
-lock: ## write the lock files, also those of the benchmarks and of Spark, from pyproject.toml (needs uv)
-	@command -v "$(UV)" >/dev/null || { echo "make lock: no uv here: install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
+lock: ## write the lock files, also those of the benchmarks and of Spark, from pyproject.toml
+	@[ -x $(BIN)/uv ] || { echo "make lock: make install first" >&2; exit 1; }
 	@$(COMPILE) pyproject.toml --group build --extra ui --extra report --extra sandbox --output-file requirements.lock
 	@$(COMPILE) pyproject.toml --group build --group dev --all-extras --constraint requirements.lock \
 		--output-file requirements-all.lock

@@ -1,6 +1,6 @@
 """`make test-versions`: the wheel in environments of its own, with the oldest and the newest of what it needs.
 
-In each: the demo, and a project of somebody else's that has two accounts (`host.py`). Needs uv, and PyPI.
+In each: the demo, and a project of somebody else's that has two accounts (`host.py`). Needs PyPI.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 HOST = Path(__file__).with_name("host.py")
 FOLDER = ROOT / ".versions"
 """Where the environments are; `make clean` removes it."""
+
+UV = str(Path(sys.executable).with_name("uv"))
+"""It comes with `make install`."""
 
 EXTRAS = "ui,sandbox,report"
 
@@ -48,7 +51,6 @@ ENVIRONMENTS = (
 def main() -> int:
     """Try each environment for whose Python there is one; 1 where one of them failed."""
     parser = argparse.ArgumentParser(prog="make test-versions", description=__doc__)
-    parser.add_argument("--uv", default="uv", help="the command uv, or its path")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(one.name for one in ENVIRONMENTS)}; default: all")
     options = parser.parse_args()
     wheel = build_wheel()
@@ -56,13 +58,13 @@ def main() -> int:
     for environment in ENVIRONMENTS:
         if options.names and environment.name not in options.names:
             continue
-        if find_python(options.uv, environment.python) is None:
+        if find_python(environment.python) is None:
             print(f"{environment.name}: no Python {environment.python} here")
             continue
         started = time.monotonic()
         print(f"{environment.name}: Python {environment.python}", flush=True)
         try:
-            attempt(options.uv, environment, wheel)
+            attempt(environment, wheel)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             print(f"  failed: {error}\n{error.stdout or ''}{error.stderr or ''}")
             failed.append(environment.name)
@@ -79,31 +81,31 @@ def build_wheel() -> Path:
     return wheel
 
 
-def find_python(uv: str, version: str) -> str | None:
+def find_python(version: str) -> str | None:
     """The interpreter of a version, if there is one on this machine."""
-    command = [uv, "python", "find", "--no-python-downloads", version]
+    command = [UV, "python", "find", "--no-python-downloads", version]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def oldest_requirements(uv: str, python: str) -> Path:
+def oldest_requirements(python: str) -> Path:
     """The oldest versions that pyproject.toml allows: of a wheel's requirements uv takes the newest."""
     file = FOLDER / "oldest.txt"
     extras = [argument for extra in EXTRAS.split(",") for argument in ("--extra", extra)]
     options = ["--quiet", "--resolution", "lowest-direct", "--python-version", python, "--output-file", str(file)]
-    run(uv, "pip", "compile", str(ROOT / "pyproject.toml"), *extras, *options)
+    run(UV, "pip", "compile", str(ROOT / "pyproject.toml"), *extras, *options)
     return file
 
 
-def attempt(uv: str, environment: Environment, wheel: Path) -> None:
+def attempt(environment: Environment, wheel: Path) -> None:
     """Install the wheel in an environment of its own, and use it."""
     place = FOLDER / environment.name
-    run(uv, "venv", "--quiet", "--clear", "--no-python-downloads", "--python", environment.python, str(place))
+    run(UV, "venv", "--quiet", "--clear", "--no-python-downloads", "--python", environment.python, str(place))
     python = str(place / "bin" / "python")
     demands = [f"{wheel}[{EXTRAS}]", *environment.others]
     if environment.oldest:
-        demands += ["--constraints", str(oldest_requirements(uv, environment.python))]
-    run(uv, "pip", "install", "--quiet", "--python", python, *demands)
+        demands += ["--constraints", str(oldest_requirements(environment.python))]
+    run(UV, "pip", "install", "--quiet", "--python", python, *demands)
     with tempfile.TemporaryDirectory() as folder:
         run(str(place / "bin" / "np6-assets"), "demo", "--days", "2", cwd=Path(folder))
         print("  the demo", flush=True)
