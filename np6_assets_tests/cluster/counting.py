@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class CountedAccount:
@@ -19,8 +19,13 @@ class CountedAccount:
         self.held = threading.Event()
         """Set while requests are held back."""
         self.requests = 0
-        self.under_way = 0
+        self._under_way: set[int] = set()
         self.most = 0
+
+    @property
+    def under_way(self) -> int:
+        """Requests that are not answered to their end."""
+        return len(self._under_way)
 
     def hold_after(self, requests: int) -> None:
         """Hold back all requests once so many more have come."""
@@ -35,13 +40,21 @@ class CountedAccount:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.requests += 1
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
+        number = self.requests
+        self._under_way.add(number)
+        self.most = max(self.most, len(self._under_way))
+
+        async def send_and_count(message: Message) -> None:
+            # before its end goes out: who reads it may ask again before this returns
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self._under_way.discard(number)
+            await send(message)
+
         try:
-            if self.requests == self._hold_at:
+            if number == self._hold_at:
                 self._open.clear()
                 self.held.set()
             await asyncio.to_thread(self._open.wait)
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_and_count)
         finally:
-            self.under_way -= 1
+            self._under_way.discard(number)

@@ -77,19 +77,29 @@ class Cluster(UnitProcesses):
 
     def start_workers(self, *names: str) -> None:
         """Start workers, each with a HOME, a TMPDIR and a DAGSTER_HOME that nobody else has."""
-        for name in names:
-            self._start_worker(name)
-        for name in names:
-            until(lambda name=name: " ready." in (self._logs / f"{name}.log").read_text(), f"the worker {name}")
+        workers = [self._start_worker(name) for name in names]
+        for worker in workers:
+            until(lambda worker=worker: self._is_ready(worker), f"the worker {worker.name}")
 
-    def _start_worker(self, name: str) -> None:
+    def _start_worker(self, name: str) -> Worker:
         folder = self.home.parent / name
         for made in ("home", "tmp", "dagster"):
             (folder / made).mkdir(parents=True)
         own = {"HOME": f"{folder}/home", "TMPDIR": f"{folder}/tmp", "DAGSTER_HOME": f"{folder}/dagster"}
         self._use_instance(folder / "dagster")
-        self.workers.append(Worker(name, folder, own))
-        self.start_unit("workers/np6-worker.service", name, own)
+        worker = Worker(name, folder, own)
+        self.workers.append(worker)
+        self._start_unit_of(worker)
+        return worker
+
+    def _start_unit_of(self, worker: Worker) -> None:
+        self.start_unit("workers/np6-worker.service", worker.name, worker.environment)
+
+    def _is_ready(self, worker: Worker) -> bool:
+        """Whether a worker takes runs; one that ended is started again, as the unit's Restart=always does."""
+        if self._processes[worker.name].poll() is not None:
+            self._start_unit_of(worker)
+        return " ready." in (self._logs / f"{worker.name}.log").read_text()
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """The answer's data; asked again while the database is away."""
@@ -143,13 +153,23 @@ def of_one_machine(folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) 
     return files(folder)
 
 
+def objects(bucket: Bucket, prefix: str) -> dict[str, bytes]:
+    """What the bucket has below a prefix."""
+    client = s3(bucket)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix=prefix)
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    return {key.removeprefix(prefix): client.get_object(Bucket=bucket.name, Key=key)["Body"].read() for key in keys}
+
+
 def of_bucket(bucket: Bucket) -> dict[str, bytes]:
     """The files in the bucket's data folder, as `files` gives those of a local one."""
-    client = s3(bucket)
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix="np6/")
-    keys = [found["Key"] for page in pages for found in page["Contents"]]
-    contents = {key: client.get_object(Bucket=bucket.name, Key=key)["Body"].read() for key in keys}
-    return {key.removeprefix("np6/"): content for key, content in contents.items() if key != "np6/np6.json"}
+    return {path: content for path, content in objects(bucket, "np6/").items() if path != "np6.json"}
+
+
+def printed(bucket: Bucket, run_id: str) -> str:
+    """What a run printed, as the UI of any machine shows it."""
+    logs = objects(bucket, "dagster-logs/")
+    return "".join(content.decode() for path, content in logs.items() if run_id in path)
 
 
 def s3(bucket: Bucket) -> Any:
@@ -232,6 +252,7 @@ def test_backfill_over_two_workers_ends_as_on_one_machine(
 
         requests = Counter(kind for kind, _ in bucket.requests)
         bucket.refuses = lambda kind, key: None
+        assert all(": in all " in printed(bucket, one.id) for one in runs if one.status == "SUCCESS")
         assert of_bucket(bucket) == of_one_machine(tmp_path / "one", address, monkeypatch)
     said += [
         f"runs: {len(runs)}, of which failed and were started again: {len(failed)}",
