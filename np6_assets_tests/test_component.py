@@ -196,6 +196,13 @@ def test_post_processing_takes_no_inputs_away(tmp_path: Path) -> None:
         load(tmp_path, BRAND_A, post_processing=processing("key:brand_a/reactivity_rates", deps=[]))
 
 
+def test_post_processing_takes_no_columns_away(tmp_path: Path) -> None:
+    replaced = processing("key:brand_a/hits", "replace", metadata={"team": "crm"})
+    definitions = load(tmp_path, BRAND_A, post_processing=replaced)
+    [spec] = [one for one in definitions.resolve_all_asset_specs() if one.key == dg.AssetKey(["brand_a", "hits"])]
+    assert {"team", "dagster/column_schema", "partition_expr"} <= set(spec.metadata)
+
+
 # --- the old way --------------------------------------------------------------------------------------------------
 
 
