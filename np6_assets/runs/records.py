@@ -25,6 +25,9 @@ KEPT_IN_VAIN = timedelta(days=30)
 _JOBS = (*FETCHING, COMPUTE_RATES, "check_freshness", "check_lateness", "recount_events", "remove_old_records")
 """The jobs whose runs are removed. The runs of others are receipts: of erasure, retention and treatment."""
 
+_JOBS_OF_0_1 = ("daily_ingest", "freshness_job", "lateness_job")
+"""What jobs among these were called in 0.1."""
+
 _IN_VAIN = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 _RECORDS_PER_PAGE = 1000
@@ -42,7 +45,7 @@ def remove_old_records(
     )
     def remove(context: dg.OpExecutionContext) -> None:
         instance, moment = context.instance, now().astimezone(UTC)
-        removed = remove_runs(instance, assets, set(map(settings.named, _JOBS)), moment)
+        removed = remove_runs(instance, assets, set(map(settings.named, (*_JOBS, *_JOBS_OF_0_1))), moment)
         logs = remove_tick_logs(home_of(instance), ticking, moment - KEPT)
         context.add_output_metadata({"runs": len(removed), "tick_logs": logs})
 

@@ -128,6 +128,15 @@ def test_runs_of_others_and_receipts_stay(deployment: Deployment):
     assert runs(deployment) == {other, treated.run_id}
 
 
+def test_runs_under_job_names_of_0_1_go(deployment: Deployment):
+    @dg.job(name="freshness_job")
+    def job(): ...
+
+    assert job.execute_in_process(instance=deployment.instance).success
+    night(deployment, timedelta(days=8))
+    assert runs(deployment) == set()
+
+
 def test_logs_of_ticks_go_after_a_week(deployment: Deployment, home: Path):
     now = datetime.now(UTC)
     logs = {}
