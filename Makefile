@@ -88,10 +88,10 @@ dev: install ## Dagster's UI, with the simulated account unless NP6_API_KEY or N
 	exec $(BIN)/dg dev --port $(PORT) --log-level error 2> >(trap "" INT; grep --line-buffered -v ' - DEBUG - \| - INFO - ' >&2)
 
 test: install-all ## the test suite, in some minutes; needs no network
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
 
 test-slow: install-all ## the tests that take longest: daemons, a browser, the documentation's commands, every combination
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 test-versions: install-all ## a wheel in new environments, with the oldest and the newest of what it needs (needs PyPI)
 	@$(BIN)/python -m np6_assets_tests.versions $(NAMES)

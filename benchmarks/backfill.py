@@ -19,7 +19,7 @@ ASSETS = f"{EVENTS},reactivity_rates"
 RANGE = "one run over the range"
 SINGLE = "a run a day"
 NOTHING = "one run of assets that do nothing"
-VERSIONS = "the same, with a data version and check results for each day"
+VERSIONS = "the same, with a data version, a line and check results for each day"
 SINGLE_DAYS = 5
 """How many runs of a day are made; the others are taken to cost as much."""
 

@@ -268,7 +268,7 @@ def _write_day(folder: Path, kind: EventKind, day: date, first: int, count: int,
             yield _rows(schema, kind, whole, number, first, count, sends)
 
     rows = pa.RecordBatchReader.from_batches(schema, batches())
-    parquet.write(Folder(str(folder)), parquet.file_of(kind.asset, "event_date", whole.key), rows)
+    parquet.write_file(Folder(str(folder)), parquet.build_path(kind.asset, "event_date", whole.key), rows)
 
 
 def _rows(

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from np6_assets.sandbox.app import create_app
 from np6_assets.sandbox.population import Account
-from np6_assets.sandbox.server import running
+from np6_assets.sandbox.server import serve_in_thread
 
 
 def counting(app: ASGIApp) -> ASGIApp:
@@ -35,6 +35,6 @@ def counting(app: ASGIApp) -> ASGIApp:
 small = Account.small()
 account = Account(sends_per_day=small.sends_per_day, first_day=date.fromisoformat(sys.argv[1]))
 app = create_app(account, api_key=None, now=lambda: datetime.now(UTC))
-with running(counting(app)) as url:
+with serve_in_thread(counting(app)) as url:
     print(url, flush=True)
     sys.stdin.read()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from np6_assets.component import NP6Account
-    from np6_assets.doctor.loaded import Loaded
+    from np6_assets.doctor.loaded import LoadedAccounts
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     `doctor` gives 1 where it found something wrong, which it has printed.
     """
-    parser = _parser()
+    parser = _build_parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
         import argcomplete
 
@@ -37,17 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "demo":
-            return _demo(options)
+            return _run_demo(options)
         if options.command == "doctor":
-            return _doctor(options)
+            return _run_doctor(options)
         if options.command == "sql":
-            return _sql(options)
-        return _sandbox(options)
+            return _run_sql(options)
+        return _run_sandbox(options)
     except KeyboardInterrupt:
         return _complain(options.command, "stopped", INTERRUPTED)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="np6-assets", description="NP6 push notification events as daily Parquet, and exact reactivity rates."
     )
@@ -69,7 +69,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "read from the environment and from .env.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.add_argument("--days", type=_positive, default=10, metavar="N", help="event days, today included")
+    demo.add_argument("--days", type=_parse_positive, default=10, metavar="N", help="event days, today included")
 
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -86,7 +86,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     doctor.add_argument("--account", metavar="NAME", help="one of several accounts, by its asset_key_prefix")
     doctor.add_argument(
         "--watch",
-        type=_positive,
+        type=_parse_positive,
         default=0,
         metavar="SECONDS",
         help="look every 15 s, for so long, how late events are published; default: do not",
@@ -103,30 +103,33 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     sandbox.add_argument(
         "--host", choices=("127.0.0.1", "::1", "localhost"), default="127.0.0.1", help="default: 127.0.0.1"
     )
-    sandbox.add_argument("--port", type=_port, default=8006, help="TCP port, 0 for any free one; default: 8006")
+    sandbox.add_argument("--port", type=_parse_port, default=8006, help="TCP port, 0 for any free one; default: 8006")
     sandbox.add_argument("--key", help="what X-Key has to be; default: anything, or nothing")
     sandbox.add_argument(
         "--requests-per-minute",
-        type=_positive,
+        type=_parse_positive,
         metavar="N",
         help="requests in a minute beyond which the answer is 429; default: no limit",
     )
     size = sandbox.add_mutually_exclusive_group()
     size.add_argument(
-        "--sends-per-day", type=_positive, metavar="N", help="sends (activations) on an average day; default: 6000"
+        "--sends-per-day",
+        type=_parse_positive,
+        metavar="N",
+        help="sends (activations) on an average day; default: 6000",
     )
     size.add_argument("--small", action="store_true", help="50 sends on an average day")
 
 
 def _add_sql(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from np6_assets.queries.ready import QUERIES, answers
+    from np6_assets.queries.ready import QUERIES, describe_query
 
     sql = commands.add_parser(
         "sql",
         help="query the rates and the events in DuckDB",
         description="Opens DuckDB with views of what is stored in NP6_DATA_DIR, in which no rate can be summed\n"
         "wrongly, and runs a query, or what is typed.",
-        epilog="Ready queries:\n" + "\n".join(f"  {name:<17} {answers(name)}" for name in QUERIES),
+        epilog="Ready queries:\n" + "\n".join(f"  {name:<17} {describe_query(name)}" for name in QUERIES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     query = sql.add_argument(
@@ -139,14 +142,14 @@ def _add_sql(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     form.add_argument("--write", type=Path, metavar="FILE.duckdb", help="write a file of the views, for other tools")
 
 
-def _positive(text: str) -> int:
+def _parse_positive(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return number
 
 
-def _port(text: str) -> int:
+def _parse_port(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 65535")
@@ -158,7 +161,7 @@ def _complain(command: str, line: str, status: int = 1) -> int:
     return status
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _run_demo(options: argparse.Namespace) -> int:
     from np6_assets import demo
     from np6_assets.settings import SettingsError
 
@@ -170,38 +173,41 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(options: argparse.Namespace) -> int:
+def _run_doctor(options: argparse.Namespace) -> int:
     from np6_assets.doctor import command
+    from np6_assets.doctor.examination import Examination
+    from np6_assets.sandbox import simulated_account
 
-    loaded, account = _account(options)
+    loaded, account = _load_account(options)
     if account is None and not loaded.error:
-        return _complain(options.command, _which_account(loaded, options.account))
-    return command.run(os.environ, as_json=options.json, watch_seconds=options.watch, loaded=loaded, account=account)
+        return _complain(options.command, _explain_account_choice(loaded, options.account))
+    examination = Examination(os.environ, account, options.watch, simulated=simulated_account)
+    return command.run(examination, loaded, as_json=options.json)
 
 
-def _account(options: argparse.Namespace) -> tuple[Loaded, NP6Account | None]:
+def _load_account(options: argparse.Namespace) -> tuple[LoadedAccounts, NP6Account | None]:
     """What Dagster loads here, and the account that the options name."""
     from np6_assets import demo
-    from np6_assets.doctor.loaded import load
+    from np6_assets.doctor.loaded import load_accounts
 
     os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
-    loaded = load(os.environ)
-    return loaded, loaded.named(options.account)
+    loaded = load_accounts(os.environ)
+    return loaded, loaded.find(options.account)
 
 
-def _which_account(loaded: Loaded, name: str | None) -> str:
+def _explain_account_choice(loaded: LoadedAccounts, name: str | None) -> str:
     names = ", ".join(loaded.names) or "none"
     unknown = f"there is no account {name}" if name else "there are several accounts"
     return f"{unknown}: name one with --account; those of this project: {names}"
 
 
-def _sql(options: argparse.Namespace) -> int:
+def _run_sql(options: argparse.Namespace) -> int:
     from np6_assets.queries import command
     from np6_assets.settings import SettingsError
 
-    loaded, account = _account(options)
+    loaded, account = _load_account(options)
     if account is None:
-        return _complain(options.command, loaded.error or _which_account(loaded, options.account))
+        return _complain(options.command, loaded.error or _explain_account_choice(loaded, options.account))
     try:
         settings = account.settings()
         if options.write:
@@ -213,7 +219,7 @@ def _sql(options: argparse.Namespace) -> int:
     return 0
 
 
-def _sandbox(options: argparse.Namespace) -> int:
+def _run_sandbox(options: argparse.Namespace) -> int:
     from np6_assets.sandbox.app import create_app
     from np6_assets.sandbox.population import Account
     from np6_assets.sandbox.server import serve
@@ -228,7 +234,7 @@ def _sandbox(options: argparse.Namespace) -> int:
         requests_per_minute=options.requests_per_minute,
     )
     try:
-        port = _free_port(options.host, options.port)
+        port = _find_port(options.host, options.port)
     except OSError as error:
         return _complain(
             options.command, f"cannot listen on {options.host} port {options.port}: {error.strerror}; try --port 0"
@@ -238,7 +244,7 @@ def _sandbox(options: argparse.Namespace) -> int:
     return 0
 
 
-def _free_port(host: str, port: int) -> int:
+def _find_port(host: str, port: int) -> int:
     """The port, or a free one for 0. Raises OSError, before anything is announced, where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:

@@ -53,7 +53,7 @@ def run(environment: Mapping[str, str], days: int) -> None:
 
 
 def _run(settings: Settings, environment: Mapping[str, str], days: int, console: Console) -> None:
-    first, last = _event_days(settings, days)
+    first, last = _choose_event_days(settings, days)
     console.print(f"Event days {first} to {last} ({settings.timezone}) of the simulated account:", soft_wrap=True)
     display = _Display(console)
     with display.shown():
@@ -61,15 +61,15 @@ def _run(settings: Settings, environment: Mapping[str, str], days: int, console:
         simulated = replace(
             settings, base_url=SANDBOX, has_api_key=False, data_dir=APART if apart else settings.data_dir
         )
-        home = None if apart else _dagster_home()
+        home = None if apart else _prepare_dagster_home()
         _materialize(simulated, first, last, home, display)
 
     from np6_assets import demo_report
 
-    demo_report.show(console, simulated, date.fromisoformat(first), date.fromisoformat(last), home)
+    demo_report.print_result(console, simulated, date.fromisoformat(first), date.fromisoformat(last), home)
 
 
-def _event_days(settings: Settings, days: int) -> tuple[str, str]:
+def _choose_event_days(settings: Settings, days: int) -> tuple[str, str]:
     """The first and the last event day of the demo, as partition keys."""
     today = datetime.now(ZoneInfo(settings.timezone)).date()
     if settings.start_date > today:
@@ -108,7 +108,7 @@ def holds_other_events(data_dir: str) -> bool:
     except (ImportError, ValueError) as error:
         raise DemoError(f"NP6_DATA_DIR={data_dir!r} cannot be opened: {error}") from error
     for kind in KINDS:
-        if files := [file for file in folder.files(kind.asset) if not Path(file).name.startswith((".", "_"))]:
+        if files := [file for file in folder.list_files(kind.asset) if not Path(file).name.startswith((".", "_"))]:
             try:
                 events = ds.dataset(list(map(folder.path, files)), kind.schema, "parquet", folder.filesystem)
                 # Parquet's statistics answer this for simulated files without reading them.
@@ -119,7 +119,7 @@ def holds_other_events(data_dir: str) -> bool:
     return False
 
 
-def _dagster_home() -> Path:
+def _prepare_dagster_home() -> Path:
     """DAGSTER_HOME, or the folder that `make dev` uses where it is not set."""
     named = os.environ.get("DAGSTER_HOME")
     if named:
@@ -156,7 +156,7 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
     job = definitions.resolve_implicit_global_asset_job_def()
     display.expect(len(definitions.resolve_all_asset_keys()))
     try:
-        with _instance(home) as instance:
+        with _open_instance(home) as instance:
             job.execute_in_process(
                 instance=instance,
                 # the demo's logger alone: Dagster's own lines stay in its records
@@ -174,7 +174,7 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
         raise DemoError(f"Dagster in {home}: {_one_line(error)}") from error
 
 
-def _instance(home: Path | None) -> dg.DagsterInstance:
+def _open_instance(home: Path | None) -> dg.DagsterInstance:
     import dagster as dg
 
     if home is None:
@@ -240,10 +240,10 @@ class _Display(logging.Handler):
                 self._console.print(f"  {asset:<17}{rows_made:>14} {seconds:>6.1f} s")
                 self._progress.advance(self._task)
             case "STEP_FAILURE" | "STEP_UP_FOR_RETRY":  # nobody waits half a minute for a demo's next try
-                _end(asset, getattr(event.event_specific_data, "error", None))
+                _raise_failure(asset, getattr(event.event_specific_data, "error", None))
 
 
-def _end(asset: str, error: Any) -> NoReturn:
+def _raise_failure(asset: str, error: Any) -> NoReturn:
     """Raise what made a step fail (Dagster's SerializableErrorInfo) as DemoError, or as KeyboardInterrupt."""
     while error is not None and error.cause is not None:
         error = error.cause

@@ -48,7 +48,7 @@ print(hits.groupby(["event_date", "link_type"]).size())
 END"""
 
 
-def show(console: Console, settings: Settings, first: date, last: date, home: Path | None) -> None:
+def print_result(console: Console, settings: Settings, first: date, last: date, home: Path | None) -> None:
     """Print the result of a demo of the cohorts `first` to `last`.
 
     `home`: Dagster's folder; None where nothing was kept of the run.
@@ -59,34 +59,34 @@ def show(console: Console, settings: Settings, first: date, last: date, home: Pa
         rates = database.execute(_BY_NOTIFICATION, cohorts).fetchall()
         provisional = database.execute(_PROVISIONAL, cohorts).fetchall()
     console.print("\nReactivity rates by notification, from the best hit rate to the worst:")
-    console.print(_table(rates))
-    console.print(_finality(provisional, (last - first).days + 1), soft_wrap=True)
-    data = _shown(folder)
+    console.print(_build_table(rates))
+    console.print(_describe_finality(provisional, (last - first).days + 1), soft_wrap=True)
+    data = _format_folder(folder)
     console.print(f"\nThe report, for a browser: {data}/{REPORT}", markup=False, soft_wrap=True)
     if home is not None:
         console.print("\nThe rates by week; without the name, any query (docs/queries.md):\n")
         console.print(f"{_command('np6-assets')} sql weekly_hit_rate", markup=False, soft_wrap=True)
     console.print(f"\nParquet: {data}, one folder for each asset. In pandas:\n", markup=False, soft_wrap=True)
-    console.print(_snippet(_PANDAS, folder, data), markup=False, soft_wrap=True)
+    console.print(_write_snippet(_PANDAS, folder, data), markup=False, soft_wrap=True)
     console.print(_next_steps(data, home), markup=False, soft_wrap=True)
 
 
-def _table(rates: Sequence[tuple[Any, ...]]) -> Table:
+def _build_table(rates: Sequence[tuple[Any, ...]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("Notification")
     for heading in ("Sends\ncount", "Delivered\ncount", "Hit rate\nof delivered", "Optout rate\nof delivered"):
         table.add_column(heading, justify="right")
     table.add_column("Bounce rate\nof sends", justify="right")
     for name, sends, delivered, *shares in rates:
-        table.add_row(Text(name), f"{sends:,}", f"{delivered:,}", *(_percent(share) for share in shares))
+        table.add_row(Text(name), f"{sends:,}", f"{delivered:,}", *(_format_percent(share) for share in shares))
     return table
 
 
-def _percent(share: float | None) -> str:
+def _format_percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
 
 
-def _finality(provisional: Sequence[tuple[Any, ...]], cohorts: int) -> str:
+def _describe_finality(provisional: Sequence[tuple[Any, ...]], cohorts: int) -> str:
     if not provisional:
         return "All of these cohorts are final."
     (first, window), (last, _) = provisional[0], provisional[-1]
@@ -97,19 +97,19 @@ def _finality(provisional: Sequence[tuple[Any, ...]], cohorts: int) -> str:
     )
 
 
-def _shown(folder: Folder) -> str:
+def _format_folder(folder: Folder) -> str:
     """The data folder as one would type it."""
     if not folder.is_local:
         return folder.root
-    return _from_here(Path(folder.root))
+    return _shorten_path(Path(folder.root))
 
 
-def _from_here(path: Path) -> str:
+def _shorten_path(path: Path) -> str:
     """A path, relative where it is below the working directory."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _snippet(template: str, folder: Folder, data: str) -> str:
+def _write_snippet(template: str, folder: Folder, data: str) -> str:
     """A program that reads the data, as one would type it."""
     if folder.is_local:
         return template.format(python=_command("python"), data=data, opened="", reading="")
@@ -119,7 +119,7 @@ def _snippet(template: str, folder: Folder, data: str) -> str:
 
 def _command(name: str) -> str:
     """A command of the environment in which this runs, as one would type it."""
-    return shlex.quote(_from_here(Path(sys.executable).with_name(name)))
+    return shlex.quote(_shorten_path(Path(sys.executable).with_name(name)))
 
 
 def _next_steps(data: str, home: Path | None) -> str:
@@ -133,7 +133,7 @@ def _next_steps(data: str, home: Path | None) -> str:
         "\nDagster's UI, with what the demo made, on http://127.0.0.1:3000:\n\n"
         "make dev\n\n"
         "Your own account's events must not be mixed with simulated ones: remove\n"
-        f"{data} and {_from_here(home)}, or name other folders (NP6_DATA_DIR, DAGSTER_HOME),\n"
+        f"{data} and {_shorten_path(home)}, or name other folders (NP6_DATA_DIR, DAGSTER_HOME),\n"
         "then:\n\n"
         "NP6_API_KEY=... make dev\n\n"
         "Settings can stand in .env too: see .env.example."

@@ -105,7 +105,9 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
         targets = records.newest(asset, keys)
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
         failed: dict[str, list[str]] = {spec.name: [] for spec in selected}
-        for partition, findings in _each(keys, examine(store_of(context, settings).folder().listed(), keys, records)):
+        for partition, findings in _each(
+            keys, examine(store_of(context, settings).open_folder().cache_listing(), keys, records)
+        ):
             for spec in selected:
                 finding = findings.get(spec.name, NOT_THERE)
                 severity = WARN if finding.tolerated else severities[spec.name]

@@ -14,7 +14,7 @@ from typing import TypeVar, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from np6_assets.contact.policy import LEAST_KEY, SHORT, ContactMode, ContactPolicy
+from np6_assets.contact.policy import LEAST_KEY, SHORT_KEY, ContactMode, ContactPolicy
 from np6_assets.np6.address import is_loopback
 from np6_assets.storage.files import PRIVATE, SCHEMES
 
@@ -257,7 +257,7 @@ def _url_parameters(text: str) -> frozenset[str] | None:
 
 def _tombstone_key(key: str) -> str:
     if key and len(key) < LEAST_KEY:
-        raise SettingsError(f"NP6_TOMBSTONE_KEY {SHORT}")
+        raise SettingsError(f"NP6_TOMBSTONE_KEY {SHORT_KEY}")
     return key
 
 

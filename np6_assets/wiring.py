@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from np6_assets.events.assets import event_asset, notifications_asset
-from np6_assets.events.checks import event_checks
+from np6_assets.events.assets import build_event_asset, build_notifications_asset
+from np6_assets.events.checks import build_event_checks
 from np6_assets.events.kinds import KINDS
-from np6_assets.freshness import freshness_checks, freshness_schedule
 from np6_assets.memory import lean_memory
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.privacy.erasure import erase_receiver
@@ -21,21 +20,22 @@ from np6_assets.privacy.retention import apply_retention, retention_schedule
 from np6_assets.privacy.treatment import treat_contact_data
 from np6_assets.rates.assets import rates_asset
 from np6_assets.rates.checks import rates_checks
-from np6_assets.refresh.follow import rates_follow
-from np6_assets.refresh.late_checks import lateness_checks, lateness_schedule
+from np6_assets.refresh.freshness import freshness_checks, freshness_schedule
+from np6_assets.refresh.late_event_checks import lateness_checks, lateness_schedule
+from np6_assets.refresh.rates_sensor import rates_follow
 from np6_assets.refresh.recount import recount_job
+from np6_assets.refresh.refresh_sensor import np6_refresh
 from np6_assets.refresh.schedule import daily_ingest
-from np6_assets.refresh.sensor import np6_refresh
 from np6_assets.report.assets import report_asset
 from np6_assets.report.schedule import report_schedule
 from np6_assets.resources import IO_MANAGER, NP6, STORE
-from np6_assets.runs.alive import alive
+from np6_assets.runs.alive import watch_run
 from np6_assets.runs.dead import dead_runs_sensor
 from np6_assets.runs.records import records_schedule, remove_old_records
 from np6_assets.sandbox import simulated_account
 from np6_assets.settings import OWNER, Settings
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
-from np6_assets.storage.places import take
+from np6_assets.storage.places import claim_folder
 
 # Beta in Dagster 1.13, and needed: single-run backfills, partition mappings that reach past the newest partition, and
 # links from an asset to its code.
@@ -83,8 +83,8 @@ def build_definitions(
 def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels) -> dg.Definitions:
     store = ParquetStore(data_dir=settings.data_dir)
     assets = [
-        *(event_asset(kind, settings, now) for kind in KINDS),
-        notifications_asset(settings, now),
+        *(build_event_asset(kind, settings, now) for kind in KINDS),
+        build_notifications_asset(settings, now),
         rates_asset(settings, now),
         report_asset(settings, now),
     ]
@@ -102,12 +102,12 @@ def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels
     ticking = [*(sensor.name for sensor in sensors), *(schedule.name for schedule in schedules)]
     records = remove_old_records(settings, {key for asset in assets for key in asset.keys}, ticking, now)
     api = NP6Resource(base_url=settings.base_url, max_concurrent_requests=settings.max_concurrent_requests)
-    folder = store.definition(_during_a_run)
-    take(settings, folder)
+    folder = store.build_definition(_during_a_run)
+    claim_folder(settings, folder)
     return dg.Definitions(
         assets=dg.with_source_code_references(dg.map_asset_specs(labels.on, assets)),
         asset_checks=[
-            *(event_checks(kind, settings) for kind in KINDS),
+            *(build_event_checks(kind, settings) for kind in KINDS),
             rates_checks(settings),
             freshness,
             lateness,
@@ -116,9 +116,9 @@ def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels
         sensors=sensors,
         schedules=[*schedules, records_schedule(records, settings)],
         resources={
-            settings.named(NP6): api.definition(settings, simulated_account),
+            settings.named(NP6): api.build_definition(settings, simulated_account),
             settings.named(STORE): folder,
-            settings.named(IO_MANAGER): ParquetIOManager(store=store).definition(),
+            settings.named(IO_MANAGER): ParquetIOManager(store=store).build_definition(),
         },
     )
 
@@ -129,5 +129,5 @@ def _during_a_run(context: dg.InitResourceContext) -> Iterator[None]:
     if context.run is None:
         yield
         return
-    with alive(context), lean_memory():
+    with watch_run(context), lean_memory():
         yield

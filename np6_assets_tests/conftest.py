@@ -1,13 +1,48 @@
 """What most tests start from: an instance of Dagster and a server, each of its own."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from np6_assets_tests.support.rude_server import RudeServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_read_once() -> Iterator[None]:
+    """Read Dagster's migrations once a process: for each instance anew, they cost more than all else it does."""
+    read, known = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
+
+    def from_config(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in known:
+            known[place] = read(config)
+        return known[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _can_draw() -> Iterator[Callable[[], bool]]:
+    """Compute rates as where matplotlib is not installed: the chart is half of what a run of theirs costs."""
+    from np6_assets.rates import metadata
+
+    can_draw = metadata._can_draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "_can_draw", lambda: False)
+        yield can_draw
+
+
+@pytest.fixture
+def charts(_can_draw: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rates have their chart, for a test that is about it."""
+    monkeypatch.setattr("np6_assets.rates.metadata._can_draw", _can_draw)
 
 
 @pytest.fixture

@@ -134,6 +134,7 @@ def test_the_demo_says_where_its_report_is(finished):
     assert f"sends of {days[0]} to {days[-2]}" in (folder / path).read_text()
 
 
+@pytest.mark.slow
 def test_the_snippets_work_as_printed(finished):
     folder, days, process = finished
     [pandas] = SNIPPET.findall(process.stdout)
@@ -264,12 +265,30 @@ EVENT_SCHEMA = pa.schema([("agency", pa.string()), ("customer", pa.string())])
     [
         ({"NP6_TIMEZONE": "Mars/Base"}, "NP6_TIMEZONE='Mars/Base' is not an IANA time zone"),
         ({"NP6_WINDOW_DAYS": "many"}, "NP6_WINDOW_DAYS='many' is not a whole number"),
-        ({"NP6_START_DATE": "9999-01-01"}, "NP6_START_DATE=9999-01-01 has not come yet"),
         ({"NP6_DATA_DIR": "nowhere://x"}, "NP6_DATA_DIR='nowhere://x' is neither a local folder nor an address"),
-        pytest.param({"NP6_DATA_DIR": "file/data"}, "file/data", marks=pytest.mark.slow),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, settings, line):
+def test_what_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, capsys, settings, line):
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("NP6_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["demo", "--days", "1"]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"np6-assets demo: .*\n", error)
+    assert line in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"NP6_START_DATE": "9999-01-01"}, "NP6_START_DATE=9999-01-01 has not come yet"),
+        ({"NP6_DATA_DIR": "file/data"}, "file/data"),
+    ],
+)
+def test_what_is_found_wrong_as_it_runs_is_said_in_one_line(tmp_path, settings, line):
     (tmp_path / "file").write_text("a folder cannot be made in here\n")
     process = run(tmp_path, "demo", "--days", "1", **settings)
     assert process.returncode == 1
@@ -296,6 +315,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_demo_with_one_line(tmp_path):
     with started(tmp_path, "demo", "--days", "1") as process:
         assert process.stdout

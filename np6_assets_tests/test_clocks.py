@@ -55,6 +55,7 @@ def test_clock_two_hours_ahead_in_one_run_closes_nothing_early(clocks: Clocks):
     assert clocks.fetch(END + HOUR, END + HOUR) == END
 
 
+@pytest.mark.slow
 def test_clock_that_is_always_two_hours_ahead_loses_nothing(clocks: Clocks):
     for hours in (9, 12, 22.5, 24.5):
         assert clocks.fetch(START + hours * HOUR, START + (hours + 2) * HOUR) < END
@@ -67,13 +68,13 @@ def test_clock_that_is_always_two_hours_behind_loses_nothing_and_closes_later(cl
     assert clocks.fetch(END + 3 * HOUR, END + HOUR) == END
 
 
-def test_clock_behind_in_one_run_leaves_the_watermark_where_it_was(clocks: Clocks):
+def test_clock_behind_in_one_run_does_not_move_the_watermark_back(clocks: Clocks):
     noon = START + 12 * HOUR
     assert clocks.fetch(noon, noon) == noon
     assert clocks.fetch(noon + HOUR, noon - HOUR) == noon
 
 
-def test_watermark_that_the_api_says_is_yet_to_come_moves_back_and_the_day_is_fetched_whole(clocks: Clocks):
+def test_watermark_in_the_apis_future_moves_back_and_the_day_gets_a_full_fetch(clocks: Clocks):
     morning = START + 9 * HOUR
     clocks.fetch(morning, morning)
     path = clocks.deployment.path("hits", DAY)
@@ -85,6 +86,7 @@ def test_watermark_that_the_api_says_is_yet_to_come_moves_back_and_the_day_is_fe
 
 
 @pytest.mark.parametrize("date", [None, "soon"])
+@pytest.mark.slow
 def test_api_without_a_date_loses_nothing_and_closes_a_day_later(clocks: Clocks, date: str | None):
     fetch = clocks.fetch
     clocks.server.date = lambda: date

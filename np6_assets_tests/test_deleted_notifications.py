@@ -80,7 +80,7 @@ ALL = dict.fromkeys(IDS, SENDS)
 MISSING_ONLY = {"ops": {"activations": {"config": {"missing_only": True}}}}
 
 
-def test_notification_that_is_hidden_from_the_list_is_still_asked(time: Time):
+def test_unlisted_notification_is_still_requested(time: Time):
     time.fetch(12)
     time.server.hidden = {102}
     assert path(102) in time.fetch(20)
@@ -89,8 +89,8 @@ def test_notification_that_is_hidden_from_the_list_is_still_asked(time: Time):
     assert time.is_closed()
 
 
-@pytest.mark.parametrize("status", ["404", "410"])
-def test_deleted_notification_keeps_its_rows_and_is_not_asked_again(time: Time, status: str):
+@pytest.mark.parametrize("status", ["404", pytest.param("410", marks=pytest.mark.slow)])
+def test_deleted_notification_keeps_its_rows_and_is_not_requested_again(time: Time, status: str):
     time.fetch(12)
     time.server.hidden = {102}
     time.server.script(path(102), *[status] * 9)
@@ -103,7 +103,8 @@ def test_deleted_notification_keeps_its_rows_and_is_not_asked_again(time: Time, 
     assert path(102) not in time.fetch(12, FIRST + DAY)
 
 
-def test_notification_that_only_later_reactions_name_is_asked_for_closed_days(time: Time):
+@pytest.mark.slow
+def test_notification_named_by_later_reactions_is_requested_for_closed_days(time: Time):
     time.server.hidden = {103}
     time.made.hits = [event("hits", id="late", timestamp=day_bounds(FIRST, "UTC")[1] + HOUR_MS, activation_id=103)]
     time.fetch(25)
@@ -114,7 +115,7 @@ def test_notification_that_only_later_reactions_name_is_asked_for_closed_days(ti
     assert time.ids() == ALL
 
 
-def test_notification_that_is_refused_for_a_week_and_then_well_is_asked_again_from_the_days_start(time: Time):
+def test_notification_refused_for_a_week_is_requested_again_from_the_days_start(time: Time):
     time.server.script(path(102), *["403"] * 2)
     time.fetch(12)
     time.fetch(25)
@@ -126,7 +127,8 @@ def test_notification_that_is_refused_for_a_week_and_then_well_is_asked_again_fr
     assert time.missing() == []
 
 
-def test_notification_that_is_refused_in_between_is_asked_again_from_the_days_start(time: Time):
+@pytest.mark.slow
+def test_notification_refused_once_is_requested_again_from_the_days_start(time: Time):
     time.fetch(7)
     time.server.script(path(102), "403")
     time.fetch(13)
@@ -136,7 +138,7 @@ def test_notification_that_is_refused_in_between_is_asked_again_from_the_days_st
     assert time.missing() == []
 
 
-def test_notification_that_did_not_answer_is_asked_again_alone(time: Time):
+def test_missing_only_requests_only_missing_notifications(time: Time):
     time.server.script(path(102), *["403"] * 2)
     for day in (FIRST, FIRST + DAY):
         time.fetch(26, day)
@@ -190,7 +192,7 @@ def test_notification_that_breaks_for_ever_stops_no_day(time: Time):
     assert time.deployment.metadata("activations", FIRST)["notifications_missing"] == [102]
 
 
-@pytest.mark.parametrize("status", ["403", "500", "404"])
+@pytest.mark.parametrize("status", ["403", pytest.param("500", marks=pytest.mark.slow), "404"])
 @pytest.mark.parametrize("has_rows", [True, False])
 def test_day_of_which_no_notification_answers_fails_and_does_not_close(time: Time, status: str, *, has_rows: bool):
     if has_rows:
@@ -205,7 +207,7 @@ def test_day_of_which_no_notification_answers_fails_and_does_not_close(time: Tim
         assert time.ids() == dict.fromkeys(IDS, 4)
 
 
-def test_wrong_address_that_answers_404_to_everything_closes_nothing(time: Time):
+def test_address_that_answers_404_to_everything_closes_no_day(time: Time):
     time.fetch(12)
     time.server.script("/notifications", *["404"] * 9)
     with pytest.raises(dg.Failure, match="404"):
@@ -235,7 +237,8 @@ def test_new_notification_is_fetched_from_the_days_start(time: Time):
     assert time.ids() == ALL
 
 
-def test_refresh_asks_those_that_may_have_sent_and_closing_asks_everyone_once(
+@pytest.mark.slow
+def test_refresh_requests_active_notifications_and_closing_requests_all_once(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     made = account()

@@ -48,14 +48,15 @@ def test_everything_that_is_imported_is_declared() -> None:
 def test_the_simulated_account_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "np6_assets.sandbox.server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    np6 = NP6Resource(base_url="sandbox://").simulated_by(simulated_account)
-    with pytest.raises(dg.Failure) as caught, np6.client(print):
+    np6 = NP6Resource(base_url="sandbox://").with_sandbox(simulated_account)
+    with pytest.raises(dg.Failure) as caught, np6.open_client(print):
         pass
     assert caught.value.description == (
         "the simulated account needs uvicorn, which is not installed: pip install 'np6-assets[sandbox]'"
     )
 
 
+@pytest.mark.usefixtures("charts")
 def test_rates_do_without_what_draws_and_the_report_names_it(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def stored(folder: Path, kind: str) -> list[dict[str, object]]:
     return canonical(rows_of(pq.read_table(path, partitioning=None)))
 
 
+@pytest.mark.slow
 def test_accounts_run_beside_what_a_host_has(
     host: tuple[dg.Definitions, dict[str, pd.DataFrame]],
     servers: dict[str, RudeServer],

@@ -113,7 +113,7 @@ def test_incremental_fetches_of_an_open_day_end_as_a_full_fetch(account: Account
     assert account.deployment.fetched_until("hits", DAY) == end
 
 
-@pytest.mark.parametrize("kind", ["bounces", "activations"])
+@pytest.mark.parametrize("kind", ["bounces", pytest.param("activations", marks=pytest.mark.slow)])
 def test_late_arriving_events_within_the_lookback_are_fetched(account: Account, kind: str):
     assert_late_arriving_events_are_fetched(account, [0.4, 7], LOOKBACK_MS, kind)
 
@@ -194,6 +194,7 @@ def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer,
 
 
 @pytest.mark.parametrize("mode", ["drop", "pseudonymize"])
+@pytest.mark.slow
 def test_contact_data_that_was_kept_is_treated_in_stored_rows(account: Account, mode: str):
     account.made = population(42, DAY, 1, PARIS, misfit_days=[DAY])
     kept = {"NP6_CONTACT_DATA": "keep", "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}

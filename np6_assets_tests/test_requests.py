@@ -71,7 +71,7 @@ def test_requests_to_the_bucket_are_few(stored: Stored):
         for _ in ("the first of a process, which reads what each file says", "any other"):
             tick()
             ticks.append(stored.asked())
-    files = len([file for file in Folder(stored.bucket.url).files("") if file.endswith(".parquet")])
+    files = len([file for file in Folder(stored.bucket.url).list_files("") if file.endswith(".parquet")])
     print(f"range {of_range}, day {of_day}, rates {of_rates}, ticks {ticks}, files {files}")
     assert of_range <= 4 * DAYS
     assert of_day <= 20

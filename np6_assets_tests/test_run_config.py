@@ -136,7 +136,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch, attacker: RudeServer) -> RudeServer:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_loopback_address_is_asked_without_a_proxy(server: RudeServer, proxy: RudeServer, host: str) -> None:
     url = server.url.replace("127.0.0.1", host)
-    with NP6Resource(base_url=url, api_key=KEY).client(print) as client:
+    with NP6Resource(base_url=url, api_key=KEY).open_client(print) as client:
         assert len(client.get_list("/notifications")) == 2
     assert proxy.requests == []
 
@@ -156,8 +156,8 @@ def test_simulated_account_gets_no_key_and_no_proxy(proxy: RudeServer, monkeypat
         return recording
 
     monkeypatch.setattr(sandbox_app, "create_app", recorded)
-    np6 = NP6Resource(base_url="sandbox://", api_key=KEY).simulated_by(simulated_account)
-    with np6.client(print) as client:
+    np6 = NP6Resource(base_url="sandbox://", api_key=KEY).with_sandbox(simulated_account)
+    with np6.open_client(print) as client:
         assert client.get_list("/notifications")
     assert len(received) == 1
     assert b"x-key" not in received[0]

@@ -24,6 +24,9 @@ from soak.forgetful import ForgetfulServer, Spell
 from soak.month import TRAILING_DAYS
 from soak.round import Outcome
 
+# They show that the endurance suite would find a loss, and are for those who change it.
+pytestmark = pytest.mark.slow
+
 TIMEZONE, WINDOW_DAYS = "Europe/Paris", 1
 FIRST = date(2026, 3, 29)
 LAST = FIRST + timedelta(days=1)

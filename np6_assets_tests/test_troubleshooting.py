@@ -15,16 +15,16 @@ import pyarrow as pa
 import pytest
 
 from np6_assets.component import NP6Account
-from np6_assets.contact.days import refuse_days
+from np6_assets.contact.days import check_run_days
 from np6_assets.contact.tombstones import FILE, Tombstones
-from np6_assets.events.checks import judge
+from np6_assets.events.checks import check_metadata
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets.partition_checks import NOT_THERE
-from np6_assets.privacy.files import day_files
-from np6_assets.rates.examine import reconciled
+from np6_assets.privacy.files import list_day_files
+from np6_assets.rates.examine import check_counts
 from np6_assets.settings import Settings
 from np6_assets.storage import io_manager
 from np6_assets.storage.files import Folder
@@ -58,14 +58,16 @@ def settings(**environment: str) -> Seen:
 
 
 def days(tag: str, **environment: str) -> Seen:
-    return lambda _: told(lambda: refuse_days({"dagster/partition": tag}, Settings.from_environment(environment), NOW))
+    return lambda _: told(
+        lambda: check_run_days({"dagster/partition": tag}, Settings.from_environment(environment), NOW)
+    )
 
 
 def answer(*acts: str) -> Seen:
     """What the client says of an API that acts like this."""
 
     def seen(_: Path) -> str:
-        with RudeServer() as server, closing(NP6Client(server.url, server.key, retry=Retry(retries=0))) as client:
+        with RudeServer() as server, closing(NP6Client(server.url, server.key, retry=RetryPolicy(retries=0))) as client:
             server.script("/", *acts)
             return told(lambda: client.get_list("/notifications"))
 
@@ -76,7 +78,7 @@ def no_connection(trouble: str) -> Seen:
     def seen(folder: Path) -> str:
         with (
             nobody(trouble, folder) as (url, _),
-            closing(NP6Client(url, "key", timeout=0.2, retry=Retry(retries=0))) as client,
+            closing(NP6Client(url, "key", timeout=0.2, retry=RetryPolicy(retries=0))) as client,
         ):
             return told(lambda: client.get_list("/notifications"))
 
@@ -85,7 +87,7 @@ def no_connection(trouble: str) -> Seen:
 
 def no_key(_: Path) -> str:
     def act() -> None:
-        with NP6Resource(base_url="https://api.example.com").client(print):
+        with NP6Resource(base_url="https://api.example.com").open_client(print):
             pass
 
     return told(act)
@@ -119,7 +121,7 @@ def another_agency(folder: Path) -> str:
 
 
 def another_folder(folder: Path) -> str:
-    return told(lambda: Identity("api", "UTC").check(Folder(str(folder)), Identity("sandbox", "UTC")))
+    return told(lambda: Identity("api", "UTC").check_run(Folder(str(folder)), Identity("sandbox", "UTC")))
 
 
 def clock(_: Path) -> str:
@@ -136,11 +138,11 @@ def check(**facts: Any) -> Seen:
         "dagster/partition_row_count": 100,
         **dict.fromkeys(("quarantined", "events_before_send", "seconds_before_send", "events_kept"), 0),
     }
-    return lambda _: "".join(finding.text for finding in judge(good | facts if facts else {}))
+    return lambda _: "".join(finding.text for finding in check_metadata(good | facts if facts else {}))
 
 
 def columns(_: Path) -> str:
-    return told(lambda: io_manager._rows(pa.table({"a": [1]}), pa.schema([("b", pa.int64())])))
+    return told(lambda: io_manager._to_rows(pa.table({"a": [1]}), pa.schema([("b", pa.int64())])))
 
 
 def tombstones(folder: Path) -> str:
@@ -157,19 +159,19 @@ def lost_tombstones(folder: Path) -> str:
 
 def other_tombstones(folder: Path) -> str:
     place = Folder(str(folder))
-    Tombstones.read(place, "a secret of an earlier erasure, long").covering(["person@example.com"]).write(place)
+    Tombstones.read(place, "a secret of an earlier erasure, long").add_values(["person@example.com"]).write(place)
     return told(lambda: Tombstones.read(place, "another secret, which is as long as it"))
 
 
 def no_tombstone_key(folder: Path) -> str:
-    return told(lambda: Tombstones.read(Folder(str(folder)), "").covering(["person@example.com"]))
+    return told(lambda: Tombstones.read(Folder(str(folder)), "").add_values(["person@example.com"]))
 
 
 def stranger(folder: Path) -> str:
     (folder / "hits" / "event_date=tomorrow").mkdir(parents=True)
     (folder / "hits" / "event_date=tomorrow" / "part-0.parquet").touch()
     lines: list[str] = []
-    list(day_files(Folder(str(folder)), lines.append))
+    list(list_day_files(Folder(str(folder)), lines.append))
     return "".join(lines)
 
 
@@ -212,7 +214,7 @@ PROVOKED: dict[str, Seen] = {
     "the API did not bring": check(events_kept=50),
     "unknown what its fetch found out": check(),
     "was never materialized": lambda _: NOT_THERE.text,
-    "materialize the rates again": lambda _: reconciled({"hits": 1}, {"hits": 2}, list).text,
+    "materialize the rates again": lambda _: check_counts({"hits": 1}, {"hits": 2}, list).text,
     "is broken: restore it from a backup": tombstones,
     "is gone, though receivers were erased": lost_tombstones,
     "NP6_TOMBSTONE_KEY is not set: an erasure needs": no_tombstone_key,

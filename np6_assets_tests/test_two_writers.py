@@ -98,7 +98,7 @@ class Site:
 
     def named(self) -> str:
         """All that is stored of hits, as text."""
-        places = [place for place in Folder(self.url).files("") if place.endswith(".parquet")]
+        places = [place for place in Folder(self.url).list_files("") if place.endswith(".parquet")]
         return str([self.rows(place) for place in places])
 
 

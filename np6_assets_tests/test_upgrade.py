@@ -48,7 +48,8 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize("mode", [pytest.param("drop", marks=pytest.mark.slow), "pseudonymize"])
+@pytest.mark.parametrize("mode", ["drop", "pseudonymize"])
+@pytest.mark.slow
 def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, capfd: pytest.CaptureFixture[str], mode: str
 ):

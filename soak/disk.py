@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from np6_assets.storage.files import Before
+from np6_assets.storage.files import ExpectedVersion
 from np6_assets.storage.local import LocalFiles
 
 
@@ -37,11 +37,13 @@ class _Written(io.RawIOBase):
 def fill(left: int) -> None:
     """Let the process' data folder be on a disk with so many bytes left."""
     disk = {"left": left}
-    replacing = LocalFiles.replacing
+    replacing = LocalFiles.replace
 
     @contextmanager
-    def on_full_disk(files: LocalFiles, relative: str, mode: int | None, before: Before) -> Iterator[IO[bytes]]:
+    def on_full_disk(
+        files: LocalFiles, relative: str, mode: int | None, before: ExpectedVersion
+    ) -> Iterator[IO[bytes]]:
         with replacing(files, relative, mode, before) as file:
             yield _Written(file, disk)  # type: ignore[misc]
 
-    LocalFiles.replacing = on_full_disk  # type: ignore[method-assign]
+    LocalFiles.replace = on_full_disk  # type: ignore[method-assign]

@@ -26,7 +26,8 @@ FIRST = date(2026, 3, 2)
 WINDOW = 7
 SENSORS = ("np6_refresh", "rates_follow", "dead_runs")
 TICKS_A_DAY = 24 * 60
-JOBS = {"fetch_events", "fetch_daily"}
+JOBS = {"fetch_events", "fetch_daily", "__ephemeral_asset_job__"}
+"""The jobs whose runs are removed; the last is what a run of `compute_rates` is called here."""
 
 
 @dataclass(frozen=True)

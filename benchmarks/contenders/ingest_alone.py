@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import np6_assets.definitions  # noqa: F401 -- for the allocators that it sets
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.contact.tombstones import Tombstones
-from np6_assets.events.belonging import Belonging
-from np6_assets.events.day import MergedDay
+from np6_assets.events.day import DayMerge
 from np6_assets.events.decode import Decoder
+from np6_assets.events.fanout import KnownNotifications
 from np6_assets.events.fetch import Fetcher
+from np6_assets.events.folder_identity import FolderIdentity
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.known import KnownNotifications
 from np6_assets.events.plan import DayPlan
 from np6_assets.events.store import EventStore
 from np6_assets.np6.client import NP6Client
@@ -30,12 +30,12 @@ decoder = Decoder(kind, ContactPolicy("drop"), Tombstones(b""))
 store = EventStore(data, kind, settings)
 day = day_of(key, "UTC")
 with closing(client):
-    known = KnownNotifications(client, data, Belonging(data, settings, print)) if kind.per_notification else None
+    known = KnownNotifications(client, data, FolderIdentity(data, settings, print)) if kind.per_notification else None
     fetcher = Fetcher(kind, client, decoder, lambda: datetime.now(UTC), known)
-    with closing(fetcher.days([DayPlan(day, day.start)])) as fetched:
+    with closing(fetcher.fetch_days([DayPlan(day, day.start)])) as fetched:
         for one in fetched:
             assert one.error is None, one.error
-            merged = MergedDay(one, store, decoder)
-            rows = parquet.stream(merged.tables(), kind.schema)
-            parquet.write(data, parquet.file_of(kind.asset, EVENT_DATE, key), rows)
+            merged = DayMerge(one, store, decoder)
+            rows = parquet.stream_tables(merged.merge_tables(), kind.schema)
+            parquet.write_file(data, parquet.build_path(kind.asset, EVENT_DATE, key), rows)
             assert not merged.facts.rejected

@@ -1,7 +1,7 @@
 """Assets with this project's names and partitions that do nothing: what the records of a backfill take in Dagster.
 
-With VERSIONS each partition's data version and the results of its checks are recorded as well, as this project does:
-Dagster gives the partitions of a range one version between them.
+With VERSIONS each partition's data version, a line of progress and the results of its checks are recorded as well, as
+this project does: Dagster gives the partitions of a range one version between them.
 """
 
 import os
@@ -26,6 +26,7 @@ def _nothing(name: str, deps: tuple[str, ...] = ()) -> dg.AssetsDefinition:
         yield dg.Output(None)
         if "VERSIONS" in os.environ:
             for key in context.partition_keys:
+                context.log.info(f"{key} {name}: 0 events")
                 yield dg.AssetMaterialization(name, partition=key, tags={"dagster/data_version": key})
 
     return asset
@@ -48,8 +49,8 @@ def _checks(asset: str, number: int) -> dg.AssetsDefinition:
     return look
 
 
-CHECKS = {**dict.fromkeys(EVENTS, 1), "reactivity_rates": 4}
-"""How many checks of each partition an asset has in this project."""
+CHECKS = {**dict.fromkeys(EVENTS, 3), "reactivity_rates": 5}
+"""How many checks of each partition an asset has in this project, as a range of days records them."""
 
 defs = dg.Definitions(
     assets=[*map(_nothing, EVENTS), _nothing("reactivity_rates", EVENTS)],

@@ -1,1 +1,1 @@
-"""What every row passes before it is stored: the policy for contact data, tombstones, the first day that is kept."""
+"""Contact data: the policy and the tombstones that every row passes before it is stored; the days that are kept."""

@@ -1,4 +1,4 @@
-"""Which days may be fetched and computed: from the first that is kept to today."""
+"""The days that may be fetched and computed: from the first that is kept to today."""
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
@@ -11,26 +11,28 @@ from np6_assets.settings import Settings
 DAY_TAG = "dagster/partition"
 FIRST_DAY_TAG = "dagster/asset_partition_range_start"
 LAST_DAY_TAG = "dagster/asset_partition_range_end"
-"""Dagster's tags for the partition, or the range of partitions, of a run."""
+"""Dagster's tags of a run's partition, or range of partitions."""
 
 
-def today(settings: Settings, now: datetime) -> date:
-    """The calendar day in the configured time zone."""
+def get_today(settings: Settings, now: datetime) -> date:
+    """Return the calendar day in the configured time zone."""
     return now.astimezone(ZoneInfo(settings.timezone)).date()
 
 
-def first_retained(settings: Settings, now: datetime) -> date | None:
-    """The first day whose events NP6_RETENTION_DAYS keeps; None where it keeps all."""
-    return None if settings.retention_days is None else today(settings, now) - timedelta(days=settings.retention_days)
+def get_first_retained(settings: Settings, now: datetime) -> date | None:
+    """Return the first day that NP6_RETENTION_DAYS keeps; None if it keeps all."""
+    return (
+        None if settings.retention_days is None else get_today(settings, now) - timedelta(days=settings.retention_days)
+    )
 
 
-def first_kept(settings: Settings, now: datetime) -> date:
-    """The first day that is fetched: NP6_START_DATE, or later where there is a retention."""
-    return max(settings.start_date, first_retained(settings, now) or settings.start_date)
+def get_first_allowed(settings: Settings, now: datetime) -> date:
+    """Return the first day that is fetched: NP6_START_DATE, or later because of the retention."""
+    return max(settings.start_date, get_first_retained(settings, now) or settings.start_date)
 
 
-def days_named(tags: Mapping[str, str]) -> list[str]:
-    """The days that a run is for, by its tags; none where they name none."""
+def read_run_days(tags: Mapping[str, str]) -> list[str]:
+    """Read the days of a run from its tags; empty if they name none."""
     first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
     last = tags.get(LAST_DAY_TAG, first)
     if not (first and last):
@@ -39,11 +41,11 @@ def days_named(tags: Mapping[str, str]) -> list[str]:
     return [str(date.fromisoformat(first) + timedelta(days=ahead)) for ahead in range(count)]
 
 
-def refuse_days(tags: Mapping[str, str], settings: Settings, now: datetime) -> None:
-    """Raise a Failure that nobody retries where a run's tags name a day that may not be fetched or computed."""
+def check_run_days(tags: Mapping[str, str], settings: Settings, now: datetime) -> None:
+    """Raise a Failure without retries if a run's tags name a day that may not be fetched or computed."""
     first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
     last = tags.get(LAST_DAY_TAG, first)
-    kept, newest = str(first_kept(settings, now)), str(today(settings, now))
+    kept, newest = str(get_first_allowed(settings, now)), str(get_today(settings, now))
     if not first or kept <= first <= last <= newest:
         return
     if last > newest:

@@ -1,6 +1,6 @@
-"""Free text without contact data: the one function that links, labels, bounce texts and quarantined events pass.
+"""Redact contact data in free text: links, labels, bounce texts and quarantined events.
 
-Patterns have bounded repeats: a text of megabytes costs time in proportion to its length.
+Repeats in the patterns are bounded: the time is proportional to the length of the text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 REMOVED = "[removed]"
 
 LEAST_LETTERS = 6
-"""A receiver's own value of fewer stands in too many texts by chance."""
+"""A shorter value of a receiver occurs in too many texts by chance."""
 
 _AT, _DOT = "(?:@|%(?:25)*40)", "(?:[.]|%(?:25)*2E)"
 _LETTER = r"\w.+~!$*'^`{|}\-"
@@ -27,7 +27,7 @@ _LETTER = r"\w.+~!$*'^`{|}\-"
 _DELIMITER = "(?:2F|3A|3D|3F|26|23|20|2C|3B|3C|3E|22)"
 _BEGIN = rf"(?:(?<![{_LETTER}%])|(?<=%{_DELIMITER})|(?<=%25{_DELIMITER})|(?<=%2525{_DELIMITER}))"
 _EMAIL = (
-    # possessive, and from the beginning of a run of letters: no text is read again and again
+    # possessive, and from the beginning of a run of letters: no backtracking
     rf"{_BEGIN}(?:[{_LETTER}]|%(?!(?:25)*(?:40|{_DELIMITER}))[0-9A-F]{{2}}){{1,500}}+"
     rf"{_AT}(?:[\w-]{{1,63}}{_DOT}){{1,8}}[^\W\d_][\w-]{{1,62}}"
 )
@@ -59,40 +59,40 @@ _COVERED = r"^([A-Za-z0-9._+-]{1,64}@([A-Za-z0-9-]{1,63}[.]){1,8}[A-Za-z]{2,60}|
 
 
 @dataclass(frozen=True)
-class FreeText:
-    """Treats free text. Of URL parameters only `parameters` keep their values; None: all but contact data."""
+class TextRedactor:
+    """Redacts free text. Of URL parameters only `parameters` keep their values; None: all but contact data."""
 
     parameters: frozenset[str] | None = None
 
-    def treated(self, text: str, own: Iterable[str] = ()) -> str:
-        """A text without contact data; `own` are the unicity and the hash of the event that it is of."""
+    def redact(self, text: str, own: Iterable[str] = ()) -> str:
+        """Redact a text; `own` are the unicity and the hash of its event."""
         for value in own:
-            text = _without(text, value)
+            text = _remove_value(text, value)
         if self.parameters is not None and any(sign in text for sign in "/:="):
-            text = _PARAMETERS.sub(self._parameter, text)
+            text = _PARAMETERS.sub(self._redact_parameter, text)
         if "=" in text or "3d" in text.lower():
             text = _CONTACT_PARAMETER.sub(rf"\1\2\3{REMOVED}", text)
         return _CONTACT_DATA.sub(REMOVED, text)
 
-    def column(self, texts: pa.ChunkedArray, own: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-        """A column of texts, each distinct one treated once; `own` are the columns of unicities and hashes."""
+    def redact_column(self, texts: pa.ChunkedArray, own: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+        """Redact a column, each distinct text once; `own` are the columns of unicities and hashes."""
         encoded = texts.combine_chunks().dictionary_encode()
         distinct = encoded.dictionary.to_pylist()
-        found = pa.array([self.treated(text) for text in distinct], pa.string()).take(encoded.indices)
+        found = pa.array([self.redact(text) for text in distinct], pa.string()).take(encoded.indices)
         columns = [column.combine_chunks() for column in own]
-        rows = _uncovered(encoded.is_valid(), columns)
+        rows = _find_uncovered_rows(encoded.is_valid(), columns)
         if rows.size:
             places = pa.array(rows)
             taken = [column.take(places).to_pylist() for column in (texts.combine_chunks(), *columns)]
             triples = list(zip(*taken, strict=True))
-            known = {triple: self.treated(triple[0], filter(None, triple[1:])) for triple in set(triples)}
+            known = {triple: self.redact(triple[0], filter(None, triple[1:])) for triple in set(triples)}
             values = found.to_pylist()
             for row, triple in zip(rows.tolist(), triples, strict=True):
                 values[row] = known[triple]
             found = pa.array(values, pa.string())
         return pa.chunked_array([found], pa.string())
 
-    def _parameter(self, found: re.Match[str]) -> str:
+    def _redact_parameter(self, found: re.Match[str]) -> str:
         name, equals, _ = found[0].partition("=")
         assert self.parameters is not None
         if unquote(name) in self.parameters or found[0] == REMOVED:
@@ -100,25 +100,25 @@ class FreeText:
         return f"{name}={REMOVED}" if equals else REMOVED
 
 
-def _without(text: str, own: str) -> str:
-    """A text without a value as it stands and URL-encoded, in any case."""
+def _remove_value(text: str, own: str) -> str:
+    """Remove a value from a text, as it is and URL-encoded, in any case."""
     if len(own) < LEAST_LETTERS:
         return text
-    for form in _forms(own):
+    for form in _list_encodings(own):
         if form.lower() in text.lower():
             text = re.sub(re.escape(form), REMOVED, text, flags=re.IGNORECASE)
     return text
 
 
 @lru_cache(maxsize=8)  # an event in quarantine has dozens of texts
-def _forms(own: str) -> tuple[str, ...]:
-    """A value as it stands and URL-encoded, the longest first."""
+def _list_encodings(own: str) -> tuple[str, ...]:
+    """List a value as it is and URL-encoded, the longest first."""
     raw = own.encode(errors="surrogatepass")
     return tuple(sorted({own, quote(raw, safe=""), quote(raw), quote_plus(raw)}, key=len, reverse=True))
 
 
-def _uncovered(is_text: pa.BooleanArray, columns: Sequence[pa.Array]) -> npt.NDArray[np.int64]:
-    """The rows with a text, and a value of the receiver's own that no pattern would remove from it."""
+def _find_uncovered_rows(is_text: pa.BooleanArray, columns: Sequence[pa.Array]) -> npt.NDArray[np.int64]:
+    """Find the rows with a text, and with a receiver's value that no pattern would remove from it."""
     found = np.zeros(len(is_text), bool)
     for column in columns:
         covered = pc.or_(pc.match_substring_regex(column, _COVERED), pc.less(pc.utf8_length(column), LEAST_LETTERS))

@@ -1,4 +1,4 @@
-"""Tombstones: which receivers were erased, as keyed digests, so that no later fetch brings them back."""
+"""Tombstones: keyed digests of erased receivers, which keep them out of later fetches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from np6_assets.contact.receiver import receiver_values
-from np6_assets.storage.files import ANYTHING, Before, Folder, Version, until_unchanged
+from np6_assets.contact.receiver import find_receiver_values
+from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder, Version, retry_if_changed
 from np6_assets.storage.identity import Identity, IdentityError
 
 FILE = ".erased/tombstones.json"
-"""Below the data folder; hidden, so that readers pass over it."""
+"""Below the data folder; hidden, so that readers skip it."""
 
 RECEIVER_COLUMNS = ("receiver_id", "receiver_unicity", "receiver_hash")
 """The columns of an event asset that name its receiver."""
@@ -27,15 +27,15 @@ _MODE = 0o600
 
 
 class TombstonesError(Exception):
-    """The tombstones are there and cannot be read or used."""
+    """The tombstones cannot be read or used."""
 
 
 @dataclass(frozen=True)
 class Tombstones:
-    """The digests of what names erased receivers. Says of a value whether it is one of them, and not which they are.
+    """The digests of erased receivers' values. They answer whether a value is among them, and cannot be listed.
 
-    `digests` are keyed with a secret that does not lie beside them; `salted` ones are of version 0.1. `version` is
-    that of the file that they were read from.
+    `digests` are keyed with a secret that is stored elsewhere; `salted` ones are of version 0.1. `version` is that of
+    their file.
     """
 
     key: bytes = field(repr=False)
@@ -46,14 +46,14 @@ class Tombstones:
 
     @classmethod
     def read(cls, folder: Folder, secret: str) -> Tombstones:
-        """Those of a data folder; none where nobody was ever erased. `secret` is NP6_TOMBSTONE_KEY.
+        """Read those of a data folder; empty if nobody was erased. `secret` is NP6_TOMBSTONE_KEY.
 
-        Raises TombstonesError where they cannot be read, or are not of that secret.
+        Raises TombstonesError if they cannot be read, or have another secret.
         """
         key = hashlib.blake2b(secret.encode(), person=b"np6 tombstones").digest() if secret else b""
         try:
             with folder.open(FILE) as file:
-                version = folder.version(file)
+                version = folder.get_version(file)
                 found = json.load(file)
             keyed = found.get("keyed", {"check": "", "digests": []}) if "salt" in found else found["keyed"]
             check = str(keyed["check"])
@@ -65,7 +65,7 @@ class Tombstones:
                 version,
             )
         except FileNotFoundError:
-            _check_none_are_lost(folder)
+            _check_not_lost(folder)
             return cls(key)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise TombstonesError(
@@ -81,43 +81,43 @@ class Tombstones:
 
     @classmethod
     def add(cls, folder: Folder, secret: str, values: Collection[str]) -> Tombstones:
-        """Those of a data folder and of more values, which it has then, whoever else adds some at the time."""
+        """Add values to those of a data folder, also while others add some, and return them."""
 
         def attempt() -> Tombstones:
             found = cls.read(folder, secret)
-            found.covering(values).write(folder, found.version)
+            found.add_values(values).write(folder, found.version)
             return cls.read(folder, secret)
 
-        return until_unchanged(attempt)
+        return retry_if_changed(attempt)
 
-    def write(self, folder: Folder, before: Before = ANYTHING) -> None:
-        """Put them into a data folder, for its owner's eyes alone where that can be said."""
+    def write(self, folder: Folder, before: ExpectedVersion = ANY_VERSION) -> None:
+        """Write them to a data folder, readable by its owner only if that is possible."""
         found: dict[str, Any] = {"keyed": {"check": self._check, "digests": sorted(self.digests)}}
         if self.salted:
             found |= {"salt": self.salt.hex(), "digests": sorted(self.salted)}
-        with folder.replacing(FILE, _MODE, before) as file:
+        with folder.replace(FILE, _MODE, before) as file:
             file.write(json.dumps(found).encode())
 
-    def covering(self, values: Iterable[str]) -> Tombstones:
-        """These, and those of more values. Raises TombstonesError where there is no secret."""
+    def add_values(self, values: Iterable[str]) -> Tombstones:
+        """Return a copy with more values. Raises TombstonesError without a secret."""
         if not self.key:
             raise TombstonesError("NP6_TOMBSTONE_KEY is not set: an erasure needs a secret key for its tombstones")
         return replace(self, digests=self.digests | {self._digest(value) for value in values if value})
 
     def match(self, value: str) -> bool:
-        """Whether a value, as it is or normalised, is one of them. What is empty is nobody's."""
+        """Whether a value, as it is or normalized, was erased. An empty one is nobody's."""
         if not value or not (self.digests or self.salted):
             return False
         return any(
             self._digest(form) in self.digests or (bool(self.salted) and self._salted(form) in self.salted)
-            for form in {value, normalised(value)}
+            for form in {value, normalize(value)}
         )
 
     def match_event(self, event: Any) -> bool:
-        """Whether what names the receiver of an event of any shape is one of the values."""
-        return bool(self.digests or self.salted) and any(map(self.match, receiver_values(event)))
+        """Whether the receiver of an event of any shape was erased."""
+        return bool(self.digests or self.salted) and any(map(self.match, find_receiver_values(event)))
 
-    def named(self, table: pa.Table) -> pa.ChunkedArray:
+    def match_rows(self, table: pa.Table) -> pa.ChunkedArray:
         """For each row whether one of RECEIVER_COLUMNS holds one of the values."""
         found = pa.chunked_array([pa.repeat(False, table.num_rows)])
         for name in RECEIVER_COLUMNS if self.digests or self.salted else ():
@@ -127,9 +127,9 @@ class Tombstones:
                 found = pc.or_(found, pc.is_in(column, value_set=pa.array(erased, pa.string())))
         return found
 
-    def without(self, table: pa.Table) -> pa.Table:
+    def drop_erased(self, table: pa.Table) -> pa.Table:
         """The rows of all others."""
-        return table.filter(pc.invert(self.named(table))) if self.digests or self.salted else table
+        return table.filter(pc.invert(self.match_rows(table))) if self.digests or self.salted else table
 
     @property
     def _check(self) -> str:
@@ -143,13 +143,13 @@ class Tombstones:
         return hashlib.blake2b(value.encode(errors="surrogatepass"), key=self.salt, digest_size=16).hexdigest()
 
 
-def normalised(value: str) -> str:
-    """A value in one Unicode form, and an address in one case: as people write what is the same."""
+def normalize(value: str) -> str:
+    """Normalize a value to one Unicode form, and an address to one case."""
     composed = unicodedata.normalize("NFC", value)
     return unicodedata.normalize("NFC", composed.casefold()) if "@" in composed else composed
 
 
-def _check_none_are_lost(folder: Folder) -> None:
+def _check_not_lost(folder: Folder) -> None:
     try:
         identity = Identity.read(folder)
     except IdentityError as error:
@@ -161,28 +161,28 @@ def _check_none_are_lost(folder: Folder) -> None:
         )
 
 
-class TombstonesWatch:
-    """The tombstones of a data folder for the length of a run, in which others may add some."""
+class TombstonesWatcher:
+    """The tombstones of a data folder during a run, in which others may add some."""
 
     def __init__(self, folder: Folder, secret: str) -> None:
-        """Raises a Failure as `tombstones_of` does."""
+        """Raises a Failure as `read_tombstones` does."""
         self._folder = folder
         self._secret = secret
-        self.tombstones = tombstones_of(folder, secret)
-        self.have_grown = False
+        self.tombstones = read_tombstones(folder, secret)
+        self.has_grown = False
         """Whether there are more than at first."""
 
-    def look_again(self) -> bool:
-        """Whether there are more than at the last look."""
-        if self._folder.version(FILE) == self.tombstones.version:
+    def reload(self) -> bool:
+        """Read the tombstones again if they changed, and return whether they did."""
+        if self._folder.get_version(FILE) == self.tombstones.version:
             return False
-        self.tombstones = tombstones_of(self._folder, self._secret)
-        self.have_grown = True
+        self.tombstones = read_tombstones(self._folder, self._secret)
+        self.has_grown = True
         return True
 
 
-def tombstones_of(folder: Folder, secret: str) -> Tombstones:
-    """The tombstones of a data folder. Raises a Failure that nobody retries where they cannot be read or used."""
+def read_tombstones(folder: Folder, secret: str) -> Tombstones:
+    """Read the tombstones of a data folder. Raises a Failure without retries if they cannot be used."""
     try:
         return Tombstones.read(folder, secret)
     except TombstonesError as error:

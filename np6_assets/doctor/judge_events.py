@@ -1,16 +1,23 @@
-"""The doctor's judgement on events: windows, order, lateness and values. Pure functions of what they are given."""
+"""Judge what the feeds hold: windows, order, lateness and values. Pure functions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from statistics import median
 
-from np6_assets.doctor.finding import Finding, Verdict, duration, shown
+from np6_assets.doctor.diagnosis import Diagnosis, Verdict, format_duration, mask_value
 from np6_assets.doctor.probe import Item, NoReply, Reply
 from np6_assets.doctor.survey import Survey
-from np6_assets.doctor.windows import Meaning, Trial, distinct_events, ids_inside, out_of_order, possible_meanings
+from np6_assets.doctor.windows import (
+    Meaning,
+    Trial,
+    count_out_of_order,
+    deduplicate_events,
+    find_possible_meanings,
+    select_ids,
+)
 from np6_assets.events.kinds import EventKind
 
 CLOCK_WARNING = timedelta(seconds=5)
@@ -28,29 +35,29 @@ _MEANINGS: dict[Meaning, tuple[Verdict, str, str]] = {
 }
 
 
-def windows(found: Survey) -> list[Finding]:
-    """What the end of a window means, what a window holds, and whether the API sorts."""
+def judge_windows(found: Survey) -> list[Diagnosis]:
+    """Judge what the end of a window means, what a window holds, and whether the API sorts."""
     subjects = ("window end", "window content", "sort")
     if found.kind is None:
         advice = "Run this again when there are reactions of the last 30 days."
-        return [Finding(subject, "unknown", "no events to try it on", advice) for subject in subjects]
+        return [Diagnosis(subject, "unknown", "no events to try it on", advice) for subject in subjects]
     newest = found.feeds[found.kind.asset]
     trials = [trial for trial in found.windows if trial.reply.usable]
     if not trials or not isinstance(newest, Reply):
         text = f"{found.kind.asset} did not answer as it should"
-        return [Finding(subject, "unknown", text, "See feeds.") for subject in subjects]
-    known = distinct_events(newest.items)
+        return [Diagnosis(subject, "unknown", text, "See feeds.") for subject in subjects]
+    known = deduplicate_events(newest.items)
     return [
-        _window_end(found.kind, known, trials, found.future),
-        _window_content(found.kind, known, trials),
-        _sort({"asc": max((trial.reply.times for trial in trials), key=len), "desc": newest.times[::-1]}),
+        _judge_window_end(found.kind, known, trials, found.future),
+        _judge_window_content(found.kind, known, trials),
+        _judge_sort({"asc": max((trial.reply.times for trial in trials), key=len), "desc": newest.times[::-1]}),
     ]
 
 
-def _window_end(
+def _judge_window_end(
     kind: EventKind, known: Sequence[Item], trials: Sequence[Trial], future: Reply | NoReply | None
-) -> Finding:
-    meanings, in_future = possible_meanings(known, trials), "unknown"
+) -> Diagnosis:
+    meanings, in_future = find_possible_meanings(known, trials), "unknown"
     if isinstance(future, Reply) and (future.usable or future.status in _REFUSED):
         in_future = "accepted" if future.usable else "refused"
     values = {"asset": kind.asset, "known": len(known), "meanings": meanings, "in_the_future": in_future}
@@ -63,66 +70,50 @@ def _window_end(
         verdict, text = "unknown", f"may be {' or '.join(meanings)}: {why}"
         advice = "Run this again when there are other events."
     text = f"{kind.end_parameter} {text}; an end in the future: {in_future} (it costs nothing: no run sends one)"
-    return Finding("window end", verdict, text, advice, values)
+    return Diagnosis("window end", verdict, text, advice, values)
 
 
-def _window_content(kind: EventKind, known: Sequence[Item], trials: Sequence[Trial]) -> Finding:
+def _judge_window_content(kind: EventKind, known: Sequence[Item], trials: Sequence[Trial]) -> Diagnosis:
     subject = "window content"
-    start, end, reply = max(trials, key=lambda trial: len(ids_inside(known, trial.start, trial.end)))
-    inside = ids_inside(known, start, end)
+    start, end, reply = max(trials, key=lambda trial: len(select_ids(known, trial.start, trial.end)))
+    inside = select_ids(known, start, end)
     early = sum(time < start for time in reply.times)
     missing = len(inside - {item.id for item in reply.items})
     values = {"asset": kind.asset, "known": len(inside), "missing": missing, "before_the_start": early}
     if missing and reply.is_whole:
         text = f"{missing} of {len(inside)} {kind.asset} known to be in a window were not in its answer"
-        return Finding(subject, "wrong", text, "Events would be lost. Tell NP6 and the project.", values)
+        return Diagnosis(subject, "wrong", text, "Events would be lost. Tell NP6 and the project.", values)
     if early:
         text = f"the start does not filter: {early} events came before it"
-        return Finding(subject, "warning", text, f"{_DROPPED} But downloads are larger. Tell the project.", values)
+        return Diagnosis(subject, "warning", text, f"{_DROPPED} But downloads are larger. Tell the project.", values)
     if missing:
-        return Finding(subject, "unknown", "the answer was too long to compare", "Run this again later.", values)
+        return Diagnosis(subject, "unknown", "the answer was too long to compare", "Run this again later.", values)
     if not inside:
-        return Finding(subject, "unknown", "one event is too few to compare", "Run this again later.", values)
-    return Finding(subject, "ok", f"all {len(inside)} {kind.asset} known to be inside were there", "", values)
+        return Diagnosis(subject, "unknown", "one event is too few to compare", "Run this again later.", values)
+    return Diagnosis(subject, "ok", f"all {len(inside)} {kind.asset} known to be inside were there", "", values)
 
 
-def _sort(times: Mapping[str, Sequence[int]]) -> Finding:
+def _judge_sort(times: Mapping[str, Sequence[int]]) -> Diagnosis:
     """`times` are to ascend, for each order that was requested."""
-    back = {order: out_of_order(found) for order, found in times.items()}
+    back = {order: count_out_of_order(found) for order, found in times.items()}
     few = [order for order, found in times.items() if len(set(found)) < 2]
     ignored = [order for order in times if back[order]]
     values = {order: {"events": len(found), "out_of_order": back[order]} for order, found in times.items()}
     if ignored:
         text = f"{' and '.join(ignored)} ignored: {sum(back.values())} events are out of order"
         advice = "Nothing is lost: runs sort. But a download that is cut starts again from its first event. Tell NP6."
-        return Finding("sort", "warning", text, advice, values)
+        return Diagnosis("sort", "warning", text, advice, values)
     if few:
         text = f"{' and '.join(few)}: too few events to tell"
-        return Finding("sort", "unknown", text, "Run this again when there are more.", values)
-    return Finding("sort", "ok", "asc and desc are honoured", "", values)
+        return Diagnosis("sort", "unknown", text, "Run this again when there are more.", values)
+    return Diagnosis("sort", "ok", "asc and desc are honoured", "", values)
 
 
-def late_events(catchers: Collection[str] | None, sensor: str, schedule: str) -> Finding:
-    """Whether the sensor or the schedule that catch late-arriving events are on; None where it cannot be told."""
-    subject, either = "late events", f"{sensor} nor {schedule}"
-    if catchers is None:
-        text = "there is no DAGSTER_HOME that says what is on"
-        return Finding(subject, "unknown", text, f"Where neither {either} is on, nothing catches late events.")
-    values = {"on": sorted(catchers)}
-    if not catchers:
-        text = f"neither {either} is on: nothing catches late events"
-        return Finding(subject, "warning", text, f"Turn on {schedule}, in the UI under Automation.", values)
-    if schedule not in catchers:
-        text = f"{sensor} is on: it catches events that are late by no more than NP6_LOOKBACK_MINUTES"
-        return Finding(subject, "ok", text, f"Turn on {schedule} as well for those that come later.", values)
-    return Finding(subject, "ok", f"{schedule} is on, and catches them", "", values)
-
-
-def lateness(found: Survey, lookback: timedelta) -> Finding:
-    """How late events are published: of those that appeared while they were watched for, and else of the newest."""
+def judge_lateness(found: Survey, lookback: timedelta) -> Diagnosis:
+    """Judge how late events are published: those that appeared while watching, or else the newest ones."""
     subject, minutes = "lateness", f"NP6_LOOKBACK_MINUTES={lookback // timedelta(minutes=1)}"
     if found.samples:
-        return _watched(subject, found.samples, lookback, minutes)
+        return _judge_watched_events(subject, found.samples, lookback, minutes)
     ages = [
         (reply.server_time or reply.received).timestamp() - time / 1000
         for reply in found.feeds.values()
@@ -130,49 +121,49 @@ def lateness(found: Survey, lookback: timedelta) -> Finding:
         for time in reply.times
     ]
     if not ages:
-        return Finding(subject, "unknown", "there are no events to tell by", "Try --watch 300 when pushes are sent.")
+        return Diagnosis(subject, "unknown", "there are no events to tell by", "Try --watch 300 when pushes are sent.")
     age = min(ages)
     values = {"newest_event_seconds": round(age, 1)}
     if age < -CLOCK_WARNING.total_seconds():
-        text = f"the newest event is {duration(-age)} in the future by the API's own clock"
-        return Finding(subject, "warning", text, "Tell NP6: it is in no day that is fetched until then.", values)
-    text = f"the newest event is {duration(max(age, 0.0))} old; how late the others came takes watching"
-    return Finding(subject, "unknown", text, "Run with --watch 300 when pushes are being sent.", values)
+        text = f"the newest event is {format_duration(-age)} in the future by the API's own clock"
+        return Diagnosis(subject, "warning", text, "Tell NP6: it is in no day that is fetched until then.", values)
+    text = f"the newest event is {format_duration(max(age, 0.0))} old; how late the others came takes watching"
+    return Diagnosis(subject, "unknown", text, "Run with --watch 300 when pushes are being sent.", values)
 
 
-def _watched(subject: str, samples: Sequence[Reply], lookback: timedelta, minutes: str) -> Finding:
-    delays, reach = _delays(samples)
+def _judge_watched_events(subject: str, samples: Sequence[Reply], lookback: timedelta, minutes: str) -> Diagnosis:
+    delays, reach = _measure_delays(samples)
     seconds = (samples[-1].received - samples[0].received).total_seconds()
     values: dict[str, object] = {"watched_seconds": round(seconds), "appeared": len(delays)}
     if not delays:
-        text = f"no event appeared in {duration(seconds)} of watching"
-        return Finding(subject, "unknown", text, "Watch for longer, and when pushes are being sent.", values)
+        text = f"no event appeared in {format_duration(seconds)} of watching"
+        return Diagnosis(subject, "unknown", text, "Watch for longer, and when pushes are being sent.", values)
     latest, middle = max(delays), median(delays)
     values |= {"latest_seconds": round(latest, 1), "median_seconds": round(middle, 1), "reach_seconds": round(reach)}
     text = (
-        f"{len(delays)} events appeared in {duration(seconds)}, half of them within {duration(middle)} "
-        f"and the last {duration(latest)} after their timestamp"
+        f"{len(delays)} events appeared in {format_duration(seconds)}, half of them within {format_duration(middle)} "
+        f"and the last {format_duration(latest)} after their timestamp"
     )
     if latest > lookback.total_seconds():
-        return Finding(subject, "warning", text, f"Raise {minutes}, or such events are missed.", values)
+        return Diagnosis(subject, "warning", text, f"Raise {minutes}, or such events are missed.", values)
     if reach < lookback.total_seconds():
-        text += f"; there are so many that only the last {duration(reach)} could be watched"
-        return Finding(subject, "unknown", text, "Watch when less is going on.", values)
-    return Finding(subject, "ok", f"{text}; {minutes} leaves room", "", values)
+        text += f"; there are so many that only the last {format_duration(reach)} could be watched"
+        return Diagnosis(subject, "unknown", text, "Watch when less is going on.", values)
+    return Diagnosis(subject, "ok", f"{text}; {minutes} leaves room", "", values)
 
 
-def _delays(samples: Sequence[Reply]) -> tuple[list[float], float]:
-    """The delay of each event that appeared, and how far back every sample reached, in seconds.
+def _measure_delays(samples: Sequence[Reply]) -> tuple[list[float], float]:
+    """Measure the delay of each event that appeared, and how far back every sample reached, in seconds.
 
     A delay is the time from an event's timestamp to the sample that had it first.
     """
     seen = {item.id for item in samples[0].items}
     delays, reach = [], float("inf")
-    floor = _floor(samples[0])
+    floor = _find_reach(samples[0])
     for sample in samples[1:]:
         now = (sample.server_time or sample.received).timestamp()
         # older ones may have been there before, where a sample did not reach
-        floor = max(floor, _floor(sample))
+        floor = max(floor, _find_reach(sample))
         reach = min(reach, now - floor)
         fresh = [item for item in sample.items if item.id not in seen and item.timestamp / 1000 > floor]
         delays += [max(now - item.timestamp / 1000, 0.0) for item in fresh]
@@ -180,46 +171,46 @@ def _delays(samples: Sequence[Reply]) -> tuple[list[float], float]:
     return delays, reach
 
 
-def _floor(sample: Reply) -> float:
+def _find_reach(sample: Reply) -> float:
     """From when on a sample has every event, in seconds since the epoch."""
     if sample.is_whole:
         return sample.received.timestamp() - timedelta(days=1).total_seconds()
     return min(sample.times, default=0) / 1000
 
 
-def link_types(reply: Reply | NoReply | None) -> Finding:
-    """Which link types the newest hits have."""
-    types = _count(reply, lambda item: item.link_type)
-    text, values = _listing(types, "hits")
+def judge_link_types(reply: Reply | NoReply | None) -> Diagnosis:
+    """Judge which link types the newest hits have."""
+    types = _count_values(reply, lambda item: item.link_type)
+    text, values = _list_counts(types, "hits")
     if not types:
-        return Finding("link types", "unknown", text, "Run this again when there are hits.", values)
+        return Diagnosis("link types", "unknown", text, "Run this again when there are hits.", values)
     if "redirection" not in types:
         advice = "Only redirections count as hits, so hit_rate would be 0. Tell the project."
-        return Finding("link types", "warning", text, advice, values)
+        return Diagnosis("link types", "warning", text, advice, values)
     others = len(types) > 1
-    return Finding("link types", "ok", f"{text}{'; the others count as other_hits' if others else ''}", "", values)
+    return Diagnosis("link types", "ok", f"{text}{'; the others count as other_hits' if others else ''}", "", values)
 
 
-def verdicts(reply: Reply | NoReply | None) -> Finding:
-    """Which verdicts the newest bounces have."""
-    found = _count(reply, lambda item: item.bounce_verdict)
-    text, values = _listing(found, "bounces")
+def judge_bounce_verdicts(reply: Reply | NoReply | None) -> Diagnosis:
+    """Judge which verdicts the newest bounces have."""
+    found = _count_values(reply, lambda item: item.bounce_verdict)
+    text, values = _list_counts(found, "bounces")
     if not found:
-        return Finding("bounce verdicts", "unknown", text, "Run this again when there are bounces.", values)
+        return Diagnosis("bounce verdicts", "unknown", text, "Run this again when there are bounces.", values)
     if not found.keys() & {"hard", "soft"}:
         advice = "All would count as bounces_other. Tell the project."
-        return Finding("bounce verdicts", "warning", text, advice, values)
+        return Diagnosis("bounce verdicts", "warning", text, advice, values)
     others = found.keys() - {"hard", "soft"}
     text += "; the others count as bounces_other" if others else ""
-    return Finding("bounce verdicts", "ok", text, "", values)
+    return Diagnosis("bounce verdicts", "ok", text, "", values)
 
 
-def _count(reply: Reply | NoReply | None, value: Callable[[Item], str | None]) -> Counter[str]:
+def _count_values(reply: Reply | NoReply | None, value: Callable[[Item], str | None]) -> Counter[str]:
     items = reply.items if isinstance(reply, Reply) and reply.usable else ()
-    return Counter(shown(value(item)) for item in items)
+    return Counter(mask_value(value(item)) for item in items)
 
 
-def _listing(values: Counter[str], what: str) -> tuple[str, dict[str, object]]:
+def _list_counts(values: Counter[str], what: str) -> tuple[str, dict[str, object]]:
     listed = values.most_common(8)
     text = ", ".join(f"{name} {count}" for name, count in listed) + (" and more" if len(values) > 8 else "")
     total = values.total()

@@ -1,4 +1,4 @@
-"""What Dagster loads here: the accounts, and whether their definitions load together."""
+"""Load the accounts as Dagster does here, and judge whether their definitions load together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from np6_assets.component import NP6Account
-from np6_assets.doctor.finding import Finding
+from np6_assets.doctor.diagnosis import Diagnosis
 from np6_assets.loading import accounts_of, components_here, quiet
 from np6_assets.settings import SettingsError
 
@@ -17,14 +17,14 @@ _LONGEST = 500
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedAccounts:
     """The accounts of the project; `error` says why they could not be read."""
 
     accounts: Sequence[NP6Account]
     error: str = ""
 
-    def named(self, prefix: str | None) -> NP6Account | None:
-        """The account with a prefix; without one that of the environment, or else the only one."""
+    def find(self, prefix: str | None) -> NP6Account | None:
+        """Find the account with a prefix; without one that of the environment, or else the only one."""
         if prefix is None and len(self.accounts) == 1:
             return self.accounts[0]
         return next((one for one in self.accounts if one.asset_key_prefix == prefix), None)
@@ -34,31 +34,31 @@ class Loaded:
         """The prefixes of those that have one."""
         return [one.asset_key_prefix for one in self.accounts if one.asset_key_prefix]
 
-    def examine(self) -> Finding:
-        """Whether the definitions load, of all accounts together."""
+    def judge_definitions(self) -> Diagnosis:
+        """Judge whether the definitions of all accounts load together."""
         subject = "definitions"
         if self.error:
-            return Finding(subject, "wrong", self.error, _ADVICE)
+            return Diagnosis(subject, "wrong", self.error, _ADVICE)
         try:
             with quiet():
                 made = dg.Definitions.merge(*map(dg.build_defs_for_component, self.accounts))
                 dg.Definitions.validate_loadable(made)
         except (SettingsError, dg.DagsterError) as error:
-            return Finding(subject, "wrong", _one_line(error), _ADVICE)
-        shown = ", ".join(one.asset_key_prefix or "that of the environment" for one in self.accounts)
-        return Finding(subject, "ok", f"those of {len(self.accounts)} accounts load: {shown}")
+            return Diagnosis(subject, "wrong", _format_error(error), _ADVICE)
+        names = ", ".join(one.asset_key_prefix or "that of the environment" for one in self.accounts)
+        return Diagnosis(subject, "ok", f"those of {len(self.accounts)} accounts load: {names}")
 
 
-def load(environment: Mapping[str, str]) -> Loaded:
-    """The accounts of the environment and of the project's folder `defs`."""
+def load_accounts(environment: Mapping[str, str]) -> LoadedAccounts:
+    """Load the accounts of the environment and of the project's folder `defs`."""
     try:
         with quiet():
-            return Loaded(accounts_of(environment, components_here()))
+            return LoadedAccounts(accounts_of(environment, components_here()))
     except Exception as error:  # noqa: BLE001 -- whatever the files of a project raise
         while error.__cause__ is not None and not isinstance(error, SettingsError):
             error = error.__cause__  # type: ignore[assignment]
-        return Loaded((), _one_line(error))
+        return LoadedAccounts((), _format_error(error))
 
 
-def _one_line(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     return " ".join(str(error).split())[:_LONGEST]

@@ -16,13 +16,13 @@ from typing import Any
 
 import httpx
 
-from np6_assets.np6.bodies import decoded, joined
+from np6_assets.np6.bodies import decompress, join_pieces
 from np6_assets.np6.connection import Connection
 from np6_assets.np6.errors import BadResponseError
-from np6_assets.np6.retry import http_date
-from np6_assets.np6.stream import ArrayScanner, elements
+from np6_assets.np6.retry import parse_http_date
+from np6_assets.np6.stream import ArrayScanner, find_elements
 from np6_assets.np6.timestamps import to_milliseconds
-from np6_assets.np6.unreachable import Trouble, trouble_of
+from np6_assets.np6.unreachable import ConnectionProblem, classify_error
 
 BODY_BYTES = 2**18
 """How much of a body is read, decompressed: some 300 events."""
@@ -81,7 +81,7 @@ class Reply:
     @property
     def server_time(self) -> datetime | None:
         """The API's own time of the response."""
-        return http_date(self.headers.get("date", ""))
+        return parse_http_date(self.headers.get("date", ""))
 
     @property
     def times(self) -> list[int]:
@@ -94,7 +94,7 @@ class NoReply:
     """There was no response, and why."""
 
     path: str
-    trouble: Trouble
+    trouble: ConnectionProblem
     reason: str
     usable: bool = False
     is_final: bool = True
@@ -111,7 +111,7 @@ def get(
     started = now()
     try:
         with client.open(path, parameters, {"Accept-Encoding": "gzip"}) as response:
-            received, error = now(), client.refusal(path, response)
+            received, error = now(), client.build_error(path, response)
             refusal = None if error is None else str(error)
             connection = response.extensions["network_stream"].get_extra_info("socket")
             tls = end = None
@@ -122,7 +122,7 @@ def get(
                 return replace(reply, is_whole=True)
             return _read(reply, response, now, enough) if refusal is None else reply
     except httpx.TransportError as error:
-        return NoReply(path, *trouble_of(error))
+        return NoReply(path, *classify_error(error))
 
 
 def _end_of(certificate: Mapping[str, Any] | None) -> datetime | None:
@@ -134,7 +134,7 @@ def _read(reply: Reply, response: httpx.Response, now: Now, enough: Callable[[Re
     scanner, body, fault = ArrayScanner(), b"", ""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     try:
-        for chunk in joined(decoded(response.iter_raw(), encoding), _CHUNK_BYTES):
+        for chunk in join_pieces(decompress(response.iter_raw(), encoding), _CHUNK_BYTES):
             scanner.feed(chunk[: BODY_BYTES - len(body)])
             body += chunk[: BODY_BYTES - len(body)]
             is_late = now() - reply.received > LONGEST_BODY
@@ -159,7 +159,7 @@ def _with_items(reply: Reply, body: bytes, is_closed: bool) -> Reply:
     """Add the elements that have arrived whole and are JSON objects, without those that are not."""
     text = body.partition(b"[")[2]
     text = text.rpartition(b"]")[0] if is_closed else text
-    texts = [text[start:end] for start, end in elements(text)]
+    texts = [text[start:end] for start, end in find_elements(text)]
     items = []
     for one in texts if is_closed else texts[:-1]:
         with suppress(ValueError, RecursionError):

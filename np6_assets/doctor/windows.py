@@ -35,30 +35,30 @@ class Trial(NamedTuple):
     reply: Reply
 
 
-def ids_inside(known: Iterable[Item], start: int, end: int) -> set[str | int | None]:
-    """The ids of the known events in a window."""
+def select_ids(known: Iterable[Item], start: int, end: int) -> set[str | int | None]:
+    """Select the ids of the known events in a window."""
     return {event.id for event in known if start <= event.timestamp < end}
 
 
-def distinct_events(items: Iterable[Item]) -> list[Item]:
-    """The items that have an id and a time, each once, oldest first."""
+def deduplicate_events(items: Iterable[Item]) -> list[Item]:
+    """Deduplicate the items that have an id and a time; oldest first."""
     found = {item.id: item for item in items if item.id is not None and item.timestamp}
     return sorted(found.values(), key=lambda event: event.timestamp)
 
 
-def out_of_order(times: Sequence[int]) -> int:
-    """How often a time is before the one that precedes it."""
+def count_out_of_order(times: Sequence[int]) -> int:
+    """Count the times that are before the one that precedes them."""
     return sum(after < before for before, after in pairwise(times))
 
 
-def possible_meanings(known: Sequence[Item], trials: Iterable[Trial]) -> list[Meaning]:
-    """The meanings that no answer contradicts; of an answer, the beginning is enough."""
+def find_possible_meanings(known: Sequence[Item], trials: Iterable[Trial]) -> list[Meaning]:
+    """Find the meanings that no answer contradicts; the beginning of an answer is enough."""
     possible = list(_HOLDS)
     for start, end, reply in trials:
-        received = [event for event in distinct_events(reply.items) if event.timestamp >= start]
+        received = [event for event in deduplicate_events(reply.items) if event.timestamp >= start]
         ids = {event.id for event in received}
         # a known event is missing where the answer is whole, or has come past it in good order
-        is_sorted = len(received) >= _SORTED_FROM and not out_of_order(reply.times)
+        is_sorted = len(received) >= _SORTED_FROM and not count_out_of_order(reply.times)
         passed = math.inf if reply.is_whole else received[-1].timestamp if is_sorted else 0
         missing = [event for event in known if start <= event.timestamp < passed and event.id not in ids]
         possible = [
@@ -71,7 +71,7 @@ def possible_meanings(known: Sequence[Item], trials: Iterable[Trial]) -> list[Me
 
 
 def choose_window(known: Sequence[Item], meanings: Sequence[Meaning], most: int) -> tuple[int, int] | None:
-    """The window that tells most of the meanings apart, around the middle where several do; None where none does.
+    """Choose the window that tells most of the meanings apart, preferably in the middle; None where none does.
 
     At most so many known events are inside. Its end is the time of a known event or before it: in the API's past.
     """

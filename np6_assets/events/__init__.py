@@ -1,1 +1,1 @@
-"""Events: their kinds, how parts become typed rows and runs become days, and the daily assets."""
+"""Events: the event kinds, decoding parts to sorted runs, merging runs to days, and the daily assets."""

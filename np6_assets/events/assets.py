@@ -1,4 +1,4 @@
-"""The daily assets, one for each event kind, and the list of notifications."""
+"""The daily assets, one for each event kind, and the asset `notifications`."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,20 +9,20 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from np6_assets.contact.days import refuse_days
+from np6_assets.contact.days import check_run_days
 from np6_assets.events.kinds import TIME, EventKind
 from np6_assets.partitions import EVENT_DATE, backfill_policy, daily
 from np6_assets.resources import IO_MANAGER, NP6, STORE, keys_of, np6_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import FILE_MODE, PartitionStream
-from np6_assets.storage.schemas import storage_metadata
+from np6_assets.storage.schemas import build_storage_metadata
 
 MISSING_ONLY = "Of closed days of activations, ask those notifications alone that did not answer (np6.missing_ids)."
 REPLACE = "Forget what is stored, in favour of what the API has now. Stored events that it no longer has are lost."
 
 
 class IngestConfig(dg.Config):
-    """What a run of an event asset can be told."""
+    """Run config of an event asset."""
 
     full_refresh: bool = Field(default=False, description="Fetch every day in full, not from its watermark on.")
     replace: bool = Field(default=False, description=REPLACE)
@@ -30,7 +30,7 @@ class IngestConfig(dg.Config):
 
 
 class NotificationsConfig(dg.Config):
-    """What a run of `notifications` can be told."""
+    """Run config of `notifications`."""
 
     replace: bool = Field(default=False, description=REPLACE)
 
@@ -44,12 +44,12 @@ NOTIFICATION_COLUMNS = (
 )
 
 
-def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
-    """The daily asset of an event kind."""
+def build_event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
+    """Build the daily asset of an event kind."""
 
     @dg.asset(
         key=settings.key(kind.asset),
-        description=_description(kind.description, settings),
+        description=_describe_asset(kind.description, settings),
         group_name=settings.named("events"),
         kinds={"python", "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
@@ -59,53 +59,55 @@ def event_asset(kind: EventKind, settings: Settings, now: Callable[[], datetime]
         io_manager_key=settings.named(IO_MANAGER),
         # activations come last: reactions name notifications that the API's list may not
         op_tags={"dagster/priority": "-1"} if kind.per_notification else {},
-        metadata=storage_metadata(
+        metadata=build_storage_metadata(
             ((column.name, column.type, column.description, not column.required) for column in kind.columns),
             EVENT_DATE,
         )
         | ({} if settings.file_mode is None else {FILE_MODE: settings.file_mode}),
     )
     def events(context: dg.AssetExecutionContext, config: IngestConfig) -> Any:
-        from np6_assets.events.run import Run
+        from np6_assets.events.run import EventRun
 
-        refuse_days(context.run.tags, settings, now())
+        check_run_days(context.run.tags, settings, now())
         np6 = np6_of(context, settings)
-        run = Run(context, kind, settings, store_of(context, settings).folder().listed(), now, config)
-        yield from PartitionStream(lambda: run.partitions(np6)).outputs()
+        run = EventRun(context, kind, settings, store_of(context, settings).open_folder().cache_listing(), now, config)
+        yield from PartitionStream(lambda: run.open_partitions(np6)).yield_outputs()
 
     return events
 
 
-def _description(text: str, settings: Settings) -> str:
-    """What the UI says of an asset, and what is missing for a run of it."""
+def _describe_asset(text: str, settings: Settings) -> str:
+    """Append to a description which setting is missing for a run."""
     return text if settings.missing is None else f"{text}\n\n**{settings.missing}**"
 
 
-def notifications_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
-    """The asset with the notifications' names."""
+def build_notifications_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
+    """Build the asset `notifications`."""
 
     @dg.asset(
         key=settings.key("notifications"),
-        description=_description("The account's notifications: their names and types.", settings),
+        description=_describe_asset("The account's notifications: their names and types.", settings),
         group_name=settings.named("events"),
         kinds={"python", "parquet"},
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=settings.pool,
         required_resource_keys=keys_of(settings, NP6, STORE),
         io_manager_key=settings.named(IO_MANAGER),
-        metadata=storage_metadata(NOTIFICATION_COLUMNS),
+        metadata=build_storage_metadata(NOTIFICATION_COLUMNS),
     )
     def asset(context: dg.AssetExecutionContext, config: NotificationsConfig) -> pa.Table:
         from np6_assets.events import notifications
-        from np6_assets.events.belonging import Belonging
-        from np6_assets.events.run import exclusive_client
+        from np6_assets.events.folder_identity import FolderIdentity
+        from np6_assets.events.run import open_exclusive_client
 
-        folder = store_of(context, settings).folder().listed()
-        with exclusive_client(context, np6_of(context, settings), folder, now) as client:
-            Belonging(folder, settings, context.log.warning).add([])
-            before = {} if config.replace else notifications.stored(folder)
-            named = notifications.named_by_reactions(folder, settings, now())
-            rows = notifications.merged(notifications.listed(client), before, named, now().replace(microsecond=0))
+        folder = store_of(context, settings).open_folder().cache_listing()
+        with open_exclusive_client(context, np6_of(context, settings), folder, now) as client:
+            FolderIdentity(folder, settings, context.log.warning).record_events([])
+            before = {} if config.replace else notifications.read_notifications(folder)
+            named = notifications.find_ids_in_reactions(folder, settings, now())
+            rows = notifications.merge_notifications(
+                notifications.fetch_notifications(client), before, named, now().replace(microsecond=0)
+            )
         schema = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in NOTIFICATION_COLUMNS])
         return pa.Table.from_pylist([asdict(row) for row in rows], schema)
 

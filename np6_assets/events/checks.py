@@ -1,4 +1,4 @@
-"""The check of an event asset's days. It judges what the fetch and the merge of a day found out; it reads no rows."""
+"""The check of an event asset. It judges the facts of a day's fetch and merge; it reads no rows."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity
 
 if TYPE_CHECKING:
-    from np6_assets.events.store import Stored
+    from np6_assets.events.store import StoredDay
 
 WEEKS, LEAST_WEEKS = 8, 4
-"""How many weeks before a day its volume is compared with; with fewer than LEAST_WEEKS of them there is no telling."""
+"""How many weeks back a day's volume is compared; with fewer than LEAST_WEEKS of them it is not judged."""
 
 USUAL_FACTOR = 3
-"""A volume is usual within the range of those weeks, less the least and the greatest of them, widened by this factor.
+"""The usual range is that of those weeks, without the least and the greatest, widened by this factor.
 
 So one outage or one great campaign does not make another one usual.
 """
 
 DEVIATIONS = 5
-"""Small numbers vary by chance: the range is widened by that many square roots at least."""
+"""The range is widened by at least so many square roots: small numbers vary by chance."""
 
 BUSY_EVENTS = 100
-"""A closed day without events is a warning where the seven days before have a median above this."""
+"""A closed day without events is a warning if the median of the seven days before is above this."""
 
 KEPT_EVENTS, KEPT_SHARE = 10, 0.01
-"""Stored events that an answer did not bring: more than so many, and a greater share, are a warning."""
+"""More kept events than this, and a greater share, are a warning: the API no longer returns them."""
 
 MOST_DAYS = 12
-"""Days that a finding names."""
+"""The most days that a finding names."""
 
 CHECK = Check(
     "events_as_expected",
@@ -50,16 +50,16 @@ CHECK = Check(
 )
 
 
-def event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
-    """The check of an event asset."""
+def build_event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
+    """Build the check of an event asset."""
 
     def examine(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
         from np6_assets.events.store import EventStore
 
         store = EventStore(folder, kind, settings)
-        stored_of = cache(store.stored)  # each day is looked at for those after it, too
+        stored_of = cache(store.read_day)  # each day is looked at for those after it, too
         newest = records.newest(kind.asset, keys)
-        untreated = list(untreated_days(folder, kind, settings))
+        untreated = list(find_untreated_days(folder, kind, settings))
         for key in keys:
             day = day_of(key, settings.timezone)
             if (stored := stored_of(day)) is None:
@@ -67,16 +67,16 @@ def event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefinition:
             materialization = newest[key].asset_materialization if key in newest else None
             facts = {name: one.value for name, one in (materialization.metadata if materialization else {}).items()}
             rows = stored.rows if stored.is_closed(day) else None
-            weeks = _rows_before(stored_of, day, settings.timezone, [7 * week for week in range(1, WEEKS + 1)])
-            days = _rows_before(stored_of, day, settings.timezone, range(1, 8)) if rows == 0 else []
-            findings = [*judge(facts), *empty(rows, days), *untreated, volume(rows, weeks)]
-            yield key, {CHECK.name: combined(findings)}
+            weeks = _read_rows_before(stored_of, day, settings.timezone, [7 * week for week in range(1, WEEKS + 1)])
+            days = _read_rows_before(stored_of, day, settings.timezone, range(1, 8)) if rows == 0 else []
+            findings = [*check_metadata(facts), *check_empty_day(rows, days), *untreated, check_volume(rows, weeks)]
+            yield key, {CHECK.name: combine_findings(findings)}
 
     return partition_checks(kind.asset, (CHECK,), settings, examine)
 
 
-def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    """What a materialization's metadata says of the fetch. "unknown" where a file of version 0.1 says nothing."""
+def check_metadata(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check what a materialization's metadata says of the fetch; "unknown" for a file of version 0.1."""
     if "events_kept" not in facts:
         yield Finding(True, "unknown what its fetch found out: version 0.1, or another program, wrote the day")
         return
@@ -100,16 +100,16 @@ def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(False, text, {"events_kept": kept})
 
 
-def untreated_days(folder: Folder, kind: EventKind, settings: Settings) -> Iterator[Finding]:
-    """Which days were stored under another policy, and may hold contact data."""
-    from np6_assets.events.written import policies
+def find_untreated_days(folder: Folder, kind: EventKind, settings: Settings) -> Iterator[Finding]:
+    """Find the days that were stored under another contact policy, and may hold contact data."""
+    from np6_assets.events.file_policy import read_policies
 
     if settings.contact.mode == "keep":
         return
     identity = Identity.read(folder)
     if identity is not None and identity.contact == settings.contact.fingerprint:
         return
-    stored = policies(folder, (kind.asset, kind.quarantine))
+    stored = read_policies(folder, (kind.asset, kind.quarantine))
     days = sorted({day for day, stored_as in stored if stored_as != settings.contact.fingerprint})
     if days:
         shown = ", ".join(days[:MOST_DAYS]) + (f" and {len(days) - MOST_DAYS} more" if len(days) > MOST_DAYS else "")
@@ -117,14 +117,14 @@ def untreated_days(folder: Folder, kind: EventKind, settings: Settings) -> Itera
         yield Finding(False, text, {"days_to_treat": days})
 
 
-def empty(rows: int | None, past: Sequence[int]) -> Iterator[Finding]:
-    """Whether a day closed without events although the days of the week before had many."""
+def check_empty_day(rows: int | None, past: Sequence[int]) -> Iterator[Finding]:
+    """Check whether a day closed without events although the days of the week before had many."""
     if rows == 0 and past and (median := statistics.median(past)) > BUSY_EVENTS:
         yield Finding(False, f"no event, where the days of the week before had {median:g} in the middle", {"events": 0})
 
 
-def volume(rows: int | None, past: Sequence[int]) -> Finding:
-    """Whether a closed day's number of rows is like those of the same weekday; None for a day that is not closed."""
+def check_volume(rows: int | None, past: Sequence[int]) -> Finding:
+    """Compare a closed day's number of rows with those of the same weekday; None for an open day."""
     if rows is None or len(past) < LEAST_WEEKS:
         return Finding(True, "not closed" if rows is None else f"{rows} events")
     others = sorted(past)[1:-1]
@@ -140,15 +140,17 @@ def volume(rows: int | None, past: Sequence[int]) -> Finding:
     return Finding(False, text, figures)
 
 
-def combined(findings: Sequence[Finding]) -> Finding:
-    """All findings in one; it passes where each does."""
+def combine_findings(findings: Sequence[Finding]) -> Finding:
+    """Combine all findings to one, which passes if each does."""
     passed = all(finding.passed for finding in findings)
     told = [finding for finding in findings if passed or not finding.passed]
     figures = {name: value for finding in findings for name, value in finding.metadata.items()}
     return Finding(passed, "; ".join(finding.text for finding in told), figures)
 
 
-def _rows_before(stored_of: Callable[[Day], Stored | None], day: Day, timezone: str, days: Sequence[int]) -> list[int]:
-    """The rows of the days that are so many days earlier, where they are stored and closed."""
+def _read_rows_before(
+    stored_of: Callable[[Day], StoredDay | None], day: Day, timezone: str, days: Sequence[int]
+) -> list[int]:
+    """Read the row counts of the days that are so many days earlier, if stored and closed."""
     others = [day_of((day.date - timedelta(days=ago)).isoformat(), timezone) for ago in days]
     return [stored.rows for one in others if (stored := stored_of(one)) is not None and stored.is_closed(one)]

@@ -1,6 +1,6 @@
-"""Decoding: one part becomes one sorted run of typed rows, its rejected events, and what was counted in it.
+"""Decode a part to one sorted run of typed rows, its rejected events, and counts.
 
-Knows files and Arrow, nothing of HTTP. The SQL is in `json_sql.py`, the judgement of single events in `reject.py`.
+Knows files and Arrow, nothing of HTTP. The SQL is in `json_sql.py`, the validation of single events in `reject.py`.
 """
 
 from __future__ import annotations
@@ -25,39 +25,48 @@ from np6_assets.contact.tombstones import Tombstones
 from np6_assets.events import json_sql
 from np6_assets.events.json_sql import ID_HASH
 from np6_assets.events.kinds import EventKind
-from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, Numbers, Run, RunStore, sorted_unique
-from np6_assets.events.reject import FOREIGN, NOT_PARSED, REJECTED_SCHEMA, Judge, Rejected, agency_of, parsed, published
-from np6_assets.events.unknown_fields import known_fields, sample, unknown_fields
-from np6_assets.np6.stream import Part, elements
+from np6_assets.events.merge import EVENTS, IS_STORED, QUARANTINE, Numbers, RunStore, SortedRun, sort_and_deduplicate
+from np6_assets.events.reject import (
+    NOT_PARSED,
+    REJECTED_SCHEMA,
+    UNKNOWN_AGENCY,
+    EventValidator,
+    RejectedEvent,
+    get_agency,
+    parse_event,
+    read_event_time,
+)
+from np6_assets.events.unknown_fields import build_known_tree, find_unknown_fields, sample_events
+from np6_assets.np6.stream import Part, find_elements
 from np6_assets.storage.query import connect_decoder
 
 Edges = Sequence[int]
-"""The window that a part was asked for, in ms: its start, the ends of its days but the last, its end."""
+"""The window of a part, in ms: its start, the ends of its days but the last, its end."""
 
 
 @dataclass
-class Found:
-    """What was found in parts; days are numbered as those of their window.
+class DecodedEvents:
+    """What was decoded from parts; days are numbered as those of their window.
 
     Attributes:
-        runs: the rows, with ID_HASH, and `rejected` the rejected events, of all days.
-        received: how many events there are of each day, repeated ones included; `outside` of none.
-        erased: keys of events whose receiver was erased; `of_erased` how many there are of each day.
-        unknown: unknown fields, and `unreadable` values by column, by day.
-        foreign: how many events are of an agency that is not known, by agency.
+        runs: the rows of all days, with ID_HASH; `rejected`: the rejected events of all days.
+        received: number of events by day, duplicates included; `outside_window`: of no day.
+        erased_keys: keys of events whose receiver was erased; `erased_counts`: their number by day.
+        unknown_fields: days and paths; `unreadable_values`: counts by day and column.
+        unknown_agencies: number of events by agency, of agencies that the folder does not know.
     """
 
-    runs: list[Run] = field(default_factory=list)
-    rejected: list[Run] = field(default_factory=list)
+    runs: list[SortedRun] = field(default_factory=list)
+    rejected: list[SortedRun] = field(default_factory=list)
     received: Counter[int] = field(default_factory=Counter)
-    outside: int = 0
-    erased: list[str] = field(default_factory=list)
-    of_erased: Counter[int] = field(default_factory=Counter)
-    unknown: set[tuple[int, str]] = field(default_factory=set)
-    unreadable: Counter[tuple[int, str]] = field(default_factory=Counter)
-    foreign: Counter[str] = field(default_factory=Counter)
+    outside_window: int = 0
+    erased_keys: list[str] = field(default_factory=list)
+    erased_counts: Counter[int] = field(default_factory=Counter)
+    unknown_fields: set[tuple[int, str]] = field(default_factory=set)
+    unreadable_values: Counter[tuple[int, str]] = field(default_factory=Counter)
+    unknown_agencies: Counter[str] = field(default_factory=Counter)
 
-    def __iadd__(self, other: Found) -> Found:
+    def __iadd__(self, other: DecodedEvents) -> DecodedEvents:
         for name in vars(self):
             value, more = getattr(self, name), getattr(other, name)
             setattr(self, name, value | more if isinstance(value, set) else value + more)
@@ -65,33 +74,33 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A part's events.
+class DecodedPart:
+    """One decoded part.
 
     Attributes:
-        found: all but the rejected events.
-        rejected: rows of REJECTED_SCHEMA; `placed` is 0 where no event before was timed.
-        times: when the rows were published, those outside the window included, in the order in which they came.
-        timed: when the last event inside the window was published that says so, row or not; 0 without.
+        events: all but the rejected ones.
+        rejected: rows of REJECTED_SCHEMA; `placed` is 0 if no event with a time precedes.
+        times: times of the rows in the order received, those outside the window included.
+        last_time: time (ms) of the last event inside the window that has one, rejected or not; else 0.
     """
 
-    found: Found
+    events: DecodedEvents
     rejected: list[dict[str, Any]]
     times: Numbers
-    timed: int
+    last_time: int
 
 
 @dataclass
-class _Read:
-    """A part as it was read: `tables` have the events at `places`, which are all but those in `rejected`.
+class _PartRows:
+    """A part as read: `tables` hold the events at `places`, which are all but those in `rejected`.
 
-    `starts` has the place of the first event of each answer.
+    `answer_starts` has the place of the first event of each answer.
     """
 
-    starts: list[int]
+    answer_starts: list[int]
     tables: list[pa.Table] = field(default_factory=list)
     places: list[Numbers] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedEvent] = field(default_factory=list)
 
 
 class Decoder:
@@ -100,65 +109,69 @@ class Decoder:
     def __init__(
         self, kind: EventKind, contact: ContactPolicy, tombstones: Tombstones, agencies: frozenset[str] = frozenset()
     ) -> None:
-        """`agencies` are the known ones; where there are none, every one is admitted."""
+        """`agencies` are the known ones; if there are none, every one is admitted."""
         self.kind = kind
         self._agencies = sorted(agencies)
         self.schema = pa.schema([*kind.schema, pa.field(ID_HASH, pa.uint64()), pa.field(IS_STORED, pa.bool_())])
         self.policy = RowPolicy(contact, tombstones)
         self._lock = threading.Lock()
-        self._judge = Judge(kind, agencies)
-        self._known = known_fields(kind)
-        self._query = json_sql.part_query(kind)
+        self._validator = EventValidator(kind, agencies)
+        self._known = build_known_tree(kind)
+        self._query = json_sql.build_part_query(kind)
         self._database: duckdb.DuckDBPyConnection | None = None
 
-    def decode(self, part: Part, edges: Edges, store: RunStore) -> Decoded:
-        """Decode a part, and close it. Its rows that are in the window become a run of the store."""
+    def decode(self, part: Part, edges: Edges, store: RunStore) -> DecodedPart:
+        """Decode a part and close it; its rows inside the window become a run of the store."""
         with closing(part):
-            read = self._read(part)
-            fields = [(published(event), path) for event in sample(part) for path in unknown_fields(event, self._known)]
+            read = self._read_part(part)
+            fields = [
+                (read_event_time(event), path)
+                for event in sample_events(part)
+                for path in find_unknown_fields(event, self._known)
+            ]
         table, places = pa.concat_tables(read.tables), np.concatenate(read.places)
         times = np.zeros(len(places) + len(read.rejected), np.int64)
         times[places] = table.column("event_time").to_numpy()
-        times[[one.place for one in read.rejected]] = [published(one.value) for one in read.rejected]
-        days = _days(times, edges)
+        times[[one.place for one in read.rejected]] = [read_event_time(one.value) for one in read.rejected]
+        days = _assign_days(times, edges)
         is_inside = days[places] >= 0
-        rows, erased = self._rows(table if is_inside.all() else table.filter(pa.array(is_inside)))
-        rejected, more_erased = self._rejected(read, times, days)
+        rows, erased = self._build_rows(table if is_inside.all() else table.filter(pa.array(is_inside)))
+        rejected, more_erased = self._build_rejected(read, times, days)
         of_erased = Counter(more_erased.values())
         if erased:
             is_out = pc.is_in(table.column("event_id"), value_set=pa.array(erased, pa.string())).to_numpy()
-            of_erased += _counted(days[places][is_inside & is_out])
+            of_erased += _count_by_day(days[places][is_inside & is_out])
         timed = times[days >= 0]
-        days_of_fields = _days(np.array([time for time, _ in fields], np.int64), edges).tolist()
-        found = Found(
+        days_of_fields = _assign_days(np.array([time for time, _ in fields], np.int64), edges).tolist()
+        found = DecodedEvents(
             runs=store.add(rows),
-            received=_counted(days[places]),
-            outside=int(np.count_nonzero((times > 0) & (days < 0))),
-            erased=[*erased, *more_erased],
-            of_erased=of_erased,
-            unknown={(day, path) for day, (_, path) in zip(days_of_fields, fields, strict=True) if day >= 0},
-            unreadable=self._unreadable(table, days[places]),
-            foreign=Counter(agency_of(one.value) for one in read.rejected if one.reason == FOREIGN),
+            received=_count_by_day(days[places]),
+            outside_window=int(np.count_nonzero((times > 0) & (days < 0))),
+            erased_keys=[*erased, *more_erased],
+            erased_counts=of_erased,
+            unknown_fields={(day, path) for day, (_, path) in zip(days_of_fields, fields, strict=True) if day >= 0},
+            unreadable_values=self._count_unreadable(table, days[places]),
+            unknown_agencies=Counter(get_agency(one.value) for one in read.rejected if one.reason == UNKNOWN_AGENCY),
         )
-        return Decoded(found, rejected, times[places], int(timed[-1]) if timed.size else 0)
+        return DecodedPart(found, rejected, times[places], int(timed[-1]) if timed.size else 0)
 
-    def release(self) -> None:
-        """Give back what DuckDB keeps of large parts; the next query connects again."""
+    def release_memory(self) -> None:
+        """Free what DuckDB keeps of large parts; the next query connects again."""
         self._database = None
 
-    def hashes(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
-        """ID_HASH of ids."""
+    def hash_texts(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Hash texts to ID_HASH."""
         with self._cursor() as cursor:
             table = cursor.from_arrow(pa.table({"text": texts})).project(f"hash(text) AS {ID_HASH}").to_arrow_table()
             return table.column(ID_HASH)
 
-    def keyed(self, rejected: list[dict[str, Any]], *, stored: bool) -> pa.Table:
-        """Rows of REJECTED_SCHEMA with the helper columns by which they are merged, sorted."""
+    def build_quarantine_rows(self, rejected: list[dict[str, Any]], *, stored: bool) -> pa.Table:
+        """Build sorted rows of REJECTED_SCHEMA with the columns that they are merged by."""
         table = pa.Table.from_pylist(rejected, REJECTED_SCHEMA)
-        hashes = key_hashes(self.hashes(table.column("event_key")).to_numpy())
+        hashes = to_sort_numbers(self.hash_texts(table.column("event_key")).to_numpy())
         table = table.append_column(QUARANTINE.number, pa.array(hashes, pa.int64()))
         table = table.append_column(IS_STORED, pa.repeat(stored, table.num_rows))
-        # one key may be on several days of the window: they are told apart when a day is merged
+        # one key may be on several days of the window; each day's merge keeps its own
         return table.sort_by([(QUARANTINE.number, "ascending"), (QUARANTINE.key, "ascending")])
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -169,49 +182,51 @@ class Decoder:
                 self._database = connect_decoder()
             return self._database.cursor()
 
-    def _read(self, part: Part) -> _Read:
-        """The part's events; one by one where DuckDB refuses the part."""
-        read = _Read([event for event, _ in part.answers])
-        if self._read_at_once(part, np.arange(part.events), read):
+    def _read_part(self, part: Part) -> _PartRows:
+        """Read a part at once, or event by event if DuckDB refuses it."""
+        read = _PartRows([event for event, _ in part.answers])
+        if self._try_read(part, np.arange(part.events), read):
             return read
         text = part.read()
-        spans = list(elements(text))
-        read.starts = [bisect_left(spans, (place, 0)) for _, place in part.answers]
+        spans = list(find_elements(text))
+        read.answer_starts = [bisect_left(spans, (place, 0)) for _, place in part.answers]
         good: list[tuple[int, bytes]] = []
         for place, (start, end) in enumerate(spans):
             raw = text[start:end].strip()
-            value, reason = self._judge.parse(raw)
+            value, reason = self._validator.parse_and_check(raw)
             if reason is None:
                 good.append((place, raw))
             else:
-                read.rejected.append(Rejected(place, raw, value, reason))
-        self._read_some([], read)  # the columns, should DuckDB refuse each of the events
-        self._read_some(good, read)
+                read.rejected.append(RejectedEvent(place, raw, value, reason))
+        self._read_by_halves([], read)  # the columns, should DuckDB refuse each of the events
+        self._read_by_halves(good, read)
         return read
 
-    def _read_some(self, events: list[tuple[int, bytes]], read: _Read) -> None:
-        """Read events by their places; those that DuckDB refuses are found by halving."""
-        with closing(Part.of(b",".join(raw for _, raw in events), len(events))) as part:
-            if self._read_at_once(part, np.array([place for place, _ in events], np.int64), read):
+    def _read_by_halves(self, events: list[tuple[int, bytes]], read: _PartRows) -> None:
+        """Read events with their places; halve them until those that DuckDB refuses are found."""
+        with closing(Part.from_elements(b",".join(raw for _, raw in events), len(events))) as part:
+            if self._try_read(part, np.array([place for place, _ in events], np.int64), read):
                 return
         if len(events) > 1:
             middle = len(events) // 2
-            self._read_some(events[:middle], read)
-            self._read_some(events[middle:], read)
+            self._read_by_halves(events[:middle], read)
+            self._read_by_halves(events[middle:], read)
         else:
             [(place, raw)] = events
-            read.rejected.append(Rejected(place, raw, parsed(raw.decode(errors="backslashreplace")), NOT_PARSED))
+            read.rejected.append(
+                RejectedEvent(place, raw, parse_event(raw.decode(errors="backslashreplace")), NOT_PARSED)
+            )
 
-    def _read_at_once(self, part: Part, places: Numbers, read: _Read) -> bool:
-        """Read a part whose events have these places; False where DuckDB refuses it, or sees other events."""
+    def _try_read(self, part: Part, places: Numbers, read: _PartRows) -> bool:
+        """Read a part whose events have these places; False if DuckDB refuses it or sees other events."""
         try:
             with self._cursor() as cursor:
                 table = cursor.sql(self._query, params={"part": part.path, "agencies": self._agencies}).to_arrow_table()
-                doubtful = np.flatnonzero(table.column(json_sql.IS_DOUBTFUL).to_numpy()).tolist()
+                doubtful = np.flatnonzero(table.column(json_sql.NEEDS_CHECK).to_numpy()).tolist()
                 asked = {"part": part.path, "places": doubtful}
                 texts = cursor.execute(json_sql.EVENTS_AT, asked).fetchall() if doubtful else []
         except (duckdb.FatalException, duckdb.InternalException):
-            self.release()  # the error has closed the database
+            self.release_memory()  # the error has closed the database
             return False
         except duckdb.Error:
             return False
@@ -219,10 +234,10 @@ class Decoder:
             return False
         keep = np.ones(table.num_rows, bool)
         for row, text in texts:
-            value = parsed(text)
-            reason = NOT_PARSED if value is None else self._judge.reason(value)
+            value = parse_event(text)
+            reason = NOT_PARSED if value is None else self._validator.find_reason(value)
             if reason is not None:
-                read.rejected.append(Rejected(int(places[row]), text.encode(), value, reason))
+                read.rejected.append(RejectedEvent(int(places[row]), text.encode(), value, reason))
                 keep[row] = False
         read.tables.append(table if keep.all() else table.filter(pa.array(keep)))
         read.places.append(places[keep])
@@ -230,54 +245,56 @@ class Decoder:
 
     # --- what becomes of the events ---------------------------------------------------------------------------------
 
-    def _rows(self, table: pa.Table) -> tuple[pa.Table, list[str]]:
-        """The rows in the stored types, sorted, and the ids of those whose receiver was erased."""
-        table, erased = self.policy.treated(table.select([*self.kind.schema.names, ID_HASH]))
+    def _build_rows(self, table: pa.Table) -> tuple[pa.Table, list[str]]:
+        """Build the rows in the stored types, sorted; and the ids of those whose receiver was erased."""
+        table, erased = self.policy.treat_rows(table.select([*self.kind.schema.names, ID_HASH]))
         table = table.append_column(IS_STORED, pa.repeat(False, table.num_rows))
-        return sorted_unique(table.cast(self.schema), EVENTS), erased
+        return sort_and_deduplicate(table.cast(self.schema), EVENTS), erased
 
-    def _rejected(self, read: _Read, times: Numbers, days: Numbers) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """The rejected events of the window, and keys and days of those whose receiver was erased."""
+    def _build_rejected(
+        self, read: _PartRows, times: Numbers, days: Numbers
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Build the rejected rows of the window; and keys and days of those whose receiver was erased."""
         rows: list[dict[str, Any]] = []
         erased: dict[str, int] = {}
         last_timed = np.maximum.accumulate(np.where(days >= 0, np.arange(len(days)), -1))
         for one in read.rejected:
             if times[one.place] and days[one.place] < 0:
                 continue
-            # its own time, or that of the last timed event before it in its answer and window
+            # its own time, or that of the last event with a time before it in its answer and window
             timed = int(last_timed[one.place])
-            is_timed = timed >= read.starts[bisect_right(read.starts, one.place) - 1]
+            is_timed = timed >= read.answer_starts[bisect_right(read.answer_starts, one.place) - 1]
             if self.policy.is_erased(one.value):
                 erased[one.key] = int(days[timed]) if is_timed else 0
                 continue
             placed = int(times[timed]) if is_timed else 0
-            event = self.policy.contact.redact(one.value, one.raw)
+            event = self.policy.contact.treat_event(one.value, one.raw)
             rows.append({"placed": placed, "event_key": one.key, "reason": one.reason, "event": event})
         return rows, erased
 
-    def _unreadable(self, table: pa.Table, days: Numbers) -> Counter[tuple[int, str]]:
+    def _count_unreadable(self, table: pa.Table, days: Numbers) -> Counter[tuple[int, str]]:
         masks = table.column(json_sql.UNREADABLE).to_numpy()
-        columns = json_sql.nullable_columns(self.kind) if masks.any() else []
+        columns = json_sql.list_nullable_columns(self.kind) if masks.any() else []
         return +Counter(
             {
                 (day, column.name): count
                 for bit, column in enumerate(columns)
-                for day, count in _counted(days[masks & (1 << bit) > 0]).items()
+                for day, count in _count_by_day(days[masks & (1 << bit) > 0]).items()
             }
         )
 
 
-def key_hashes(hashes: npt.NDArray[np.uint64]) -> Numbers:
-    """ID_HASH as the number by which rejected events are sorted."""
+def to_sort_numbers(hashes: npt.NDArray[np.uint64]) -> Numbers:
+    """Convert ID_HASH to the number that rejected events are sorted by."""
     return (hashes >> np.uint64(2)).astype(np.int64)
 
 
-def _days(times: Numbers, edges: Edges) -> Numbers:
-    """The number of each time's day in the window; -1 outside."""
+def _assign_days(times: Numbers, edges: Edges) -> Numbers:
+    """Assign each time to the number of its day in the window; -1 outside."""
     days = np.searchsorted(np.asarray(edges), times, side="right") - 1
     return np.where(days < len(edges) - 1, days, -1)
 
 
-def _counted(days: Numbers) -> Counter[int]:
-    """How many there are of each day of the window."""
+def _count_by_day(days: Numbers) -> Counter[int]:
+    """Count the days of the window; -1 is not counted."""
     return Counter(dict(enumerate(np.bincount(days[days >= 0]).tolist())))

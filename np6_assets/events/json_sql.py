@@ -1,7 +1,7 @@
-"""The SQL by which DuckDB reads a part, generated from the table of event kinds.
+"""The SQL that reads a part with DuckDB, generated from the table of event kinds.
 
-Every leaf is read as text (a scalar becomes its text, an object or a list its JSON text), and numbers and booleans are
-cast only where the text is exactly one: DuckDB's own casts round 156.5 and take "yes" for true.
+Every leaf is read as text (a scalar becomes its text, an object or list its JSON text); numbers and booleans are cast
+only if the text is exactly one, as DuckDB's own casts round 156.5 and take "yes" for true.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from np6_assets.events.kinds import JSON_PARTS, Column, EventKind, Reading
+from np6_assets.events.kinds import JSON_OBJECTS, Column, EventKind, Reading
 from np6_assets.np6.timestamps import MICROSECONDS_FROM, MILLISECONDS_FROM, NANOSECONDS_FROM
 
 ID_HASH = "id_hash"
-"""A helper column beside the stored ones: a 64-bit hash of `event_id`."""
+"""Helper column: a 64-bit hash of `event_id`."""
 
-IS_DOUBTFUL = "is_doubtful"
-"""A helper column: whether the event may have to be rejected, which `reject.py` decides."""
+NEEDS_CHECK = "is_doubtful"
+"""Helper column: whether the event may have to be rejected, which `reject.py` decides."""
 
 UNREADABLE = "unreadable"
-"""A helper column: bit i is set where the value of the i-th of `nullable_columns` cannot be read."""
+"""Helper column: bit i is set if the value of the i-th of `list_nullable_columns` cannot be read."""
 
 LARGEST_EVENT = 8 * 2**20
-"""Bytes for which DuckDB makes room; a larger event that it refuses is rejected."""
+"""Bytes that DuckDB reserves for an event; a larger one that it refuses is rejected."""
 
 EVENTS_AT = f"""
     SELECT place, json FROM (
@@ -32,7 +32,7 @@ EVENTS_AT = f"""
     )
     WHERE place IN (SELECT unnest($places))
 """
-"""The text of the events at some places of a part."""
+"""Selects the texts of the events at some places of a part."""
 
 Tree = dict[str, "Tree | None"]
 
@@ -56,55 +56,59 @@ _INSTANT = (
 
 
 @dataclass(frozen=True)
-class _Sql:
-    """A column's value; what makes it doubtful that its event can be stored; whether the value cannot be read."""
+class _ColumnSql:
+    """SQL of a column's value, of whether its event needs a check, and of whether the value is unreadable."""
 
     value: str
-    doubt: str | None = None
+    needs_check: str | None = None
     unreadable: str | None = None
 
 
-_FOREIGN = """coalesce(len($agencies) > 0 AND NOT list_contains($agencies, "identity.agency"), false)"""
+_IS_OF_UNKNOWN_AGENCY = """coalesce(len($agencies) > 0 AND NOT list_contains($agencies, "identity.agency"), false)"""
 
 
-def part_query(kind: EventKind) -> str:
-    """Gives the stored columns (times as ms since 1970) and the helper columns, in the order of the part ($part).
+def build_part_query(kind: EventKind) -> str:
+    """Build the query for a part ($part): the stored columns (times in ms) and the helper columns, in order.
 
-    Events of others than the known $agencies are doubtful; where there are none, every one is admitted.
+    Events of other than the known $agencies need a check; if there are none, every one is admitted.
     """
-    paths = dict.fromkeys(_part_of(column) or column.path for column in kind.columns)
-    leaves = [f"{'.'.join(map(_quoted, path.split('.')))} AS {_quoted(path)}" for path in paths]
+    paths = dict.fromkeys(_find_json_object(column) or column.path for column in kind.columns)
+    leaves = [f"{'.'.join(map(_quote, path.split('.')))} AS {_quote(path)}" for path in paths]
     texts = [
-        f"{_EXACT_INTEGER.format(_quoted(column.path))} AS {_number(column)}"
+        f"{_EXACT_INTEGER.format(_quote(column.path))} AS {_quote_number(column)}"
         for column in kind.columns
         if column.reading in (Reading.INTEGER, Reading.TIME)
     ]
-    for part in filter(JSON_PARTS.__contains__, paths):
-        inside = [column.path for column in kind.columns if _part_of(column) == part]
+    for part in filter(JSON_OBJECTS.__contains__, paths):
+        inside = [column.path for column in kind.columns if _find_json_object(column) == part]
         pointers = ", ".join(f"'${path.removeprefix(part)}'" for path in inside)
-        texts.append(f"json_extract_string({_quoted(part)}, [{pointers}]) AS {_texts(part)}")
-        texts += [f"{_texts(part)}[{place}] AS {_quoted(path)}" for place, path in enumerate(inside, 1)]
-    values = [f"{_sql(column).value} AS {column.name}" for column in kind.columns]
-    doubts = [doubt for column in kind.columns if column.rated and (doubt := _sql(column).doubt) is not None]
-    bits = [
-        f"CASE WHEN {_sql(column).unreadable} THEN {1 << bit} ELSE 0 END"
-        for bit, column in enumerate(nullable_columns(kind))
+        texts.append(f"json_extract_string({_quote(part)}, [{pointers}]) AS {_quote_texts(part)}")
+        texts += [f"{_quote_texts(part)}[{place}] AS {_quote(path)}" for place, path in enumerate(inside, 1)]
+    values = [f"{_build_column_sql(column).value} AS {column.name}" for column in kind.columns]
+    doubts = [
+        doubt
+        for column in kind.columns
+        if column.used_by_rates and (doubt := _build_column_sql(column).needs_check) is not None
     ]
-    doubts.append(_FOREIGN)
+    bits = [
+        f"CASE WHEN {_build_column_sql(column).unreadable} THEN {1 << bit} ELSE 0 END"
+        for bit, column in enumerate(list_nullable_columns(kind))
+    ]
+    doubts.append(_IS_OF_UNKNOWN_AGENCY)
     return (
-        f"SELECT {', '.join(values)}, hash({_quoted(kind.columns[0].path)}) AS {ID_HASH}, "
-        f"{' OR '.join(doubts)} AS {IS_DOUBTFUL}, ({' + '.join(bits)})::UINTEGER AS {UNREADABLE} "
-        f"FROM (SELECT *, {', '.join(texts)} FROM (SELECT {', '.join(leaves)} FROM {_source(kind)}))"
+        f"SELECT {', '.join(values)}, hash({_quote(kind.columns[0].path)}) AS {ID_HASH}, "
+        f"{' OR '.join(doubts)} AS {NEEDS_CHECK}, ({' + '.join(bits)})::UINTEGER AS {UNREADABLE} "
+        f"FROM (SELECT *, {', '.join(texts)} FROM (SELECT {', '.join(leaves)} FROM {_build_reader(kind)}))"
     )
 
 
-def nullable_columns(kind: EventKind) -> list[Column]:
-    """The columns whose values may be unreadable in an event that is stored, in the order of UNREADABLE's bits."""
-    return [column for column in kind.columns if _sql(column).unreadable is not None]
+def list_nullable_columns(kind: EventKind) -> list[Column]:
+    """List the columns that may be unreadable in a stored event, in the order of UNREADABLE's bits."""
+    return [column for column in kind.columns if _build_column_sql(column).unreadable is not None]
 
 
-def tree(paths: Iterable[str]) -> Tree:
-    """Nested names of the fields at `paths`; None stands for a value that is read whole."""
+def build_tree(paths: Iterable[str]) -> Tree:
+    """Nest the field names of some paths; None stands for a value that is read whole."""
     root: Tree = {}
     for path in paths:
         *parents, leaf = path.split(".")
@@ -115,40 +119,42 @@ def tree(paths: Iterable[str]) -> Tree:
     return root
 
 
-def containers(kind: EventKind) -> Tree:
-    """What DuckDB reads as objects; everything below a None is read in any shape."""
-    return tree(_part_of(column) or column.path for column in kind.columns)
+def build_kind_tree(kind: EventKind) -> Tree:
+    """Build the tree of what DuckDB reads as objects; what is below a None may have any shape."""
+    return build_tree(_find_json_object(column) or column.path for column in kind.columns)
 
 
-def _sql(column: Column) -> _Sql:
-    part, leaf, number = _part_of(column), _quoted(column.path), _number(column)
+def _build_column_sql(column: Column) -> _ColumnSql:
+    part, leaf, number = _find_json_object(column), _quote(column.path), _quote_number(column)
     if part is not None:
-        return _sql_of_json(column, part)
+        return _build_json_column_sql(column, part)
     is_no_number = f"({leaf} IS NOT NULL AND {number} IS NULL)"
     match column.reading:
         case Reading.INTEGER:
-            return _Sql(number, f"{number} IS NULL" if column.required else is_no_number)
+            return _ColumnSql(number, f"{number} IS NULL" if column.required else is_no_number)
         case Reading.TIME:
             doubt = f"coalesce({number}, 0) <= 0" if column.required else is_no_number
-            return _Sql(_MILLISECONDS.format(number), doubt)
+            return _ColumnSql(_MILLISECONDS.format(number), doubt)
         case Reading.BOOLEAN:
             value = f"CASE {leaf} WHEN 'true' THEN true WHEN 'false' THEN false END"
-            return _Sql(value, unreadable=f"{leaf} NOT IN ('true', 'false')")
+            return _ColumnSql(value, unreadable=f"{leaf} NOT IN ('true', 'false')")
         case Reading.ISO_TIME:
             instant, is_time = _INSTANT.format(leaf), f"CASE WHEN {leaf} <> '{_NEVER}' THEN"
-            return _Sql(f"{is_time} nullif({instant}, {_YEAR_1}) END", unreadable=f"{is_time} {instant} IS NULL END")
+            return _ColumnSql(
+                f"{is_time} nullif({instant}, {_YEAR_1}) END", unreadable=f"{is_time} {instant} IS NULL END"
+            )
         case _:
             # an object or a list, or a string that looks like one
             doubt = f"coalesce(prefix({leaf}, '{{') OR prefix({leaf}, '['), false)"
-            return _Sql(leaf, f"{doubt} OR coalesce({leaf}, '') = ''" if column.required else doubt)
+            return _ColumnSql(leaf, f"{doubt} OR coalesce({leaf}, '') = ''" if column.required else doubt)
 
 
-def _sql_of_json(column: Column, part: str) -> _Sql:
-    """The SQL of a column whose value is in an object that is read as JSON."""
-    leaf, type_ = _quoted(column.path), _quoted(f"{part}.type")
+def _build_json_column_sql(column: Column, part: str) -> _ColumnSql:
+    """Build the SQL of a column whose value is inside an object that is read as JSON."""
+    leaf, type_ = _quote(column.path), _quote(f"{part}.type")
     # a string is a shape that the API's samples show of the subject and of the receiver's value
     as_text = "$" if part.endswith("subject") else "$.value"
-    is_text = f"{_type_of(part, as_text)} = 'VARCHAR'"
+    is_text = f"{_build_json_type(part, as_text)} = 'VARCHAR'"
     text_counts = {
         Reading.RECEIVER_ID: f"{type_} = 'id' AND {is_text}",
         Reading.RECEIVER_UNICITY: f"{type_} IS DISTINCT FROM 'id' AND {is_text}",
@@ -157,42 +163,42 @@ def _sql_of_json(column: Column, part: str) -> _Sql:
     names = f"${column.path.removeprefix(part)}".split(".")[:-1]
     above = [".".join(names[:depth]) for depth in range(1, len(names) + 1)]
     right = {one: "'OBJECT', 'NULL', 'VARCHAR'" if one == as_text else "'OBJECT', 'NULL'" for one in above}
-    wrong = " OR ".join(f"{_type_of(part, one)} NOT IN ({types})" for one, types in right.items())
-    return _Sql(
-        f"CASE WHEN {leaf} IS NOT NULL THEN {leaf} WHEN {text_counts} THEN {_quoted(part)}->>'{as_text}' END",
-        unreadable=f"CASE WHEN {leaf} IS NULL AND {_quoted(part)} IS NOT NULL THEN {wrong} END",
+    wrong = " OR ".join(f"{_build_json_type(part, one)} NOT IN ({types})" for one, types in right.items())
+    return _ColumnSql(
+        f"CASE WHEN {leaf} IS NOT NULL THEN {leaf} WHEN {text_counts} THEN {_quote(part)}->>'{as_text}' END",
+        unreadable=f"CASE WHEN {leaf} IS NULL AND {_quote(part)} IS NOT NULL THEN {wrong} END",
     )
 
 
-def _part_of(column: Column) -> str | None:
-    """The object that is read as JSON and that the column's value is in."""
-    return next((part for part in JSON_PARTS if column.path.startswith(f"{part}.")), None)
+def _find_json_object(column: Column) -> str | None:
+    """Find the object that is read as JSON and holds the column's value."""
+    return next((part for part in JSON_OBJECTS if column.path.startswith(f"{part}.")), None)
 
 
-def _type_of(part: str, path: str) -> str:
-    return f"coalesce(json_type({_quoted(part)}, '{path}'), 'NULL')"
+def _build_json_type(part: str, path: str) -> str:
+    return f"coalesce(json_type({_quote(part)}, '{path}'), 'NULL')"
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return f'"{name}"'
 
 
-def _number(column: Column) -> str:
-    return _quoted(f"{column.path} as a number")
+def _quote_number(column: Column) -> str:
+    return _quote(f"{column.path} as a number")
 
 
-def _texts(part: str) -> str:
-    return _quoted(f"texts in {part}")
+def _quote_texts(part: str) -> str:
+    return _quote(f"texts in {part}")
 
 
-def _source(kind: EventKind) -> str:
-    """DuckDB's reader for one part, with structs down to leaves."""
+def _build_reader(kind: EventKind) -> str:
+    """Build DuckDB's reader of one part, with structs down to leaves."""
 
     def struct(node: Tree | None, path: str) -> str:
         if node is None:
-            return "JSON" if path in JSON_PARTS else "VARCHAR"
-        fields = (f"{_quoted(name)} {struct(child, f'{path}.{name}')}" for name, child in node.items())
+            return "JSON" if path in JSON_OBJECTS else "VARCHAR"
+        fields = (f"{_quote(name)} {struct(child, f'{path}.{name}')}" for name, child in node.items())
         return f"STRUCT({', '.join(fields)})"
 
-    columns = ", ".join(f"'{name}': '{struct(child, name)}'" for name, child in containers(kind).items())
+    columns = ", ".join(f"'{name}': '{struct(child, name)}'" for name, child in build_kind_tree(kind).items())
     return f"read_json($part, format = 'array', columns = {{{columns}}}, maximum_object_size = {LARGEST_EVENT})"

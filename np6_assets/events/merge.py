@@ -1,7 +1,7 @@
-"""Runs and their merge: sorted tables become one sorted stream of rows without duplicates, in bounded memory.
+"""Merge runs: sorted tables become one sorted, deduplicated stream of rows, in bounded memory.
 
-A run is a sequence of sorted batches that is itself sorted. Which batches a bucket of time needs is known from the
-batches' first and last times.
+A run is a sorted sequence of sorted batches. The first and last times of the batches say which of them a bucket of time
+needs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import pyarrow.compute as pc
 from np6_assets.storage.spill import Spill
 
 IS_STORED = "is_stored"
-"""A helper column of every run: whether the row was stored before. Of two rows with one key the fetched one wins."""
+"""Helper column of every run: whether the row was stored before. Of two rows with one key the fetched one wins."""
 
 BATCH_ROWS = 2**12
 BUCKET_ROWS = 30_000
 OVERLAPPING_RUNS = 32
-"""More runs at one time are merged into longer ones first, half as many at once."""
+"""More overlapping runs are first merged into longer ones, half as many at once."""
 
 ROWS_IN_MEMORY = 2**15
-"""Rows of the runs that are kept in memory together; the others are spilled."""
+"""Rows that a store's runs keep in memory together; the others are spilled."""
 
-ALWAYS = (-(2**62), 2**62)
+UNBOUNDED = (-(2**62), 2**62)
 """A span of time without bounds."""
 
 Numbers = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Order:
-    """What rows are sorted by: a column of whole numbers or times, then a column of texts, the key."""
+    """What rows are sorted by: a column of integers or times, then the key, a column of texts."""
 
     number: str
     key: str
@@ -47,8 +47,8 @@ QUARANTINE = Order("key_hash", "event_key")
 
 
 @dataclass(frozen=True)
-class Run:
-    """Sorted batches, read by number, with the first and last number of each and how many rows it has."""
+class SortedRun:
+    """Sorted batches that are read by number; with the first and last sort number and the rows of each."""
 
     read: Callable[[int], pa.RecordBatch]
     first: Numbers
@@ -57,57 +57,57 @@ class Run:
 
 
 class RunStore(Spill):
-    """Makes runs of sorted tables: in memory while they are small, else in an anonymous file, in small batches."""
+    """Makes runs of sorted tables; small ones stay in memory, the others are spilled in small batches."""
 
     def __init__(self, order: Order) -> None:
         super().__init__(ROWS_IN_MEMORY)
         self._order = order
 
-    def add(self, tables: pa.Table | Iterator[pa.Table]) -> list[Run]:
-        """A run of a sorted table, or of several that follow one another; none of no rows."""
+    def add(self, tables: pa.Table | Iterator[pa.Table]) -> list[SortedRun]:
+        """Make a run of a sorted table, or of several that follow one another; an empty list if there are no rows."""
         reads, spans = [], []
         for table in (tables,) if isinstance(tables, pa.Table) else tables:
             batches = table.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
-            reads += self.keep(batches)
+            reads += self.store_batches(batches)
             for batch in batches:
-                found = numbers(batch, self._order)
+                found = read_numbers(batch, self._order)
                 spans.append((found[0], found[-1], len(found)))
-        return [Run(lambda place: reads[place](), *np.array(spans, np.int64).T)] if spans else []
+        return [SortedRun(lambda place: reads[place](), *np.array(spans, np.int64).T)] if spans else []
 
 
-def merge(
-    runs: Sequence[Run],
+def merge_runs(
+    runs: Sequence[SortedRun],
     order: Order,
-    span: tuple[int, int] = ALWAYS,
+    span: tuple[int, int] = UNBOUNDED,
     keep: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> Iterator[pa.Table]:
     """The runs' rows in a half-open span, sorted, each key once a number; only those that `keep` lets through."""
     read = [lru_cache(maxsize=1)(run.read) for run in runs]  # a bucket goes on in the batch that the last one ended in
-    for low, high in _buckets(runs, span):
+    for low, high in _split_into_buckets(runs, span):
         batches = []
         for number, run in enumerate(runs):
             for place in range(np.searchsorted(run.last, low), np.searchsorted(run.first, high)):
                 batch = read[number](int(place))
-                start, end = np.searchsorted(numbers(batch, order), [low, high]).tolist()
+                start, end = np.searchsorted(read_numbers(batch, order), [low, high]).tolist()
                 batches.append(batch.slice(start, end - start))
         if batches:
-            yield sorted_unique(keep(pa.Table.from_batches(batches)), order)
+            yield sort_and_deduplicate(keep(pa.Table.from_batches(batches)), order)
 
 
-def merge_before(
-    runs: Sequence[Run], order: Order, store: RunStore, keep: Callable[[pa.Table], pa.Table] = lambda rows: rows
-) -> list[Run]:
-    """The same rows in fewer runs, so that no bucket touches more than OVERLAPPING_RUNS of them."""
+def merge_overlapping_runs(
+    runs: Sequence[SortedRun], order: Order, store: RunStore, keep: Callable[[pa.Table], pa.Table] = lambda rows: rows
+) -> list[SortedRun]:
+    """Merge runs into fewer, so that no bucket touches more than OVERLAPPING_RUNS of them."""
     found, half = list(runs), OVERLAPPING_RUNS // 2
-    while _overlapping(found) > OVERLAPPING_RUNS:
+    while _count_overlapping(found) > OVERLAPPING_RUNS:
         groups = [found[at : at + half] for at in range(0, len(found), half)]
-        found = [run for group in groups for run in store.add(merge(group, order, keep=keep))]
+        found = [run for group in groups for run in store.add(merge_runs(group, order, keep=keep))]
     return found
 
 
-def sorted_unique(table: pa.Table, order: Order) -> pa.Table:
-    """The rows sorted, each key once a number: of two the fetched one, of two fetched ones always the same."""
-    found = numbers(table, order)
+def sort_and_deduplicate(table: pa.Table, order: Order) -> pa.Table:
+    """Sort rows and keep one of each key: the fetched one; of two fetched ones always the same."""
+    found = read_numbers(table, order)
     if (found[1:] < found[:-1]).any():
         by_number = np.argsort(found, kind="stable")
         table, found = table.take(pa.array(by_number)), found[by_number]
@@ -128,14 +128,14 @@ def sorted_unique(table: pa.Table, order: Order) -> pa.Table:
     return table.take(pa.array(np.delete(taken, places[1:][is_repeated])))
 
 
-def numbers(rows: pa.Table | pa.RecordBatch, order: Order) -> Numbers:
-    """The column of numbers that rows are sorted by."""
+def read_numbers(rows: pa.Table | pa.RecordBatch, order: Order) -> Numbers:
+    """Return the column of numbers that rows are sorted by."""
     column: Numbers = rows.column(order.number).cast(pa.int64()).to_numpy()
     return column
 
 
-def _buckets(runs: Sequence[Run], span: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Half-open pieces of the span in which all runs together hold some BUCKET_ROWS rows."""
+def _split_into_buckets(runs: Sequence[SortedRun], span: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Split the span into half-open buckets in which all runs together hold some BUCKET_ROWS rows."""
     if not runs:
         return
     first = np.concatenate([run.first for run in runs])
@@ -146,7 +146,7 @@ def _buckets(runs: Sequence[Run], span: tuple[int, int]) -> Iterator[tuple[int, 
     yield from zip([span[0], *edges.tolist()], [*edges.tolist(), span[1]], strict=True)
 
 
-def _overlapping(runs: Sequence[Run]) -> int:
-    """The most runs that there are at one time."""
+def _count_overlapping(runs: Sequence[SortedRun]) -> int:
+    """Count the runs that overlap at the busiest time."""
     edges = sorted([(int(run.first[0]), 1) for run in runs] + [(int(run.last[-1]) + 1, -1) for run in runs])
     return max(np.cumsum([step for _, step in edges]), default=0)

@@ -1,4 +1,4 @@
-"""The account's notifications: the API's list, and what is stored of those that it lists no longer."""
+"""The asset `notifications`: the API's list, and the stored notifications that it no longer names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from np6_assets.events.kinds import REACTIONS
-from np6_assets.events.reject import exact_integer
+from np6_assets.events.reject import parse_integer
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import BadResponseError
 from np6_assets.partitions import EVENT_DATE, day_at
@@ -28,7 +28,7 @@ REACTION_DAYS = 31
 class Notification:
     """A row of the asset `notifications`.
 
-    `unlisted_since` is None while the API lists it, and if it never did. `first_seen` is None where version 0.1 did.
+    `unlisted_since` is None while the API lists it, or if it never did. `first_seen` is None if version 0.1 wrote it.
     """
 
     activation_id: int
@@ -39,34 +39,37 @@ class Notification:
 
     @property
     def was_listed(self) -> bool:
-        """Whether the API's list has ever named it, rather than a reaction alone."""
+        """Whether the API's list has ever named it; else only a reaction has."""
         return self.name is not None or self.type is not None
 
 
-def listed(client: NP6Client) -> dict[int, Notification]:
-    """Those that the API lists, by id. Raises BadResponseError where one has no usable id."""
+def fetch_notifications(client: NP6Client) -> dict[int, Notification]:
+    """Fetch the API's list, by id. Raises BadResponseError if an id is not a whole number."""
     found: dict[int, Notification] = {}
     for notification in client.get_list("/notifications"):
-        id_ = exact_integer(notification.get("id")) if isinstance(notification, dict) else None
+        id_ = parse_integer(notification.get("id")) if isinstance(notification, dict) else None
         if id_ is None:
             raise BadResponseError("GET /notifications: a notification has no whole number as its id")
-        found[id_] = Notification(id_, _text(notification.get("name")), _text(notification.get("type")))
+        found[id_] = Notification(id_, _to_text(notification.get("name")), _to_text(notification.get("type")))
     return {id_: found[id_] for id_ in sorted(found)}
 
 
-def stored(folder: Folder) -> dict[int, Notification]:
-    """Those of the asset `notifications`, by id; none where it was never materialized."""
+def read_notifications(folder: Folder) -> dict[int, Notification]:
+    """Read the stored notifications, by id; none if the asset was never materialized."""
     try:
-        with folder.open(parquet.file_of("notifications")) as opened:
+        with folder.open(parquet.build_path("notifications")) as opened:
             return {row["activation_id"]: Notification(**row) for row in pq.read_table(opened).to_pylist()}
     except FileNotFoundError:
         return {}
 
 
-def merged(
+def merge_notifications(
     listed: Mapping[int, Notification], before: Mapping[int, Notification], named: Collection[int], now: datetime
 ) -> list[Notification]:
-    """What is to be stored, by id: none that was stored is lost. `named` are the ids that stored reactions name."""
+    """Merge the list with the stored rows, by id: no stored row is lost.
+
+    `named` are the ids in stored reactions.
+    """
     found = {}
     for id_ in {*listed, *before, *named}:
         old = before.get(id_, Notification(id_, None, None, first_seen=now))
@@ -79,15 +82,17 @@ def merged(
     return [found[id_] for id_ in sorted(found)]
 
 
-def named_by_reactions(folder: Folder, settings: Settings, now: datetime) -> set[int]:
-    """The ids that the stored reactions of the last REACTION_DAYS name."""
+def find_ids_in_reactions(folder: Folder, settings: Settings, now: datetime) -> set[int]:
+    """Find the ids that the stored reactions of the last REACTION_DAYS name."""
     today = day_at(now, settings.timezone).date
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(REACTION_DAYS)]
-    return ids_in(folder, [parquet.file_of(kind.asset, EVENT_DATE, day) for kind in REACTIONS for day in days])
+    return read_activation_ids(
+        folder, [parquet.build_path(kind.asset, EVENT_DATE, day) for kind in REACTIONS for day in days]
+    )
 
 
-def ids_in(folder: Folder, files: Iterable[str]) -> set[int]:
-    """The notifications that some event files name."""
+def read_activation_ids(folder: Folder, files: Iterable[str]) -> set[int]:
+    """Read the notifications' ids from some event files."""
     found: set[int] = set()
     for file in files:
         with suppress(FileNotFoundError), folder.open(file) as opened:
@@ -95,5 +100,5 @@ def ids_in(folder: Folder, files: Iterable[str]) -> set[int]:
     return found
 
 
-def _text(value: Any) -> str | None:
+def _to_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Plans: which requests the days of a run need."""
+"""Plan which requests the days of a run need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from np6_assets.events.kinds import EventKind
-from np6_assets.events.store import Stored
+from np6_assets.events.store import StoredDay
 from np6_assets.np6.request import Request
 from np6_assets.partitions import Day, milliseconds
 
@@ -16,44 +16,45 @@ DAYS_PER_REQUEST = 31
 """The most days of one request."""
 
 EVENTS_PER_REQUEST = 20_000
-"""About how many events a request for several days brings at most."""
+"""About how many events a request for several days returns at most."""
 
-Asks = Literal["all", "active", "missing"]
-"""Which notifications are asked for activations: all that are known, those that may have sent, or those alone that did
-not answer before."""
+NotificationScope = Literal["all", "active", "missing"]
+"""Which notifications are requested: all known ones, those that may have sent, or those that did not answer before."""
 
 SMALL_DAYS = 7
-"""So many days before have to be small for others to be taken to be: weekdays differ."""
+"""Only if so many days before are small is a day without a file taken to be small: weekdays differ."""
 
 
 @dataclass(frozen=True)
 class DayPlan:
-    """A day to fetch: from `start` on, which is its own start or, for an incremental fetch, a later instant.
+    """A day to fetch from `start` on: the day's start, or for an incremental fetch a later time.
 
-    `stored` is what its file says; None where the day was never fetched. `replaces`: what is fetched takes its place.
-    `asks`: of which notifications activations are asked.
+    Attributes:
+        stored: what its file says; None if it was never fetched.
+        replaces: the fetched rows replace the stored ones.
+        scope: the notifications whose activations are requested.
     """
 
     day: Day
     start: datetime
-    stored: Stored | None = None
+    stored: StoredDay | None = None
     replaces: bool = False
-    asks: Asks = "all"
+    scope: NotificationScope = "all"
 
     @property
     def is_full(self) -> bool:
-        """Whether all of the day is fetched."""
+        """Whether this is a full fetch."""
         return self.start == self.day.start
 
     @property
-    def kept(self) -> Stored | None:
-        """What is merged with what is fetched."""
+    def stored_to_merge(self) -> StoredDay | None:
+        """The stored day that is merged with the fetched rows."""
         return None if self.replaces else self.stored
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Days that are fetched together: consecutive ones, each but the first in full."""
+class DayBatch:
+    """Consecutive days that are fetched together; all but the first are full fetches."""
 
     plans: Sequence[DayPlan]
 
@@ -63,26 +64,26 @@ class Batch:
         return milliseconds(self.plans[0].start), *(plan.day.end_ms for plan in self.plans)
 
     @property
-    def whole_edges(self) -> tuple[int, ...]:
-        """The same from the first day's start on."""
+    def full_edges(self) -> tuple[int, ...]:
+        """The same edges from the first day's start on."""
         return self.plans[0].day.start_ms, *self.edges[1:]
 
-    def request(self, kind: EventKind, path: str, edges: tuple[int, ...] = ()) -> Request:
-        """The request for these days of one feed."""
+    def build_request(self, kind: EventKind, path: str, edges: tuple[int, ...] = ()) -> Request:
+        """Build the request of these days to one feed."""
         return Request(
             path,
             kind.start_parameter,
             kind.end_parameter,
             edges or self.edges,
             is_whole_feed=not kind.per_notification,
-            is_patient=self.plans[0].asks != "missing",
+            retry_once=self.plans[0].scope == "missing",
         )
 
 
 def plan_day(
     kind: EventKind,
     day: Day,
-    stored: Stored | None,
+    stored: StoredDay | None,
     lookback: timedelta,
     now: datetime,
     *,
@@ -90,13 +91,13 @@ def plan_day(
     replaces: bool = False,
     missing_only: bool = False,
 ) -> DayPlan:
-    """An incremental fetch of an open day, less the lookback; a full one of any other day.
+    """Plan an incremental fetch of an open day, from the watermark less the lookback; else a full one.
 
-    A day that closes asks every notification for its activations, from the day's start. `missing_only` counts for a
-    closed day: an open one would be taken to be complete until now.
+    A day that closes requests the activations of every notification, from the day's start. `missing_only` applies to
+    closed days alone: an open one would count as complete until now.
     """
     is_closed = stored is not None and stored.is_closed(day)
-    asks: Asks = "all" if replaces or (now >= day.end + lookback and not is_closed) else "active"
+    asks: NotificationScope = "all" if replaces or (now >= day.end + lookback and not is_closed) else "active"
     if missing_only and is_closed and not replaces:
         asks = "missing"
     start = day.start
@@ -106,24 +107,24 @@ def plan_day(
     return DayPlan(day, start, stored, replaces, asks)
 
 
-def batches(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[Batch]:
-    """Consecutive days in batches, as many as a request may have.
+def batch_days(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[DayBatch]:
+    """Group consecutive days into batches, as many as a request may have.
 
-    Of a whole feed, only full fetches of days that are small, as stored or else by the `rows` of days before.
+    For a feed without fan-out, only full fetches of small days: small as stored, else by the `rows` of the days before.
     """
     waiting: list[DayPlan] = []
     for plan in plans:
         joined = [*waiting, replace(plan, start=plan.day.start)]
         is_next = waiting and waiting[-1].day.end == plan.day.start and len(waiting) < DAYS_PER_REQUEST
-        fits = joined[0].asks == plan.asks if rows is None else plan.is_full and _are_small(joined, rows)
+        fits = joined[0].scope == plan.scope if rows is None else plan.is_full and _are_small(joined, rows)
         if is_next and fits:
             waiting = joined
             continue
         if waiting:
-            yield Batch(waiting)
+            yield DayBatch(waiting)
         waiting = [plan]
     if waiting:
-        yield Batch(waiting)
+        yield DayBatch(waiting)
 
 
 def _are_small(plans: Sequence[DayPlan], rows: Sequence[int]) -> bool:

@@ -1,1 +1,1 @@
-"""The NP6 API over HTTP: client, streams cut into parts, retries, errors, and the Dagster resource of it."""
+"""The NP6 API: an HTTP client that streams, retries and resumes; only `resource.py` knows Dagster."""

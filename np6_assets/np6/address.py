@@ -1,4 +1,4 @@
-"""Which addresses are this machine itself."""
+"""Addresses of this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine: no proxy is asked for it, and it may be reached unencrypted."""
+    """Whether a URL's host is this machine: it is reached without a proxy, and may be reached unencrypted."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

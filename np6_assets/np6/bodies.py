@@ -1,4 +1,4 @@
-"""Bodies of responses: gzip undone within bounds, and an end to responses that make no progress."""
+"""Response bodies: decompression within bounds, and the end of responses that make no progress."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from np6_assets.np6.errors import CutResponseError, WrongBodyError
 
 MOST_EXPANSION, EXPANSION_FROM = 200, 64 * 2**20
-"""Past EXPANSION_FROM bytes, a body of more than MOST_EXPANSION times the bytes received is refused."""
+"""From EXPANSION_FROM bytes on, a body of more than MOST_EXPANSION times the received bytes is refused."""
 
 _PIECE_BYTES = 2**18
 _LONGEST_DELAY = 1.0
-"""Seconds for which a piece waits for more."""
+"""Seconds that a piece waits for more."""
 
 
-class Stall:
-    """Ends a response in which no whole event arrives for some seconds, however many bytes do."""
+class StallTimer:
+    """Ends a response in which no complete event arrives for some seconds, however many bytes do."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -25,21 +25,21 @@ class Stall:
         self._since = clock()
         self._events = 0
 
-    def progress(self, events: int) -> None:
-        """So many events have arrived whole by now."""
+    def record_events(self, events: int) -> None:
+        """Record how many complete events have arrived so far."""
         if events > self._events:
             self._events, self._since = events, self._clock()
 
     def check(self) -> None:
-        """Raise CutResponseError where the last whole event is too long ago."""
+        """Raise CutResponseError if the last complete event is too long ago."""
         if self._clock() - self._since > self._seconds:
             raise CutResponseError(f"no whole event for {self._seconds:.0f} seconds")
 
 
-def decoded(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """The body without its content encoding, in pieces of bounded size.
+def decompress(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield the body without its content encoding, in pieces of bounded size.
 
-    Raises CutResponseError where it is broken, WrongBodyError where it expands too much or is encoded otherwise.
+    Raises CutResponseError if it is broken, WrongBodyError if it expands too much or its encoding is not supported.
     """
     if encoding in ("", "identity"):
         yield from pieces
@@ -67,8 +67,8 @@ def decoded(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
         raise CutResponseError("the compressed body is cut off")
 
 
-def joined(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The pieces in larger ones of about `size` bytes. What was received before an error comes before it."""
+def join_pieces(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Join pieces to larger ones of about `size` bytes; those received before an error come before it."""
     waiting, length, since = [b""], 0, time.monotonic()
     try:
         for piece in pieces:

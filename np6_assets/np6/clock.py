@@ -1,4 +1,4 @@
-"""The API's clock, as the Date of its answers says it, beside ours."""
+"""The API's clock, from the Date header of its responses, compared with ours."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from np6_assets.np6.retry import http_date
+from np6_assets.np6.retry import parse_http_date
 
 TOLERANCE = timedelta(minutes=1)
-"""Clocks that differ by more are a warning."""
+"""A larger difference between the clocks is a warning."""
 
 WITHOUT_DATE = timedelta(days=1)
-"""Where the API sends no Date, ours is taken to be ahead by this much."""
+"""Without a Date header, our clock may be ahead by this much."""
 
 
 @dataclass(frozen=True)
-class AskedAt:
-    """When the API was asked for something.
+class RequestTime:
+    """When a request was sent.
 
     Attributes:
-        at: by the earlier of both clocks; the answer is complete until then, but for what the API publishes late.
-        by_api: by the API's clock alone; None where it sends no Date.
+        at: by the earlier of both clocks; until then the answer is complete, late-arriving events aside.
+        by_api: by the API's clock alone; None without a Date header.
     """
 
     at: datetime
@@ -29,7 +29,7 @@ class AskedAt:
 
 
 class ApiClock:
-    """Learns from answers how far the API's clock is ahead of ours. `warn` takes one line, once."""
+    """Measures how far the API's clock is ahead of ours. `warn` takes one line, once."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -37,8 +37,8 @@ class ApiClock:
         self._has_warned = False
 
     def observe(self, date: str, now: datetime) -> None:
-        """Take the Date of an answer that begins now, by our clock; empty where it has none."""
-        there = http_date(date)
+        """Observe the Date of a response that begins now, by our clock; empty if it has none."""
+        there = parse_http_date(date)
         self._ahead = None if there is None else there - now
         if self._has_warned or (self._ahead is not None and abs(self._ahead) <= TOLERANCE):
             return
@@ -49,8 +49,8 @@ class ApiClock:
             minutes, where = abs(self._ahead) // TOLERANCE, "behind" if self._ahead > timedelta(0) else "ahead of"
             self._warn(f"this machine's clock is {minutes} minutes {where} the API's: set it right")
 
-    def asked_at(self, ours: datetime) -> AskedAt:
-        """What was asked for at a time by our clock, once it is answered."""
+    def get_request_time(self, ours: datetime) -> RequestTime:
+        """Return the time of a request sent at a time by our clock, once it is answered."""
         if self._ahead is None:
-            return AskedAt(ours - WITHOUT_DATE)
-        return AskedAt(ours + min(self._ahead, timedelta(0)), ours + self._ahead)
+            return RequestTime(ours - WITHOUT_DATE)
+        return RequestTime(ours + min(self._ahead, timedelta(0)), ours + self._ahead)

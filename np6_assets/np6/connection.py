@@ -1,4 +1,4 @@
-"""HTTP: one account's connections, and responses as bounded streams of bytes or as this package's errors."""
+"""HTTP: the connections of one account; responses are bounded streams of bytes or this package's errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from weakref import WeakSet
 import httpx
 
 from np6_assets.np6.address import is_loopback
-from np6_assets.np6.bodies import Stall, decoded, joined
+from np6_assets.np6.bodies import StallTimer, decompress, join_pieces
 from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.errors import (
     AccessError,
@@ -29,11 +29,11 @@ from np6_assets.np6.errors import (
     PermanentError,
     TransientError,
 )
-from np6_assets.np6.retry import asked_wait
-from np6_assets.np6.unreachable import no_connection
+from np6_assets.np6.retry import read_requested_wait
+from np6_assets.np6.unreachable import describe_connect_error
 
 CHUNK_BYTES = 2**18
-"""How much of a body is handled at once."""
+"""Bytes of a body that are handled at once."""
 
 _ADVICE = {
     400: "the API does not accept the request; check NP6_START_DATE and the version of the API",
@@ -48,7 +48,7 @@ _PERMANENT = {401: AccessError, 403: ForbiddenError, 404: NotFoundError, 410: No
 
 @dataclass
 class Traffic:
-    """What a client has asked for and received."""
+    """Counts what a client has sent and received."""
 
     requests: int = 0
     retries: int = 0
@@ -58,7 +58,7 @@ class Traffic:
 class Connection:
     """The HTTP side of the client, without retries. Safe to share between threads.
 
-    A response without a whole event for `stall_seconds` is ended.
+    A response without a complete event for `stall_seconds` is ended.
     """
 
     def __init__(
@@ -96,42 +96,42 @@ class Connection:
                 follow_redirects=False,
                 # over plain HTTP there are no certificates to verify, and reading those of the system takes 20 ms
                 verify=not base_url.startswith("http://"),
-                # a proxy has no business with this machine's own servers, nor with what is sent to them
+                # this machine's own servers are reached without a proxy
                 mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None} if is_loopback(host) else None,
             )
         except (httpx.InvalidURL, ValueError):
             raise PermanentError("NP6_BASE_URL is not an http address") from None
 
     def cancel(self) -> None:
-        """End what is under way, in whatever thread."""
+        """End all requests, in whatever thread."""
         self.closed.set()
-        self._hang_up()
+        self._shut_down_sockets()
 
     def close(self) -> None:
-        """End what is under way and close the connections."""
+        """End all requests and close the connections."""
         self.cancel()
         self._http.close()
 
     @contextmanager
-    def closing_after(self, seconds: float) -> Iterator[None]:
-        """Close the client where the block takes longer, whatever the server does."""
-        with _timer(seconds, self.close):
+    def close_after(self, seconds: float) -> Iterator[None]:
+        """Close the client if the block takes longer, whatever the server does."""
+        with _run_after(seconds, self.close):
             yield
 
     @contextmanager
     def open(
         self, path: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None = None
     ) -> Iterator[httpx.Response]:
-        """A response whatever its status, its body still to be read; nothing is retried.
+        """Open a response of any status, its body unread, without retries.
 
-        Raises httpx.TransportError, also out of reading the body, and CancelledError once the client is closed.
+        Raises httpx.TransportError, also while the body is read, and CancelledError once the client is closed.
         """
         if self.closed.is_set():
             raise CancelledError("the client is closed")
         with self._lock:
             self.traffic.requests += 1
         with (
-            _timer(self._stall_seconds, self._hang_up) as timer,  # headers that trickle
+            _run_after(self._stall_seconds, self._shut_down_sockets) as timer,  # headers that trickle
             self._http.stream(
                 "GET", path, params=dict(parameters), headers=headers, extensions={"trace": self._trace}
             ) as response,
@@ -144,38 +144,39 @@ class Connection:
                 with self._lock:
                     self.traffic.bytes += response.num_bytes_downloaded
 
-    def refusal(self, path: str, response: httpx.Response) -> NP6Error | None:
-        """What a run would raise for the status of a response; None for 200 and 204."""
+    def build_error(self, path: str, response: httpx.Response) -> NP6Error | None:
+        """Build the error for the status of a response; None for 200 and 204."""
         status = response.status_code
         if status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
             return None
         line = f"GET {path} returned {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
         if request_id := response.headers.get("x-request-id"):
-            line += f" (x-request-id {_printable(request_id)})"
+            line += f" (x-request-id {_clean_request_id(request_id)})"
         if response.is_redirect:
-            line += f", a redirect to {_host(response)}, which is not followed; set NP6_BASE_URL to the API itself"
+            host = _get_redirect_host(response)
+            line += f", a redirect to {host}, which is not followed; set NP6_BASE_URL to the API itself"
             return PermanentError(line)
         if status >= 500 or status in _RETRIED or response.is_success:
-            return TransientError(line, wait=asked_wait(response.headers, self._now()))
+            return TransientError(line, wait=read_requested_wait(response.headers, self._now()))
         line += f": {_ADVICE.get(status, 'the API refuses the request')}"
         return _PERMANENT.get(status, PermanentError)(line)
 
     @contextmanager
-    def body(
+    def open_body(
         self, path: str, parameters: Mapping[str, str], *, chunk_bytes: int = CHUNK_BYTES, encoding: str = "gzip"
-    ) -> Iterator[tuple[Iterator[bytes], Stall]]:
-        """The chunks of a 200 or 204 response, without its content encoding. Raises this package's errors."""
-        stall = Stall(self._stall_seconds)
+    ) -> Iterator[tuple[Iterator[bytes], StallTimer]]:
+        """Open the chunks of a 200 or 204 response, decompressed. Raises this package's errors."""
+        stall = StallTimer(self._stall_seconds)
         try:
             with self.open(path, parameters, {"Accept-Encoding": encoding}) as response:
-                if (error := self.refusal(path, response)) is not None:
+                if (error := self.build_error(path, response)) is not None:
                     raise error
                 self.clock.observe(response.headers.get("date", ""), self._now())
                 if response.status_code == HTTPStatus.NO_CONTENT:
                     yield iter((b"[]",)), stall
                     return
                 coded = response.headers.get("content-encoding", "").strip().lower()
-                yield joined(decoded(self._received(response, stall), coded), chunk_bytes), stall
+                yield join_pieces(decompress(self._iter_raw(response, stall), coded), chunk_bytes), stall
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError):
             raise PermanentError(f"GET {path}: NP6_BASE_URL is not an http address") from None
         except httpx.TransportError as error:
@@ -184,10 +185,12 @@ class Connection:
             if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
                 host = self._http.base_url.host
                 dialed = getattr(self._dialed, "address", host)
-                raise NoConnectionError(no_connection(error, host, dialed, self._http.timeout.connect)) from None
-            raise CutResponseError(f"GET {path}: {_reason(error)}") from None
+                raise NoConnectionError(
+                    describe_connect_error(error, host, dialed, self._http.timeout.connect)
+                ) from None
+            raise CutResponseError(f"GET {path}: {_describe_error(error)}") from None
 
-    def _received(self, response: httpx.Response, stall: Stall) -> Iterator[bytes]:
+    def _iter_raw(self, response: httpx.Response, stall: StallTimer) -> Iterator[bytes]:
         for piece in response.iter_raw():
             if self.closed.is_set():
                 raise CancelledError("the client is closed")
@@ -195,13 +198,13 @@ class Connection:
             yield piece
 
     def _trace(self, event: str, details: Mapping[str, Any]) -> None:
-        """Remember what is dialed, and each connection's socket: httpx's timeouts do not end what trickles."""
+        """Remember the dialed address and each socket: httpx's timeouts do not end a body that trickles."""
         if event == "connection.connect_tcp.started":
             self._dialed.address = f"{details['host']}:{details['port']}"
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._sockets.add(details["return_value"].get_extra_info("socket"))
 
-    def _hang_up(self) -> None:
+    def _shut_down_sockets(self) -> None:
         for connection in list(self._sockets):
             with suppress(OSError):
                 # not SSLSocket's own, which would race with the thread that reads
@@ -209,7 +212,7 @@ class Connection:
 
 
 @contextmanager
-def _timer(seconds: float, act: Callable[[], None]) -> Iterator[threading.Timer]:
+def _run_after(seconds: float, act: Callable[[], None]) -> Iterator[threading.Timer]:
     timer = threading.Timer(seconds, act)
     timer.daemon = True
     timer.start()
@@ -219,8 +222,8 @@ def _timer(seconds: float, act: Callable[[], None]) -> Iterator[threading.Timer]
         timer.cancel()
 
 
-def _reason(error: httpx.TransportError) -> str:
-    """The error's class in words, and that of its first cause: the texts of httpx and h11 quote the answer."""
+def _describe_error(error: httpx.TransportError) -> str:
+    """Describe an error by its class and that of its first cause: the texts of httpx and h11 quote the answer."""
     cause: BaseException = error
     while (before := cause.__cause__ or cause.__context__) is not None:
         cause = before
@@ -228,12 +231,12 @@ def _reason(error: httpx.TransportError) -> str:
     return f"{name} ({type(cause).__name__})" if isinstance(cause, OSError) else name
 
 
-def _printable(text: str) -> str:
-    """An id as it is shown; what could be an address or a sentence is not."""
+def _clean_request_id(text: str) -> str:
+    """Return an id that is safe to show; what could be an address or a sentence becomes "?"."""
     return text if re.fullmatch(r"[\w.:/+=-]{1,80}", text, re.ASCII) else "?"
 
 
-def _host(response: httpx.Response) -> str:
+def _get_redirect_host(response: httpx.Response) -> str:
     try:
         return httpx.URL(response.headers["location"]).host or "another path"
     except (httpx.InvalidURL, KeyError):

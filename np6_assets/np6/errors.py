@@ -1,13 +1,13 @@
-"""Errors of the API, sorted once into permanent and transient; whatever retries asks the class, never the status.
+"""Errors of the API: permanent or transient. Retries depend on the class, never on the status.
 
-Their text is one line and carries neither the key nor any byte of an answer.
+Their text is one line and holds neither the key nor any byte of an answer.
 """
 
 from __future__ import annotations
 
 
 class NP6Error(Exception):
-    """Any failure to get data from the API."""
+    """Data could not be fetched from the API."""
 
 
 class PermanentError(NP6Error):
@@ -19,19 +19,19 @@ class NotFoundError(PermanentError):
 
 
 class AccessError(PermanentError):
-    """The key is unknown, or has no right: other days would be refused as well."""
+    """The key is unknown or lacks a right: other days would be refused as well."""
 
 
 class ForbiddenError(AccessError):
-    """The key has no right to what was asked for: to all of it where that is a whole feed."""
+    """The key lacks the right to what was requested; for a whole feed, to all of it."""
 
 
 class TransientError(NP6Error):
     """A retry may help: overload, a rate limit, a broken connection.
 
     Attributes:
-        wait: seconds that the API asks to wait; None where it does not ask.
-        most_retries: how often it is worth a retry; None for as often as the settings allow.
+        wait: seconds that the API asks to wait; None if it does not say.
+        most_retries: how many retries are worth it; None: as the settings say.
     """
 
     most_retries: int | None = None
@@ -42,11 +42,11 @@ class TransientError(NP6Error):
 
 
 class NoConnectionError(TransientError):
-    """There is no connection: a refused one, an unknown host, a timeout, TLS that fails."""
+    """There is no connection: it was refused, or a timeout, an unknown host, or a TLS error."""
 
 
 class BadResponseError(TransientError):
-    """The status is 200, but the body is not the array of events that was asked for."""
+    """The status is 200, but the body is not the requested array of events."""
 
 
 class CutResponseError(BadResponseError):
@@ -54,17 +54,17 @@ class CutResponseError(BadResponseError):
 
 
 class WrongBodyError(BadResponseError):
-    """The body is something else than an array, which a retry seldom mends."""
+    """The body is not an array, which a retry seldom repairs."""
 
     most_retries = 4
 
 
 class GaveUpError(NP6Error):
-    """Every retry that the settings allow has failed; a later run may succeed."""
+    """All retries have failed; a later run may succeed."""
 
 
 class UnreachableError(GaveUpError):
-    """Nothing has ever answered at this address: it is wrong, or something stands in between."""
+    """Nothing has ever answered at this address: it is wrong, or something blocks it."""
 
 
 class DaysFailedError(NP6Error):

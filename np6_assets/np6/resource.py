@@ -1,4 +1,4 @@
-"""The Dagster resource of the API: its timeouts and retries, visible and described in the UI, and nothing else."""
+"""The Dagster resource of the API: timeouts and retries, described in the UI."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from np6_assets.np6.errors import NP6Error, PermanentError, UnreachableError
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets.settings import NO_KEY, SANDBOX, Settings
 
 if TYPE_CHECKING:
     from np6_assets.np6.client import NP6Client
 
 PROBE_SECONDS = 15.0
-"""How long the probes of one tick may take: Dagster gives a tick a minute."""
+"""How long the probes of one tick may take: Dagster allows a tick one minute."""
 
 _PROBE_TIMEOUT = 8.0
-_PROBE_RETRY = Retry(retries=3, longest_wait=3.0)
+_PROBE_RETRY = RetryPolicy(retries=3, longest_wait=3.0)
 _STALL_SECONDS = 120.0
 
 Clock: TypeAlias = Callable[[], datetime]
 
-Simulated: TypeAlias = Callable[[Clock], AbstractContextManager[str]]
-"""Starts the simulated account, with a clock; gives its address, which needs no key."""
+SandboxStarter: TypeAlias = Callable[[Clock], AbstractContextManager[str]]
+"""Starts the sandbox with a clock; the context gives its address, which needs no key."""
 
 _NOT_FOR_RUNS = {"base_url", "api_key", "max_concurrent_requests"}
-"""What the settings alone say: who can reach Dagster's UI can launch a run with any config."""
+"""Fields that run config cannot change: who can reach Dagster's UI can launch a run with any config."""
 
 
 def utc_now() -> datetime:
-    """What this machine's clock says."""
+    """Return the time of this machine's clock."""
     return datetime.now(UTC)
 
 
@@ -54,17 +54,17 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     connect_timeout: float = Field(default=10.0, gt=0, description="Seconds to wait for a connection.")
     read_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for the next bytes of an answer.")
     max_retries: int = Field(
-        default=Retry.retries,
+        default=RetryPolicy.retries,
         ge=0,
         description="Failures in a row, without any progress, before a request fails.",
     )
     backoff: float = Field(
-        default=Retry.backoff,
+        default=RetryPolicy.backoff,
         ge=0,
         description="Seconds: the first wait for a retry is random up to this, each further one up to twice as much.",
     )
     longest_wait: float = Field(
-        default=Retry.longest_wait,
+        default=RetryPolicy.longest_wait,
         ge=0,
         description="Seconds: no wait is longer, whatever Retry-After or X-RateLimit-Reset ask for.",
     )
@@ -74,16 +74,16 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
     step_retry_delay: float = Field(default=30.0, ge=0, description="Seconds before Dagster starts a step again.")
     max_concurrent_requests: int = Field(default=4, ge=1, description="Requests under way at once, in a run.")
 
-    _simulated: Simulated | None = PrivateAttr(default=None)
+    _start_sandbox: SandboxStarter | None = PrivateAttr(default=None)
     _no_key: str = PrivateAttr(default=NO_KEY)
 
-    def simulated_by(self, start: Simulated) -> Self:
-        """The same, with what starts the simulated account."""
-        self._simulated = start
+    def with_sandbox(self, start: SandboxStarter) -> Self:
+        """Set the starter of the sandbox."""
+        self._start_sandbox = start
         return self
 
-    def definition(self, settings: Settings, simulated: Simulated) -> dg.ResourceDefinition:
-        """The resource as runs have it: the settings name the key's variable, and config may change the rest alone.
+    def build_definition(self, settings: Settings, simulated: SandboxStarter) -> dg.ResourceDefinition:
+        """Build the definition for runs: the settings name the key's variable; config may change the rest.
 
         Each field of the config has a default of its own, so that to override one keeps the others.
         """
@@ -97,31 +97,30 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
 
         def configured(context: dg.InitResourceContext) -> NP6Resource:
             key = dg.EnvVar(settings.key_variable).get_value() if settings.has_api_key else None
-            made = NP6Resource(**fixed, api_key=key or "", **context.resource_config).simulated_by(simulated)
+            made = NP6Resource(**fixed, api_key=key or "", **context.resource_config).with_sandbox(simulated)
             made._no_key = settings.no_key
             return made
 
         return dg.ResourceDefinition(configured, config_schema=schema, description=type(self).__doc__)
 
     @contextmanager
-    def client(
+    def open_client(
         self, log: Callable[[str], None], now: Clock = utc_now, *, attempt: int = 0, has_answered: bool = False
     ) -> Iterator[NP6Client]:
-        """A client for the length of a run. `log` takes one line for each retry, `now` is our clock.
+        """Open a client for a run. `log` takes one line for each retry, `now` is our clock.
 
-        `attempt` is how often the step was started again, `has_answered` whether the address ever did: where it did
-        not, it is not waited for. Errors of the client leave this block as what Dagster acts on: permanent ones, and
-        the last attempt's, as a Failure that nobody retries, others as a request to start the step again. Errors of
-        another kind are no reason to try again.
+        `attempt` counts the retries of the step; `has_answered` says whether the address ever answered, as it is not
+        retried for long otherwise. Errors leave the block as what Dagster acts on: permanent ones, and those of the
+        last attempt, as a Failure without retries, others as a request to retry the step.
         """
-        retry = Retry(self.max_retries, self.backoff, self.longest_wait)
+        retry = RetryPolicy(self.max_retries, self.backoff, self.longest_wait)
         try:
-            with self._client(self.read_timeout, self.connect_timeout, retry, log, now) as client:
+            with self._open_client(self.read_timeout, self.connect_timeout, retry, log, now) as client:
                 if has_answered:
                     client.answered.set()
                 yield client
         except NP6Error as error:
-            # of the last attempt Dagster would say how often it was made, and not why it failed
+            # for the last attempt Dagster would show only the number of retries, not the error
             if isinstance(error, PermanentError | UnreachableError) or attempt >= self.step_retries:
                 raise dg.Failure(str(error), allow_retries=False) from None
             request = dg.RetryRequested(self.step_retries, self.step_retry_delay)
@@ -129,23 +128,23 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
             raise request from error
 
     @contextmanager
-    def probing(self, log: Callable[[str], None], now: Clock = utc_now) -> Iterator[NP6Client]:
-        """A client for the probes of a tick: closed after PROBE_SECONDS. Its errors are the client's own."""
+    def open_probe_client(self, log: Callable[[str], None], now: Clock = utc_now) -> Iterator[NP6Client]:
+        """Open a client for the probes of a tick, closed after PROBE_SECONDS. Raises the client's errors."""
         retry = replace(_PROBE_RETRY, backoff=min(self.backoff, _PROBE_RETRY.backoff))
         seconds = min(self.read_timeout, _PROBE_TIMEOUT)
-        with self._client(seconds, seconds, retry, log, now) as client, client.closing_after(PROBE_SECONDS):
+        with self._open_client(seconds, seconds, retry, log, now) as client, client.close_after(PROBE_SECONDS):
             yield client
 
     @contextmanager
-    def _client(
-        self, timeout: float, connect_timeout: float, retry: Retry, log: Callable[[str], None], now: Clock
+    def _open_client(
+        self, timeout: float, connect_timeout: float, retry: RetryPolicy, log: Callable[[str], None], now: Clock
     ) -> Iterator[NP6Client]:
         import httpx
 
         from np6_assets.np6.client import NP6Client
 
         with (
-            self._account(now) as (address, key),
+            self._open_account(now) as (address, key),
             closing(
                 NP6Client(
                     address,
@@ -162,14 +161,14 @@ class NP6Resource(dg.ConfigurableResource["NP6Resource"]):
             yield client
 
     @contextmanager
-    def _account(self, now: Clock) -> Iterator[tuple[str, str]]:
-        """Address and key; of the simulated account, which is never given one, no key."""
+    def _open_account(self, now: Clock) -> Iterator[tuple[str, str]]:
+        """Open the account: its address and key. The sandbox is never given a key."""
         if self.base_url != SANDBOX:
             if not (key := self.api_key.strip()):
                 raise PermanentError(self._no_key)
             yield self.base_url, key
             return
-        if self._simulated is None:
+        if self._start_sandbox is None:
             raise PermanentError(f"nothing here starts the simulated account ({SANDBOX}); set another address")
-        with self._simulated(now) as address:
+        with self._start_sandbox(now) as address:
             yield address, ""

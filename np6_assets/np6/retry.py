@@ -1,4 +1,4 @@
-"""Retries: how often and after how long a failed request is repeated, and how long the API asks to wait."""
+"""Retries: how often, the backoff between them, and how long the API asks to wait."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ ResetUnit = Literal["epoch milliseconds", "epoch seconds", "seconds to wait"]
 
 
 @dataclass(frozen=True)
-class Retry:
-    """How often a failed request is repeated, and the backoff between.
+class RetryPolicy:
+    """How often a failed request is retried, and the backoff between.
 
-    `retries` counts failures in a row, without any progress. The first wait is random up to `backoff` seconds, each
-    further one up to twice as much, and at least what the API asked for; none is longer than `longest_wait` seconds.
+    `retries` counts failures in a row without progress. The first wait is random up to `backoff` seconds, each further
+    one up to twice as much, and at least what the API asks for; none is longer than `longest_wait` seconds.
     """
 
     retries: int = 8
     backoff: float = 0.5
     longest_wait: float = 120.0
 
-    def wait(self, failures: int, asked: float | None, chance: float) -> float:
-        """Seconds to wait after so many failures in a row; `chance` is a random number from 0 to 1.
+    def compute_wait(self, failures: int, requested: float | None, chance: float) -> float:
+        """Compute the seconds to wait after so many failures in a row; `chance` is random from 0 to 1.
 
         Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         """
         backoff = self.backoff * 2.0 ** min(failures - 1, 16) * chance
-        return min(max(backoff, asked or 0.0), self.longest_wait)
+        return min(max(backoff, requested or 0.0), self.longest_wait)
 
 
-def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
-    """How many seconds the API asks to wait, from `Retry-After` or `X-RateLimit-Reset`; None where it does not ask.
+def read_requested_wait(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Read how many seconds the API asks to wait, from `Retry-After` or `X-RateLimit-Reset`; None if it does not.
 
-    `Retry-After` is seconds or an HTTP date (RFC 9110, 10.2.3). What `X-RateLimit-Reset` counts is not documented:
-    a number is taken for epoch milliseconds, epoch seconds or seconds to wait by its size.
+    `Retry-After` is seconds or an HTTP date (RFC 9110, 10.2.3).
     """
-    asked = headers.get("retry-after", "")
-    seconds = _number(asked)
+    requested = headers.get("retry-after", "")
+    seconds = _parse_number(requested)
     if seconds is None:
-        moment = http_date(asked)
+        moment = parse_http_date(requested)
         seconds = None if moment is None else (moment - now).total_seconds()
     if seconds is not None:
         return max(seconds, 0.0)
@@ -51,8 +50,8 @@ def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def read_reset(text: str, now: datetime) -> tuple[ResetUnit, float] | None:
-    """What a value of `X-RateLimit-Reset` counts, told by its size, and how many seconds it asks to wait."""
-    reset = _number(text)
+    """Read `X-RateLimit-Reset`: its unit, and the seconds to wait. The unit is not documented, and told by size."""
+    reset = _parse_number(text)
     if reset is None:
         return None
     if reset > 1e11:
@@ -62,8 +61,8 @@ def read_reset(text: str, now: datetime) -> tuple[ResetUnit, float] | None:
     return "seconds to wait", reset
 
 
-def http_date(text: str) -> datetime | None:
-    """The instant that a date of HTTP names; None where it is none."""
+def parse_http_date(text: str) -> datetime | None:
+    """Parse a date of an HTTP header; None if it is none."""
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):
@@ -72,5 +71,5 @@ def http_date(text: str) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _number(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"[ \t]*\d{1,18}(\.\d{1,9})?[ \t]*", text) else None

@@ -1,7 +1,7 @@
-"""The stream of one response: a JSON array, cut at event ends into parts on disk.
+"""Cut one response, a JSON array, at event ends into parts on disk.
 
-What belongs here: the structure of a JSON array as bytes arrive. Whether an event is JSON is the decoder's business.
-A part's file has no name (it is unlinked as it is made), so that a killed process leaves nothing behind.
+This module follows the structure of the array; whether an event is valid JSON is decided by the decoder. A part's file
+has no name (it is unlinked at once), so that a killed process leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
 
 @dataclass
 class Part:
-    """A piece of an answer on disk: a JSON array of `size` bytes.
+    """A piece of an answer on disk: a JSON array of `size` bytes with `events` objects and arrays.
 
-    `events` counts the objects and arrays in it. Small answers share a part: `answers` says with which of these, and
-    at which byte of the elements, each begins.
+    Small answers share a part: `answers` says at which of these, and at which byte of the elements, each begins.
     """
 
     file: IO[bytes]
@@ -44,8 +43,8 @@ class Part:
     answers: tuple[tuple[int, int], ...] = ((0, 0),)
 
     @classmethod
-    def of(cls, elements: bytes, events: int, answers: tuple[tuple[int, int], ...] = ((0, 0),)) -> Part:
-        """A part from the text of its elements, with the commas between them."""
+    def from_elements(cls, elements: bytes, events: int, answers: tuple[tuple[int, int], ...] = ((0, 0),)) -> Part:
+        """Write a part from the text of its elements, with the commas between them."""
         file = tempfile.TemporaryFile(prefix="np6-")  # noqa: SIM115
         size = file.write(b"[%b]" % elements)
         file.flush()
@@ -53,23 +52,23 @@ class Part:
 
     @property
     def path(self) -> str:
-        """A path under which this process, and no other, can open the file."""
+        """A path by which only this process can open the file."""
         return f"/dev/fd/{self.file.fileno()}"
 
     def read(self) -> bytes:
-        """The elements, without the brackets around them."""
+        """Read the elements, without the brackets around them."""
         self.file.seek(0)
         return self.file.read()[1:-1]
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Free the disk space."""
         self.file.close()
 
 
 class ArrayScanner:
     """Follows the nesting of one JSON array through chunks of bytes, without parsing values.
 
-    `events` counts the objects and arrays that the array holds; `opened` and `closed` say that its brackets were seen.
+    `events` counts the objects and arrays in the array; `opened` and `closed` say whether its brackets were seen.
     """
 
     def __init__(self) -> None:
@@ -81,12 +80,12 @@ class ArrayScanner:
         self._escape = b""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises BadResponseError where they cannot belong to one array."""
+        """Scan the next bytes. Raises BadResponseError if they cannot belong to one array."""
         if self._depth == 0 and (text := chunk.strip(_WHITESPACE if self.closed else _WHITESPACE + _BOM)):
             if self.closed:
                 raise BadResponseError("the body goes on after the end of its array")
             if not text.startswith(b"["):
-                raise WrongBodyError(f"the body is {_described(text)}, not a JSON array")
+                raise WrongBodyError(f"the body is {_describe_body(text)}, not a JSON array")
             self.opened = True
         brackets = self._brackets(chunk)
         if not brackets:
@@ -104,14 +103,14 @@ class ArrayScanner:
             self.closed = True
 
     def finish(self) -> None:
-        """The bytes are over. Raises BadResponseError where the array is not complete."""
+        """End the bytes. Raises BadResponseError if the array is not complete."""
         if not self.opened:
             raise WrongBodyError("the body is empty")
         if not self.closed:
             raise CutResponseError("the body ends before its array is closed")
 
     def next_event_end(self, chunk: bytes) -> int | None:
-        """Where in `chunk`, the bytes to be fed next, the first event ends; None where none does. Feeds nothing."""
+        """Find where in the next chunk the first event ends; None if none does. Does not feed the chunk."""
 
         def has_event(length: int) -> bool:
             scanner = copy(self)
@@ -123,7 +122,7 @@ class ArrayScanner:
         return end if end <= len(chunk) else None
 
     def _brackets(self, chunk: bytes) -> bytes:
-        """The brackets of `chunk` that stand outside strings."""
+        """Extract the brackets outside strings."""
         if self._escape:
             chunk, self._escape = self._escape + chunk, b""
         if b"\\" in chunk:
@@ -160,34 +159,34 @@ class PartWriter:
 
     @property
     def events(self) -> int:
-        """How many events have arrived whole."""
+        """The number of complete events so far."""
         return self._scanner.events
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body. Raises BadResponseError where they cannot belong to an array of events."""
+        """Write the next bytes of the body. Raises BadResponseError if they cannot belong to an array of events."""
         while self._size >= self._part_bytes and (end := self._scanner.next_event_end(chunk)) is not None:
             self._write(chunk[:end])
-            self._hand()
+            self._hand_over_part()
             self._expects_comma = True
             chunk = chunk[end:]
         self._write(chunk)
 
     def finish(self) -> None:
-        """The body is over: hand over the last part. Raises BadResponseError where the array is not complete."""
+        """Hand over the last part. Raises BadResponseError if the array is not complete."""
         self._scanner.finish()
         if self._last_byte == b",":
             raise BadResponseError("there is a comma before the end of the array")
         if self._file is not None:
-            self._hand()
+            self._hand_over_part()
 
     def hand_over_whole_events(self) -> None:
-        """After a cut: hand over the events before the one that was cut."""
+        """Hand over the complete events before a cut."""
         if self._file is not None:
             self._file.seek(1)
             text = self._file.read()
-            if whole := list(elements(text))[:-1]:
+            if whole := list(find_elements(text))[:-1]:
                 events = sum(text[start:end].lstrip(_WHITESPACE)[:1] in (b"{", b"[") for start, end in whole)
-                self._hand_over(Part.of(text[: whole[-1][1]], events))
+                self._hand_over(Part.from_elements(text[: whole[-1][1]], events))
             self.close()
 
     def close(self) -> None:
@@ -217,7 +216,7 @@ class PartWriter:
         self._size += self._file.write(chunk)
 
     def _after_comma(self, chunk: bytes) -> bytes:
-        """What follows the comma between two events; the end of the array may stand in its place."""
+        """Return what follows the comma between two events; or the end of the array."""
         text = chunk.lstrip(_WHITESPACE)
         if not text or text.startswith(b"]"):
             return text
@@ -227,7 +226,7 @@ class PartWriter:
         self._last_byte = b","
         return text[1:]
 
-    def _hand(self) -> None:
+    def _hand_over_part(self) -> None:
         assert self._file is not None
         self._size += self._file.write(b"]")
         self._file.flush()
@@ -237,8 +236,8 @@ class PartWriter:
         self._hand_over(part)
 
 
-def elements(text: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each element in the text between an array's brackets, the one that was cut included.
+def find_elements(text: bytes) -> Iterator[tuple[int, int]]:
+    """Find start and end of each element in the text of an array, a cut one included.
 
     Slow: for parts that DuckDB refuses, and for cuts.
     """
@@ -258,8 +257,8 @@ def elements(text: bytes) -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
-def _described(text: bytes) -> str:
-    """What a body that is no array is, by its beginning; none of its own words."""
+def _describe_body(text: bytes) -> str:
+    """Describe a body that is no array by its beginning, without quoting it."""
     if text.startswith(b"<"):
         return "an HTML or XML page"
     if not text.startswith(b"{"):

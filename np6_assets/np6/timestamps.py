@@ -7,7 +7,7 @@ MILLISECONDS_FROM, MICROSECONDS_FROM, NANOSECONDS_FROM = 10**11, 10**14, 10**17
 
 
 def to_milliseconds(number: int) -> int | None:
-    """A time in ms since the epoch; None for 0 and negative numbers, which are no time."""
+    """Convert a time to ms since the epoch; None for zero and negative numbers."""
     if number <= 0:
         return None
     if number < MILLISECONDS_FROM:

@@ -1,4 +1,4 @@
-"""Why there is no connection, in words: what failed, which host it is about, and what to do."""
+"""Why there is no connection: what failed, on which host, and what to do."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 import httpx
 
-Trouble = Literal["name", "refused", "timeout", "certificate", "tls", "other"]
+ConnectionProblem = Literal["name", "refused", "timeout", "certificate", "tls", "other"]
 
-ADVICE: dict[Trouble, str] = {
+ADVICE: dict[ConnectionProblem, str] = {
     "name": "check the host in NP6_BASE_URL, and this machine's DNS",
     "refused": "check the host and the port in NP6_BASE_URL, and whether a firewall is in the way",
     "timeout": "check NP6_BASE_URL, and whether a firewall lets https out",
@@ -23,8 +23,8 @@ ADVICE: dict[Trouble, str] = {
 }
 
 
-def trouble_of(error: httpx.TransportError) -> tuple[Trouble, str]:
-    """Which trouble an error is, from what caused it, and its details: no byte of an answer is in them."""
+def classify_error(error: httpx.TransportError) -> tuple[ConnectionProblem, str]:
+    """Classify an error by its cause, with details that quote no byte of an answer."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -42,12 +42,12 @@ def trouble_of(error: httpx.TransportError) -> tuple[Trouble, str]:
     return "other", f"the connection broke ({type(error).__name__})"
 
 
-def no_connection(error: httpx.TransportError, host: str, dialed: str, seconds: float | None) -> str:
-    """One line for an error while connecting to `host`.
+def describe_connect_error(error: httpx.TransportError, host: str, dialed: str, seconds: float | None) -> str:
+    """Describe an error of connecting to `host` in one line.
 
-    `dialed` is host and port of the connection, which are a proxy's where there is one; `seconds` its timeout.
+    `dialed` is host and port of the connection, a proxy's if there is one; `seconds` is its timeout.
     """
-    trouble, details = trouble_of(error)
+    trouble, details = classify_error(error)
     server = dialed if dialed.startswith(host) else f"{dialed}, the proxy on the way to {host}"
     cause = {
         "name": f"unknown host {server} ({details})",

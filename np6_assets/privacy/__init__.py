@@ -1,1 +1,1 @@
-"""Personal data: for how long events are kept, and how receivers are erased."""
+"""Personal data: retention, erasure of receivers, and treatment of stored contact data."""

@@ -1,4 +1,4 @@
-"""Where data of receivers is stored: the event files and the quarantine, day by day; and how they are rewritten."""
+"""The files with data of receivers, event files and quarantine, by day; and how they are rewritten."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from np6_assets.contact.tombstones import FILE
 from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import EVENT_DATE, partition_day
-from np6_assets.storage.files import Folder, until_unchanged
-from np6_assets.storage.io_manager import DATA_VERSION, FILE_FACTS, ROWS_DIGEST, written_metadata
+from np6_assets.storage.files import Folder, retry_if_changed
+from np6_assets.storage.io_manager import DATA_VERSION, FILE_FACTS, ROWS_DIGEST, build_file_metadata
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from np6_assets.storage.parquet import Written
+    from np6_assets.storage.parquet import WrittenFile
 
 _OF_THE_FETCH = ("events", "reasons", "events_gained")
-"""Metadata of a materialization that is of all that was fetched, and not right once rows have left or changed."""
+"""Metadata of a materialization that is wrong once rows were removed or changed."""
 
 _EARLIER_DIGEST = "content"
-"""What ROWS_DIGEST was called in records of before."""
+"""The name of ROWS_DIGEST in old records."""
 
 
 @dataclass(frozen=True)
 class DayFile:
-    """A day's file of an event asset or, where it `is_quarantine`, of what did not fit."""
+    """A day's file of an event asset or of its quarantine."""
 
     asset: str
     day: date
@@ -36,41 +36,43 @@ class DayFile:
 
     @property
     def path(self) -> str:
-        """Where it stands below the data folder."""
-        return _path(self.asset, f"{EVENT_DATE}={self.day}")
+        """Its path below the data folder."""
+        from np6_assets.storage import parquet
+
+        return parquet.build_path(self.asset, EVENT_DATE, str(self.day))
 
 
-def day_files(folder: Folder, warn: Callable[[str], None]) -> Iterator[DayFile]:
-    """Each file that is there, asset by asset, oldest day first; `warn` is told of folders that are no day's."""
-    for kind in KINDS:
-        for asset in (kind.asset, kind.quarantine):
-            for partition in folder.folders(asset):
-                if (day := partition_day(partition)) is None:
-                    warn(f"{asset}/{partition} is passed over: it is not a day that this project has written")
-                    continue
-                file = DayFile(asset, day, asset == kind.quarantine)
-                if folder.exists(file.path):
-                    yield file
+def list_day_files(folder: Folder, warn: Callable[[str], None]) -> Iterator[DayFile]:
+    """Yield each file, by asset and day; `warn` is called for folders that are not a day's."""
+    return (file for file in _list_days(folder, warn) if folder.exists(file.path))
 
 
-def sweep(folder: Folder) -> list[str]:
-    """Remove what killed writers left beside the files with data of receivers; gives what it was.
+def remove_unfinished(folder: Folder) -> list[str]:
+    """Remove unfinished files beside those with data of receivers; return their paths.
 
-    Nobody may be writing: the folder is held alone.
+    The folder must be locked, so that nobody is writing.
     """
-    found = folder.left_behind(FILE)
-    for kind in KINDS:
-        for asset in (kind.asset, kind.quarantine):
-            for partition in folder.folders(asset):
-                if partition_day(partition) is not None:
-                    found += folder.left_behind(_path(asset, partition))
-    for file in found:
-        folder.remove(file)
+    found = folder.list_unfinished(FILE)
+    for file in _list_days(folder, lambda line: None):
+        found += folder.list_unfinished(file.path)
+    for path in found:
+        folder.remove(path)
     return found
 
 
-def newest_records(files: Sequence[DayFile], records: Records) -> dict[DayFile, dg.AssetMaterialization]:
-    """What Dagster knows of the files; of the quarantine nothing."""
+def _list_days(folder: Folder, warn: Callable[[str], None]) -> Iterator[DayFile]:
+    """Yield a DayFile for each day that has a folder."""
+    for kind in KINDS:
+        for asset in (kind.asset, kind.quarantine):
+            for partition in folder.list_folders(asset):
+                if (day := partition_day(partition)) is not None:
+                    yield DayFile(asset, day, asset == kind.quarantine)
+                else:
+                    warn(f"{asset}/{partition} is passed over: it is not a day that this project has written")
+
+
+def read_newest_records(files: Sequence[DayFile], records: Records) -> dict[DayFile, dg.AssetMaterialization]:
+    """Read Dagster's newest records of the files; the quarantine has none."""
     found = {}
     for asset in {file.asset for file in files if not file.is_quarantine}:
         newest = records.newest(asset, [str(file.day) for file in files if file.asset == asset])
@@ -81,54 +83,48 @@ def newest_records(files: Sequence[DayFile], records: Records) -> dict[DayFile, 
     return found
 
 
-def rewrite(
+def rewrite_file(
     folder: Folder,
     file: DayFile,
     change: Callable[["pa.Table"], "pa.Table"],
     mode: int | None,
     metadata: dict[bytes, bytes] | None = None,
-) -> "Written":
-    """Write a file anew, its rows changed; what it says of itself stays, but for `metadata`.
+) -> "WrittenFile":
+    """Rewrite a file with changed rows; its metadata stays, except for `metadata`.
 
-    Whoever else writes it at the time: it is what is there then whose rows are changed.
+    Retries if others write it meanwhile.
     """
     import pyarrow as pa
 
     from np6_assets.storage import parquet
 
-    def attempt() -> "Written":
-        schema, version = parquet.schema(folder, file.path)
+    def attempt() -> "WrittenFile":
+        schema, version = parquet.read_schema(folder, file.path)
         schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})})
         batches = (
             pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-            for table in parquet.tables(folder, file.path, schema.names, version)
+            for table in parquet.read_tables(folder, file.path, schema.names, version)
             for batch in change(table).to_batches()
         )
         rows = pa.RecordBatchReader.from_batches(schema, batches)
-        return parquet.write(folder, file.path, rows, mode, version)
+        return parquet.write_file(folder, file.path, rows, mode, version)
 
-    return until_unchanged(attempt)
+    return retry_if_changed(attempt)
 
 
-def record_of(before: dg.AssetMaterialization, written: "Written") -> dg.AssetMaterialization:
-    """What was said of the day's fetch, and what the file holds now."""
+def build_record(before: dg.AssetMaterialization, written: "WrittenFile") -> dg.AssetMaterialization:
+    """Build the record of a rewritten file: the facts of the fetch that still hold, and the new file."""
     gone = {*_OF_THE_FETCH, _EARLIER_DIGEST, *FILE_FACTS}
-    said: dict[str, Any] = {name: value for name, value in before.metadata.items() if name not in gone}
+    facts: dict[str, Any] = {name: value for name, value in before.metadata.items() if name not in gone}
     return dg.AssetMaterialization(
         before.asset_key,
         partition=before.partition,
-        metadata=written_metadata(written, said),
+        metadata=build_file_metadata(written, facts),
         tags={DATA_VERSION: written.version},
     )
 
 
-def content_of(record: dg.AssetMaterialization) -> str | None:
-    """The digest of the rows that a record is of; None where it does not say, as one that was reported by hand."""
-    said = record.metadata.get(ROWS_DIGEST) or record.metadata.get(_EARLIER_DIGEST)
-    return None if said is None else str(said.value)
-
-
-def _path(asset: str, partition: str) -> str:
-    from np6_assets.storage import parquet
-
-    return f"{asset}/{partition}/{parquet.FILE_NAME}"
+def get_recorded_digest(record: dg.AssetMaterialization) -> str | None:
+    """Return the digest of the rows in a record; None if it has none, such as one reported by hand."""
+    found = record.metadata.get(ROWS_DIGEST) or record.metadata.get(_EARLIER_DIGEST)
+    return None if found is None else str(found.value)

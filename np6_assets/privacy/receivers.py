@@ -1,4 +1,4 @@
-"""The receivers that a file names, line by line, and which events each line matches."""
+"""The receivers that a file names, line by line, and how many events each line matches."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ import dagster as dg
 
 from np6_assets.contact.free_text import LEAST_LETTERS
 from np6_assets.contact.policy import ContactPolicy
-from np6_assets.contact.tombstones import normalised
+from np6_assets.contact.tombstones import normalize
 
 _QUOTES = {'"': '"', "'": "'", "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}", "«": "»"}
 
 
 class Receivers:
-    """What the lines of a file name. `matched` counts events by the number of the line, from 1."""
+    """What the lines of a file name. `matched` counts events by line number, from 1."""
 
     def __init__(self, lines: Iterable[str], contact: ContactPolicy) -> None:
         self._lines: dict[str, set[int]] = {}
         self.matched: Counter[int] = Counter()
         for number, line in enumerate(lines, 1):
-            if found := _forms(line, contact):
+            if found := _list_forms(line, contact):
                 self.matched[number] = 0
                 for form in found:
                     self._lines.setdefault(form, set()).add(number)
 
     @property
     def values(self) -> list[str]:
-        """Everything that an event may name them by."""
+        """All values that an event may name them by."""
         return list(self._lines)
 
-    def lines_of(self, values: Iterable[str | None]) -> set[int]:
-        """The lines that name one of the values."""
+    def find_lines(self, values: Iterable[str | None]) -> set[int]:
+        """Find the lines that name one of the values."""
         numbers: set[int] = set()
         for value in values:
             if value:
-                numbers |= self._lines.get(value, set()) | self._lines.get(normalised(value), set())
+                numbers |= self._lines.get(value, set()) | self._lines.get(normalize(value), set())
         return numbers
 
     def add_id(self, id_: str, numbers: set[int]) -> None:
-        """An id that events have together with what those lines name."""
+        """Add an id that events have together with the values of those lines."""
         self._lines.setdefault(id_, set()).update(numbers)
 
     def count(self, values: Iterable[str | None]) -> None:
-        """Count an event by the lines that name one of its values."""
-        self.matched.update(self.lines_of(values))
+        """Count an event for the lines that name one of its values."""
+        self.matched.update(self.find_lines(values))
 
-    def in_text(self, text: str) -> list[str]:
-        """Those of the values that stand in a text: of an event that cannot be parsed there is nothing else."""
+    def find_in_text(self, text: str) -> list[str]:
+        """Find the values in the text of an event that cannot be parsed."""
         return [value for value in self._lines if len(value) >= LEAST_LETTERS and value in text]
 
 
 def read_lines(file: str) -> list[str]:
-    """The lines of a text file. Raises a Failure that nobody retries where it cannot be read or has none."""
+    """Read the lines of a text file. Raises a Failure without retries if it cannot be read or is empty."""
     try:
         text = Path(file).read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
@@ -65,19 +65,19 @@ def read_lines(file: str) -> list[str]:
             allow_retries=False,
         ) from None
     lines = re.split(r"\r\n|\r|\n", text)
-    if not any(map(_unquoted, lines)):
+    if not any(map(_unquote, lines)):
         raise dg.Failure("the file with the receivers to erase names none: one on each line", allow_retries=False)
     return lines
 
 
-def _forms(line: str, contact: ContactPolicy) -> set[str]:
-    """What a line may mean: as typed and normalised, raw and as its pseudonym."""
-    forms = {line.strip(), _unquoted(line)} - {""} if _unquoted(line) else set()
-    forms |= set(map(normalised, forms))
-    return forms | (set(map(contact.pseudonym, forms)) if contact.mode == "pseudonymize" else set())
+def _list_forms(line: str, contact: ContactPolicy) -> set[str]:
+    """List what a line may mean: as typed and normalized, raw and as its pseudonym."""
+    forms = {line.strip(), _unquote(line)} - {""} if _unquote(line) else set()
+    forms |= set(map(normalize, forms))
+    return forms | (set(map(contact.compute_pseudonym, forms)) if contact.mode == "pseudonymize" else set())
 
 
-def _unquoted(line: str) -> str:
+def _unquote(line: str) -> str:
     text = line.strip()
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
         return text[1:-1].strip()

@@ -1,6 +1,6 @@
 """Retention: event days older than `NP6_RETENTION_DAYS` are removed, and neither fetched nor computed again.
 
-Rates hold no data of a receiver, and stay. What is removed is gone, so the word of our clock alone is not enough.
+Rates hold no personal data, and stay. As removal cannot be undone, our clock alone does not decide.
 """
 
 from collections import Counter
@@ -10,24 +10,24 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
-from np6_assets.contact.days import first_retained
-from np6_assets.privacy.files import DayFile, day_files, sweep
+from np6_assets.contact.days import get_first_retained
+from np6_assets.privacy.files import DayFile, list_day_files, remove_unfinished
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.alone import alone
+from np6_assets.storage.alone import lock_folder
 from np6_assets.storage.files import Folder
 
 CRON = "30 4 * * *"
 
 MOST_APART = timedelta(days=2)
-"""By how much our clock and the newest stored watermark may differ."""
+"""The most that our clock and the newest stored watermark may differ."""
 
 MOST_REMOVED = 1 / 3
-"""The share of all days that may go at once."""
+"""The largest share of all days that is removed at once."""
 
 
 class RetentionConfig(dg.Config):
-    """What a run is told where it would not act by itself."""
+    """Run config that confirms a removal which was refused."""
 
     first_kept: str = Field(
         default="",
@@ -39,7 +39,7 @@ class RetentionConfig(dg.Config):
 
 
 def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDefinition:
-    """The job that removes what is not kept. It can be killed and repeated: each file is there or gone."""
+    """Build the job that removes old days. Killed at any time it can be repeated."""
 
     @dg.op(
         name=settings.named("remove_retired_days"),
@@ -49,22 +49,22 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
     )
     def remove(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         moment = now()
-        first = first_retained(settings, moment)
+        first = get_first_retained(settings, moment)
         if first is None:
             context.log.info("NP6_RETENTION_DAYS is 0: everything is kept")
             return
-        folder = store_of(context, settings).folder().listed()
-        with alone(folder, context):
-            files = list(day_files(folder, context.log.warning))
+        folder = store_of(context, settings).open_folder().cache_listing()
+        with lock_folder(folder, context):
+            files = list(list_day_files(folder, context.log.warning))
             removed = [file for file in files if file.day < first]
-            doubt = _doubt(folder, files, first, moment) if removed else None
+            doubt = _find_objection(folder, files, first, moment) if removed else None
             if doubt is not None and config.first_kept != str(first):
                 raise dg.Failure(
                     f"nothing was removed: {doubt}; if all days before {first} are to go, launch again with "
                     f"first_kept: '{first}' in the run's config",
                     allow_retries=False,
                 )
-            swept = sweep(folder)
+            swept = remove_unfinished(folder)
             for file in removed:
                 folder.remove(file.path)
         counts = Counter(file.asset for file in removed)
@@ -92,11 +92,11 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
     return job
 
 
-def _doubt(folder: Folder, files: Sequence[DayFile], first: date, now: datetime) -> str | None:
-    """Why the removal of the days before `first` needs a second word; None where it does not."""
-    from np6_assets.events.store import newest_watermark
+def _find_objection(folder: Folder, files: Sequence[DayFile], first: date, now: datetime) -> str | None:
+    """Find why the removal of the days before `first` has to be confirmed; None if it has not."""
+    from np6_assets.events.store import find_newest_watermark
 
-    watermark = newest_watermark(folder)
+    watermark = find_newest_watermark(folder)
     if watermark is None:
         return "no stored day says until when it was fetched, so that nothing confirms the clock"
     if abs(now - watermark) > MOST_APART:
@@ -112,7 +112,7 @@ def _doubt(folder: Folder, files: Sequence[DayFile], first: date, now: datetime)
 
 
 def retention_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
-    """Each night; it does not run until it is turned on, as what it removes is gone."""
+    """Build the nightly schedule, stopped by default, as removal cannot be undone."""
     return dg.ScheduleDefinition(
         name=settings.named("retention"),
         job=job,

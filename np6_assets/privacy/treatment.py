@@ -1,6 +1,6 @@
-"""After a change of NP6_CONTACT_DATA: `treat_contact_data` treats every stored day at once, without asking the API.
+"""Treatment: after a change of NP6_CONTACT_DATA, `treat_contact_data` treats every stored day without the API.
 
-It can be killed and repeated: each file is written whole, and says under which policy.
+Killed at any time it can be repeated: each file is replaced atomically and names its policy.
 """
 
 from collections import Counter
@@ -11,21 +11,28 @@ from functools import partial
 import dagster as dg
 
 from np6_assets.contact.rows import RowPolicy
-from np6_assets.contact.tombstones import tombstones_of
+from np6_assets.contact.tombstones import read_tombstones
+from np6_assets.events.file_policy import MADE_WITH, check_pseudonym_key, get_policy, get_timezone
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.written import MADE_WITH, check_pseudonym_key, policy_of, zone_of
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import day_of
-from np6_assets.privacy.files import DayFile, content_of, day_files, newest_records, record_of, rewrite
+from np6_assets.privacy.files import (
+    DayFile,
+    build_record,
+    get_recorded_digest,
+    list_day_files,
+    read_newest_records,
+    rewrite_file,
+)
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.alone import alone
-from np6_assets.storage.files import Folder, until_unchanged
+from np6_assets.storage.alone import lock_folder
+from np6_assets.storage.files import Folder, retry_if_changed
 from np6_assets.storage.identity import Identity
 
 
 def treat_contact_data(settings: Settings) -> dg.JobDefinition:
-    """The job that treats what is stored."""
+    """Build the job that treats the stored days."""
 
     @dg.op(
         name=settings.named("treat"),
@@ -34,12 +41,12 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
         required_resource_keys=keys_of(settings, STORE),
     )
     def op(context: dg.OpExecutionContext) -> None:
-        folder = store_of(context, settings).folder().listed()
+        folder = store_of(context, settings).open_folder().cache_listing()
         treated: Counter[str] = Counter()
-        with alone(folder, context):
+        with lock_folder(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
-            files = list(day_files(folder, context.log.warning))
-            for file, record in treat(folder, files, Records(context.instance, settings), settings):
+            files = list(list_day_files(folder, context.log.warning))
+            for file, record in treat_files(folder, files, Records(context.instance, settings), settings):
                 treated[file.asset] += 1
                 if record is not None:
                     context.log_event(record)
@@ -61,35 +68,35 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
     return job
 
 
-def treat(
+def treat_files(
     folder: Folder, files: list[DayFile], records: Records, settings: Settings
 ) -> Iterator[tuple[DayFile, dg.AssetMaterialization | None]]:
-    """Rewrite each file that was written under another policy; gives the record of what is there now."""
+    """Rewrite each file that was written under another policy; yield its new record."""
     from np6_assets.storage import parquet
 
-    tombstones = tombstones_of(folder, settings.tombstone_key)
+    tombstones = read_tombstones(folder, settings.tombstone_key)
     policy = RowPolicy(settings.contact, tombstones)
-    newest = newest_records(files, records)
-    for file in sorted(files, key=lambda one: not one.is_quarantine):  # which asks its day's file for the policy
-        metadata = parquet.footer(folder, file.path).metadata or {}
-        stored_as = policy_of(metadata)
+    newest = read_newest_records(files, records)
+    for file in sorted(files, key=lambda one: not one.is_quarantine):  # its policy may be that of its day's file
+        metadata = parquet.read_footer(folder, file.path).metadata or {}
+        stored_as = get_policy(metadata)
         before = newest.get(file)
-        known = before is None or content_of(before) == metadata.get(parquet.CONTENT, b"").decode()
+        known = before is None or get_recorded_digest(before) == metadata.get(parquet.CONTENT, b"").decode()
         if stored_as == settings.contact.fingerprint and known:
             continue
         if file.is_quarantine:
-            until_unchanged(partial(_treat_quarantine, folder, file, policy, settings))
+            retry_if_changed(partial(_treat_quarantine, folder, file, policy, settings))
             yield file, None
             continue
-        timezone = zone_of(metadata)
-        written = rewrite(
+        timezone = get_timezone(metadata)
+        written = rewrite_file(
             folder,
             file,
-            lambda rows, stored_as=stored_as: policy.treated(rows, stored_as)[0],  # type: ignore[misc]
+            lambda rows, stored_as=stored_as: policy.treat_rows(rows, stored_as)[0],  # type: ignore[misc]
             settings.file_mode,
             {MADE_WITH: f"{timezone} {settings.contact.fingerprint}".encode()},
         )
-        yield file, None if before is None else record_of(before, written)
+        yield file, None if before is None else build_record(before, written)
 
 
 def _treat_quarantine(folder: Folder, file: DayFile, policy: RowPolicy, settings: Settings) -> None:
@@ -103,6 +110,6 @@ def _treat_quarantine(folder: Folder, file: DayFile, policy: RowPolicy, settings
     store = EventStore(folder, kind, settings)
     day = day_of(str(file.day), settings.timezone)
     decoder = Decoder(kind, policy.contact, policy.tombstones)
-    tables = list(store.quarantine(day, store.stored(day), decoder))
+    tables = list(store.read_quarantine(day, store.read_day(day), decoder))
     rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in (QUARANTINE.number, QUARANTINE.key)])
     store.write_quarantine(day, iter([rows]))

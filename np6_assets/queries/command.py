@@ -28,12 +28,12 @@ def run(settings: Settings, query: str | None, *, as_csv: bool) -> None:
     Raises QueryError, or OSError where a file cannot be read.
     """
     if query is None and sys.stdin.isatty():
-        _session(open_views(settings))
+        _run_session(open_views(settings))
         return
-    text = sys.stdin.read() if query is None else _text_of(query)
+    text = sys.stdin.read() if query is None else _read_query(query)
     with open_views(settings) as database:
         try:
-            _show(database, text, as_csv=as_csv)
+            _print_rows(database, text, as_csv=as_csv)
         except duckdb.Error as error:
             raise QueryError(str(error).partition("\n")[0]) from error
 
@@ -55,7 +55,7 @@ def write(settings: Settings, path: Path) -> None:
         print(f"Not stored yet, so empty until it is written again: {', '.join(absent)}")
 
 
-def _text_of(query: str) -> str:
+def _read_query(query: str) -> str:
     if query in QUERIES:
         return QUERIES[query]
     if query.endswith(".sql"):
@@ -65,7 +65,7 @@ def _text_of(query: str) -> str:
     return query
 
 
-def _show(database: duckdb.DuckDBPyConnection, text: str, *, as_csv: bool = False) -> None:
+def _print_rows(database: duckdb.DuckDBPyConnection, text: str, *, as_csv: bool = False) -> None:
     """Run each statement of a text, and print its rows: rounded to 4 digits in a table, as they are in CSV."""
     for statement in duckdb.extract_statements(text):
         if as_csv:
@@ -89,7 +89,7 @@ def _write_csv(result: duckdb.DuckDBPyConnection) -> None:
         writer.writerows(rows)
 
 
-def _session(database: duckdb.DuckDBPyConnection) -> None:
+def _run_session(database: duckdb.DuckDBPyConnection) -> None:
     """Read statements from the terminal and show what they give, until the end of input."""
     import readline  # noqa: F401 -- gives input() a history and keys to edit with
 
@@ -101,7 +101,7 @@ def _session(database: duckdb.DuckDBPyConnection) -> None:
             named = QUERIES.get(text.strip().removesuffix(";"))
             if named is None and text.strip() and not text.rstrip().endswith(";"):
                 continue
-            _show(database, named or text)
+            _print_rows(database, named or text)
         except EOFError:
             print()
             return

@@ -14,6 +14,6 @@ QUERIES = {
 """The text of each query, by its name."""
 
 
-def answers(query: str) -> str:
+def describe_query(query: str) -> str:
     """What a query answers: the first line of its comment."""
     return QUERIES[query].partition("\n")[0].removeprefix("-- ")

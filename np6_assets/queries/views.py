@@ -13,7 +13,7 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE
 from np6_assets.queries.ready import VIEWS
 from np6_assets.rates.columns import SCHEMA
-from np6_assets.rates.compute import connect, paths
+from np6_assets.rates.compute import list_paths, open_duckdb
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -34,8 +34,8 @@ _OLDEST_READER = "v1.0.0"
 
 def open_views(settings: Settings) -> duckdb.DuckDBPyConnection:
     """A database in memory with the views, over what is stored whenever a query runs (remote: what is stored now)."""
-    database = connect()
-    _make_views(database, settings)
+    database = open_duckdb()
+    _create_views(database, settings)
     return database
 
 
@@ -49,50 +49,50 @@ def write_views(settings: Settings, path: Path) -> list[str]:
     with duckdb.connect(
         str(path), config={"storage_compatibility_version": _OLDEST_READER, "autoinstall_known_extensions": False}
     ) as database:
-        return _make_views(database, settings)
+        return _create_views(database, settings)
 
 
-def _make_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
+def _create_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
     """Make the views; returns the assets that are not stored."""
     folder = Folder(settings.data_dir)
     database.execute("CREATE SCHEMA stored")
-    database.execute(f"CREATE VIEW settings AS SELECT {_literal(settings.timezone)} AS timezone")
+    database.execute(f"CREATE VIEW settings AS SELECT {_quote_literal(settings.timezone)} AS timezone")
     absent = []
     for asset, (schema, partition_column) in _ASSETS.items():
         name = f"stored.{asset}" if asset == "reactivity_rates" else asset
-        columns = _no_rows(schema, partition_column)
-        stored = _files(database, folder, asset, schema, partition_column)
+        columns = _write_empty_query(schema, partition_column)
+        stored = _find_files(database, folder, asset, schema, partition_column)
         if not stored:
             absent.append(asset)
             database.execute(f"CREATE VIEW {name} AS {columns}")
             continue
         # rates of before there was a column have not got it; the events' columns have always been these
         union = ", union_by_name => true" if asset == "reactivity_rates" else ""
-        listed = ", ".join(map(_literal, stored))
+        listed = ", ".join(map(_quote_literal, stored))
         scan = f"FROM read_parquet([{listed}], hive_partitioning => {partition_column is not None}{union})"
         database.execute(f"CREATE VIEW {name} AS {columns} UNION ALL BY NAME {scan}")
     database.execute(VIEWS)
     return absent
 
 
-def _files(
+def _find_files(
     database: duckdb.DuckDBPyConnection, folder: Folder, asset: str, schema: pa.Schema, partition_column: str | None
 ) -> list[str]:
     """What DuckDB finds an asset's files by: a pattern where they are local, else the files; nothing where none is."""
     if partition_column is None:
-        if not folder.exists(parquet.file_of(asset)):
+        if not folder.exists(parquet.build_path(asset)):
             return []
-        data = parquet.dataset(folder, asset, schema)
+        data = parquet.open_dataset(folder, asset, schema)
     else:
-        days = [f"{day}" for day in parquet.days_stored(folder, asset, partition_column)]
-        data = parquet.partitioned_dataset(folder, asset, schema, partition_column, days)
+        days = [f"{day}" for day in parquet.list_days(folder, asset, partition_column)]
+        data = parquet.open_partitioned_dataset(folder, asset, schema, partition_column, days)
     if not folder.is_local or not data.files:
-        return paths(database, data)
+        return list_paths(database, data)
     root = glob.escape(str(Path(folder.root).absolute()))
-    return [f"{root}/{parquet.file_of(asset, partition_column, partition_column and '*')}"]
+    return [f"{root}/{parquet.build_path(asset, partition_column, partition_column and '*')}"]
 
 
-def _no_rows(schema: pa.Schema, partition_column: str | None) -> str:
+def _write_empty_query(schema: pa.Schema, partition_column: str | None) -> str:
     """A query that has an asset's columns and no rows."""
     all_columns = schema if partition_column is None else schema.append(pa.field(partition_column, pa.date32()))
     relation = duckdb.from_arrow(all_columns.empty_table())
@@ -102,5 +102,5 @@ def _no_rows(schema: pa.Schema, partition_column: str | None) -> str:
     return f"SELECT {columns} WHERE false"
 
 
-def _literal(text: str) -> str:
+def _quote_literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"

@@ -7,14 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from np6_assets.contact.days import refuse_days, today
+from np6_assets.contact.days import check_run_days, get_today
 from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead, event_days
 from np6_assets.progress import Progress
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.resources import IO_MANAGER, STORE, keys_of, store_of
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, Partition, PartitionStream
-from np6_assets.storage.schemas import storage_metadata
+from np6_assets.storage.schemas import build_storage_metadata
 
 
 def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
@@ -34,7 +34,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         kinds={"spark" if settings.spark_connect else "duckdb", "parquet"},
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
-        metadata=storage_metadata(COLUMNS, ACTIVATION_DATE),
+        metadata=build_storage_metadata(COLUMNS, ACTIVATION_DATE),
         required_resource_keys=keys_of(settings, STORE),
         io_manager_key=settings.named(IO_MANAGER),
         ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
@@ -47,15 +47,15 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         bounces: Dataset,
         impressions: Dataset,
     ) -> Any:
-        from np6_assets.rates.compute import connect, in_duckdb, rates
-        from np6_assets.rates.feeds import Feeds, due
+        from np6_assets.rates.compute import build_duckdb_runner, compute_rates, open_duckdb
+        from np6_assets.rates.feeds import Feeds, find_due_time
         from np6_assets.rates.inputs import INPUTS, CurrentInputs
-        from np6_assets.rates.metadata import metadata_of, notification_names, overview
-        from np6_assets.rates.placement import events_in_no_cohort
-        from np6_assets.rates.spark import on_spark
+        from np6_assets.rates.metadata import build_metadata, build_overview, read_notification_names
+        from np6_assets.rates.placement import count_events_in_no_cohort
+        from np6_assets.rates.spark import open_spark_runner
         from np6_assets.storage import parquet
 
-        refuse_days(context.run.tags, settings, now())
+        check_run_days(context.run.tags, settings, now())
         datasets = {
             "activations": activations,
             "hits": hits,
@@ -63,27 +63,30 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "bounces": bounces,
             "impressions": impressions,
         }
-        folder = store_of(context, settings).folder().listed()
-        datasets = {asset: parquet.read_through(folder, data) for asset, data in datasets.items()}
-        feeds = Feeds(datasets, settings.timezone, due(folder, settings))
+        folder = store_of(context, settings).open_folder().cache_listing()
+        datasets = {asset: parquet.reopen_dataset(folder, data) for asset, data in datasets.items()}
+        feeds = Feeds(datasets, settings.timezone, find_due_time(folder, settings))
         inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
-        names = notification_names(folder)
-        last, newest = max(context.partition_keys), today(settings, now())
+        names = read_notification_names(folder)
+        last, newest = max(context.partition_keys), get_today(settings, now())
 
         def cohorts() -> Generator[Partition]:
             spark = settings.spark_connect
             progress = Progress("reactivity_rates", len(context.partition_keys), context.log.info, unit="rows")
-            with connect() as database, on_spark(spark) if spark else nullcontext(in_duckdb(database)) as run:
-                uncounted = events_in_no_cohort(database, feeds, context.partition_keys, settings)
-                for key, rows in rates(run, feeds, context.partition_keys, settings.window_days):
-                    metadata = metadata_of(rows, names, is_over=key < str(newest))
+            with (
+                open_duckdb() as database,
+                open_spark_runner(spark) if spark else nullcontext(build_duckdb_runner(database)) as run,
+            ):
+                uncounted = count_events_in_no_cohort(database, feeds, context.partition_keys, settings)
+                for key, rows in compute_rates(run, feeds, context.partition_keys, settings.window_days):
+                    metadata = build_metadata(rows, names, is_over=key < str(newest))
                     metadata["events_in_no_cohort"] = uncounted.get(key, 0)
                     if key == last:  # the UI shows what the newest materialization says
-                        metadata = overview(folder, key, rows, settings, newest) | metadata
-                    used = {INPUTS: inputs.of(event_days(key, settings.window_days)).write()}
+                        metadata = build_overview(folder, key, rows, settings, newest) | metadata
+                    used = {INPUTS: inputs.read(event_days(key, settings.window_days)).write()}
                     yield Partition(key, rows.replace_schema_metadata(used), metadata)
                     progress.day_done(key, rows.num_rows)
 
-        yield from PartitionStream(lambda: closing(cohorts())).outputs()
+        yield from PartitionStream(lambda: closing(cohorts())).yield_outputs()
 
     return reactivity_rates

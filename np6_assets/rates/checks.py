@@ -1,4 +1,4 @@
-"""The checks of `reactivity_rates`: what they are. How they look at a cohort is in `examine.py`."""
+"""The checks of `reactivity_rates`. What they do with a cohort is in `examine.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from np6_assets.storage.files import Folder
 ASSET = "reactivity_rates"
 
 ORPHANS = 0.01
-"""The share of the reacting sends that may be without an activation: a few are published late."""
+"""The share of the reacting sends that may lack an activation: a few are published late."""
 
 CHECKS = (
     Check(
@@ -26,7 +26,7 @@ CHECKS = (
     ),
     Check(
         "counts_reconciled",
-        "The counts, summed over the rows, are those that the event files give when they are counted anew. A warning "
+        "The counts, summed over the rows, equal a recount of the event files. A warning "
         "where event days were materialized again since.",
         ERROR,
         blocking=True,
@@ -45,11 +45,11 @@ CHECKS = (
 
 
 def rates_checks(settings: Settings) -> dg.AssetsDefinition:
-    """The checks of the rates."""
+    """Define the checks of the rates."""
 
-    def look(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
-        from np6_assets.rates.examine import examine
+    def check(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
+        from np6_assets.rates.examine import check_cohorts
 
-        return examine(settings, folder, keys, records)
+        return check_cohorts(settings, folder, keys, records)
 
-    return partition_checks(ASSET, CHECKS, settings, look)
+    return partition_checks(ASSET, CHECKS, settings, check)

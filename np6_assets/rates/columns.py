@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Status: TypeAlias = Literal["final", "incomplete", "open"]
-"""What a row's numbers are worth: they stay; something is missing; the window has not closed yet."""
+"""`final`: the numbers stay; `incomplete`: events are missing; `open`: the window has not closed yet."""
 
 _COUNT = pa.int64()
 _RATE = pa.float64()
@@ -72,8 +72,8 @@ COLUMNS: tuple[tuple[str, pa.DataType, str, bool], ...] = (
 SCHEMA = pa.schema([pa.field(name, type_, nullable) for name, type_, _, nullable in COLUMNS])
 
 
-def with_status(rates: pa.Table) -> pa.Table:
-    """Stored rates with their status; of rows from before there was that column, as `is_final` says."""
+def fill_status(rates: pa.Table) -> pa.Table:
+    """Fill in the column `status` of stored rates where version 0.1 did not have it, from `is_final`."""
     status = pc.if_else(rates.column("is_final"), "final", "open")
     place = rates.schema.get_field_index("status")
     if place < 0:

@@ -1,4 +1,4 @@
-"""Computes the rates of any number of cohorts from the event datasets: `rates.sql`, many cohorts at once.
+"""Compute the rates of any number of cohorts from the event datasets: `rates.sql`, many cohorts at once.
 
 The engine that runs it is DuckDB, here, or a Spark Connect server (spark.py).
 """
@@ -25,25 +25,27 @@ from np6_assets.rates.columns import SCHEMA
 from np6_assets.rates.feeds import REACTIONS, Feeds
 
 ROWS_AT_ONCE = 2**20
-"""How many events the days of cohorts that are computed together have at most; a cohort with more is computed alone."""
+"""Most events of cohorts that are computed together; a cohort with more is computed alone."""
 
-Run: TypeAlias = Callable[[str, Mapping[str, ds.FileSystemDataset], Mapping[str, pa.Table]], pa.Table]
-"""Runs a query over datasets and tables, each by the name that SQL has for it."""
+QueryRunner: TypeAlias = Callable[[str, Mapping[str, ds.FileSystemDataset], Mapping[str, pa.Table]], pa.Table]
+"""Runs a query over datasets and tables, given by their names in SQL."""
 
 _SQL = files(__package__).joinpath("rates.sql").read_text()
 
 
-def rates(run: Run, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[tuple[str, pa.Table]]:
-    """The rates of each cohort, in order: one row for each notification, version and application (columns.py)."""
-    for chunk in chunks(feeds, cohorts, window_days):
-        table = _rates(run, feeds, chunk, window_days)
+def compute_rates(
+    run: QueryRunner, feeds: Feeds, cohorts: Sequence[str], window_days: int
+) -> Iterator[tuple[str, pa.Table]]:
+    """Compute the rates of each cohort, in order: a row for each notification, version and application (columns.py)."""
+    for chunk in group_cohorts(feeds, cohorts, window_days):
+        table = _compute_group(run, feeds, chunk, window_days)
         for key in chunk:
             rows = table.filter(pc.field(ACTIVATION_DATE) == date.fromisoformat(key)).drop_columns(ACTIVATION_DATE)
             yield key, rows.cast(SCHEMA)
 
 
-def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[list[str]]:
-    """The cohorts, those together whose event days have at most ROWS_AT_ONCE rows."""
+def group_cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[list[str]]:
+    """Group consecutive cohorts whose event days together have at most ROWS_AT_ONCE rows."""
     chunk: list[str] = []
     days: set[str] = set()
     rows = 0
@@ -60,24 +62,24 @@ def chunks(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[l
         yield chunk
 
 
-def _rates(run: Run, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+def _compute_group(run: QueryRunner, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
     days = sorted({day for key in cohorts for day in event_days(key, window_days)})
     tables = {
-        "cohorts": _cohorts(feeds, cohorts, window_days),
-        "missing_ids": _missing_ids(feeds, cohorts, window_days),
-        "cohort_days": _cohort_days(feeds, cohorts, window_days),
+        "cohorts": _build_cohorts(feeds, cohorts, window_days),
+        "missing_ids": _build_missing_ids(feeds, cohorts, window_days),
+        "cohort_days": _build_cohort_days(feeds, cohorts, window_days),
     }
-    return run(_SQL, {asset: feeds.of(asset, days) for asset in feeds.datasets}, tables)
+    return run(_SQL, {asset: feeds.dataset(asset, days) for asset in feeds.datasets}, tables)
 
 
-def in_duckdb(database: duckdb.DuckDBPyConnection) -> Run:
-    """Let DuckDB run queries."""
+def build_duckdb_runner(database: duckdb.DuckDBPyConnection) -> QueryRunner:
+    """Build what runs queries in DuckDB."""
 
     def run(sql: str, datasets: Mapping[str, ds.FileSystemDataset], tables: Mapping[str, pa.Table]) -> pa.Table:
         for name, table in tables.items():
             database.register(name, table)
         for name, data in datasets.items():
-            view(database, name, data)
+            create_view(database, name, data)
         # a relation over the query itself would have it planned twice, which is most of a small cohort's time
         execute_within_memory(database, f"CREATE OR REPLACE TEMP TABLE result AS {sql}")
         return database.table("result").to_arrow_table()
@@ -86,10 +88,10 @@ def in_duckdb(database: duckdb.DuckDBPyConnection) -> Run:
 
 
 def execute_within_memory(database: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Run a statement; again on one thread, and so what follows, where memory did not suffice for several.
+    """Run a statement; if memory runs out, run it and what follows on one thread.
 
-    Each thread has groups of its own in memory before DuckDB spills any: of ten million sends that is too many now and
-    then, and shows early.
+    Each thread keeps groups of its own in memory before DuckDB spills any: with ten million sends that is sometimes too
+    many, which shows early.
     """
     try:
         database.execute(sql)
@@ -98,20 +100,20 @@ def execute_within_memory(database: duckdb.DuckDBPyConnection, sql: str) -> None
         database.execute(sql)
 
 
-def view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:
-    """Let SQL read a dataset by a name, in place of what it read by it before.
+def create_view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSystemDataset) -> None:
+    """Create a view of a dataset, or replace the one of that name.
 
     DuckDB reads the files itself: pyarrow's scanner can deadlock when it is read as a stream from a Python file system.
     """
     if not data.files:
-        # what is registered would hide every later view of that name
+        # a registered table would hide every later view of that name
         database.from_arrow(data.schema.empty_table()).create_view(name)
         return
-    database.read_parquet(paths(database, data), hive_partitioning=True).create_view(name)
+    database.read_parquet(list_paths(database, data), hive_partitioning=True).create_view(name)
 
 
-def paths(database: duckdb.DuckDBPyConnection, data: ds.FileSystemDataset) -> list[str]:
-    """A dataset's files by the names by which DuckDB can read them, which is told how where they are remote."""
+def list_paths(database: duckdb.DuckDBPyConnection, data: ds.FileSystemDataset) -> list[str]:
+    """List a dataset's files as DuckDB can read them; registers their file system where it is remote."""
     if isinstance(data.filesystem, pafs.PyFileSystem):
         remote = data.filesystem.handler.fs
         if remote.protocol not in database.list_filesystems():  # DuckDB takes it once
@@ -119,9 +121,9 @@ def paths(database: duckdb.DuckDBPyConnection, data: ds.FileSystemDataset) -> li
     return list(data.files)
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """A database in bounded memory, gone when it is closed."""
-    # DuckDB makes this folder where memory does not suffice, and removes it
+def open_duckdb() -> duckdb.DuckDBPyConnection:
+    """Open a database in bounded memory; it is removed when it is closed."""
+    # DuckDB makes this folder when it spills, and removes it
     spill = str(Path(tempfile.gettempdir()) / f"np6-{uuid.uuid4().hex}")
     return duckdb.connect(
         config={
@@ -134,8 +136,8 @@ def connect() -> duckdb.DuckDBPyConnection:
     )
 
 
-def _cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    """The table `cohorts` of rates.sql."""
+def _build_cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    """Build the table `cohorts` of rates.sql."""
     rows = []
     for key in cohorts:
         window = event_days(key, window_days)
@@ -143,9 +145,9 @@ def _cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table
             {
                 ACTIVATION_DATE: date.fromisoformat(key),
                 "window_days": window_days,
-                "has_activations": feeds.has("activations", key),
-                "has_impressions": feeds.has("impressions", key),
-                "days_loaded": sum(all(feeds.has(asset, day) for asset in REACTIONS) for day in window),
+                "has_activations": feeds.has_day("activations", key),
+                "has_impressions": feeds.has_day("impressions", key),
+                "days_loaded": sum(all(feeds.has_day(asset, day) for asset in REACTIONS) for day in window),
                 "status": feeds.status(window),
             }
         )
@@ -164,8 +166,8 @@ _COHORTS = pa.schema(
 )
 
 
-def _missing_ids(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    """The table `missing_ids` of rates.sql."""
+def _build_missing_ids(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    """Build the table `missing_ids` of rates.sql."""
     pairs = [
         (date.fromisoformat(key), id_)
         for key in cohorts
@@ -175,14 +177,14 @@ def _missing_ids(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.T
     return pa.table({ACTIVATION_DATE: pa.array(dates, pa.date32()), "activation_id": pa.array(ids, pa.int64())})
 
 
-def _utc_dates(day: Day) -> list[date]:
-    """The UTC days that a day touches."""
+def _list_utc_dates(day: Day) -> list[date]:
+    """List the UTC days that a day touches."""
     first, last = day.start.date(), (day.end - timedelta(milliseconds=1)).date()
     return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
 
 
-def _cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    """The table `cohort_days` of rates.sql."""
+def _build_cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
+    """Build the table `cohort_days` of rates.sql."""
     rows = [
         {
             "utc_date": utc_date,
@@ -192,7 +194,7 @@ def _cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.T
             "window_ends_at": day_of(event_days(day.key, window_days)[-1], feeds.timezone).end,
         }
         for day in (day_of(key, feeds.timezone) for key in cohorts)
-        for utc_date in _utc_dates(day)
+        for utc_date in _list_utc_dates(day)
     ]
     return pa.Table.from_pylist(rows, _COHORT_DAYS)
 

@@ -1,4 +1,4 @@
-"""Counts cohorts anew from the event files, apart from `rates.sql`: what the check of the counts compares with."""
+"""Recount cohorts from the event files without `rates.sql`: the check of the counts compares with this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from np6_assets.rates.placement import Placement
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
-from np6_assets.storage.query import Query, querying
+from np6_assets.storage.query import Query, open_query
 
 Counts = dict[str, int | None]
 """A cohort's sums, by column; None where an asset that is not materialized makes them unknown."""
@@ -43,10 +43,7 @@ _HITS_TOO = """,
            link_type IS NOT DISTINCT FROM 'redirection' AS is_redirection"""
 
 BYTES_AT_ONCE = 2**20
-"""How much the event files have that one query reads, but for a day's that have more: planning it costs more than they.
-
-A day of a small account has some ten kilobytes of each asset.
-"""
+"""Most bytes of event files that one query reads, unless a day has more: small files cost less than planning."""
 
 _SENDS = {
     "activations": "activations",
@@ -60,22 +57,22 @@ _SENDS = {
 _REACTING = ("hit_activations", "optout_activations", "bounced")
 
 
-class _Cohort:
-    """What is counted of a cohort: different hashes, by column, in bounded memory."""
+class _CohortCount:
+    """The count of a cohort: distinct hashes, by column, in bounded memory."""
 
     def __init__(self, day: Day, settings: Settings) -> None:
         self.day = day
         self.placement = Placement(day, settings)
         self.loaded: set[str] = set()
-        """The assets that are there for the day itself."""
+        """The assets that the day itself has."""
         self._hashes = {name: DistinctCount() for name in COUNTED}
 
     def add(self, name: str, hashes: npt.NDArray[np.uint64]) -> None:
-        """Take hashes; those that were there already change nothing."""
+        """Add hashes; repeated ones count once."""
         self._hashes[name].add(hashes)
 
     def counts(self) -> Counts:
-        """How many different ones there are. Nothing can be added after."""
+        """Count the distinct hashes. Nothing can be added after."""
         counts: Counts = {name: hashes.count() for name, hashes in self._hashes.items()}
         reacting = self._hashes["reacting_activations"]
         for name in _REACTING:
@@ -87,45 +84,45 @@ class _Cohort:
         return counts
 
     def close(self) -> None:
-        """Give memory and disk back."""
+        """Free memory and disk."""
         for hashes in self._hashes.values():
             hashes.close()
 
 
-def recount(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts, Placement]]:
-    """Count each cohort's events anew, apart from `rates.sql`, and where those of the day itself are counted.
+def recount_cohorts(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts, Placement]]:
+    """Recount each cohort's events, and find in which cohorts the events of its own day count.
 
     Each event file is read once for all its cohorts, and small ones together.
     """
     window = timedelta(settings.window_days)
     wanted = {day.date: day for day in days}
     event_dates = sorted({first + timedelta(ahead) for first in wanted for ahead in range(window.days + 1)})
-    cohorts: dict[date, _Cohort] = {}
+    cohorts: dict[date, _CohortCount] = {}
     with ExitStack() as stack:
-        query = stack.enter_context(querying(folder))
-        for chunk in _together(folder, event_dates):
+        query = stack.enter_context(open_query(folder))
+        for chunk in _group_days(folder, event_dates):
             for day in (wanted[event_date] for event_date in chunk if event_date in wanted):
-                cohorts[day.date] = stack.enter_context(closing(_Cohort(day, settings)))
+                cohorts[day.date] = stack.enter_context(closing(_CohortCount(day, settings)))
             for asset in _SENDS if cohorts else ():
                 files = {event_date: files[asset] for event_date, files in chunk.items() if asset in files}
                 for event_date in files.keys() & cohorts.keys():
                     cohorts[event_date].loaded.add(asset)
                 if files:
-                    _share_out(query, asset, list(files.values()), list(cohorts.values()), window)
+                    _add_events(query, asset, list(files.values()), list(cohorts.values()), window)
             for cohort_date in [one for one in cohorts if one + window <= max(chunk)]:
                 cohort = cohorts.pop(cohort_date)
                 yield cohort.day, cohort.counts(), cohort.placement
                 cohort.close()
 
 
-def _together(folder: Folder, event_dates: Sequence[date]) -> Iterator[dict[date, dict[str, str]]]:
-    """The event days with their files, by asset: those together whose files have at most BYTES_AT_ONCE."""
+def _group_days(folder: Folder, event_dates: Sequence[date]) -> Iterator[dict[date, dict[str, str]]]:
+    """Group the event days, with their files by asset: days together whose files have at most BYTES_AT_ONCE."""
     chunk: dict[date, dict[str, str]] = {}
     held = 0
     for event_date in event_dates:
-        places = {asset: parquet.file_of(asset, EVENT_DATE, event_date.isoformat()) for asset in _SENDS}
+        places = {asset: parquet.build_path(asset, EVENT_DATE, event_date.isoformat()) for asset in _SENDS}
         files = {asset: file for asset, file in places.items() if folder.exists(file)}
-        size = sum(map(folder.size, files.values()))
+        size = sum(map(folder.get_size, files.values()))
         if chunk and held + size > BYTES_AT_ONCE:
             yield chunk
             chunk, held = {}, 0
@@ -135,10 +132,12 @@ def _together(folder: Folder, event_dates: Sequence[date]) -> Iterator[dict[date
         yield chunk
 
 
-def _share_out(query: Query, asset: str, files: Sequence[str], cohorts: Sequence[_Cohort], window: timedelta) -> None:
-    """Give each cohort what an asset's files have of it."""
+def _add_events(
+    query: Query, asset: str, files: Sequence[str], cohorts: Sequence[_CohortCount], window: timedelta
+) -> None:
+    """Add an asset's events to the cohorts that count them."""
     is_hits = asset == "hits"
-    for batch in query.batches(_SQL.format(more=_HITS_TOO if is_hits else ""), files):
+    for batch in query.fetch_batches(_SQL.format(more=_HITS_TOO if is_hits else ""), files):
         dates, times, untimed, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
         for cohort in cohorts:
             day = cohort.day

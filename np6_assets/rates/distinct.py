@@ -1,4 +1,4 @@
-"""How many different hashes there are, of any number of them, in bounded memory."""
+"""Count distinct hashes, any number of them, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Hashes = npt.NDArray[np.uint64]
 
 
 class DistinctCount:
-    """Takes 64-bit hashes and counts different ones."""
+    """Counts distinct 64-bit hashes."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=2**20, prefix="np6-")  # noqa: SIM115
 
     def add(self, hashes: Hashes) -> None:
-        """Take hashes."""
+        """Add hashes."""
         self._file.write(hashes.tobytes())
 
     def absorb(self, other: DistinctCount) -> None:
-        """Take over all hashes of another one."""
+        """Move all hashes of another count to this one."""
         for block in other._blocks():
             self.add(block)
         other.close()
 
     def count(self) -> int:
-        """How many different ones there are."""
+        """Count the distinct hashes."""
         shares = -(-(self._file.seek(0, 2) // 8) // _HASHES_AT_ONCE)
         return sum(
             len(np.unique(np.concatenate([block[block % shares == share] for block in self._blocks()])))
@@ -40,7 +40,7 @@ class DistinctCount:
         )
 
     def close(self) -> None:
-        """Give memory and disk back."""
+        """Free memory and disk."""
         self._file.close()
 
     def _blocks(self) -> Iterator[Hashes]:

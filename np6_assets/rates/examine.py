@@ -1,4 +1,4 @@
-"""Whether a cohort's rates can be, and are those of the event files. What the checks are is in `checks.py`."""
+"""Check whether a cohort's rates are possible, and match the event files. The checks are declared in `checks.py`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
 from np6_assets.rates.checks import ASSET, CHECKS, ORPHANS
-from np6_assets.rates.columns import SCHEMA, with_status
-from np6_assets.rates.counting import COUNTED, Counts, recount
+from np6_assets.rates.columns import SCHEMA, fill_status
+from np6_assets.rates.counting import COUNTED, Counts, recount_cohorts
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -33,23 +33,23 @@ _SHARE_OF = {
     "hard_bounce_rate": ("bounces_hard", "activations"),
     "impression_rate": ("impression_activations", "delivered"),
 }
-"""The rates that are above 1 where the events say so: of sends without an activation, or that bounced and reacted."""
+"""Rates that may exceed 1 because of the events: sends without an activation, or that bounced and reacted."""
 
 
-NOT_KEPT = Finding(True, "its events are not kept any more: nothing to compare with")
+NOT_KEPT = Finding(True, "its events are no longer stored: nothing to compare with")
 
 
-def examine(
+def check_cohorts(
     settings: Settings, folder: Folder, keys: Sequence[str], records: Records
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
-    """What each check finds in each of the cohorts that are there, by the check's name."""
+    """Check each of the stored cohorts; gives the findings by the check's name."""
     activations = EventStore(folder, ACTIVATIONS, settings)
 
     @cache
     def is_sent(day: Day) -> bool:
-        return (stored := activations.stored(day)) is not None and stored.is_closed(day)
+        return (stored := activations.read_day(day)) is not None and stored.is_closed(day)
 
-    files = {key: parquet.file_of(ASSET, ACTIVATION_DATE, key) for key in keys}
+    files = {key: parquet.build_path(ASSET, ACTIVATION_DATE, key) for key in keys}
     days = []
     for day in (day_of(key, settings.timezone) for key, file in files.items() if folder.exists(file)):
         if settings.retention_days is None or _has_events(folder, day):
@@ -57,51 +57,51 @@ def examine(
         else:
             yield day.key, {check.name: NOT_KEPT for check in CHECKS}
     made = records.newest(ASSET, keys)
-    computed = set(parquet.days_stored(folder, ASSET, ACTIVATION_DATE))
-    for day, counted, placement in recount(folder, days, settings):
-        rates = _read(folder, files[day.key])
-        all_sent = all(map(is_sent, _window(day, settings)))
+    computed = set(parquet.list_days(folder, ASSET, ACTIVATION_DATE))
+    for day, counted, placement in recount_cohorts(folder, days, settings):
+        rates = _read_rates(folder, files[day.key])
+        all_sent = all(map(is_sent, _list_window(day, settings)))
         yield (
             day.key,
             {
-                "rates_within_0_and_1": within_0_and_1(rates, all_sent),
-                "counts_reconciled": reconciled(
-                    totals(rates),
+                "rates_within_0_and_1": check_range(rates, all_sent),
+                "counts_reconciled": check_counts(
+                    sum_counts(rates),
                     counted,
-                    partial(_changed_since, day, made.get(day.key), records, settings),
+                    partial(_find_changed_assets, day, made.get(day.key), records, settings),
                 ),
-                "orphans_few": orphans(rates, all_sent),
-                "events_counted": placement.finding(computed),
+                "orphans_few": check_orphans(rates, all_sent),
+                "events_counted": placement.check(computed),
             },
         )
 
 
 def _has_events(folder: Folder, day: Day) -> bool:
-    """Whether a day's events are there; of those that are not kept any more the rates stay, and cannot be counted."""
-    return any(folder.exists(parquet.file_of(kind.asset, EVENT_DATE, day.key)) for kind in KINDS)
+    """Tell whether a day's events are stored: after retention its rates remain, and cannot be recounted."""
+    return any(folder.exists(parquet.build_path(kind.asset, EVENT_DATE, day.key)) for kind in KINDS)
 
 
-def _read(folder: Folder, file: str) -> pa.Table:
+def _read_rates(folder: Folder, file: str) -> pa.Table:
     with folder.open(file) as opened:
-        return with_status(pq.ParquetFile(opened).read())
+        return fill_status(pq.ParquetFile(opened).read())
 
 
-def _window(day: Day, settings: Settings) -> list[Day]:
-    """The event days of a cohort."""
+def _list_window(day: Day, settings: Settings) -> list[Day]:
+    """List the event days of a cohort."""
     days = (day.date + timedelta(days=ahead) for ahead in range(settings.window_days + 1))
     return [day_of(one.isoformat(), settings.timezone) for one in days]
 
 
-def within_0_and_1(rates: pa.Table, is_sent: bool) -> Finding:
-    """Whether the rates can be. NaN and infinity cannot."""
+def check_range(rates: pa.Table, is_sent: bool) -> Finding:
+    """Check that each rate is within its range, and neither NaN nor infinite."""
     wrong, unexplained = {}, False
     for name in (*_WITHIN_0_AND_1, _AT_LEAST_1):
-        values = _numbers(rates, name)
+        values = _read_column(rates, name)
         fine = values >= 1 if name == _AT_LEAST_1 else (values >= 0) & (values <= 1)
         out = np.isinf(values) | ~fine & rates.column(name).is_valid().to_numpy()
         if count := int(np.count_nonzero(out)):
             wrong[name] = count
-            part, whole = (_numbers(rates, counted) for counted in _SHARE_OF.get(name, (name, name)))
+            part, whole = (_read_column(rates, counted) for counted in _SHARE_OF.get(name, (name, name)))
             unexplained |= bool(np.any(out & ~(part > whole)))
     if not wrong:
         return Finding(True, f"all rates of {rates.num_rows} rows are in their range", {"rows": rates.num_rows})
@@ -116,14 +116,14 @@ def within_0_and_1(rates: pa.Table, is_sent: bool) -> Finding:
     return Finding(False, f"out of range: {columns}{why}", {"rows_out_of_range": wrong}, tolerated=tolerated)
 
 
-def _numbers(rates: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    """A column as floats; NaN where it is null."""
+def _read_column(rates: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """Read a column as floats; NaN where it is null."""
     numbers: npt.NDArray[np.float64] = rates.column(name).cast(pa.float64()).to_numpy()
     return numbers
 
 
-def orphans(rates: pa.Table, is_sent: bool) -> Finding:
-    """Whether the activations know nearly all sends that reacted, of the rows that are not incomplete."""
+def check_orphans(rates: pa.Table, is_sent: bool) -> Finding:
+    """Check that nearly all reacting sends have an activation; incomplete rows do not count."""
     if not is_sent:
         return Finding(True, "the cohort's activations are not all closed: nothing to compare with")
     rates = rates.filter(pc.field("status") != "incomplete")
@@ -134,14 +134,14 @@ def orphans(rates: pa.Table, is_sent: bool) -> Finding:
     return Finding(share <= ORPHANS, text, {"orphan_reactions": lost, "share": share})
 
 
-def totals(rates: pa.Table) -> Counts:
-    """The sums of the stored counts."""
+def sum_counts(rates: pa.Table) -> Counts:
+    """Sum the stored counts."""
     sums = {name: pc.sum(rates.column(name)).as_py() for name in COUNTED}
     return sums if rates.num_rows else dict.fromkeys(sums, 0)
 
 
-def reconciled(stored: Counts, counted: Counts, changed_since: Callable[[], list[str]]) -> Finding:
-    """Whether the stored sums are those that were counted anew."""
+def check_counts(stored: Counts, counted: Counts, changed_since: Callable[[], list[str]]) -> Finding:
+    """Check that the stored sums equal the recounted ones."""
     nothing = not any(counted.values())
     wrong = {
         name: f"{stored[name]} stored, {number} counted"
@@ -159,11 +159,11 @@ def reconciled(stored: Counts, counted: Counts, changed_since: Callable[[], list
     return Finding(False, f"{text}: {why}", {"differences": wrong}, tolerated=bool(changed))
 
 
-def _changed_since(day: Day, made: dg.EventLogRecord | None, records: Records, settings: Settings) -> list[str]:
-    """The event assets that were materialized, for a day that the cohort needs, after its rates."""
+def _find_changed_assets(day: Day, made: dg.EventLogRecord | None, records: Records, settings: Settings) -> list[str]:
+    """Find the event assets that were materialized after the rates, for a day that the cohort needs."""
     if made is None:
         return []
-    days = [other.key for other in _window(day, settings)]
+    days = [other.key for other in _list_window(day, settings)]
     return [
         kind.asset
         for kind in KINDS

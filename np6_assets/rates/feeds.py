@@ -1,4 +1,4 @@
-"""What is stored of the event assets: which days are there, and what their files say of themselves."""
+"""What is stored of the event assets: which days, and what their files' metadata says."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TypeAlias
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from np6_assets.events.store import missing_in, newest_watermark, watermark_in
+from np6_assets.events.store import find_newest_watermark, get_missing_ids, get_watermark
 from np6_assets.partitions import EVENT_DATE, day_of
 from np6_assets.rates.columns import Status
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.parquet import content_of, partitions_of, subset
+from np6_assets.storage.parquet import get_digest, list_partitions, select_fragments
 
 REACTIONS = ("hits", "optouts", "bounces")
 NEEDED = ("activations", *REACTIONS)
@@ -24,10 +24,10 @@ NEEDED = ("activations", *REACTIONS)
 
 
 @dataclass(frozen=True)
-class StoredDay:
+class FeedDay:
     """A day of an event asset, as its file says.
 
-    `missing_ids` are the notifications that could not be fetched; `content` tells its rows from other ones.
+    `missing_ids` are the notifications that could not be fetched; `content` is a digest of its rows.
     """
 
     rows: int
@@ -37,19 +37,19 @@ class StoredDay:
     content: str
 
 
-StoredDays: TypeAlias = Callable[[str, str], StoredDay | None]
-"""What is stored of an asset's day; None where the asset is not materialized for it."""
+FeedDays: TypeAlias = Callable[[str, str], FeedDay | None]
+"""Gives what is stored of an asset's day; None where nothing is."""
 
 
-def stored_day(footer: pq.FileMetaData, day: str, timezone: str) -> StoredDay:
-    """What a file of an event asset says."""
-    watermark = watermark_in(footer)
+def read_feed_day(footer: pq.FileMetaData, day: str, timezone: str) -> FeedDay:
+    """Read the footer of an event file."""
+    watermark = get_watermark(footer)
     is_closed = watermark is not None and watermark >= day_of(day, timezone).end
-    return StoredDay(footer.num_rows, is_closed, missing_in(footer), watermark, content_of(footer))
+    return FeedDay(footer.num_rows, is_closed, get_missing_ids(footer), watermark, get_digest(footer))
 
 
-def status_of(stored: StoredDays, window: Collection[str], timezone: str, due: datetime | None) -> Status:
-    """What the event days of a cohort's window allow its rates to be; see `Feeds` for `due`."""
+def determine_status(stored: FeedDays, window: Collection[str], timezone: str, due: datetime | None) -> Status:
+    """Determine the status that the event days of a cohort's window allow; see `Feeds` for `due`."""
     days = [(stored(asset, day), day) for day in window for asset in NEEDED]
     lacking = {day for one, day in days if one is None or not one.is_closed}
     if not lacking:
@@ -57,12 +57,12 @@ def status_of(stored: StoredDays, window: Collection[str], timezone: str, due: d
     return "incomplete" if _is_due(min(lacking), timezone, due) else "open"
 
 
-def missing_of(stored: StoredDays, window: Collection[str], timezone: str, due: datetime | None) -> set[int]:
-    """The notifications whose rows of a cohort are incomplete: a day that is due could not be fetched of them.
+def find_missing_ids(stored: FeedDays, window: Collection[str], timezone: str, due: datetime | None) -> set[int]:
+    """Find the notifications whose rows of a cohort are incomplete: a day that is due could not be fetched for them.
 
-    Of a cohort whose days are all closed, any of its days counts: none of its rows is open.
+    If all days of the cohort are closed, each of them counts: none of its rows is open.
     """
-    is_closed = status_of(stored, window, timezone, due) == "final"
+    is_closed = determine_status(stored, window, timezone, due) == "final"
     days = [day for day in window if is_closed or _is_due(day, timezone, due)]
     found = (stored(asset, day) for day in days for asset in NEEDED)
     return {id_ for one in found if one is not None for id_ in one.missing_ids}
@@ -74,9 +74,9 @@ def _is_due(day: str, timezone: str, due: datetime | None) -> bool:
 
 @dataclass(frozen=True)
 class Feeds:
-    """The event days that are materialized, of each event asset. Each file's footer is read once.
+    """The stored days of all event assets. Each file's footer is read once.
 
-    `due` says which days should be closed by now: those that ended before it; None where none should be.
+    Days that ended before `due` should be closed by now; None where no day should.
     """
 
     datasets: Mapping[str, ds.FileSystemDataset]
@@ -85,45 +85,47 @@ class Feeds:
 
     @cached_property
     def _fragments(self) -> Mapping[str, Mapping[str, ds.ParquetFileFragment]]:
-        return {asset: partitions_of(data, EVENT_DATE) for asset, data in self.datasets.items()}
+        return {asset: list_partitions(data, EVENT_DATE) for asset, data in self.datasets.items()}
 
     @cached_property
-    def _stored(self) -> dict[tuple[str, str], StoredDay | None]:
+    def _stored(self) -> dict[tuple[str, str], FeedDay | None]:
         return {}
 
-    def stored(self, asset: str, day: str) -> StoredDay | None:
-        """What is stored of a day; None where the asset is not materialized for it."""
+    def stored(self, asset: str, day: str) -> FeedDay | None:
+        """Read what is stored of a day; None where nothing is."""
         if (asset, day) not in self._stored:
             self._stored[asset, day] = self._read(asset, day)
         return self._stored[asset, day]
 
-    def _read(self, asset: str, day: str) -> StoredDay | None:
+    def _read(self, asset: str, day: str) -> FeedDay | None:
         if day not in self._fragments[asset]:
             return None
-        return stored_day(self._fragments[asset][day].metadata, day, self.timezone)
+        return read_feed_day(self._fragments[asset][day].metadata, day, self.timezone)
 
-    def has(self, asset: str, day: str) -> bool:
-        """Whether an asset is materialized for a day."""
+    def has_day(self, asset: str, day: str) -> bool:
+        """Tell whether an asset is stored for a day."""
         return day in self._fragments[asset]
 
     def rows(self, day: str) -> int:
-        """How many events of all assets a day has."""
+        """Count a day's events of all assets."""
         return sum(stored.rows for asset in self.datasets if (stored := self.stored(asset, day)) is not None)
 
     def status(self, window: Collection[str]) -> Status:
-        """What the event days of a cohort's window allow its rates to be."""
-        return status_of(self.stored, window, self.timezone, self.due)
+        """Determine the status that a cohort's event days allow."""
+        return determine_status(self.stored, window, self.timezone, self.due)
 
     def missing_ids(self, window: Collection[str]) -> set[int]:
-        """The notifications whose rows of a cohort are incomplete."""
-        return missing_of(self.stored, window, self.timezone, self.due)
+        """Find the notifications whose rows of a cohort are incomplete."""
+        return find_missing_ids(self.stored, window, self.timezone, self.due)
 
-    def of(self, asset: str, days: Iterable[str]) -> ds.FileSystemDataset:
-        """Some days of an asset."""
-        return subset(self.datasets[asset], [self._fragments[asset][day] for day in days if self.has(asset, day)])
+    def dataset(self, asset: str, days: Iterable[str]) -> ds.FileSystemDataset:
+        """Select some days of an asset."""
+        return select_fragments(
+            self.datasets[asset], [self._fragments[asset][day] for day in days if self.has_day(asset, day)]
+        )
 
 
-def due(folder: Folder, settings: Settings) -> datetime | None:
-    """The newest watermark of any event asset, less the lookback: days that ended before it should be closed by now."""
-    newest = newest_watermark(folder)
+def find_due_time(folder: Folder, settings: Settings) -> datetime | None:
+    """Find the time before which days should be closed: the newest watermark of any event asset, less the lookback."""
+    newest = find_newest_watermark(folder)
     return None if newest is None else newest - settings.lookback

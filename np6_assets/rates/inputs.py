@@ -1,4 +1,4 @@
-"""What a cohort's rates were computed from, as their file records it: rates are due where that is not what is there."""
+"""What a cohort's rates were computed from, recorded in their file: rates are due when the stored events differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from hashlib import blake2b
 
 from np6_assets.rates.columns import Status
-from np6_assets.rates.feeds import StoredDays, missing_of, status_of
+from np6_assets.rates.feeds import FeedDays, determine_status, find_missing_ids
 
 INPUTS = b"np6.inputs"
 """Key in the Parquet metadata of rates: the inputs, as JSON."""
@@ -22,9 +22,8 @@ _FEEDS = ("activations", "hits", "optouts", "bounces", "impressions")
 class Inputs:
     """What a cohort's rates follow from.
 
-    `days` has the version of each event day of the window that is there; `status` is what these days allow the rates
-    to be, but those of the notifications in `missing_ids`. A day that closes without another event changes the status
-    alone, and of one cohort.
+    `days` has a digest of each stored event day of the window; `status` is the one that these days allow, except for
+    the notifications in `missing_ids`. A day that closes without a new event changes the status of one cohort only.
     """
 
     status: Status
@@ -32,17 +31,17 @@ class Inputs:
     days: Mapping[str, str]
 
     def write(self) -> bytes:
-        """As the file has it."""
+        """Write it as the file's metadata has it."""
         return json.dumps(asdict(self)).encode()
 
     @property
     def digest(self) -> str:
-        """What tells these inputs from others, in short."""
+        """A short digest of these inputs."""
         return blake2b(self.write(), digest_size=8).hexdigest()
 
     @classmethod
     def read(cls, text: bytes | None) -> Inputs | None:
-        """From a file; None where it has none, or none of this version."""
+        """Read it from a file's metadata; None where that has none, or another version's."""
         try:
             found = json.loads(text or b"")
             return cls(found["status"], list(found["missing_ids"]), dict(found["days"]))
@@ -51,23 +50,23 @@ class Inputs:
 
 
 class CurrentInputs:
-    """The inputs of cohorts as they are stored now. Each day's version is found once."""
+    """The inputs of cohorts as they are stored now. Each day's digest is computed once."""
 
-    def __init__(self, stored: StoredDays, timezone: str, due: datetime | None) -> None:
+    def __init__(self, stored: FeedDays, timezone: str, due: datetime | None) -> None:
         self._stored = stored
         self._timezone = timezone
         self._due = due
-        self._version = cache(self._version_of)
+        self._version = cache(self._digest_day)
 
-    def of(self, window: Collection[str]) -> Inputs:
-        """The inputs of the cohort with that window."""
+    def read(self, window: Collection[str]) -> Inputs:
+        """Read the inputs of the cohort with that window."""
         versions = ((day, self._version(day)) for day in window)
         days = {day: version for day, version in versions if version is not None}
         known = self._stored, window, self._timezone, self._due
-        return Inputs(status_of(*known), sorted(missing_of(*known)), days)
+        return Inputs(determine_status(*known), sorted(find_missing_ids(*known)), days)
 
-    def _version_of(self, day: str) -> str | None:
-        """What tells what rates use of an event day from anything else; None where no asset is there for it."""
+    def _digest_day(self, day: str) -> str | None:
+        """Digest what rates use of an event day; None where no asset has it."""
         stored = [(asset, one) for asset in _FEEDS if (one := self._stored(asset, day)) is not None]
         text = repr([(asset, one.content) for asset, one in stored])
         return blake2b(text.encode(), digest_size=8).hexdigest() if stored else None

@@ -1,4 +1,4 @@
-"""Which columns of the events each column of the rates is computed from, as Dagster shows it. Follows rates.sql."""
+"""Column lineage: from which event columns each column of the rates is computed. Follows rates.sql."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ _SOURCES: Mapping[str, _Sources] = {
 }
 
 
-def column_lineage(settings: Settings) -> dg.TableColumnLineage:
-    """Where the columns of `reactivity_rates` come from. Those about the window come from no column."""
+def build_column_lineage(settings: Settings) -> dg.TableColumnLineage:
+    """Build the lineage of `reactivity_rates`. The columns about the window come from no event column."""
     return dg.TableColumnLineage(
         {
             column: [

@@ -1,4 +1,4 @@
-"""What the UI shows of a materialization of the rates: a cohort's own, and those of the cohorts up to it."""
+"""Build the metadata of a materialization of the rates: a cohort's own, and the overview of the newest cohorts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import dagster as dg
 import pyarrow as pa
 
 from np6_assets.partitions import ACTIVATION_DATE
-from np6_assets.rates import display, pictures
-from np6_assets.rates.columns import SCHEMA, with_status
-from np6_assets.rates.lineage import COLUMN_LINEAGE, column_lineage
+from np6_assets.rates import display, measures
+from np6_assets.rates.columns import SCHEMA, fill_status
+from np6_assets.rates.lineage import COLUMN_LINEAGE, build_column_lineage
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -21,39 +21,39 @@ from np6_assets.storage.files import Folder
 _CHARTED_COHORTS = 30
 
 
-def metadata_of(rates: pa.Table, names: Mapping[int, str], *, is_over: bool) -> dict[str, Any]:
-    """What the UI shows of a cohort: its rates in words, its notifications, and what Dagster plots over the partitions.
+def build_metadata(rates: pa.Table, names: Mapping[int, str], *, is_over: bool) -> dict[str, Any]:
+    """Build a cohort's metadata: a summary, its notifications, and what Dagster plots over the partitions.
 
-    A day that is not over is not plotted: it would look like a fall.
+    A day that is not over is not plotted: it would look like a decline.
     """
-    rows = rates.select(pictures.COLUMNS).to_pylist()
+    rows = rates.select(measures.COLUMNS).to_pylist()
     plotted: dict[str, Any] = {
-        "activations": pictures.sends_of(rows),
-        **{measure.column: measure.of(rows).rate for measure in pictures.MEASURES},
+        "activations": measures.sum_sends(rows),
+        **{measure.column: measure.of(rows).rate for measure in measures.MEASURES},
     }
     metadata: dict[str, Any] = {
-        "rates": display.summary(rows, is_over=is_over),
-        "notifications": dg.MetadataValue.md(display.notifications_markdown(rows, names)),
+        "rates": display.summarize_rates(rows, is_over=is_over),
+        "notifications": dg.MetadataValue.md(display.write_notifications(rows, names)),
         **(plotted if is_over else {}),
-        "status": pictures.status_of(rows) if rows else None,
+        "status": measures.combine_status(rows) if rows else None,
     }
     return {name: value for name, value in metadata.items() if value is not None}
 
 
-def notification_names(folder: Folder) -> dict[int, str]:
-    """The notifications' names, as far as `notifications` is materialized.
+def read_notification_names(folder: Folder) -> dict[int, str]:
+    """Read the notifications' names, as far as `notifications` is materialized.
 
-    No dependency of the rates: a notification that gets another name must not make every cohort stale.
+    It is no dependency of the rates: a notification with a new name must not make every cohort stale.
     """
-    if not folder.exists(parquet.file_of("notifications")):
+    if not folder.exists(parquet.build_path("notifications")):
         return {}
     schema = pa.schema([("activation_id", pa.int64()), ("name", pa.string())])
-    table = parquet.dataset(folder, "notifications", schema).to_table().to_pydict()
+    table = parquet.open_dataset(folder, "notifications", schema).to_table().to_pydict()
     return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
 def _can_draw() -> bool:
-    """Whether what draws is installed: the rates do without."""
+    """Tell whether matplotlib is installed: the rates do without."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
@@ -61,25 +61,25 @@ def _can_draw() -> bool:
     return True
 
 
-def overview(folder: Folder, key: str, rates: pa.Table, settings: Settings, today: date) -> dict[str, Any]:
-    """What the UI shows of the newest cohorts, one of which is not stored yet, and where the columns come from.
+def build_overview(folder: Folder, key: str, rates: pa.Table, settings: Settings, today: date) -> dict[str, Any]:
+    """Build the overview of the newest cohorts, one of which is not stored yet, and the column lineage.
 
-    The UI shows what the last materialization says, and that may be one of an old cohort.
+    The UI shows the last materialization, which may be one of an old cohort.
     """
     own = date.fromisoformat(key)
-    days = {own, *parquet.days_stored(folder, "reactivity_rates", ACTIVATION_DATE)}
+    days = {own, *parquet.list_days(folder, "reactivity_rates", ACTIVATION_DATE)}
     newest = [day for day in days if day > max(days) - timedelta(days=_CHARTED_COHORTS)]
     others = [day.isoformat() for day in newest if day != own]
-    stored = parquet.partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, others)
-    rows = with_status(stored.to_table()).select([ACTIVATION_DATE, *pictures.COLUMNS]).to_pylist()
+    stored = parquet.open_partitioned_dataset(folder, "reactivity_rates", SCHEMA, ACTIVATION_DATE, others)
+    rows = fill_status(stored.to_table()).select([ACTIVATION_DATE, *measures.COLUMNS]).to_pylist()
     if own in newest:
-        rows += [{ACTIVATION_DATE: own, **row} for row in rates.select(pictures.COLUMNS).to_pylist()]
+        rows += [{ACTIVATION_DATE: own, **row} for row in rates.select(measures.COLUMNS).to_pylist()]
     # cohorts before the first known sends have reactions alone, and no rate
-    cohorts = list(dropwhile(_has_no_rate, pictures.cohorts_of(rows)))
+    cohorts = list(dropwhile(_has_no_rate, measures.build_cohorts(rows)))
     can_be_drawn = bool(cohorts) and _can_draw()
-    chart = {"chart": dg.MetadataValue.md(display.chart_markdown(cohorts, today))} if can_be_drawn else {}
-    return {**chart, COLUMN_LINEAGE: column_lineage(settings)}
+    chart = {"chart": dg.MetadataValue.md(display.write_chart(cohorts, today))} if can_be_drawn else {}
+    return {**chart, COLUMN_LINEAGE: build_column_lineage(settings)}
 
 
-def _has_no_rate(cohort: pictures.Cohort) -> bool:
+def _has_no_rate(cohort: measures.Cohort) -> bool:
     return all(share.rate is None for share in cohort.shares.values())

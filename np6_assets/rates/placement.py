@@ -1,7 +1,7 @@
-"""Which stored events are in which cohort, and which are in none: what a day stores is what its cohorts count, or told.
+"""In which cohort each stored event counts, and which events count in none.
 
-An event counts for the day of its send, or for its own day where that is not known, if that is at most `window_days`
-days before its own and not before NP6_START_DATE.
+An event counts for the day of its send, or for its own day where the send's is unknown, if that is at most
+`window_days` days before its own day and not before NP6_START_DATE.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import pyarrow as pa
 from np6_assets.events.kinds import TIME
 from np6_assets.partition_checks import Finding
 from np6_assets.partitions import EVENT_DATE, Day, day_of
-from np6_assets.rates.compute import view
+from np6_assets.rates.compute import create_view
 from np6_assets.rates.feeds import Feeds
 from np6_assets.settings import Settings
 
 UNCOUNTED_REACTIONS = 0.05
-"""The share of a feed's reactions of a day that may be in no cohort: some come after the window has closed."""
+"""The share of a feed's reactions of a day that may count in no cohort: some come after the window has closed."""
 
 BEFORE_WINDOW = "sent more than the window before"
 BEFORE_START = "sent before NP6_START_DATE"
 AFTER_EVENT = "sent on a later day"
-NOT_COMPUTED = "their cohort's rates are not there"
+NOT_COMPUTED = "their cohort's rates are not computed"
 
 # --- by the rates' asset, for its metadata ----------------------------------------------------------------------------
 
@@ -39,21 +39,21 @@ _SQL = """
 """
 
 
-def events_in_no_cohort(
+def count_events_in_no_cohort(
     database: duckdb.DuckDBPyConnection, feeds: Feeds, days: Sequence[str], settings: Settings
 ) -> Mapping[str, int]:
-    """How many stored events of each event day are in no cohort; days with none are left out."""
-    database.register("event_days", _event_days(days, settings))
+    """Count the stored events of each event day that are in no cohort; days without any are left out."""
+    database.register("event_days", _build_event_days(days, settings))
     for asset in feeds.datasets:
-        view(database, asset, feeds.of(asset, days))
+        create_view(database, asset, feeds.dataset(asset, days))
     events = " UNION ALL ".join(
         f"SELECT event_date, coalesce(activated_at, event_time) AS sent_at FROM {asset}" for asset in feeds.datasets
     )
     return dict(database.execute(_SQL.format(events=events)).fetchall())
 
 
-def _event_days(keys: Sequence[str], settings: Settings) -> pa.Table:
-    """Of each event day, when the first cohort that its events can be in starts, and when the day ends."""
+def _build_event_days(keys: Sequence[str], settings: Settings) -> pa.Table:
+    """Build, for each event day, when the first cohort of its events starts, and when the day ends."""
     days = [day_of(key, settings.timezone) for key in keys]
     firsts = [max(day.date - timedelta(days=settings.window_days), settings.start_date) for day in days]
     return pa.table(
@@ -69,7 +69,7 @@ def _event_days(keys: Sequence[str], settings: Settings) -> pa.Table:
 
 
 class Placement:
-    """Where the events of a day are counted, by asset."""
+    """Where the events of a day count, by asset."""
 
     def __init__(self, day: Day, settings: Settings) -> None:
         self._start_date = settings.start_date
@@ -80,16 +80,16 @@ class Placement:
         self._untimed = 0
 
     def add(self, asset: str, sent_at: npt.NDArray[np.int64], untimed: int) -> None:
-        """Take events: when they count as sent, in ms, and how many of them do not say when their send was."""
+        """Add events: their send times in ms, and how many of them do not say when their send was."""
         places = np.searchsorted(self._edges, sent_at, side="right")
         counts = np.bincount(places, minlength=len(self._edges) + 1)
         self._counts[asset] = self._counts.get(asset, np.zeros_like(counts)) + counts
         self._untimed += untimed
 
-    def finding(self, computed: Collection[date]) -> Finding:
-        """Whether the day's events are counted; `computed` are the cohorts whose rates are there."""
+    def check(self, computed: Collection[date]) -> Finding:
+        """Check that the day's events are counted; `computed` are the cohorts that have rates."""
         stored = {asset: int(counts.sum()) for asset, counts in self._counts.items()}
-        missing = {asset: found for asset in stored if (found := self._missing(asset, computed))}
+        missing = {asset: found for asset in stored if (found := self._count_missing(asset, computed))}
         counted = {asset: number - sum(missing.get(asset, {}).values()) for asset, number in stored.items()}
         own_day = sum(int(counts[-2]) for counts in self._counts.values()) - self._untimed
         earlier = sum(int(counts[1:-2].sum()) for counts in self._counts.values())
@@ -101,8 +101,8 @@ class Placement:
         metadata = {"stored": stored, "counted": counted, "not_counted": missing, "placed": placed}
         return Finding(passed, text, metadata)
 
-    def _missing(self, asset: str, computed: Collection[date]) -> dict[str, int]:
-        """How many events of an asset are counted nowhere, by reason."""
+    def _count_missing(self, asset: str, computed: Collection[date]) -> dict[str, int]:
+        """Count the events of an asset that count nowhere, by reason."""
         before, *by_cohort, after = map(int, self._counts[asset])
         placed = list(zip(self._cohorts, by_cohort, strict=True))
         reasons = {
@@ -119,6 +119,6 @@ class Placement:
 
     @staticmethod
     def _is_lost(asset: str, stored: int, reasons: Mapping[str, int]) -> bool:
-        """Whether the events that no cohort counts, nor will count, are more than some late reactions."""
+        """Tell whether the events that no cohort will ever count are more than some late reactions."""
         lost = sum(reasons.get(reason, 0) for reason in (BEFORE_WINDOW, AFTER_EVENT))
         return lost > (0 if asset == "activations" else UNCOUNTED_REACTIONS * stored)

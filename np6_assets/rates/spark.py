@@ -1,6 +1,6 @@
-"""Runs queries on a Spark Connect server: Spark, Databricks, EMR or Sail.
+"""Run queries on a Spark Connect server: Spark, Databricks, EMR or Sail.
 
-The server reads the event files itself, where they are: no event passes through here.
+The server reads the event files itself: no event passes through this process.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pyarrow.fs as pafs
 
 from np6_assets.events.kinds import TIME
 from np6_assets.partitions import EVENT_DATE
-from np6_assets.rates.compute import Run
+from np6_assets.rates.compute import QueryRunner
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 ANSWERS_WITHIN = 30
-"""Seconds in which a server has to answer the first time."""
+"""Seconds in which a server has to answer the first request."""
 
 _RETRIES = 7
-"""How often a server that answered and does so no more is asked again: for two minutes in all, with longer waits."""
+"""Retries after a server stopped answering: two minutes in all, with growing waits."""
 
 _CONF = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
 
@@ -45,22 +45,22 @@ T = TypeVar("T")
 
 
 class SparkError(Exception):
-    """The server did not do what it was asked; the text is one line without a secret."""
+    """The server failed; the text is one line without a secret."""
 
 
 @contextmanager
-def on_spark(address: str) -> Iterator[Run]:
-    """Let the server at an address run queries, in a session of its own. Raises SparkError."""
-    server = _Server(address)
-    session = server.ask(lambda: _session(address))
+def open_spark_runner(address: str) -> Iterator[QueryRunner]:
+    """Open a session on the server at an address, and give what runs queries in it. Raises SparkError."""
+    server = SparkServer(address)
+    session = server.call(lambda: _open_session(address))
     try:
-        yield lambda sql, datasets, tables: server.ask(lambda: _run(session, sql, datasets, tables))
+        yield lambda sql, datasets, tables: server.call(lambda: _run_query(session, sql, datasets, tables))
     finally:
         session.stop()
 
 
-class _Server:
-    """A server, as errors name it: without the parameters of its address, which may be secrets."""
+class SparkServer:
+    """A server. Errors name it without the parameters of its address, which may be secrets."""
 
     def __init__(self, address: str) -> None:
         host, _, parameters = address.removeprefix("sc://").partition("/")
@@ -68,8 +68,8 @@ class _Server:
         values = {parameter.partition("=")[2] for parameter in parameters.split(";")} - {"", "true", "false"}
         self._hidden = values | set(map(unquote, values))
 
-    def ask(self, action: Callable[[], T]) -> T:
-        """Do something with the server. Raises SparkError in place of the client's errors."""
+    def call(self, action: Callable[[], T]) -> T:
+        """Run something that uses the server. Raises SparkError in place of the client's errors."""
         import grpc
         from pyspark.errors import PySparkException
 
@@ -77,28 +77,28 @@ class _Server:
             return action()
         except grpc.FutureTimeoutError:
             text = f"did not answer within {ANSWERS_WITHIN} seconds"
-        except (PySparkException, grpc.RpcError, _UnseenError) as error:
-            said = error.details() if isinstance(error, grpc.Call) else error
-            text = f"failed: {' '.join(str(said).split())}"
+        except (PySparkException, grpc.RpcError, UnseenFilesError) as error:
+            details = error.details() if isinstance(error, grpc.Call) else error
+            text = f"failed: {' '.join(str(details).split())}"
         for hidden in self._hidden:
             text = text.replace(hidden, "***")
         raise SparkError(f"NP6_SPARK_CONNECT: {self.name} {text[:_LONGEST]}") from None
 
 
-class _UnseenError(Exception):
+class UnseenFilesError(Exception):
     """The server does not see the event files."""
 
 
-def _session(address: str) -> SparkSession:
+def _open_session(address: str) -> SparkSession:
     with warnings.catch_warnings():
-        # that pandas 3 is new to it: no pandas passes between us
+        # it warns of pandas 3, which is not used
         warnings.simplefilter("ignore", FutureWarning)
         import grpc
         from pyspark.sql import SparkSession
         from pyspark.sql.connect.client import DefaultChannelBuilder
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
-        # without an answer the client would go on asking for ten minutes
+        # without an answer the client would retry for ten minutes
         with DefaultChannelBuilder(address).toChannel() as channel:
             grpc.channel_ready_future(channel).result(ANSWERS_WITHIN)
         session: SparkSession = SparkSession.builder.remote(address).create()
@@ -108,47 +108,47 @@ def _session(address: str) -> SparkSession:
         return session
 
 
-def _run(
+def _run_query(
     session: SparkSession, sql: str, datasets: Mapping[str, ds.FileSystemDataset], tables: Mapping[str, pa.Table]
 ) -> pa.Table:
     for name, table in tables.items():
-        _frame(session, table).createOrReplaceTempView(name)
+        _create_frame(session, table).createOrReplaceTempView(name)
     for name, data in datasets.items():
-        _read(session, data).createOrReplaceTempView(name)
+        _read_dataset(session, data).createOrReplaceTempView(name)
     _refuse_unseen(session, datasets)
     return session.sql(sql).toArrow()
 
 
-def _frame(session: SparkSession, table: pa.Table) -> DataFrame:
-    """A small table; the client cannot tell the types of one without rows."""
-    return session.createDataFrame(table) if table.num_rows else session.createDataFrame([], _ddl(table.schema))
+def _create_frame(session: SparkSession, table: pa.Table) -> DataFrame:
+    """Send a small table; of one without rows the client needs to be told the types."""
+    return session.createDataFrame(table) if table.num_rows else session.createDataFrame([], _format_ddl(table.schema))
 
 
-def _read(session: SparkSession, data: ds.FileSystemDataset) -> DataFrame:
-    """The columns in the files, without the partition's. The server is told them: else it opens files to see."""
+def _read_dataset(session: SparkSession, data: ds.FileSystemDataset) -> DataFrame:
+    """Read the files' own columns. Without the schema the server would open files to find it."""
     schema = pa.schema([field for field in data.schema if field.name != EVENT_DATE])
     if not data.files:
-        return _frame(session, schema.empty_table())
-    return session.read.schema(_ddl(schema)).parquet(*_urls(data))
+        return _create_frame(session, schema.empty_table())
+    return session.read.schema(_format_ddl(schema)).parquet(*_list_urls(data))
 
 
-def _urls(data: ds.FileSystemDataset) -> list[str]:
+def _list_urls(data: ds.FileSystemDataset) -> list[str]:
     if isinstance(data.filesystem, pafs.PyFileSystem):
         return [data.filesystem.handler.fs.unstrip_protocol(file) for file in data.files]
     return [f"file://{file}" for file in data.files]
 
 
-def _ddl(schema: pa.Schema) -> str:
+def _format_ddl(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} {_TYPES[field.type]}" for field in schema)
 
 
 def _refuse_unseen(session: SparkSession, datasets: Mapping[str, ds.FileSystemDataset]) -> None:
-    """Raise _UnseenError where the server reads fewer events than there are: Sail takes a missing file for no rows."""
-    there = sum(data.count_rows() for data in datasets.values())
+    """Raise UnseenFilesError if the server reads fewer events than are stored: Sail reads a missing file as empty."""
+    stored = sum(data.count_rows() for data in datasets.values())
     counts = " UNION ALL ".join(f"SELECT count(*) AS events FROM {name}" for name in datasets)
     read: Any = session.sql(f"SELECT sum(events) AS events FROM ({counts})").toArrow()["events"][0]
-    if read.as_py() < there:
-        first = next(url for data in datasets.values() for url in _urls(data))
-        raise _UnseenError(
-            f"it reads {read} of {there} events; it has to see the data folder under the same name: {first}"
+    if read.as_py() < stored:
+        first = next(url for data in datasets.values() for url in _list_urls(data))
+        raise UnseenFilesError(
+            f"it reads {read} of {stored} events; it has to see the data folder under the same name: {first}"
         )

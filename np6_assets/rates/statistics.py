@@ -1,4 +1,4 @@
-"""How sure a rate is: its confidence interval. Pure arithmetic on counts."""
+"""The confidence interval of a rate. Pure arithmetic on counts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ Z = 1.959963984540054
 """The standard normal distribution has 95 % of its weight between -Z and Z."""
 
 
-def wilson(part: int, whole: int) -> tuple[float, float] | None:
-    """The 95 % Wilson score interval of `part / whole`, as in rates.sql; None where that is no share of a whole."""
+def wilson_interval(part: int, whole: int) -> tuple[float, float] | None:
+    """Compute the 95 % Wilson score interval of `part / whole`, as in rates.sql; None where that is no share."""
     if whole <= 0 or not 0 <= part <= whole:
         return None
     share = part / whole

@@ -14,35 +14,42 @@ from np6_assets.np6.errors import AccessError, CancelledError, ForbiddenError, G
 from np6_assets.np6.request import Request
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partitions import milliseconds
-from np6_assets.refresh import news
+from np6_assets.refresh.planner import DayWatermarks
 from np6_assets.storage.files import Folder
 
 NOTIFICATIONS_PER_TICK = 4
-"""How many notifications' activations are probed in one tick. A send soon has reactions, and these are seen at once."""
+"""How many notifications' activations one tick probes. A send soon has reactions, and every tick probes those."""
+
+_Probe = tuple[EventKind, str, DayWatermarks]
+"""The kind, the path and the day that a probe is about."""
 
 
 @dataclass
-class Probed:
-    """What the probes found.
+class ProbeResult:
+    """What the probes of a tick found.
 
-    `new`: by day, the asset with something new; `answers`: how many answered, a refusal of one feed
-    included; `trouble`: by path, in words, what went wrong; `is_cut`: not all could be asked.
+    `new`: by day, an asset with new events; `answers`: how many probes were answered, refusals of one feed included;
+    `errors`: by path, what went wrong; `is_cut`: some probes were not made.
     """
 
     last_probed: int
     new: dict[str, str] = field(default_factory=dict)
     answers: int = 0
-    trouble: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     is_cut: bool = False
 
     @property
-    def words(self) -> str:
-        """What went wrong."""
-        return "; ".join(dict.fromkeys(self.trouble.values()))
+    def error_text(self) -> str:
+        """All errors, each once."""
+        return "; ".join(dict.fromkeys(self.errors.values()))
+
+    def cut(self, error: str) -> None:
+        """End the probes because of an error that is no single feed's."""
+        self.errors[""], self.is_cut = error, True
 
 
 class Prober:
-    """Asks the API, for one tick."""
+    """Probes the API for one tick."""
 
     def __init__(self, np6: NP6Resource, log: Callable[[str], None], folder: Folder, now: datetime) -> None:
         self._np6 = np6
@@ -50,78 +57,81 @@ class Prober:
         self._folder = folder
         self._now = now
 
-    def probe(self, days: Sequence[news.Stored], assets: Mapping[str, set[str]], last_probed: int) -> Probed:
-        """Ask the API whether anything of these days was published since they were fetched: few bytes a feed.
+    def probe(self, days: Sequence[DayWatermarks], assets: Mapping[str, set[str]], last_probed: int) -> ProbeResult:
+        """Ask the API whether anything of these days was published after their watermarks: few bytes a feed.
 
-        `assets` are those of each day. What is wrong with one feed, or with one notification, is no reason not to
-        ask the others.
+        `assets` are those of each day. A feed or a notification that fails does not stop the other probes.
         """
-        probed = Probed(last_probed)
+        result = ProbeResult(last_probed)
         if not days:
-            return probed
+            return result
         try:
-            with self._np6.probing(self._log) as client:
-                for kind, path, one in self._probes(client, days, probed, assets):
-                    try:
-                        if self._has_news(client, kind, path, one):
-                            probed.new[one.day.key] = kind.asset
-                    except NP6Error as error:
-                        if _is_of_the_api(error, probed):
-                            raise
-                        probed.trouble[path] = str(error)
-                        probed.answers += isinstance(error, PermanentError)
-                    else:
-                        probed.answers += 1
+            with self._np6.open_probe_client(self._log) as client:
+                for kind, path, day in self._iterate_probes(client, days, result, assets):
+                    self._send(client, result, (kind, path, day))
         except CancelledError:
-            probed.trouble[""], probed.is_cut = "the API is slow", True
+            result.cut("the API is slow")
         except NP6Error as error:
-            probed.trouble[""], probed.is_cut = str(error), True
-        return probed
+            result.cut(str(error))
+        return result
 
-    def _probes(
-        self, client: NP6Client, days: Sequence[news.Stored], probed: Probed, assets: Mapping[str, set[str]]
-    ) -> Iterator[tuple[EventKind, str, news.Stored]]:
-        """The feeds to look at: those for all notifications, then, of the newest day, those of some notifications.
+    def _send(self, client: NP6Client, result: ProbeResult, probe: _Probe) -> None:
+        """Send one probe and note its outcome. Raises NP6Error where the error is not the feed's own."""
+        kind, path, one = probe
+        try:
+            if self._has_new_events(client, kind, path, one):
+                result.new[one.day.key] = kind.asset
+            result.answers += 1
+        except NP6Error as error:
+            if _concerns_all_feeds(error, result):
+                raise
+            result.errors[path] = str(error)
+            result.answers += isinstance(error, PermanentError)
 
-        None for a day of which something new is known, as all of it is fetched then.
+    def _iterate_probes(
+        self, client: NP6Client, days: Sequence[DayWatermarks], result: ProbeResult, assets: Mapping[str, set[str]]
+    ) -> Iterator[_Probe]:
+        """Give the probes one by one: each common feed of each day, then some notifications' feeds of the newest day.
+
+        A day with known new events is not probed further, as all of it is fetched then; nor is a feed that failed.
         """
         for kind in KINDS:
             for one in days if not kind.per_notification else ():
                 is_wanted = kind.asset in assets[one.day.key]
-                if is_wanted and one.day.key not in probed.new and kind.path not in probed.trouble:
+                if is_wanted and one.day.key not in result.new and kind.path not in result.errors:
                     yield kind, kind.path, one
         newest = days[-1]
         kinds = [kind for kind in KINDS if kind.per_notification and kind.asset in assets[newest.day.key]]
-        if not kinds or newest.day.key in probed.new:
+        if not kinds or newest.day.key in result.new:
             return
-        turn = self._turn(client, probed.last_probed)
+        ids = self._select_notifications(client, result.last_probed)
         for kind in kinds:
-            for id_ in turn:
-                if newest.day.key not in probed.new:
-                    probed.last_probed = id_
+            for id_ in ids:
+                if newest.day.key not in result.new:
+                    result.last_probed = id_
                     yield kind, kind.path.format(id=id_), newest
 
-    def _turn(self, client: NP6Client, last_probed: int) -> list[int]:
-        """The notifications whose turn it is: of those in the asset `notifications`, or else of the account's."""
-        known = notifications.stored(self._folder) or notifications.listed(client)
+    def _select_notifications(self, client: NP6Client, last_probed: int) -> list[int]:
+        """Select those that follow the last probed one in the asset `notifications`, or else in the API's list."""
+        known = notifications.read_notifications(self._folder) or notifications.fetch_notifications(client)
         ids = [id_ for id_, one in sorted(known.items()) if one.unlisted_since is None]
         later = [id_ for id_ in ids if id_ > last_probed]
         return (later + ids[: len(ids) - len(later)])[:NOTIFICATIONS_PER_TICK]
 
-    def _has_news(self, client: NP6Client, kind: EventKind, path: str, one: news.Stored) -> bool:
-        """Whether there is an event after the watermark; one that is dated in the future is none until then."""
-        start = max(one.until[kind.asset] or one.day.start, one.day.start)
+    def _has_new_events(self, client: NP6Client, kind: EventKind, path: str, one: DayWatermarks) -> bool:
+        """Ask whether there is an event after the watermark and not dated in the future."""
+        start = max(one.watermarks[kind.asset] or one.day.start, one.day.start)
         end = min(one.day.end, self._now + TOLERANCE)
         if start >= min(one.day.end, self._now):
             return False
-        edges = milliseconds(start), milliseconds(end)
-        return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, edges))
+        window = milliseconds(start), milliseconds(end)
+        return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, window))
 
 
-def _is_of_the_api(error: NP6Error, probed: Probed) -> bool:
-    """Whether an error is no feed's own: an unknown key, no time left, or a second feed where none answers."""
+def _concerns_all_feeds(error: NP6Error, result: ProbeResult) -> bool:
+    """Whether an error ends the probes: a wrong key, no time left, or a second feed where none has answered."""
     if isinstance(error, GaveUpError):
-        return bool(probed.trouble) and not probed.answers
+        return bool(result.errors) and not result.answers
     return isinstance(error, CancelledError) or (
         isinstance(error, AccessError) and not isinstance(error, ForbiddenError)
     )

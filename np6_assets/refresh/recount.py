@@ -1,4 +1,6 @@
-"""The job `recount_events`: counts anew, from the files, what the writer makes sure of. Launched by hand."""
+"""The job `recount_events`: counts anew, from the files, what the writer guarantees. Launched by hand."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -20,34 +22,40 @@ _SQL = """
 """
 
 
-def recount(folder: Folder, file: str, day: Day) -> dict[str, int]:
-    """Rows of a day's file, ids beyond the first of each, rows outside the day, rows out of order."""
-    from np6_assets.storage.query import querying
+def recount_file(folder: Folder, file: str, day: Day) -> dict[str, int]:
+    """Count a day's file: rows, ids beyond the first of each, rows outside the day, rows out of order."""
+    from np6_assets.storage.query import open_query
 
-    with querying(folder) as query:
-        [counts] = query.rows(_SQL, file, start=day.start_ms, end=day.end_ms)
+    with open_query(folder) as query:
+        [counts] = query.fetch_rows(_SQL, file, start=day.start_ms, end=day.end_ms)
     return dict(zip(("rows", "repeated_ids", "outside_day", "out_of_order"), counts, strict=True))
 
 
+def recount_days(folder: Folder, days: Sequence[str], timezone: str) -> tuple[int, dict[str, dict[str, int]]]:
+    """Count the rows of the days' files; also returns what is wrong, by asset and day."""
+    from np6_assets.storage.parquet import build_path
+
+    wrong: dict[str, dict[str, int]] = {}
+    rows = 0
+    for key in days:
+        for kind in KINDS:
+            file = build_path(kind.asset, EVENT_DATE, key)
+            if folder.exists(file):
+                counts = recount_file(folder, file, day_of(key, timezone))
+                rows += counts.pop("rows")
+                if any(counts.values()):
+                    wrong[f"{kind.asset} {key}"] = counts
+    return rows, wrong
+
+
 def recount_job(settings: Settings) -> dg.JobDefinition:
-    """The job, of a day or a range of days."""
+    """Define the job, of a day or a range of days."""
     days = daily(settings.start_date, settings.timezone)
 
     @dg.op(name=settings.named("recount"), out=dg.Out(dg.Nothing), required_resource_keys=keys_of(settings, STORE))
-    def count(context: dg.OpExecutionContext) -> None:
-        from np6_assets.storage.parquet import file_of
-
-        folder = store_of(context, settings).folder().listed()
-        wrong: dict[str, dict[str, int]] = {}
-        rows = 0
-        for key in days.get_partition_keys_in_range(context.partition_key_range):
-            for kind in KINDS:
-                file = file_of(kind.asset, EVENT_DATE, key)
-                if folder.exists(file):
-                    counts = recount(folder, file, day_of(key, settings.timezone))
-                    rows += counts.pop("rows")
-                    if any(counts.values()):
-                        wrong[f"{kind.asset} {key}"] = counts
+    def recount(context: dg.OpExecutionContext) -> None:
+        keys = days.get_partition_keys_in_range(context.partition_key_range)
+        rows, wrong = recount_days(store_of(context, settings).open_folder().cache_listing(), keys, settings.timezone)
         context.add_output_metadata({"rows": rows, "wrong": dg.MetadataValue.json(wrong)})
         if wrong:
             text = "; ".join(f"{file}: {counts}" for file, counts in wrong.items())
@@ -60,6 +68,6 @@ def recount_job(settings: Settings) -> dg.JobDefinition:
         description="Counts the stored days anew: ids are unique, rows in order and inside their day. Changes nothing.",
     )
     def job() -> None:
-        count()
+        recount()
 
     return job

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import timedelta
 
 import dagster as dg
 
-from np6_assets.contact.days import first_kept
+from np6_assets.contact.days import get_first_allowed
 from np6_assets.partition_checks import Records
 from np6_assets.partitions import consecutive
-from np6_assets.refresh import jobs, unanswered
-from np6_assets.refresh.lateness import confirmation_age, days_old_enough, unconfirmed
+from np6_assets.refresh import jobs, missing_notifications
+from np6_assets.refresh.confirmation import confirmation_age, list_days_to_confirm, select_unconfirmed
+from np6_assets.refresh.planner import PlannedRun
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
 CRON = "30 3 * * *"
-"""Half past three: yesterday has ended by more than the default overlap, and no clock change skips or repeats it."""
+"""Half past three: yesterday has ended by more than the default lookback, and no clock change skips or repeats it."""
 
 
 def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
-    """The schedule. It does not run until it is turned on: it spends the account's rate limit."""
+    """Define the schedule. It is off until somebody turns it on: it uses the account's rate limit."""
 
-    def ask(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def request_runs(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         if settings.missing is not None:
             yield dg.SkipReason(settings.missing)
             return
@@ -30,37 +31,10 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         if yesterday < settings.start_date:
             yield dg.SkipReason(f"{yesterday} is before NP6_START_DATE, which is {settings.start_date}.")
             return
-
-        def ask_for(first: date, last: date, why: str) -> dg.RunRequest:
-            key = f"{yesterday} {first}"  # Dagster wants one where there are several
-            return jobs.request(settings, str(first), str(last), why, full_refresh=True, run_key=key)
-
-        first = max(yesterday - timedelta(days=settings.trailing_days), settings.start_date)
-        why = f"{yesterday} in full" + (f", and again the days from {first} on" if first < yesterday else "")
-        yield ask_for(first, yesterday, why)
-        today = yesterday + timedelta(days=1)
-        kept = first_kept(settings, context.scheduled_execution_time)
-        folder = Folder(settings.data_dir).listed()
-        old = days_old_enough(folder, settings, today)
-        if old := [day for day in old if kept <= day < first]:
-            old = unconfirmed(old, Records(context.instance, settings), settings)
-        for run in consecutive(old):
-            why = f"once more, as no fetch was made since it was {confirmation_age(settings)} days old"
-            yield ask_for(run[0], run[-1], why)
-        from np6_assets.refresh.event_files import EventFiles
-
-        files = EventFiles(settings)
-        files.look(folder)
-        again = [
-            day for day in unanswered.incomplete(files, folder, settings) if kept <= day < first and day not in old
-        ]
-        if again:
-            again = unanswered.due(
-                again, Records(context.instance, settings), settings, context.scheduled_execution_time
-            )
-        for run in consecutive(again):
-            days, key = (str(run[0]), str(run[-1])), f"{yesterday} {run[0]} missing"
-            yield jobs.request(settings, *days, unanswered.WHY, missing_only=True, run_key=key)
+        for run in plan_night(context, settings):
+            # Dagster requires a key where there are several runs
+            key = f"{yesterday} {run.first}{' missing' if run.missing_only else ''}"
+            yield jobs.build_run_request(settings, run, full_refresh=not run.missing_only, run_key=key)
 
     return dg.ScheduleDefinition(
         name=settings.named(jobs.DAILY_INGEST),
@@ -72,7 +46,7 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
         ),
         cron_schedule=CRON,
         execution_timezone=settings.timezone,
-        execution_fn=ask,
+        execution_fn=request_runs,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=(
             f"At half past three at night ({settings.timezone}): fetches yesterday and the {settings.trailing_days} "
@@ -80,3 +54,33 @@ def daily_ingest(settings: Settings) -> dg.ScheduleDefinition:
             "closed."
         ),
     )
+
+
+def plan_night(context: dg.ScheduleEvaluationContext, settings: Settings) -> Iterator[PlannedRun]:
+    """Plan a night's runs: the trailing days, the days to confirm, the notifications to retry."""
+    night = context.scheduled_execution_time
+    yesterday = night.date() - timedelta(days=1)
+    first = max(yesterday - timedelta(days=settings.trailing_days), settings.start_date)
+    more = f", and again the days from {first} on" if first < yesterday else ""
+    yield PlannedRun(str(first), str(yesterday), f"{yesterday} in full{more}")
+
+    kept = get_first_allowed(settings, night)
+    folder = Folder(settings.data_dir).cache_listing()
+    old = [day for day in list_days_to_confirm(folder, settings, night.date()) if kept <= day < first]
+    if old:
+        old = select_unconfirmed(old, Records(context.instance, settings), settings)
+    reason = f"once more, as no fetch was made since it was {confirmation_age(settings)} days old"
+    for run in consecutive(old):
+        yield PlannedRun(str(run[0]), str(run[-1]), reason)
+
+    from np6_assets.refresh.event_files import EventFiles
+
+    files = EventFiles(settings)
+    files.list_files(folder)
+    incomplete = missing_notifications.find_incomplete_days(files, folder, settings)
+    incomplete = [day for day in incomplete if kept <= day < first and day not in old]
+    if incomplete:
+        records = Records(context.instance, settings)
+        incomplete = missing_notifications.select_due(incomplete, records, settings, night)
+    for run in consecutive(incomplete):
+        yield PlannedRun(str(run[0]), str(run[-1]), missing_notifications.REASON, missing_only=True)

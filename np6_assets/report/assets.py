@@ -14,15 +14,15 @@ from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset
 
 if TYPE_CHECKING:
-    from np6_assets.report.queries import Findings
+    from np6_assets.report.queries import ReportData
     from np6_assets.report.sentences import Sentence
 
 REPORT = "reactivity_report/report.html"
-"""Where the report stands below the data folder."""
+"""The report's path below the data folder."""
 
 
 class ReportConfig(dg.Config):
-    """What a run of the report can be told."""
+    """The config of a run."""
 
     days: int = Field(
         default=90, ge=1, le=3660, description="How many days of sends the report is on, up to yesterday."
@@ -30,7 +30,7 @@ class ReportConfig(dg.Config):
 
 
 def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
-    """The report on the newest cohorts."""
+    """Define the report on the newest cohorts."""
 
     def every_day(asset: str) -> dg.AssetIn:
         mapping = dg.AllPartitionMapping()
@@ -63,17 +63,17 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         bounces: Dataset,
     ) -> dg.MaterializeResult[None]:
         try:
-            import matplotlib  # noqa: F401 - is drawn with later
+            import matplotlib  # noqa: F401 - the charts need it
 
-            from np6_assets.report.page import render
-            from np6_assets.report.queries import find
-            from np6_assets.report.sentences import opening
+            from np6_assets.report.page import render_page
+            from np6_assets.report.queries import read_report_data
+            from np6_assets.report.sentences import write_opening
         except ModuleNotFoundError as error:
             text = f"the report needs {error.name}, which is not installed: pip install 'np6-assets[report]'"
             raise dg.Failure(text, allow_retries=False) from None
 
         made_at = now()
-        findings = find(
+        report = read_report_data(
             reactivity_rates,
             notifications,
             activations,
@@ -83,14 +83,14 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
             today=day_at(made_at, settings.timezone).date,
             cohorts=config.days,
         )
-        sentences = opening(findings)
-        page = render(findings, sentences, made_at, settings.timezone).encode()
-        folder = store_of(context, settings).folder()
-        with folder.replacing(REPORT) as file:
+        sentences = write_opening(report)
+        page = render_page(report, sentences, made_at, settings.timezone).encode()
+        folder = store_of(context, settings).open_folder()
+        with folder.replace(REPORT) as file:
             file.write(page)
         return dg.MaterializeResult(
             metadata={
-                **headlines(findings, sentences),
+                **build_report_metadata(report, sentences),
                 "path": dg.MetadataValue.path(folder.path(REPORT)),
                 "bytes": len(page),
             }
@@ -99,21 +99,21 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
     return reactivity_report
 
 
-def headlines(findings: "Findings", sentences: "tuple[Sentence, ...]") -> dict[str, Any]:
-    """What the UI shows of a report: its three sentences and its first numbers, rates in percent."""
+def build_report_metadata(report: "ReportData", sentences: "tuple[Sentence, ...]") -> dict[str, Any]:
+    """Build the metadata: the three sentences and the first numbers of the report, rates in percent."""
     rates = {
         f"{measure.column}_percent": round(rate * 100, 2)
-        for measure in findings.measures
-        if (rate := findings.total.shares[measure.column].rate) is not None
+        for measure in report.measures
+        if (rate := report.total.shares[measure.column].rate) is not None
     }
     return {
         "what_changed": dg.MetadataValue.md("\n".join(f"- {markdown.escaped(one.text)}" for one in sentences)),
-        "sends": findings.total.sends,
+        "sends": report.total.sends,
         **rates,
-        "first_cohort": str(findings.first),
-        "last_cohort": str(findings.last),
-        "notifications": len(findings.notifications),
-        "provisional_cohorts": len(findings.provisional),
-        "incomplete_cohorts": len(findings.incomplete),
-        "never_loaded_cohorts": len(findings.never_loaded),
+        "first_cohort": str(report.first),
+        "last_cohort": str(report.last),
+        "notifications": len(report.notifications),
+        "provisional_cohorts": len(report.provisional),
+        "incomplete_cohorts": len(report.incomplete),
+        "never_loaded_cohorts": len(report.never_loaded),
     }

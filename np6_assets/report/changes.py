@@ -1,7 +1,7 @@
-"""The last week against the one before, counted at the same age, so that it does not look worse for being young.
+"""Compare the last week with the one before, with both counted at the same age.
 
-A send of yesterday has had the clicks of one day, one of a week ago those of eight. So the clicks of both weeks count
-up to the age that the younger one of each two days of the week has reached.
+A send of yesterday has the clicks of one day, one of a week ago those of eight. So for each day of the week, the clicks
+of both weeks count up to the age that the younger day has reached.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import duckdb
 
-from np6_assets.rates.pictures import Share
-from np6_assets.report.comparison import LEVEL, cmh_p_value, dispersion, holm
-from np6_assets.report.moments import same
+from np6_assets.rates.measures import Share
+from np6_assets.report.comparison import LEVEL, compute_cmh_p_value, correct_by_holm, estimate_dispersion
+from np6_assets.report.moments import match_keys
 
 WEEK = 7
 
@@ -35,12 +35,12 @@ class Change:
 
     @property
     def clicks(self) -> float:
-        """How many more sends were clicked than there had been at the rate of the week before."""
+        """How many more sends were clicked than at the rate of the week before."""
         return self.now.part - self.now.whole * (self.before.rate or 0.0)
 
     @property
     def is_real(self) -> bool:
-        """Whether it is more than chance explains."""
+        """Whether chance does not explain the difference."""
         return self.p_value is not None and self.p_value < LEVEL
 
 
@@ -72,8 +72,8 @@ class Changes:
         return min(real, key=lambda change: change.clicks, default=None)
 
 
-def changes(database: duckdb.DuckDBPyConnection, last: date, newest_hits: date | None) -> Changes | None:
-    """What changed up to `last`; None where there are no two weeks of sends and their clicks.
+def compare_weeks(database: duckdb.DuckDBPyConnection, last: date, newest_hits: date | None) -> Changes | None:
+    """Compare the week up to `last` with the one before; None without two weeks of sends and their clicks.
 
     Reads the tables `rates` and `clicked`. `newest_hits` is the last whole day of which hits are stored.
     """
@@ -97,31 +97,31 @@ def changes(database: duckdb.DuckDBPyConnection, last: date, newest_hits: date |
     ).fetchall()
     if not days or not before:
         return None
-    strata = _strata(database)
+    strata = _read_strata(database)
     if not strata:
         return None
-    of_all = _added(strata.values())
-    found = [_change(key, pairs) for key, pairs in strata.items() if _both(pairs)]
-    p_values = holm([change.p_value for change in found])
-    total = _change(None, of_all)
+    of_all = _sum_notifications(strata.values())
+    found = [_compare(key, pairs) for key, pairs in strata.items() if _has_both_weeks(pairs)]
+    p_values = correct_by_holm([change.p_value for change in found])
+    total = _compare(None, of_all)
     return Changes(
         end - timedelta(days=WEEK - 1),
         end,
         days,
         total,
-        _mix(total, strata.values()),
+        _compute_mix(total, strata.values()),
         [replace(change, p_value=p_value) for change, p_value in zip(found, p_values, strict=True)],
     )
 
 
-def _strata(database: duckdb.DuckDBPyConnection) -> dict[int, dict[Any, Pair]]:
-    """The pairs of weeks of each notification, by weekday and application."""
+def _read_strata(database: duckdb.DuckDBPyConnection) -> dict[int, dict[Any, Pair]]:
+    """Read the pairs of weeks of each notification, by weekday and application."""
     rows = database.sql(f"""
         WITH counted AS (
             SELECT rates.activation_id, rates.application_id, weekday, is_now, rates.status, rates.delivered,
                    rates.activation_version, rates.agency, rates.customer, coalesce(sum(clicked.sends), 0) AS hits
             FROM rates JOIN weeks USING (activation_date)
-            LEFT JOIN clicked ON {same("clicked", "rates")} AND clicked.age <= weeks.age
+            LEFT JOIN clicked ON {match_keys("clicked", "rates")} AND clicked.age <= weeks.age
             GROUP BY ALL
         )
         SELECT activation_id, application_id, weekday,
@@ -139,47 +139,47 @@ def _strata(database: duckdb.DuckDBPyConnection) -> dict[int, dict[Any, Pair]]:
     return dict(found)
 
 
-def _change(activation_id: int | None, pairs: Mapping[Any, Pair]) -> Change:
-    """Two weeks of something: compared inside each weekday and application, or as wholes where no two are alike."""
-    now, before = _summed(pairs.values())
+def _compare(activation_id: int | None, pairs: Mapping[Any, Pair]) -> Change:
+    """Compare two weeks inside each weekday and application, or as wholes where no pair has both."""
+    now, before = _sum_pairs(pairs.values())
     alike = [pair for pair in pairs.values() if pair[0].whole and pair[1].whole] or [(now, before)]
     ones, others = zip(*alike, strict=True)
-    p_value = cmh_p_value(ones, others, dispersion(ones, others))
-    if p_value is not None and not _same_direction(now, before, alike):
+    p_value = compute_cmh_p_value(ones, others, estimate_dispersion(ones, others))
+    if p_value is not None and not _has_same_direction(now, before, alike):
         p_value = 1.0
     return Change(activation_id, now, before, p_value)
 
 
-def _same_direction(now: Share, before: Share, pairs: list[Pair]) -> bool:
-    """Whether the weeks as wholes differ in the direction in which their days do."""
+def _has_same_direction(now: Share, before: Share, pairs: list[Pair]) -> bool:
+    """Tell whether the weeks as wholes differ in the same direction as their days."""
     inside = sum((one.part * other.whole - other.part * one.whole) / (one.whole + other.whole) for one, other in pairs)
     return inside * ((now.rate or 0.0) - (before.rate or 0.0)) > 0
 
 
-def _both(pairs: Mapping[Any, Pair]) -> bool:
-    now, before = _summed(pairs.values())
+def _has_both_weeks(pairs: Mapping[Any, Pair]) -> bool:
+    now, before = _sum_pairs(pairs.values())
     return bool(now.whole and before.whole)
 
 
-def _summed(pairs: Iterable[Pair]) -> Pair:
+def _sum_pairs(pairs: Iterable[Pair]) -> Pair:
     pairs = list(pairs)
     return tuple(Share(sum(p[at].part for p in pairs), sum(p[at].whole for p in pairs)) for at in (0, 1))  # type: ignore[return-value]
 
 
-def _added(of_each: Iterable[Mapping[Any, Pair]]) -> dict[Any, Pair]:
-    """The pairs of all notifications together, by weekday."""
+def _sum_notifications(of_each: Iterable[Mapping[Any, Pair]]) -> dict[Any, Pair]:
+    """Sum the pairs of all notifications, by weekday."""
     together: dict[Any, list[Pair]] = defaultdict(list)
     for pairs in of_each:
         for (weekday, _), pair in pairs.items():
             together[weekday].append(pair)
-    return {weekday: _summed(pairs) for weekday, pairs in together.items()}
+    return {weekday: _sum_pairs(pairs) for weekday, pairs in together.items()}
 
 
-def _mix(total: Change, of_each: Iterable[Mapping[Any, Pair]]) -> float:
-    """What is left of the change of all, in clicks, without how the rates of those sent in both weeks changed."""
+def _compute_mix(total: Change, of_each: Iterable[Mapping[Any, Pair]]) -> float:
+    """Compute the part of the total change, in clicks, that is not due to rates of notifications sent in both weeks."""
     alike = 0.0
     for pairs in of_each:
-        now, before = _summed(pairs.values())
+        now, before = _sum_pairs(pairs.values())
         if now.whole and before.whole:
             alike += now.part - now.whole * before.part / before.whole
     return total.clicks - alike

@@ -1,4 +1,4 @@
-"""The charts as SVG paths and places in percent: no text is in them, so that they stretch to any width.
+"""Build the charts as SVG paths and positions in percent: they hold no text, so that they stretch to any width.
 
 A chart is 1000 wide and 100 high; the page draws lines of the same width however it is stretched.
 """
@@ -12,8 +12,8 @@ from datetime import date, timedelta
 from itertools import groupby
 
 from np6_assets.partitions import consecutive
-from np6_assets.rates.pictures import Measure, Share
-from np6_assets.report import words
+from np6_assets.rates.measures import Measure, Share
+from np6_assets.report.formatting import format_day
 from np6_assets.report.queries import Group
 
 Point = tuple[float, float]
@@ -46,8 +46,8 @@ class Axis:
     ticks: list[tuple[str, float]]
 
 
-def axis(days: Sequence[Group], first: date, last: date) -> Axis:
-    """The days from left to right."""
+def build_axis(days: Sequence[Group], first: date, last: date) -> Axis:
+    """Place the days from left to right."""
     number = (last - first).days + 1
 
     def place(day: date) -> float:
@@ -55,16 +55,16 @@ def axis(days: Sequence[Group], first: date, last: date) -> Axis:
 
     step = next(step for step in (1, 2, 7, 14, 28, 56, 91, 182, 364, 3660) if number / step <= 5)
     named = [last - timedelta(days=ago) for ago in range(step // 2 if number > step else 0, number, step)]
-    return Axis([place(day.key) for day in days], [(words.day(day), place(day)) for day in reversed(named)])
+    return Axis([place(day.key) for day in days], [(format_day(day), place(day)) for day in reversed(named)])
 
 
-def panel(measure: Measure, days: Sequence[Group], places: Sequence[float]) -> Panel:
-    """A rate over the days; the line is broken where a day has none, and dashed where a day is not final."""
+def build_panel(measure: Measure, days: Sequence[Group], places: Sequence[float]) -> Panel:
+    """Draw a rate over the days; the line is broken where a day has none, and dashed where a day is not final."""
     shares = [day.shares[measure.column] for day in days]
     highest = max((share.rate or 0.0 for share in shares), default=0.0)
     # the wide interval of a day with few sends may leave the picture: it would flatten all other days
     reached = max((share.interval[1] for share in shares if share.interval), default=0.0)
-    ticks = scale(max(min(reached, 1.6 * highest), 0.001))
+    ticks = choose_ticks(max(min(reached, 1.6 * highest), 0.001))
     top = ticks[-1]
 
     def at(place: float, rate: float) -> Point:
@@ -82,60 +82,62 @@ def panel(measure: Measure, days: Sequence[Group], places: Sequence[float]) -> P
             bands = [(bands[0][0] + offset, bands[0][1]) for offset in (-_HALF_BAR, _HALF_BAR)]
         upper = [at(place, ends[1]) for place, ends in bands if ends]
         lower = [at(place, ends[0]) for place, ends in bands if ends]
-        band.append(_path([*upper, *reversed(lower)]) + "Z" if upper else "")
+        band.append(_write_path([*upper, *reversed(lower)]) + "Z" if upper else "")
         is_final = [days[index].status == "final" for index in indices]
-        for whole, steps in groupby(range(len(indices) - 1), _both(is_final)):
+        for whole, steps in groupby(range(len(indices) - 1), _are_both(is_final)):
             ends = list(steps)
-            (full if whole else dashed).append(_path(line[ends[0] : ends[-1] + 2]))
+            (full if whole else dashed).append(_write_path(line[ends[0] : ends[-1] + 2]))
     dots = {
         status: "".join(
-            _dot(at(places[index], shares[index].rate or 0.0)) for index in known if days[index].status == status
+            _write_dot(at(places[index], shares[index].rate or 0.0)) for index in known if days[index].status == status
         )
         for status in ("final", "open", "incomplete")
     }
     heights = [None if share.rate is None else round(min(share.rate / top, 1.0) * 100, 1) for share in shares]
-    texts = [(_tick(tick, top), tick / top * 100) for tick in ticks]
+    texts = [(_format_tick(tick, top), tick / top * 100) for tick in ticks]
     return Panel(measure.name, texts, "".join(band), "".join(full), "".join(dashed), dots, heights)
 
 
-def _both(flags: Sequence[bool]) -> Callable[[int], bool]:
+def _are_both(flags: Sequence[bool]) -> Callable[[int], bool]:
     return lambda at: flags[at] and flags[at + 1]
 
 
-def scale(highest: float) -> list[float]:
-    """Round numbers from 0 to at least `highest`, three or four of them."""
+def choose_ticks(highest: float) -> list[float]:
+    """Choose round numbers from 0 to at least `highest`, three or four of them."""
     raw = highest / 3
     unit = 10 ** math.floor(math.log10(raw))
     step = next(factor * unit for factor in (1, 2, 2.5, 5, 10) if factor * unit * 3 >= highest * 0.999)
     return [step * number for number in range(math.ceil(highest * 0.999 / step) + 1)]
 
 
-def _tick(tick: float, top: float) -> str:
+def _format_tick(tick: float, top: float) -> str:
     digits = 0 if top >= 0.1 else 1 if top >= 0.01 else 2
     return f"{tick * 100:.{digits}f}".rstrip("0").rstrip(".") + "%" if digits else f"{tick * 100:.0f}%"
 
 
-def spark(shares: Sequence[Share]) -> tuple[str, str]:
-    """The line of a small chart of 100 by 20, from 0 to its highest, and the dot at its end; broken as a panel's."""
+def build_sparkline(shares: Sequence[Share]) -> tuple[str, str]:
+    """Draw a line of 100 by 20 from 0 to its highest value, and the dot at its end; broken as a panel's."""
     top = max((share.rate or 0.0 for share in shares), default=0.0) or 1.0
     points = [
         None if share.rate is None else (2 + 96 * (at + 0.5) / len(shares), 18 - 16 * share.rate / top)
         for at, share in enumerate(shares)
     ]
     runs = [list(run) for is_there, run in groupby(points, lambda point: point is not None) if is_there]
-    line = "".join(_path([point for point in run if point]) if len(run) > 1 else _dot(run[0]) for run in runs if run[0])
+    line = "".join(
+        _write_path([point for point in run if point]) if len(run) > 1 else _write_dot(run[0]) for run in runs if run[0]
+    )
     last = next((point for point in reversed(points) if point), None)
-    return line, _dot(last) if last else ""
+    return line, _write_dot(last) if last else ""
 
 
-def _path(points: Sequence[Point]) -> str:
-    return "M" + "L".join(f"{_short(x)} {_short(y)}" for x, y in points)
+def _write_path(points: Sequence[Point]) -> str:
+    return "M" + "L".join(f"{_format_number(x)} {_format_number(y)}" for x, y in points)
 
 
-def _dot(point: Point | None) -> str:
-    """A line of no length: with round ends it is a dot however the chart is stretched."""
-    return "" if point is None else f"M{_short(point[0])} {_short(point[1])}h0"
+def _write_dot(point: Point | None) -> str:
+    """Write a line of no length: with round ends it is a dot however the chart is stretched."""
+    return "" if point is None else f"M{_format_number(point[0])} {_format_number(point[1])}h0"
 
 
-def _short(number: float) -> str:
+def _format_number(number: float) -> str:
     return f"{number:.1f}".removesuffix(".0")

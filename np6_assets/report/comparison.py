@@ -1,4 +1,4 @@
-"""Whether two hit rates really differ: of versions of a notification, or of two periods. Pure arithmetic on counts.
+"""Test whether two hit rates differ: of versions of a notification, or of two periods. Pure arithmetic on counts.
 
 Versions are compared inside the same day and the same application alone, as days and applications differ more than
 versions do: the Cochran-Mantel-Haenszel test, which for one day and application is the two-proportion z-test. The
@@ -15,14 +15,14 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from np6_assets.rates.pictures import Share
+from np6_assets.rates.measures import Share
 from np6_assets.rates.statistics import Z
 
 LEVEL = 0.05
-"""The probability of calling one or more differences real that are none."""
+"""The probability that one or more differences that are called real are due to chance."""
 
 LEAST = 5
-"""Where the number of hits could not stray this far from what is expected, the test says nothing (Mantel, Fleiss)."""
+"""Without room for the hits to differ by this much from what is expected, the test says nothing (Mantel, Fleiss)."""
 
 Strata = Mapping[Hashable, Share]
 """The hits of the delivered sends of a version, by day and application."""
@@ -52,43 +52,52 @@ class Comparison:
         return self.p_value is not None and self.p_value < LEVEL
 
 
-def compare(versions: Mapping[int, Mapping[str | None, Strata]]) -> list[Comparison]:
-    """The versions of each notification that has several, each two of them."""
+def compare_versions(versions: Mapping[int, Mapping[str | None, Strata]]) -> list[Comparison]:
+    """Compare each two versions of each notification."""
     found = [
-        _pair(activation_id, version, baseline, of_version, of_baseline)
+        _compare_pair(activation_id, version, baseline, of_version, of_baseline)
         for activation_id, by_version in versions.items()
-        for (baseline, of_baseline), (version, of_version) in combinations(_most_first(by_version), 2)
+        for (baseline, of_baseline), (version, of_version) in combinations(_sort_by_sends(by_version), 2)
     ]
-    p_values = holm([comparison.p_value for comparison in found])
+    p_values = correct_by_holm([comparison.p_value for comparison in found])
     return [replace(comparison, p_value=p_value) for comparison, p_value in zip(found, p_values, strict=True)]
 
 
-def _most_first(by_version: Mapping[str | None, Strata]) -> list[tuple[str | None, Strata]]:
+def _sort_by_sends(by_version: Mapping[str | None, Strata]) -> list[tuple[str | None, Strata]]:
     return sorted(by_version.items(), key=lambda item: (-sum(share.whole for share in item[1].values()), item[0] or ""))
 
 
-def _pair(
+def _compare_pair(
     activation_id: int, version: str | None, baseline: str | None, of_version: Strata, of_baseline: Strata
 ) -> Comparison:
     both = [key for key in of_version if key in of_baseline]
     one, other = [of_version[key] for key in both], [of_baseline[key] for key in both]
-    difference = risk_difference(one, other)
+    difference = compute_risk_difference(one, other)
     middle, low, high = difference or (None, None, None)
     days = len({key[0] if isinstance(key, tuple) else key for key in both})
     return Comparison(
-        activation_id, version, baseline, days, _sum(one), _sum(other), middle, low, high, cmh_p_value(one, other)
+        activation_id,
+        version,
+        baseline,
+        days,
+        _sum_shares(one),
+        _sum_shares(other),
+        middle,
+        low,
+        high,
+        compute_cmh_p_value(one, other),
     )
 
 
-def _sum(shares: Iterable[Share]) -> Share:
+def _sum_shares(shares: Iterable[Share]) -> Share:
     shares = list(shares)
     return Share(sum(share.part for share in shares), sum(share.whole for share in shares))
 
 
-def cmh_p_value(ones: Sequence[Share], others: Sequence[Share], dispersion: float = 1.0) -> float | None:
-    """Two-sided p-value of the Cochran-Mantel-Haenszel test over pairs of shares, without continuity correction.
+def compute_cmh_p_value(ones: Sequence[Share], others: Sequence[Share], dispersion: float = 1.0) -> float | None:
+    """Compute the two-sided p-value of the Cochran-Mantel-Haenszel test over pairs of shares.
 
-    `dispersion` multiplies the variance. None where there is too little to test.
+    There is no continuity correction. `dispersion` multiplies the variance. None where there is too little to test.
     """
     excess = variance = expected = least = most = 0.0
     for one, other in zip(ones, others, strict=True):
@@ -106,8 +115,8 @@ def cmh_p_value(ones: Sequence[Share], others: Sequence[Share], dispersion: floa
     return math.erfc(abs(excess) / math.sqrt(2 * variance * dispersion))
 
 
-def risk_difference(ones: Sequence[Share], others: Sequence[Share]) -> tuple[float, float, float] | None:
-    """The Mantel-Haenszel difference of the shares and the ends of its 95 % interval (Sato); None without pairs."""
+def compute_risk_difference(ones: Sequence[Share], others: Sequence[Share]) -> tuple[float, float, float] | None:
+    """Compute the Mantel-Haenszel difference of the shares and its 95 % interval (Sato); None without pairs."""
     weight = weighted = p = q = 0.0
     for one, other in zip(ones, others, strict=True):
         n, m, total = one.whole, other.whole, one.whole + other.whole
@@ -124,8 +133,8 @@ def risk_difference(ones: Sequence[Share], others: Sequence[Share]) -> tuple[flo
     return difference, max(difference - half_width, -1.0), min(difference + half_width, 1.0)
 
 
-def dispersion(ones: Sequence[Share], others: Sequence[Share]) -> float:
-    """How many times more the differences of the pairs vary than chance alone has them vary; 1 at the least.
+def estimate_dispersion(ones: Sequence[Share], others: Sequence[Share]) -> float:
+    """Estimate how many times more the differences of the pairs vary than by chance alone; 1 at the least.
 
     Cochran's Q of the differences over its degrees of freedom, as in quasi-binomial models.
     """
@@ -142,8 +151,8 @@ def dispersion(ones: Sequence[Share], others: Sequence[Share]) -> float:
     return max(1.0, sum(weight * (difference - middle) ** 2 for difference, weight in terms) / (len(terms) - 1))
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """The same p-values after Holm's correction for their number; None stays None, and does not count."""
+def correct_by_holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct p-values for their number by Holm's method; None stays None, and does not count."""
     tested = sorted((p_value, at) for at, p_value in enumerate(p_values) if p_value is not None)
     corrected: list[float | None] = [None] * len(p_values)
     reached = 0.0

@@ -1,4 +1,4 @@
-"""What the rates do not have, from the events: the hour of the send, the age of a click, the hour of a click, reasons.
+"""Read from the events what rates do not have: hours of sends and clicks, ages of clicks, reasons of bounces.
 
 The events of a cohort are those of rates.sql: placed by the time of their send, inside the window. An event without
 the id of its send is a send of its own.
@@ -14,18 +14,18 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow as pa
 
-from np6_assets.events.reasons import word
+from np6_assets.events.reasons import clean_reason
 from np6_assets.partitions import ACTIVATION_DATE, day_of, milliseconds
 from np6_assets.rates.compute import execute_within_memory
-from np6_assets.rates.pictures import Share
+from np6_assets.rates.measures import Share
 
 KEYS = "activation_date, agency, customer, activation_id, activation_version, application_id"
-"""What a row of the rates is of."""
+"""The grain of the rates."""
 
-_QUARTER = timedelta(minutes=15)  # clocks change by quarters of an hour at the least
+_QUARTER = timedelta(minutes=15)  # clocks change by multiples of a quarter
 
 _SEND = "hash(subscription_id, coalesce(stamp_id, event_id), stamp_id IS NULL)"
-"""Eight bytes in place of two long texts: of ten million sends one in a million reports has two alike."""
+"""Eight bytes in place of two long texts: with ten million sends, one report in a million has a collision."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,16 @@ class Reason:
     sends: int
 
 
-def place(database: duckdb.DuckDBPyConnection, first: date, last: date, window_days: int, timezone: str) -> None:
-    """Make of the views `activations`, `hits` and `bounces` the tables that the others here read.
+def create_tables(
+    database: duckdb.DuckDBPyConnection, first: date, last: date, window_days: int, timezone: str
+) -> None:
+    """Create the tables that the other functions read, from the views `activations`, `hits` and `bounces`.
 
     Reads the table `rates`, too. `by_hour`: sends of each hour by KEYS; `clicked`: sends with a hit, by KEYS, the hour
     of the send, and `age`, the days from the send to the first hit.
     """
     end = last + timedelta(days=window_days)
-    database.register("quarters", _quarters(first, end, timezone))
+    database.register("quarters", _build_quarters(first, end, timezone))
     database.execute(f"""
         CREATE TABLE moments AS
         SELECT quarters.*, window_days
@@ -68,7 +70,7 @@ def place(database: duckdb.DuckDBPyConnection, first: date, last: date, window_d
         CREATE TABLE usable AS SELECT DISTINCT {KEYS} FROM rates WHERE status <> 'incomplete' AND activations > 0
     """)
     for asset in ("activations", "hits", "bounces"):
-        # with constants DuckDB passes over the files of other days
+        # with constants DuckDB skips the files of other days
         database.execute(f"""
             CREATE VIEW placed_{asset} AS
             SELECT events.*, moments.activation_date, moments.hour
@@ -97,20 +99,20 @@ def place(database: duckdb.DuckDBPyConnection, first: date, last: date, window_d
             UNION ALL
             SELECT {KEYS}, hour, 0, 0, sum(sends) FROM clicked GROUP BY ALL
         ) AS events
-        SEMI JOIN usable ON {same("events", "usable")}
+        SEMI JOIN usable ON {match_keys("events", "usable")}
         GROUP BY ALL
     """
     for statement in (clicked, by_hour):
         execute_within_memory(database, statement)
 
 
-def same(one: str, other: str) -> str:
-    """The condition that rows of two tables have the same KEYS."""
+def match_keys(one: str, other: str) -> str:
+    """Write the condition that rows of two tables have the same KEYS."""
     return " AND ".join(f"{one}.{key} IS NOT DISTINCT FROM {other}.{key}" for key in KEYS.split(", "))
 
 
-def slots(database: duckdb.DuckDBPyConnection) -> list[Slot]:
-    """The hours of the week in which something was sent, in order."""
+def read_slots(database: duckdb.DuckDBPyConnection) -> list[Slot]:
+    """Read the hours of the week with sends, in order."""
     rows = database.sql("""
         WITH sent AS (
             SELECT *, sum(clicked) OVER same / sum(delivered) OVER same AS usual
@@ -125,8 +127,8 @@ def slots(database: duckdb.DuckDBPyConnection) -> list[Slot]:
     return [Slot(weekday, hour, Share(part, whole), *rest) for weekday, hour, part, whole, *rest in rows]
 
 
-def reasons(database: duckdb.DuckDBPyConnection, bounced: int) -> list[Reason]:
-    """The reasons of the bounced sends, the most frequent first, which are `bounced` together.
+def read_bounce_reasons(database: duckdb.DuckDBPyConnection, bounced: int) -> list[Reason]:
+    """Read the reasons of the bounced sends, `bounced` in all, the most frequent first.
 
     Each send counts once, with its worst bounce. Where events were fetched since the rates were computed, the
     difference has a line of its own.
@@ -142,22 +144,22 @@ def reasons(database: duckdb.DuckDBPyConnection, bounced: int) -> list[Reason]:
                 }}
             ) AS worst
             FROM placed_bounces AS events
-            SEMI JOIN usable ON {same("events", "usable")}
+            SEMI JOIN usable ON {match_keys("events", "usable")}
             GROUP BY {KEYS}, {_SEND}
         )
         SELECT worst.verdict, worst.reason, count(*) FROM sends GROUP BY ALL
     """).fetchall()
     sends: dict[tuple[str, str], int] = defaultdict(int)
     for verdict, reason, number in rows:
-        sends[word(verdict), word(reason)] += number
+        sends[clean_reason(verdict), clean_reason(reason)] += number
     found = sorted((Reason(*key, number) for key, number in sends.items()), key=lambda one: (-one.sends, str(one)))
     if more := bounced - sum(one.sends for one in found):
         found.append(Reason("", "changed since the rates were computed", more))
     return found
 
 
-def click_hours(database: duckdb.DuckDBPyConnection) -> list[int]:
-    """How many hits came in each hour of the clock."""
+def count_clicks_by_hour(database: duckdb.DuckDBPyConnection) -> list[int]:
+    """Count the hits of each hour of the clock."""
     rows = database.sql("""
         SELECT clock.hour, count(DISTINCT event_id)
         FROM placed_hits JOIN quarters AS clock ON clock.quarter = epoch_ms(event_time) // 900000
@@ -168,8 +170,8 @@ def click_hours(database: duckdb.DuckDBPyConnection) -> list[int]:
     return [found.get(hour, 0) for hour in range(24)]
 
 
-def _quarters(first: date, last: date, timezone: str) -> pa.Table:
-    """The quarters of an hour of some days, numbered from the epoch, with the day and the hour of the clock."""
+def _build_quarters(first: date, last: date, timezone: str) -> pa.Table:
+    """Build the quarters of an hour of some days, numbered from the epoch, with their local day and hour."""
     at, end = day_of(str(first), timezone).start, day_of(str(last), timezone).end
     zone = ZoneInfo(timezone)
     rows = []

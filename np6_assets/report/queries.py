@@ -1,4 +1,4 @@
-"""The numbers of the report, from the stored rates and events. Nothing of a receiver is read but how many there are.
+"""Read the numbers of the report from the stored rates and events. No data of a receiver is read.
 
 A rate over several rows is the sum of the numerators over the sum of the denominators; rows that are incomplete, or
 whose denominator is not known or 0, are in neither. Today is left out, as its sends still go out, and so are days
@@ -18,19 +18,19 @@ import duckdb
 import pyarrow.dataset as ds
 
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, partition_day
-from np6_assets.rates.columns import Status, with_status
-from np6_assets.rates.compute import connect, view
-from np6_assets.rates.pictures import BOUNCE, MEASURES, Measure, Share
+from np6_assets.rates.columns import Status, fill_status
+from np6_assets.rates.compute import create_view, open_duckdb
+from np6_assets.rates.measures import BOUNCE, MEASURES, Measure, Share
 from np6_assets.report import moments
-from np6_assets.report.changes import WEEK, Changes, changes
+from np6_assets.report.changes import WEEK, Changes, compare_weeks
 from np6_assets.report.moments import Reason, Slot
-from np6_assets.report.versions import Contest, contests
+from np6_assets.report.versions import Contest, decide_contests
 
 IMPRESSION = Measure("impression_rate", "Impression rate", "impression_activations", "delivered")
-"""Of the applications that report impressions: one that never did is in neither sum."""
+"""Only applications that report impressions count."""
 
 _DAILY_TRENDS = 42
-"""Up to how many days a trend has a point a day; it has one a week beyond."""
+"""Up to so many days a trend has one point a day, beyond them one a week."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Group:
 
     @property
     def status(self) -> Status:
-        """That of the row of which least is known."""
+        """The worst status of the rows."""
         return "incomplete" if self.incomplete_days else "open" if self.provisional_days else "final"
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that the report says, over the cohorts `first` to `last`.
+class ReportData:
+    """The content of the report, over the cohorts `first` to `last`.
 
     `never_loaded` may be days before `first`, too. `trends`: the hits of each notification's delivered sends, by the
     day or the week (`trend_days`), the newest last. `hours` are hits by local hour of the day. `sent_lately`: the
@@ -94,7 +94,7 @@ class Findings:
         return [day.key for day in self.days if day.status == "incomplete"]
 
     def name(self, activation_id: int) -> str:
-        """What people call a notification."""
+        """The name of a notification, as people know it."""
         return self.names.get(activation_id, f"notification {activation_id}")
 
 
@@ -102,7 +102,7 @@ class NoRatesError(Exception):
     """There are no rates to report on."""
 
 
-def find(
+def read_report_data(
     rates: ds.FileSystemDataset,
     notifications: ds.FileSystemDataset,
     activations: ds.FileSystemDataset,
@@ -112,52 +112,52 @@ def find(
     timezone: str,
     today: date,
     cohorts: int,
-) -> Findings:
-    """Work out the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any."""
-    with connect() as database:
-        database.register("stored", with_status(rates.to_table()))
+) -> ReportData:
+    """Read the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any."""
+    with open_duckdb() as database:
+        database.register("stored", fill_status(rates.to_table()))
         for name, data in {
             "notifications": notifications,
             "activations": activations,
             "hits": hits,
             "bounces": bounces,
         }.items():
-            view(database, name, data)
-        last = _last_whole_day(database, today)
-        never_loaded = _take_rates(database, rates, last, cohorts)
-        first, last, window = _one(
+            create_view(database, name, data)
+        last = _find_last_day(database, today)
+        never_loaded = _create_rates(database, rates, last, cohorts)
+        first, last, window = _read_row(
             database, "SELECT min(activation_date), max(activation_date), max(window_days) FROM rates"
         )
-        moments.place(database, first, last, window, timezone)
-        has_impressions = _one(database, "SELECT count(*) FROM rates WHERE reports_impressions")[0]
-        total = _groups(database, "1")[0]
+        moments.create_tables(database, first, last, window, timezone)
+        has_impressions = _read_row(database, "SELECT count(*) FROM rates WHERE reports_impressions")[0]
+        total = _read_groups(database, "1")[0]
         names = database.sql("SELECT activation_id, name FROM notifications WHERE name <> ''").fetchall()
-        hit_days = [day for day in _days_of(hits, EVENT_DATE) if day < today]
+        hit_days = [day for day in _list_days(hits, EVENT_DATE) if day < today]
         trend_days = 1 if (last - first).days < _DAILY_TRENDS else WEEK
-        return Findings(
+        return ReportData(
             first=first,
             last=last,
             accounts=[text for (text,) in database.sql(_ACCOUNTS).fetchall()],
             window_days=window,
             measures=(*MEASURES, IMPRESSION) if has_impressions else MEASURES,
             total=total,
-            final=next(iter(_groups(database, "1", "WHERE is_final")), None),
-            days=_groups(database, "activation_date"),
+            final=next(iter(_read_groups(database, "1", "WHERE is_final")), None),
+            days=_read_groups(database, "activation_date"),
             never_loaded=never_loaded,
             notifications=sorted(
-                _groups(database, "activation_id"), key=lambda group: (-(group.sends or 0), group.key)
+                _read_groups(database, "activation_id"), key=lambda group: (-(group.sends or 0), group.key)
             ),
-            trends=_trends(database, first, last, trend_days),
+            trends=_read_trends(database, first, last, trend_days),
             trend_days=trend_days,
             applications=sorted(
-                _groups(database, "application_id"), key=lambda group: (-(group.sends or 0), group.key or "")
+                _read_groups(database, "application_id"), key=lambda group: (-(group.sends or 0), group.key or "")
             ),
-            changes=changes(database, last, max(hit_days, default=None)),
-            contests=_contests(database),
+            changes=compare_weeks(database, last, max(hit_days, default=None)),
+            contests=_read_contests(database),
             sent_lately=frozenset(database.execute(_SENT_LATELY, {"last": last}).fetchall()),
-            reasons=moments.reasons(database, total.shares[BOUNCE.column].part),
-            slots=moments.slots(database),
-            hours=moments.click_hours(database),
+            reasons=moments.read_bounce_reasons(database, total.shares[BOUNCE.column].part),
+            slots=moments.read_slots(database),
+            hours=moments.count_clicks_by_hour(database),
             names=dict(names),
         )
 
@@ -179,9 +179,9 @@ _VERSIONS = """
 """
 
 
-def _last_whole_day(database: duckdb.DuckDBPyConnection, today: date) -> date:
-    """The newest cohort before today; today's where there is no other."""
-    last, before_today = _one(
+def _find_last_day(database: duckdb.DuckDBPyConnection, today: date) -> date:
+    """Find the newest cohort before today; today's where there is no other."""
+    last, before_today = _read_row(
         database,
         f"SELECT max(activation_date), max(activation_date) FILTER (activation_date < DATE '{today}') FROM stored",
     )
@@ -191,10 +191,10 @@ def _last_whole_day(database: duckdb.DuckDBPyConnection, today: date) -> date:
     return found
 
 
-def _take_rates(
+def _create_rates(
     database: duckdb.DuckDBPyConnection, stored: ds.FileSystemDataset, last: date, cohorts: int
 ) -> list[date]:
-    """Make the table `rates` of the days of the report that were loaded; gives those of its days that never were."""
+    """Create the table `rates` of the report's days that were loaded; returns its days that never were."""
     database.execute(
         f"""
         CREATE TABLE rates AS
@@ -211,19 +211,19 @@ def _take_rates(
         return sorted(known)
     database.execute("DELETE FROM rates WHERE activations IS NULL")
     earliest = last - timedelta(days=cohorts - 1)
-    known = {day: True for day in _days_of(stored, ACTIVATION_DATE) if earliest <= day <= last} | known
+    known = {day: True for day in _list_days(stored, ACTIVATION_DATE) if earliest <= day <= last} | known
     first = min(known)
     days = [first + timedelta(days=more) for more in range((last - first).days + 1)]
     return [day for day in days if not known.get(day)]
 
 
-def _days_of(data: ds.FileSystemDataset, column: str) -> list[date]:
-    """The days of which there are files."""
+def _list_days(data: ds.FileSystemDataset, column: str) -> list[date]:
+    """List the days that have files."""
     folders = (posixpath.basename(posixpath.dirname(file)) for file in data.files)
     return [day for folder in folders if (day := partition_day(folder, column))]
 
 
-def _groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> list[Group]:
+def _read_groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> list[Group]:
     """The rates by a column, in its order."""
     known = "status <> 'incomplete'"
     counts = [
@@ -241,18 +241,18 @@ def _groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> l
         FROM rates {where} GROUP BY key ORDER BY key
     """).fetchall()
     return [
-        Group(key, sends, days, provisional, incomplete, _shares(counts))
+        Group(key, sends, days, provisional, incomplete, _build_shares(counts))
         for key, sends, days, provisional, incomplete, *counts in rows
     ]
 
 
-def _shares(counts: Sequence[int]) -> dict[str, Share]:
+def _build_shares(counts: Sequence[int]) -> dict[str, Share]:
     pairs = zip(counts[::2], counts[1::2], strict=True)
     return {measure.column: Share(*pair) for measure, pair in zip((*MEASURES, IMPRESSION), pairs, strict=True)}
 
 
-def _trends(database: duckdb.DuckDBPyConnection, first: date, last: date, step: int) -> dict[int, list[Share]]:
-    """The hit rate of each notification, by stretches of `step` days up to the last one."""
+def _read_trends(database: duckdb.DuckDBPyConnection, first: date, last: date, step: int) -> dict[int, list[Share]]:
+    """Read the hit rate of each notification, one for each `step` days up to the last day."""
     rows = database.sql(f"""
         SELECT activation_id, (DATE '{last}' - activation_date) // {step} AS ago,
                sum(hit_activations)::BIGINT, sum(delivered)::BIGINT
@@ -265,13 +265,13 @@ def _trends(database: duckdb.DuckDBPyConnection, first: date, last: date, step: 
     return dict(found)
 
 
-def _contests(database: duckdb.DuckDBPyConnection) -> list[Contest]:
+def _read_contests(database: duckdb.DuckDBPyConnection) -> list[Contest]:
     versions: dict[int, dict[str | None, dict[Any, Share]]] = defaultdict(lambda: defaultdict(dict))
     for activation_id, version, *stratum, hits, delivered in database.sql(_VERSIONS).fetchall():
         versions[activation_id][version][tuple(stratum)] = Share(hits, delivered)
-    return contests(versions)
+    return decide_contests(versions)
 
 
-def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+def _read_row(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     [row] = database.sql(query).fetchall()
     return tuple(row)

@@ -1,4 +1,4 @@
-"""The schedule `morning_report`: the report anew each morning, when yesterday is there."""
+"""The schedule `morning_report`: writes the report each morning, when yesterday is complete."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SCHEDULE = "morning_report"
 
 
 def report_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """The schedule. It runs unless stopped: it reads what is stored, and asks the API for nothing."""
+    """Define the schedule. It is on unless somebody stops it: it reads what is stored and requests nothing."""
     rates, names = (dg.AssetKey(settings.key(asset)) for asset in ("reactivity_rates", "notifications"))
 
-    def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def request_run(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         for key in (rates, names):
             if context.instance.get_latest_materialization_event(key) is None:
                 return dg.SkipReason(f"{key.path[-1]} is not materialized yet: there is nothing to report on.")
@@ -29,10 +29,10 @@ def report_schedule(settings: Settings) -> dg.ScheduleDefinition:
         ),
         cron_schedule=f"15 {settings.fresh_by_hour} * * *",
         execution_timezone=settings.timezone,
-        execution_fn=ask,
+        execution_fn=request_run,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=(
             f"At {settings.fresh_by_hour:02}:15 ({settings.timezone}), a quarter of an hour after the hour by which "
-            "yesterday must be there (NP6_FRESH_BY_HOUR): writes the report anew."
+            "yesterday must be complete (NP6_FRESH_BY_HOUR): writes the report anew."
         ),
     )

@@ -1,4 +1,4 @@
-"""Which version of a notification wins, and how many clicks that is. Pure arithmetic on counts."""
+"""Decide which version of a notification wins, and how many clicks that is worth. Pure arithmetic on counts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from np6_assets.rates.pictures import Share
-from np6_assets.report.comparison import Comparison, Strata, compare
+from np6_assets.rates.measures import Share
+from np6_assets.report.comparison import Comparison, Strata, compare_versions
 
 ByVersion = Mapping[str | None, Strata]
 
@@ -38,7 +38,7 @@ class Contest:
 
     @property
     def verdict(self) -> str:
-        """Why nobody wins."""
+        """Why there is no winner."""
         if all(comparison.difference is None for comparison in self.comparisons):
             return "never sent on the same day, so not comparable"
         if all(comparison.p_value is None for comparison in self.comparisons):
@@ -46,25 +46,25 @@ class Contest:
         return "no winner: the differences are no larger than chance explains"
 
 
-def contests(versions: Mapping[int, ByVersion]) -> list[Contest]:
-    """The notifications with several versions: those with a winner by its gain, then those with the most sends."""
+def decide_contests(versions: Mapping[int, ByVersion]) -> list[Contest]:
+    """Decide between the versions of notifications; winners come first, by their gain, then the most sends."""
     compared: dict[int, list[Comparison]] = defaultdict(list)
-    for comparison in compare(versions):
+    for comparison in compare_versions(versions):
         compared[comparison.activation_id].append(comparison)
-    found = [_contest(key, versions[key], of_key) for key, of_key in compared.items()]
-    return sorted(found, key=lambda one: (-one.winner.gain if one.winner else 0.0, -_whole(one), one.activation_id))
+    found = [_decide(key, versions[key], of_key) for key, of_key in compared.items()]
+    return sorted(found, key=lambda one: (-one.winner.gain if one.winner else 0.0, -_sum_sends(one), one.activation_id))
 
 
-def _whole(contest: Contest) -> int:
+def _sum_sends(contest: Contest) -> int:
     return sum(share.whole for _, share in contest.versions)
 
 
-def _contest(activation_id: int, by_version: ByVersion, comparisons: list[Comparison]) -> Contest:
+def _decide(activation_id: int, by_version: ByVersion, comparisons: list[Comparison]) -> Contest:
     shares = {
         version: Share(sum(one.part for one in strata.values()), sum(one.whole for one in strata.values()))
         for version, strata in by_version.items()
     }
-    winners = [_winner(version, shares, comparisons) for version in shares]
+    winners = [_find_winner(version, shares, comparisons) for version in shares]
     return Contest(
         activation_id,
         tuple(sorted(shares.items(), key=lambda item: (-item[1].whole, item[0] or ""))),
@@ -73,8 +73,10 @@ def _contest(activation_id: int, by_version: ByVersion, comparisons: list[Compar
     )
 
 
-def _winner(version: str | None, shares: Mapping[str | None, Share], comparisons: list[Comparison]) -> Winner | None:
-    """What it means that a version wins; None where it does not."""
+def _find_winner(
+    version: str | None, shares: Mapping[str | None, Share], comparisons: list[Comparison]
+) -> Winner | None:
+    """Find what a version wins; None where it does not win."""
     beaten: list[str | None] = []
     gain = low = high = 0.0
     for one in comparisons:

@@ -1,1 +1,1 @@
-"""Runs as processes and as records: what ends those whose process died, and what removes those that are old."""
+"""Runs: end those whose process died, limit their time, and remove old records."""

@@ -1,4 +1,4 @@
-"""What a run has while its process lives: its lock, an ear for a terminal that is closed, and a bound on its time."""
+"""What watches a run while its process lives: its lock, its time limit, and SIGHUP."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import dagster as dg
 
 from np6_assets.dagster_private import home_of
 from np6_assets.runs import lock
-from np6_assets.runs.bound import bound
+from np6_assets.runs.bound import limit_runtime
 
 
 @contextmanager
-def alive(context: dg.InitResourceContext) -> Iterator[None]:
-    """Bound the run that a resource is made for, hold its lock, and end it at SIGHUP; nothing outside of a run."""
+def watch_run(context: dg.InitResourceContext) -> Iterator[None]:
+    """Limit a run's time, hold its lock, and end it at SIGHUP; does nothing outside of a run."""
     if context.run is None or context.instance is None:
         yield
         return
-    bound(context.instance, context.run)
-    with lock.held(home_of(context.instance), context.run.run_id), ending_at_hangup():
+    limit_runtime(context.instance, context.run)
+    with lock.hold_lock(home_of(context.instance), context.run.run_id), end_at_hangup():
         yield
 
 
 @contextmanager
-def ending_at_hangup() -> Iterator[None]:
-    """Let SIGHUP, which Dagster leaves alone, do what SIGINT does at that moment. Under nohup it stays ignored."""
+def end_at_hangup() -> Iterator[None]:
+    """Handle SIGHUP, which Dagster ignores, like SIGINT. Under nohup it stays ignored."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
         yield

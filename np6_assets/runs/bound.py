@@ -1,24 +1,24 @@
-"""How long a run may take. Dagster ends it then, and starts it again: all that sees that a worker died elsewhere."""
+"""The time limit of a run. Dagster ends and retries it then, also if a worker died on another machine."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from np6_assets.contact.days import days_named
+from np6_assets.contact.days import read_run_days
 from np6_assets.dagster_private import tag_run
 
 TAG = "dagster/max_runtime"
-"""Dagster's tag for it, in seconds; `max_runtime_seconds` in dagster.yaml is for runs without it."""
+"""Dagster's tag for the limit in seconds; `max_runtime_seconds` in dagster.yaml is for runs without it."""
 
 SECONDS = 3600
-"""Of every run: a request that is retried for as long as it may be takes half of it."""
+"""For every run: a request that is retried as often as possible takes half of it."""
 
 SECONDS_PER_DAY = 600
-"""Five million events of 900 bytes, as gzip a tenth of that, at 1 MB/s: seven minutes."""
+"""For each day: five million events of 900 bytes, as gzip a tenth of that, take seven minutes at 1 MB/s."""
 
 
-def bound(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Set how long a run may take, by the number of its days. One without days, or that has the tag, stays as it is."""
-    days = len(days_named(run.tags))
+def limit_runtime(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Tag a run with its time limit, by its number of days; unless it has no days, or has the tag."""
+    days = len(read_run_days(run.tags))
     if days and TAG not in run.tags:
         tag_run(instance, run.run_id, TAG, str(SECONDS + days * SECONDS_PER_DAY))

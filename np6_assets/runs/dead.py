@@ -1,4 +1,4 @@
-"""Runs whose process is gone: told from those that work by their lock, and ended, so that they hold nothing."""
+"""Dead runs: found by their lock, and ended, so that they do not occupy the pool."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ MESSAGE = (
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """End the runs that are under way for Dagster though their process is gone; gives their ids.
+    """End the runs that Dagster takes to be running though their process died; return their ids.
 
-    A run whose steps have processes of their own may outlive one of them: its executor watches over these.
+    A run whose steps have processes of their own may outlive one of them: its executor handles that.
     """
     home = home_of(instance)
     ended = []
-    for run_id in lock.left_behind(home):
+    for run_id in lock.find_dead_runs(home):
         run = instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished and not has_step_workers(instance, run_id):
             end_run(instance, run, MESSAGE)
             ended.append(run_id)
-        lock.forget(home, run_id)
+        lock.remove_lock(home, run_id)
     return ended
 
 
 def dead_runs_sensor(settings: Settings) -> dg.SensorDefinition:
-    """The sensor. It runs unless stopped: it reads a folder, and asks for nothing."""
+    """Build the sensor. It runs by default: it reads a folder, and requests no run."""
 
     @dg.sensor(
         name=settings.named(SENSOR),

@@ -1,6 +1,6 @@
-"""A lock for each run, in Dagster's own folder: it is held while the run's process lives, however that ends.
+"""A lock file for each run, in Dagster's home: it is held while the run's process lives, however that ends.
 
-Each process of a run holds it shared, so that whoever gets it exclusively knows that none of them is left.
+Each process of a run holds a shared lock, so whoever gets an exclusive one knows that none of them is left.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ _SUFFIX = ".lock"
 
 
 @contextmanager
-def held(home: Path, run_id: str) -> Iterator[None]:
-    """Hold the lock of a run; without it where the file system has none."""
+def hold_lock(home: Path, run_id: str) -> Iterator[None]:
+    """Hold the lock of a run; do nothing if the file system has no locks."""
     path = _path(home, run_id)
-    descriptor = _acquired(path)
+    descriptor = _acquire(path)
     try:
         yield
     finally:
         if descriptor is not None:
-            if _is_alone(descriptor):  # no other process of the run is left
+            if _is_last_holder(descriptor):  # no other process of the run is left
                 path.unlink(missing_ok=True)
             os.close(descriptor)
 
 
-def left_behind(home: Path) -> Iterator[str]:
-    """The ids of the runs whose processes are gone. Nobody else is given the lock of one while it is looked at."""
+def find_dead_runs(home: Path) -> Iterator[str]:
+    """Find the ids of runs whose processes are gone. Their locks are held while they are yielded."""
     for path in sorted((home / FOLDER).glob(f"*{_SUFFIX}")):
         with contextlib.suppress(OSError), path.open("r+b") as file:
-            # one that is empty was made a moment ago, and is about to be locked
-            if _is_alone(file.fileno()) and os.fstat(file.fileno()).st_size:
+            # an empty file was just created, and is about to be locked
+            if _is_last_holder(file.fileno()) and os.fstat(file.fileno()).st_size:
                 yield path.name.removesuffix(_SUFFIX)
 
 
-def forget(home: Path, run_id: str) -> None:
-    """Remove the lock of a run whose process is gone."""
+def remove_lock(home: Path, run_id: str) -> None:
+    """Remove the lock of a dead run."""
     _path(home, run_id).unlink(missing_ok=True)
 
 
@@ -50,7 +50,7 @@ def _path(home: Path, run_id: str) -> Path:
     return home / FOLDER / f"{run_id}{_SUFFIX}"
 
 
-def _acquired(path: Path) -> int | None:
+def _acquire(path: Path) -> int | None:
     descriptor = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def _acquired(path: Path) -> int | None:
     return descriptor
 
 
-def _is_alone(descriptor: int) -> bool:
+def _is_last_holder(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

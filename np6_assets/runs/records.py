@@ -1,6 +1,6 @@
-"""What Dagster records of runs and ticks, and never removes by itself: runs that are superseded, logs of ticks.
+"""Remove what Dagster never removes itself: records of superseded runs, and logs of ticks.
 
-The newest materialization of a partition says that it was fetched, and belongs to a run: that run stays.
+The run of a partition's newest materialization stays: it says that the partition was fetched.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,18 +17,18 @@ from np6_assets.settings import Settings
 CRON = "50 4 * * *"
 
 KEPT = timedelta(days=7)
-"""For how long a run stays after all that it has made was made again, and the log of a tick."""
+"""How long a run stays after all its partitions were materialized again; and the log of a tick."""
 
-KEPT_IN_VAIN = timedelta(days=30)
-"""For how long a run stays that failed or was canceled."""
+KEPT_FAILED = timedelta(days=30)
+"""How long a failed or canceled run stays."""
 
 _JOBS = (*FETCHING, COMPUTE_RATES, "check_freshness", "check_lateness", "recount_events", "remove_old_records")
-"""The jobs whose runs are removed. The runs of others are receipts: of erasure, retention and treatment."""
+"""Jobs whose runs are removed. Those of erasure, retention and treatment are receipts, and stay."""
 
 _JOBS_OF_0_1 = ("daily_ingest", "freshness_job", "lateness_job")
-"""What jobs among these were called in 0.1."""
+"""Names of such jobs in version 0.1."""
 
-_IN_VAIN = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 _RECORDS_PER_PAGE = 1000
 
@@ -36,7 +36,7 @@ _RECORDS_PER_PAGE = 1000
 def remove_old_records(
     settings: Settings, assets: Collection[dg.AssetKey], ticking: Sequence[str], now: Callable[[], datetime]
 ) -> dg.JobDefinition:
-    """The job. `ticking` are the names of the sensors and schedules."""
+    """Build the job. `ticking` are the names of the sensors and schedules."""
 
     @dg.op(
         name=settings.named("remove_records"),
@@ -54,7 +54,7 @@ def remove_old_records(
         executor_def=dg.in_process_executor,
         description=(
             f"Removes Dagster's records of runs whose days were all made again more than {KEPT.days} days ago, and of "
-            f"runs that failed or were canceled more than {KEPT_IN_VAIN.days} days ago, with their logs; and the logs "
+            f"runs that failed or were canceled more than {KEPT_FAILED.days} days ago, with their logs; and the logs "
             f"of ticks after {KEPT.days} days. Of each partition the run that made it last stays, and so do the "
             "receipts of erasure, retention and treatment. No file of the data folder is touched."
         ),
@@ -68,18 +68,18 @@ def remove_old_records(
 def remove_runs(
     instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], jobs: Collection[str], now: datetime
 ) -> list[str]:
-    """Remove the runs that are not needed at a moment (UTC), with their events and logs; gives their ids.
+    """Remove the runs that are not needed at a time (UTC), with their events and logs; return their ids.
 
-    Only runs of these assets alone, and of these jobs: others may share the instance.
+    Only runs of these assets or jobs: others may share the instance.
     """
-    needed = _newest_before(instance, assets, now - KEPT)
+    needed = _find_needed_runs(instance, assets, now - KEPT)
     removed = []
-    for statuses, kept in (([dg.DagsterRunStatus.SUCCESS], KEPT), (_IN_VAIN, KEPT_IN_VAIN)):
+    for statuses, kept in (([dg.DagsterRunStatus.SUCCESS], KEPT), (_FAILED, KEPT_FAILED)):
         old = dg.RunsFilter(statuses=statuses, updated_before=now - kept)
         for record in instance.get_run_records(old):
             run = record.dagster_run
             if run.run_id not in needed and _is_ours(run, assets, jobs):
-                _remove(instance, run.run_id)
+                _remove_run(instance, run.run_id)
                 removed.append(run.run_id)
     return removed
 
@@ -88,22 +88,22 @@ def _is_ours(run: dg.DagsterRun, assets: Collection[dg.AssetKey], jobs: Collecti
     return run.job_name in jobs or bool(run.asset_selection and run.asset_selection <= set(assets))
 
 
-def _newest_before(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], moment: datetime) -> set[str]:
-    """The runs whose materialization of some partition was the newest at that moment."""
+def _find_needed_runs(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], moment: datetime) -> set[str]:
+    """Find the runs with the newest materialization of some partition before that time."""
     runs = set()
     for asset in assets:
         seen = set()
-        for record in _materializations(instance, asset, moment):
+        for record in _iter_materializations(instance, asset, moment):
             if record.partition_key not in seen:
                 seen.add(record.partition_key)
                 runs.add(record.run_id)
     return runs
 
 
-def _materializations(
+def _iter_materializations(
     instance: dg.DagsterInstance, asset: dg.AssetKey, before: datetime
 ) -> Iterator[dg.EventLogRecord]:
-    """The materializations before a moment, the newest first."""
+    """Yield the materializations before a time, newest first."""
     wanted = dg.AssetRecordsFilter(asset, before_timestamp=before.timestamp())
     cursor = None
     while True:
@@ -114,7 +114,7 @@ def _materializations(
         cursor = page.cursor
 
 
-def _remove(instance: dg.DagsterInstance, run_id: str) -> None:
+def _remove_run(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.delete_run(run_id)
     remove_logs(instance, run_id)
     for file in event_files_of(instance, run_id):
@@ -122,9 +122,9 @@ def _remove(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def remove_tick_logs(home: Path, names: Iterable[str], before: datetime) -> int:
-    """Remove what ticks of these sensors and schedules logged before a moment; gives the number of files.
+    """Remove the logs of these sensors' and schedules' ticks before a time; return the number of files.
 
-    Dagster removes a tick (`retention` in dagster.yaml) and leaves its log: a file each, however short.
+    Dagster removes a tick (`retention` in dagster.yaml) and leaves its log, a file for each.
     """
     removed = 0
     for name in names:
@@ -136,7 +136,7 @@ def remove_tick_logs(home: Path, names: Iterable[str], before: datetime) -> int:
 
 
 def records_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
-    """Each night. It runs unless stopped: what it removes was superseded."""
+    """Build the nightly schedule. It runs by default: it removes only superseded records."""
     return dg.ScheduleDefinition(
         name=settings.named("old_records"),
         job=job,

@@ -22,10 +22,10 @@ def simulated_account(now: Callable[[], datetime]) -> Iterator[str]:
     try:
         from np6_assets.sandbox.app import create_app
         from np6_assets.sandbox.population import Account
-        from np6_assets.sandbox.server import running
+        from np6_assets.sandbox.server import serve_in_thread
     except ModuleNotFoundError as error:
         text = f"the simulated account needs {error.name}, which is not installed: pip install 'np6-assets[sandbox]'"
         raise PermanentError(text) from None
 
-    with running(create_app(Account(), api_key=None, now=now)) as address:
+    with serve_in_thread(create_app(Account(), api_key=None, now=now)) as address:
         yield address

@@ -1,7 +1,7 @@
-"""The NP6 API's HTTP interface over a simulated account: endpoints, filters, key check, rate limit, gzip.
+"""The NP6 API over a simulated account: endpoints, filters, key check, rate limit, gzip.
 
-What the API's reference leaves open is answered in one of the ways it allows: errors have a JSON body with a
-`message`, `X-RateLimit-Reset` is an epoch time, and `Retry-After` is there.
+Where the API's reference leaves a choice: errors have a JSON body with a `message`, `X-RateLimit-Reset` is an epoch
+time, and `Retry-After` is sent.
 """
 
 import hmac
@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from .behaviour import DAY, DAYS_AFTER, simulate
-from .population import Account, Notification
+from .population import Account, SimulatedNotification
 from .rendering import render
 
 REACTIVITIES = {"hits": "hit", "optouts": "optout", "bounces": "bounce", "impressions": "impression"}
@@ -63,10 +63,10 @@ def create_app(
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
         limits: dict[str, str] = {}
         if api_key is not None and not _has_key(request, api_key):
-            response = _refusal(HTTPStatus.UNAUTHORIZED, "X-Key is missing or wrong")
+            response = _build_error(HTTPStatus.UNAUTHORIZED, "X-Key is missing or wrong")
         elif "Retry-After" in (limits := rate_limit.count()):
             message = f"More than {requests_per_minute} requests in a minute: back off, then try again"
-            response = _refusal(HTTPStatus.TOO_MANY_REQUESTS, message)
+            response = _build_error(HTTPStatus.TOO_MANY_REQUESTS, message)
         else:
             response = await call_next(request)
         response.headers.update({"x-request-id": str(uuid4()), **limits})
@@ -85,7 +85,7 @@ def create_app(
             # Level 1: the text is so repetitive that higher levels cost much and gain little.
             Middleware(GZipMiddleware, compresslevel=1),
         ],
-        exception_handlers={HTTPException: _error},
+        exception_handlers={HTTPException: _handle_error},
     )
 
 
@@ -95,7 +95,7 @@ def _has_key(request: Request, api_key: str) -> bool:
 
 
 class _RateLimit:
-    """So many requests in a minute, which begins with its first request."""
+    """Allows so many requests in a minute, which begins with its first request."""
 
     def __init__(self, limit: int | None, clock: Callable[[], float]) -> None:
         self._limit = limit
@@ -104,7 +104,7 @@ class _RateLimit:
         self._used = 0
 
     def count(self) -> dict[str, str]:
-        """Count a request. The headers of its response; with `Retry-After`, it is one too many."""
+        """Count a request and return the headers of its response; with `Retry-After`, it is one too many."""
         if self._limit is None:
             return {}
         now = self._clock()
@@ -119,25 +119,25 @@ class _RateLimit:
         return headers if self._used <= self._limit else {**headers, "Retry-After": str(math.ceil(self._reset - now))}
 
 
-def _refusal(status: int, message: str) -> Response:
+def _build_error(status: int, message: str) -> Response:
     return JSONResponse({"message": message}, status)
 
 
-def _error(request: Request, error: Exception) -> Response:
+def _handle_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _refusal(error.status_code, error.detail)
+    return _build_error(error.status_code, error.detail)
 
 
 def _parse_time(text: str) -> int:
-    """The first ms since epoch that is not before an ISO 8601 time (UTC by default) or ms. Raises ValueError."""
+    """Parse an ISO 8601 time (UTC by default) or ms to ms since the epoch, rounded up. Raises ValueError."""
     if re.fullmatch(r"-?[0-9]{1,15}", text):
         return int(text)
     time = datetime.fromisoformat(text)
     return -((_EPOCH - (time if time.tzinfo else time.replace(tzinfo=UTC))) // _MS)
 
 
-def _window(request: Request, start: str, end: str, within: range) -> range:
-    """The part of a range of ms since epoch that the two parameters of these names ask for."""
+def _read_window(request: Request, start: str, end: str, within: range) -> range:
+    """Read the window from two query parameters, in ms since the epoch, cut to the range `within`."""
     times = {start: within.start, end: within.stop}
     for name in times.keys() & request.query_params.keys():
         text = request.query_params[name]
@@ -146,25 +146,25 @@ def _window(request: Request, start: str, end: str, within: range) -> range:
         except ValueError as error:
             wanted = "an ISO 8601 date or a number of milliseconds since 1970-01-01T00:00:00Z"
             raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name}: {text!r} is not {wanted}") from error
-    return _both(range(times[start], times[end]), within)
+    return _intersect(range(times[start], times[end]), within)
 
 
-def _both(one: range, other: range) -> range:
-    """What is in both ranges."""
+def _intersect(one: range, other: range) -> range:
+    """Intersect two ranges."""
     return range(max(one.start, other.start), min(one.stop, other.stop))
 
 
-def _days(window: range) -> range:
-    """The UTC days, counted from 1970-01-01, that have an instant in a window."""
+def _list_days(window: range) -> range:
+    """List the UTC days, counted from 1970-01-01, that overlap a window."""
     return range(window.start // DAY, -(-window.stop // DAY)) if window else range(0)
 
 
 @dataclass(frozen=True)
 class _Query:
-    """What a feed is asked for. Windows are in ms since epoch."""
+    """The query of a feed. Windows are in ms since the epoch."""
 
     types: Sequence[str]
-    notifications: Sequence[Notification]
+    notifications: Sequence[SimulatedNotification]
     published: range
     sent: range
     order: str | None
@@ -187,12 +187,14 @@ class _Feeds:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"No feed {feed!r}: there are {', '.join(REACTIVITIES)}")
         types = list(REACTIVITIES.values()) if feed is None else [REACTIVITIES[feed]]
         existing = self._existing()
-        published = _window(request, "reactivityStart", "reactivityEnd", existing)
-        return self._answer(request, types, published, _window(request, "activationStart", "activationEnd", existing))
+        published = _read_window(request, "reactivityStart", "reactivityEnd", existing)
+        return self._answer(
+            request, types, published, _read_window(request, "activationStart", "activationEnd", existing)
+        )
 
     async def activations(self, request: Request) -> Response:
         existing = self._existing()
-        return self._answer(request, ["activation"], _window(request, "start", "end", existing), existing)
+        return self._answer(request, ["activation"], _read_window(request, "start", "end", existing), existing)
 
     def _existing(self) -> range:
         """From the account's first day on, in ms since epoch, up to now."""
@@ -212,9 +214,9 @@ class _Feeds:
 
 
 async def _array(account: Account, query: _Query) -> AsyncIterator[str]:
-    """The JSON array of the events asked for, in pieces: only one day's text is in memory at a time."""
+    """Yield the JSON array of the requested events in pieces; one day's text is in memory at a time."""
     latest = query.sent.stop + max(DAYS_AFTER[type] for type in query.types) * DAY
-    days = _days(range(query.published.start, min(query.published.stop, latest)))
+    days = _list_days(range(query.published.start, min(query.published.stop, latest)))
     opening = "["
     for day in _in_order(days, int, query.order):
         found = _in_order(_published(account, query, day), itemgetter(0), query.order)
@@ -225,10 +227,10 @@ async def _array(account: Account, query: _Query) -> AsyncIterator[str]:
 
 
 def _published(account: Account, query: _Query, day: int) -> Iterator[tuple[int, str]]:
-    """The time and the text of the events asked for that are published on a UTC day."""
-    published = _both(query.published, range(day * DAY, (day + 1) * DAY))
+    """Yield time and text of the requested events that are published on a UTC day."""
+    published = _intersect(query.published, range(day * DAY, (day + 1) * DAY))
     for type, notification in product(query.types, query.notifications):
-        for send_day in _both(_days(query.sent), range(day - DAYS_AFTER[type], day + 1)):
+        for send_day in _intersect(_list_days(query.sent), range(day - DAYS_AFTER[type], day + 1)):
             sends = simulate(account, notification, send_day)
             for event in sends.events[type]:
                 time, number, *_ = event
@@ -237,7 +239,7 @@ def _published(account: Account, query: _Query, day: int) -> Iterator[tuple[int,
 
 
 def _in_order(values: Iterable[T], time: Callable[[T], int], order: str | None) -> list[T]:
-    """The values by time; in a new random order if none is asked for."""
+    """Sort values by time; in a random order if none is requested."""
     if order is not None:
         return sorted(values, key=time, reverse=order == "desc")
     shuffled = list(values)

@@ -1,4 +1,4 @@
-"""The simulated account: its notifications, how many sends they make and how receivers react."""
+"""The simulated account: its notifications, how often they are sent and how receivers react."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -18,7 +18,7 @@ _WORKING_DAYS = (130, 120, 118, 118, 122, 70, 22)
 _MONDAY = (700, 0, 0, 0, 0, 0, 0)
 
 Link = tuple[str | None, str]
-"""The label and the address of a link."""
+"""Label and address of a link."""
 
 _PRODUCT: Link = (None, "deeplink://product?id=594")
 _CART: Link = ("Back to my cart", "deeplink://cart")
@@ -28,8 +28,8 @@ _DIGEST: Link = (None, "https://shop.example.com/digest")
 
 
 @dataclass(frozen=True)
-class Notification:
-    """One notification and how its receivers behave."""
+class SimulatedNotification:
+    """A notification and how its receivers behave."""
 
     id: int
     name: str
@@ -44,23 +44,27 @@ class Notification:
 
 
 NOTIFICATIONS = (
-    Notification(101, "Welcome", 90, hits=(0.085, 0.14), bounces=(0.004, 0.006)),
-    Notification(118, "Cart reminder", 220, (0.115,), (0.012, 0.008), _SHOPPING, links=(_CART, _PRODUCT)),
-    Notification(127, "Flash sale", 330, (0.028, 0.046), (0.021, 0.012), _CAMPAIGN, _BEFORE_WEEKEND, (_SALE, _PRODUCT)),
-    Notification(
+    SimulatedNotification(101, "Welcome", 90, hits=(0.085, 0.14), bounces=(0.004, 0.006)),
+    SimulatedNotification(118, "Cart reminder", 220, (0.115,), (0.012, 0.008), _SHOPPING, links=(_CART, _PRODUCT)),
+    SimulatedNotification(
+        127, "Flash sale", 330, (0.028, 0.046), (0.021, 0.012), _CAMPAIGN, _BEFORE_WEEKEND, (_SALE, _PRODUCT)
+    ),
+    SimulatedNotification(
         133, "Order shipped", 210, (0.26,), (0.007, 0.015), _WAREHOUSE, _WORKING_DAYS, (_ORDER,), "orders", urgent=True
     ),
-    Notification(142, "Weekly digest", 50, (0.052, 0.061), (0.018, 0.009), _MORNING, _MONDAY, (_DIGEST, _PRODUCT)),
-    Notification(156, "Win-back", 100, hits=(0.012, 0.007), bounces=(0.094, 0.021)),
+    SimulatedNotification(
+        142, "Weekly digest", 50, (0.052, 0.061), (0.018, 0.009), _MORNING, _MONDAY, (_DIGEST, _PRODUCT)
+    ),
+    SimulatedNotification(156, "Win-back", 100, hits=(0.012, 0.007), bounces=(0.094, 0.021)),
 )
 
 
 @dataclass(frozen=True)
 class Account:
-    """A simulated account. Two equal accounts have the same events, for ever.
+    """A simulated account. Equal accounts have the same events.
 
-    `sends_per_day` is the average over a week; a day's number varies with the weekday and by up to a tenth.
-    Nothing is sent before `first_day` (UTC).
+    `sends_per_day` is the average over a week; a day's number varies with the weekday and by up to a tenth. Nothing is
+    sent before `first_day` (UTC).
     """
 
     seed: int = 6
@@ -68,14 +72,14 @@ class Account:
     customer: str = "028"
     sends_per_day: int = 6_000
     first_day: date = date(2026, 1, 1)
-    notifications: tuple[Notification, ...] = NOTIFICATIONS
+    notifications: tuple[SimulatedNotification, ...] = NOTIFICATIONS
 
     @classmethod
     def small(cls) -> Self:
-        """About 50 sends a day: enough to see every asset, and quick in a test."""
+        """Build an account of about 50 sends a day: enough for every asset, and fast in tests."""
         return cls(sends_per_day=50)
 
     @property
     def contacts(self) -> int:
-        """How many contacts there are: each gets something every few days."""
+        """The number of contacts: each gets a send every few days."""
         return max(self.sends_per_day * 5, 200)

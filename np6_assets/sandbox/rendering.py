@@ -1,4 +1,4 @@
-"""Events as the JSON text that the API sends, with the keys, in the order, of the reference's samples."""
+"""Render events as JSON, with the keys, in the order, of the API reference's samples."""
 
 from hashlib import md5
 
@@ -9,7 +9,7 @@ _MARKS = {"activation": "a", "impression": "b", "optout": "c", "bounce": "d", "h
 
 
 def render(account: Account, sends: Sends, type: str, event: Event) -> str:
-    """One event as a JSON object."""
+    """Render one event as a JSON object."""
     # An f-string, and ids that are no hashes, because a request can be for tens of thousands of events.
     timestamp, number, repeat, beside = event
     notification, contact = sends.notification, sends.contacts[number]

@@ -1,6 +1,5 @@
-"""Serves the simulated account on a loopback address, in the foreground or beside a running program."""
+"""Serve the simulated account on a loopback address, in the foreground or in a thread."""
 
-import ipaddress
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,11 +8,13 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from np6_assets.np6.address import is_loopback
+
 _SHUTDOWN_SECONDS = 5
 
 
 class NotLoopbackError(ValueError):
-    """The sandbox was to listen on an address that other machines can reach."""
+    """The sandbox would listen on an address that other machines can reach."""
 
 
 def serve(app: ASGIApp, host: str = "127.0.0.1", port: int = 8006) -> None:
@@ -22,23 +23,14 @@ def serve(app: ASGIApp, host: str = "127.0.0.1", port: int = 8006) -> None:
     Raises:
         NotLoopbackError: `host` is not a loopback address.
     """
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise NotLoopbackError(f"host {host!r}: the sandbox listens on loopback addresses alone; use 127.0.0.1")
     uvicorn.run(app, host=host, port=port, log_level="info", lifespan="off")
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # Another name can stand for any address.
-
-
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
-    """Serve `app` from a thread while the context is open; gives the URL, `http://127.0.0.1:<free port>`."""
+def serve_in_thread(app: ASGIApp) -> Iterator[str]:
+    """Serve `app` in a thread while the context is open; gives the URL, `http://127.0.0.1:<free port>`."""
     config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_SECONDS)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=config.backlog) as listener:

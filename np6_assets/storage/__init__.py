@@ -1,1 +1,1 @@
-"""Where Parquet goes: files that are swapped in whole, and the IO manager that gives them to assets."""
+"""Storage: files that are replaced atomically, and the IO manager that writes and reads assets."""

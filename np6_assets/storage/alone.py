@@ -1,4 +1,4 @@
-"""Runs that have the data folder of a machine for themselves, and what those that wait for them are told."""
+"""The lock on a local data folder for the length of a run."""
 
 from contextlib import AbstractContextManager
 
@@ -7,7 +7,9 @@ import dagster as dg
 from np6_assets.storage.files import Folder
 
 
-def alone(folder: Folder, context: dg.OpExecutionContext | dg.AssetExecutionContext) -> AbstractContextManager[None]:
-    """Hold the data folder alone, once no other run of this machine uses it; in an object store nobody waits."""
+def lock_folder(
+    folder: Folder, context: dg.OpExecutionContext | dg.AssetExecutionContext
+) -> AbstractContextManager[None]:
+    """Lock the data folder against other runs of this machine; a folder in an object store has no lock."""
     run = context.run
-    return folder.alone(f"run {run.run_id[:8]} of {run.job_name}", context.log.info)
+    return folder.lock(f"run {run.run_id[:8]} of {run.job_name}", context.log.info)

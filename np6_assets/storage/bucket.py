@@ -1,4 +1,4 @@
-"""Buckets: the object store that an address names, and what its errors mean, in one line without secrets."""
+"""Object stores: open the bucket of an address, and translate its errors to one line without secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _CLOUDS = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "abfs": "AZURE", "abfss": "AZURE"}
-"""What the environment variables of an address' store begin with."""
+"""What the environment variables of a scheme's store begin with."""
 
 _CREDENTIALS = {
     "AWS": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of the machine or pod",
@@ -40,7 +40,7 @@ _ENDPOINT = {
 }
 
 _RETRIES: RetryConfig = {"max_retries": 6, "retry_timeout": timedelta(minutes=2)}
-"""Within some 15 seconds: a sensor's tick has a minute, and what takes longer is for the run's own retries."""
+"""Within some 15 seconds: a sensor's tick has a minute, and a run has retries of its own."""
 
 _REQUEST_SECONDS = 600
 """A large file is one request."""
@@ -49,21 +49,21 @@ _MEMORY = MemoryStore()
 
 
 def open_bucket(url: str) -> ObjectStore:
-    """The bucket of an address. Raises StoreError where its settings in the environment cannot be right."""
+    """Open the bucket of an address. Raises StoreError if its settings in the environment cannot be right."""
     parts = urlsplit(url)
     if parts.scheme == "memory":
         return _MEMORY
     cloud = _CLOUDS[parts.scheme]
     settings = {name: value for name, value in os.environ.items() if name.startswith(f"{cloud}_")}
-    return _opened(f"{parts.scheme}://{parts.netloc}", cloud, frozenset(settings.items()), os.getpid())
+    return _open_store(f"{parts.scheme}://{parts.netloc}", cloud, frozenset(settings.items()), os.getpid())
 
 
 @lru_cache(maxsize=8)
-def _opened(bucket: str, cloud: str, settings: frozenset[tuple[str, str]], _process: int) -> ObjectStore:
-    """Connections are kept from one look to the next, as long as the settings are the same."""
+def _open_store(bucket: str, cloud: str, settings: frozenset[tuple[str, str]], _process: int) -> ObjectStore:
+    """Open a store; its connections are kept as long as the settings are the same."""
     allow_http = _is_true(dict(settings), f"{cloud}_ALLOW_HTTP")
     client: ClientConfig = {"timeout": timedelta(seconds=_REQUEST_SECONDS), "allow_http": allow_http}
-    with plain_errors(bucket, bucket):
+    with translate_errors(bucket, bucket):
         return from_url(bucket, client_options=client, retry_config=_RETRIES)
 
 
@@ -72,42 +72,44 @@ def _is_true(settings: Mapping[str, str], name: str) -> bool:
 
 
 @contextmanager
-def plain_errors(bucket: str, path: str) -> Iterator[None]:
+def translate_errors(bucket: str, path: str) -> Iterator[None]:
     """Raise FileNotFoundError, ChangedError or StoreError in place of the library's errors."""
     try:
         yield
     except FileNotFoundError as error:
-        if _names_no_bucket(str(error)):
-            raise StoreError(_words(bucket, error)) from None
+        if _is_missing_bucket(str(error)):
+            raise StoreError(_describe_error(bucket, error)) from None
         raise FileNotFoundError(path) from None
     except (AlreadyExistsError, PreconditionError):
         raise ChangedError(path) from None
     except (BaseError, ValueError) as error:
-        raise StoreError(_words(bucket, error)) from None
+        raise StoreError(_describe_error(bucket, error)) from None
 
 
-def _names_no_bucket(text: str) -> bool:
+def _is_missing_bucket(text: str) -> bool:
     return any(code in text for code in ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"))
 
 
-def _words(bucket: str, error: Exception) -> str:
-    """What is wrong and what to do. The library's own text may quote a request with what it is signed with."""
+def _describe_error(bucket: str, error: Exception) -> str:
+    """Describe what is wrong and what to do. The library's own text may quote a signed request."""
     text = str(error)
     cloud = _CLOUDS.get(urlsplit(bucket).scheme, "AWS")
     status = re.search(r"status code: (\d{3}[^:]*)", text)
     code = re.search(r"<Code>(\w+)</Code>", text)
-    said = ", ".join(found.group(1).strip() for found in (status, code) if found)
-    if _names_no_bucket(text):
+    reply = ", ".join(found.group(1).strip() for found in (status, code) if found)
+    if _is_missing_bucket(text):
         return f"{bucket}: there is no such bucket where {_ENDPOINT[cloud]} say; set NP6_DATA_DIR to one that is there"
     if "169.254.169.254" in text or "metadata.google.internal" in text:
         return f"{bucket}: no credentials were found; set {_CREDENTIALS[cloud]}"
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or (status and status.group(1)[:3] in "401 403"):
-        return f"{bucket}: refused ({said or 'no permission'}); check {_CREDENTIALS[cloud]}, and what the bucket allows"
-    if "Redirect" in text or "AuthorizationHeaderMalformed" in text or said.startswith("301"):
-        return f"{bucket}: the bucket is in another region ({said}); set {cloud}_REGION"
+        return (
+            f"{bucket}: refused ({reply or 'no permission'}); check {_CREDENTIALS[cloud]}, and what the bucket allows"
+        )
+    if "Redirect" in text or "AuthorizationHeaderMalformed" in text or reply.startswith("301"):
+        return f"{bucket}: the bucket is in another region ({reply}); set {cloud}_REGION"
     if "BadScheme" in text:
         return f"{bucket}: the endpoint is http://, which is not encrypted; set {cloud}_ALLOW_HTTP=true if it is to be"
     if "error sending request" in text or "timed out" in text or "Connect" in text:
         return f"{bucket}: does not answer; check the network, and {_ENDPOINT[cloud]}"
     first = re.sub(r"https?://\S+", "", text.partition("\n")[0])
-    return f"{bucket}: {said or ' '.join(first.split())[:200]}"
+    return f"{bucket}: {reply or ' '.join(first.split())[:200]}"

@@ -1,6 +1,6 @@
-"""The data folder: files that appear whole or not at all, on a local disk or in an object store.
+"""The data folder: files that are replaced atomically, on a local disk or in an object store.
 
-What is on a disk is in `local.py`, what is in a bucket in `remote.py`; the rest of the project knows `Folder` alone.
+`local.py` and `remote.py` implement `Files`; other packages use only `Folder`.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ PRIVATE = 0o640
 """The mode of files with contact data."""
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "memory")
-"""Of addresses of object stores. `memory` is gone with the process: for tests."""
+"""Schemes of object stores' addresses. `memory` ends with the process: for tests."""
 
 
 class ChangedError(Exception):
-    """A file is not what it was when it was read: another writer has replaced or removed it since."""
+    """Another writer has replaced or removed a file since it was read."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"{path} was written by another run since this one read it; launch this one again")
 
 
 class StoreError(OSError):
-    """An object store did not do what it was asked for. The text is one line: which, why, and what to do."""
+    """An object store refused a request. The text is one line: which, why, and what to do."""
 
 
 class Version(NamedTuple):
-    """What tells a file from the one that it replaced: `tag` by itself, the other where the store says it too."""
+    """The version of a file: `tag` is always known, `generation` if the store has one."""
 
     tag: str
     generation: str | None = None
 
 
-class _Anything:
-    """Whatever is there."""
+class _AnyVersion:
+    """Stands for whatever version is there."""
 
 
-ANYTHING: Final = _Anything()
+ANY_VERSION: Final = _AnyVersion()
 
 ATTEMPTS = 20
-"""How often a file is read and written again where other writers come first."""
+"""How often a file is read and written again if other writers come first."""
 
 T = TypeVar("T")
 
-Before: TypeAlias = Version | _Anything | None
-"""What a writer takes to be there: a version, no file, or ANYTHING."""
+ExpectedVersion: TypeAlias = Version | _AnyVersion | None
+"""What a writer expects to replace: a version, no file (None), or ANY_VERSION."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file, as a listing has it; `size` is in bytes."""
+class FileEntry:
+    """A file in a listing; `size` is in bytes."""
 
     size: int
     version: Version
@@ -69,37 +69,37 @@ class Files(Protocol):
     """Files below a root. Paths are relative to it, with forward slashes."""
 
     def path(self, relative: str) -> str:
-        """The path of a file as readers and error messages know it."""
+        """Return the path of a file for readers and messages."""
 
-    def listed(self) -> Files:
-        """The same files, as a listing that is made now has them."""
+    def cache_listing(self) -> Files:
+        """See `Folder.cache_listing`."""
 
-    def find(self, folder: str) -> Mapping[str, Entry]:
-        """Every file below a folder, by its path."""
+    def find(self, folder: str) -> Mapping[str, FileEntry]:
+        """List every file below a folder, by its path."""
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder."""
+        """List the names of the folders in a folder."""
 
-    def entry(self, relative: str) -> Entry | None:
-        """A file; None where there is none."""
+    def entry(self, relative: str) -> FileEntry | None:
+        """Look up a file; None if it does not exist."""
 
     def open(self, relative: str, version: Version | None) -> IO[bytes]:
-        """A file, to be read, which is of that version if one is given."""
+        """Open a file to read, of that version if one is given."""
 
     def version(self, file: IO[bytes]) -> Version:
-        """The version of a file that was opened."""
+        """Return the version of an open file."""
 
-    def replacing(self, relative: str, mode: int | None, before: Before) -> AbstractContextManager[IO[bytes]]:
-        """See `Folder.replacing`."""
+    def replace(self, relative: str, mode: int | None, before: ExpectedVersion) -> AbstractContextManager[IO[bytes]]:
+        """See `Folder.replace`."""
 
     def remove(self, relative: str) -> None:
-        """Remove a file, if there is one."""
+        """Remove a file, if it exists."""
 
-    def alone(self, who: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """See `Folder.alone`."""
+    def lock(self, who: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """See `Folder.lock`."""
 
-    def doubt(self, relative: str) -> None:
-        """Look anew at a file when it is asked for next."""
+    def invalidate(self, relative: str) -> None:
+        """See `Folder.invalidate`."""
 
     def filesystem(self) -> AbstractFileSystem | None:
         """See `Folder.filesystem`."""
@@ -110,7 +110,7 @@ class Folder:
 
     def __init__(self, url: str, files: Files | None = None) -> None:
         self.root = url
-        self._files = files or _files(url)
+        self._files = files or _open_files(url)
 
     @property
     def is_local(self) -> bool:
@@ -119,50 +119,50 @@ class Folder:
 
     @property
     def filesystem(self) -> AbstractFileSystem | None:
-        """What DuckDB and pyarrow read a remote folder through, as it is listed now; None of a local one."""
+        """The fsspec file system of a remote folder, with its listing of now; None for a local folder."""
         return self._files.filesystem()
 
-    def listed(self) -> Folder:
-        """The folder to be looked at many times: as a listing has it, which is made now, and of each asset once.
+    def cache_listing(self) -> Folder:
+        """Return the same folder with a listing that is requested once for each asset, and cached.
 
-        What was replaced or removed since is noticed where it is opened. A local folder is as it is at any time.
+        A file that was replaced or removed since is noticed when it is opened. A local folder is not cached.
         """
-        return Folder(self.root, self._files.listed())
+        return Folder(self.root, self._files.cache_listing())
 
     def path(self, relative: str) -> str:
-        """The path of a file as readers and error messages know it."""
+        """Return the path of a file for readers and messages."""
         return self._files.path(relative)
 
     def exists(self, relative: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         return self._files.entry(relative) is not None
 
     def open(self, relative: str, version: Version | None = None) -> IO[bytes]:
-        """A file, to be read. Raises FileNotFoundError, and ChangedError where it is not of that version."""
+        """Open a file to read. Raises FileNotFoundError, and ChangedError if it is not of that version."""
         return self._files.open(relative, version)
 
-    def version(self, file: str | IO[bytes]) -> Version | None:
-        """The version of what is there, None where nothing is; or of a file that was opened."""
+    def get_version(self, file: str | IO[bytes]) -> Version | None:
+        """Return the version of a path, None if it does not exist; or of an open file."""
         if not isinstance(file, str):
             return self._files.version(file)
         entry = self._files.entry(file)
         return None if entry is None else entry.version
 
-    def size(self, relative: str) -> int:
-        """Size of a file in bytes. Raises FileNotFoundError."""
+    def get_size(self, relative: str) -> int:
+        """Return the size of a file in bytes. Raises FileNotFoundError."""
         entry = self._files.entry(relative)
         if entry is None:
             raise FileNotFoundError(self.path(relative))
         return entry.size
 
-    def folders(self, relative: str) -> list[str]:
-        """The names of the folders in a folder, in order; none where there is no such folder."""
+    def list_folders(self, relative: str) -> list[str]:
+        """List the names of the folders in a folder, sorted; empty if it does not exist."""
         return sorted(self._files.folders(relative))
 
-    def fingerprints(self, relative: str, name: str) -> dict[str, str]:
-        """The files of that name in the folders of a folder, by folder: what tells each from the one that it replaces.
+    def list_fingerprints(self, relative: str, name: str) -> dict[str, str]:
+        """List the version tags of the files with a name in the folders of a folder, by folder.
 
-        From the listing alone, as it is now: no file is opened.
+        From a listing of now: no file is opened.
         """
         found = self._files.find(relative)
         places = {path: posixpath.split(path) for path in found}
@@ -172,62 +172,62 @@ class Folder:
             if file == name and posixpath.dirname(folder) == relative
         }
 
-    def files(self, relative: str) -> list[str]:
-        """Every file below a folder, in order."""
+    def list_files(self, relative: str) -> list[str]:
+        """List every file below a folder, sorted."""
         return sorted(self._files.find(relative))
 
-    def left_behind(self, relative: str) -> list[str]:
-        """The unfinished files that killed writers of a file left beside it."""
+    def list_unfinished(self, relative: str) -> list[str]:
+        """List the unfinished files that killed writers of a file left beside it."""
         folder, name = posixpath.split(relative)
         return sorted(
             path
             for path in self._files.find(folder)
-            if posixpath.dirname(path) == folder and is_hidden(posixpath.basename(path), name)
+            if posixpath.dirname(path) == folder and is_unfinished(posixpath.basename(path), name)
         )
 
-    def doubt(self, relative: str) -> None:
-        """Look anew at a file when it is asked for next: it was written since the folder was listed."""
-        self._files.doubt(relative)
+    def invalidate(self, relative: str) -> None:
+        """Drop a file from the cached listing: it was written since."""
+        self._files.invalidate(relative)
 
     def remove(self, relative: str) -> None:
-        """Remove a file, and its folder if that is empty then; nothing happens where there is none."""
+        """Remove a file, and its folder if that is empty then; nothing happens if it does not exist."""
         self._files.remove(relative)
 
-    def alone(self, who: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Hold a local folder alone, among all on this machine that ask for that; `say` is told for whom it waits.
+    def lock(self, who: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Lock a local folder against all of this machine that lock it; `say` gets a line that names the holder.
 
-        `who` holds it, as others are told. The system lets go of it when the process ends, however it ends. Nobody is
-        kept out of a remote folder: there, who writes a file says what was there before.
+        `who` is the holder, as others are told. The system releases the lock when the process ends. A remote folder is
+        not locked: there, writers compare the version that they replace.
         """
-        return self._files.alone(who, say)
+        return self._files.lock(who, say)
 
-    def replacing(
-        self, relative: str, mode: int | None = None, before: Before = ANYTHING
+    def replace(
+        self, relative: str, mode: int | None = None, before: ExpectedVersion = ANY_VERSION
     ) -> AbstractContextManager[IO[bytes]]:
-        """A file to write to, which takes the place of `relative` when the block ends without an error.
+        """Open a file that replaces `relative` atomically when the block ends without an error.
 
-        Raises ChangedError then, and changes nothing, where what is there is not what was there `before`. A local file
-        has the mode, whatever the umask; None: as the umask says.
+        Raises ChangedError then, and changes nothing, if what is there is not the version expected `before`. A local
+        file gets the mode, whatever the umask; None: as the umask says.
         """
-        return self._files.replacing(relative, mode, before)
+        return self._files.replace(relative, mode, before)
 
 
-def until_unchanged(attempt: Callable[[], T]) -> T:
-    """What an attempt to change a file gives: repeated, from reading on, where another writer came first."""
+def retry_if_changed(attempt: Callable[[], T]) -> T:
+    """Retry an attempt to read and replace a file while other writers come first."""
     for _ in range(ATTEMPTS - 1):
         try:
             return attempt()
         except ChangedError:
-            continue  # one of all who try is done each time
+            continue  # each time one of the writers succeeds
     return attempt()
 
 
-def is_hidden(name: str, of: str) -> bool:
+def is_unfinished(name: str, of: str) -> bool:
     """Whether a name is that of an unfinished file."""
     return name.startswith(f".{of}.") and name.endswith(".tmp")
 
 
-def _files(url: str) -> Files:
+def _open_files(url: str) -> Files:
     scheme, separator, rest = url.partition("://")
     if separator and scheme != "file":
         from np6_assets.storage.remote import RemoteFiles

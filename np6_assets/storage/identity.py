@@ -1,4 +1,4 @@
-"""What a data folder is: `np6.json`, written with its first file and compared by every run that writes there."""
+"""The identity of a data folder: `np6.json`, written with its first file and checked by every run."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from np6_assets.storage.files import ANYTHING, Before, Folder, Version, until_unchanged
+from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder, Version, retry_if_changed
 
 FILE = "np6.json"
-"""Below the data folder. An agency, or another prefix, is admitted by hand in it."""
+"""Below the data folder. An agency, or another prefix, is admitted by editing it."""
 
 SOURCES = {"api": "the API's events", "sandbox": "the simulated account's events"}
 
-Pairs = Iterable[tuple[str | None, str | None]]
-"""Agency and customer of events."""
+CustomerPairs = Iterable[tuple[str | None, str | None]]
+"""Agencies and customers of events."""
 
 
 class IdentityError(Exception):
-    """The folder belongs to something else, or does not say what it is. The text is one line that names both sides."""
+    """The folder belongs to another source, zone or account, or its identity is broken. The text is one line."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Identity:
 
     Attributes:
         source: a key of SOURCES.
-        timezone: the IANA name of the zone whose days its files are.
-        asset_key_prefix: the account's; None for the one that has none.
+        timezone: the IANA name of the zone of its days.
+        asset_key_prefix: the account's; None if it has none.
         address: of the API; recorded, never compared.
-        agencies: the customers of each agency that was seen. Empty until the first event: then every one is admitted.
-        gone: ids of notifications that the API did not know (404) when it was asked last.
+        agencies: the customers of each agency seen. Empty until the first event: then every one is admitted.
+        gone: ids of notifications that the API did not know (404) at the last request.
         has_tombstones: whether receivers were erased.
-        contact: fingerprint of the contact policy of all files; empty where they have several, or nobody knows.
+        contact: fingerprint of the contact policy of all files; empty if they have several, or it is not known.
     """
 
     source: str
@@ -47,12 +47,12 @@ class Identity:
 
     @classmethod
     def read(cls, folder: Folder) -> Identity | None:
-        """That of a folder; None where it has none. Raises IdentityError."""
+        """Read a folder's identity; None if it has none. Raises IdentityError."""
         return cls._read(folder)[0]
 
     @classmethod
     def update(cls, folder: Folder, change: Callable[[Identity | None], Identity | None]) -> Identity | None:
-        """Change that of a folder, whoever else does at the time: `change` is given what is there. None stays none."""
+        """Replace a folder's identity by what `change` makes of it, also while others write it."""
 
         def attempt() -> Identity | None:
             found, version = cls._read(folder)
@@ -61,13 +61,13 @@ class Identity:
                 changed.write(folder, version)
             return changed
 
-        return until_unchanged(attempt)
+        return retry_if_changed(attempt)
 
     @classmethod
     def _read(cls, folder: Folder) -> tuple[Identity | None, Version | None]:
         try:
             with folder.open(FILE) as file:
-                version = folder.version(file)
+                version = folder.get_version(file)
                 found = cls(**json.load(file))
             if found.source not in SOURCES or not all(isinstance(one, list) for one in found.agencies.values()):
                 raise ValueError
@@ -78,13 +78,13 @@ class Identity:
             raise IdentityError(f"{path} is broken: restore it, or remove it and it is made anew") from None
         return found, version
 
-    def write(self, folder: Folder, before: Before = ANYTHING) -> None:
-        """Put it into a folder, in place of what was there `before`."""
-        with folder.replacing(FILE, before=before) as file:
+    def write(self, folder: Folder, before: ExpectedVersion = ANY_VERSION) -> None:
+        """Write it to a folder, in place of the version expected `before`."""
+        with folder.replace(FILE, before=before) as file:
             file.write(json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n")
 
-    def check(self, folder: Folder, run: Identity) -> None:
-        """Raise IdentityError where a run that is `run` may not write into a folder that is this."""
+    def check_run(self, folder: Folder, run: Identity) -> None:
+        """Raise IdentityError if a run with the identity `run` may not write into this folder."""
         where = f"{folder.path(FILE)} says"
         if self.source != run.source:
             raise IdentityError(
@@ -98,20 +98,20 @@ class Identity:
             )
         if self.asset_key_prefix != run.asset_key_prefix:
             raise IdentityError(
-                f"{where} that it belongs to {_account(self.asset_key_prefix)}, and this is "
-                f"{_account(run.asset_key_prefix)}: set NP6_DATA_DIR to another folder"
+                f"{where} that it belongs to {_name_account(self.asset_key_prefix)}, and this is "
+                f"{_name_account(run.asset_key_prefix)}: set NP6_DATA_DIR to another folder"
             )
 
-    def with_seen(self, pairs: Pairs) -> Identity:
-        """The same, with the agencies and customers of some events."""
+    def add_customers(self, pairs: CustomerPairs) -> Identity:
+        """Return a copy with the agencies and customers of some events."""
         found = {agency: set(customers) for agency, customers in self.agencies.items()}
         for agency, customer in pairs:
             if agency is not None:
                 found.setdefault(agency, set()).update([] if customer is None else [customer])
         return replace(self, agencies={agency: sorted(found[agency]) for agency in sorted(found)})
 
-    def new_customers(self, before: Identity) -> list[str]:
-        """The customers, as agency/customer, of agencies that were known before."""
+    def find_new_customers(self, before: Identity) -> list[str]:
+        """Find the customers, as agency/customer, that are new in agencies known before."""
         return [
             f"{agency}/{customer}"
             for agency, customers in self.agencies.items()
@@ -121,5 +121,5 @@ class Identity:
         ]
 
 
-def _account(prefix: str | None) -> str:
+def _name_account(prefix: str | None) -> str:
     return "the account without a prefix" if prefix is None else f"account {prefix}"

@@ -1,4 +1,4 @@
-"""The Parquet IO manager: what an asset returns becomes files, and files become what an asset asks for."""
+"""The Parquet IO manager: writes what an asset returns, and reads what an asset's inputs ask for."""
 
 import hashlib
 import time
@@ -11,8 +11,8 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from np6_assets.storage.files import ANYTHING, Before, Folder
-from np6_assets.storage.schemas import PARTITION_COLUMN, arrow_schema
+from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder
+from np6_assets.storage.schemas import PARTITION_COLUMN, build_arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from np6_assets.storage import parquet
 
 ALLOW_MISSING = "allow_missing_partitions"
-"""Metadata key of an input that takes missing partitions for normal."""
+"""Metadata key of an input for which missing partitions are no error."""
 
 
 FILE_MODE = "np6/file_mode"
 """Metadata key of an asset: the mode of its local files; without it, as the umask says."""
 
 RECORDED_WITHIN = 30
-"""Seconds after which Dagster knows of a partition at the latest, while its step goes on."""
+"""Seconds after which Dagster has a partition's record at the latest, while its step goes on."""
 
 DATA_VERSION = "dagster/data_version"
-"""Dagster's tag for what tells one content of a partition from another."""
+"""Dagster's tag for the version of a partition's content."""
 
 
 ROW_COUNT = "dagster/partition_row_count"
 """Dagster's metadata key for a partition's rows."""
 
 ROWS_DIGEST = "rows_digest"
-"""Metadata key of a record: the digest of the rows that it is of."""
+"""Metadata key of a record: the digest of its rows."""
 
 FILE_FACTS = (ROW_COUNT, "first_event", "last_event", "bytes", "path", ROWS_DIGEST)
-"""Metadata keys of a record that say what the file is."""
+"""Metadata keys of a record that describe the file."""
 
 
 class MissingPartitionsError(Exception):
@@ -53,7 +53,7 @@ class UnexpectedOutputError(Exception):
 
 
 Dataset: TypeAlias = Any
-"""`pyarrow.dataset.Dataset`, as the annotation of an input. Its own name would make the definitions import pandas."""
+"""`pyarrow.dataset.Dataset`, as the annotation of an input: its own name would import pandas with the definitions."""
 
 Rows: TypeAlias = "pa.RecordBatchReader | pa.Table | pd.DataFrame"
 
@@ -62,34 +62,34 @@ Rows: TypeAlias = "pa.RecordBatchReader | pa.Table | pd.DataFrame"
 class Partition:
     """A partition to be written.
 
-    `rows` may be the record of a partition whose file is there already and stays. `metadata` is complete once the rows
-    have been read. `before` is what is there until then; where it is not, writing raises ChangedError.
+    `rows` may be the record of a partition whose file exists already and stays. `metadata` is complete once the rows
+    have been read. Writing raises ChangedError if the file is not of the version expected `before`.
     """
 
     key: str
     rows: "Rows | dg.AssetMaterialization"
     metadata: dict[str, Any] = field(default_factory=dict)
-    before: Before = ANYTHING
+    before: ExpectedVersion = ANY_VERSION
 
 
 class PartitionStream:
-    """Partitions that are made one after another while they are written. Returned by an asset through `outputs`.
+    """Partitions that are computed one after another while they are written; returned through `yield_outputs`.
 
-    `opened` gives the context in which they are made, and in it a generator. An error in writing a partition is thrown
-    into the generator, which raises it or gives what is to be written instead. A partition that is given again, as the
-    next one, takes the place of what was written.
+    `open_partitions` gives the context in which they are computed, and in it a generator. An error in writing a
+    partition is thrown into the generator, which raises it or yields what is to be written instead. A partition that is
+    yielded again replaces what was written.
     """
 
     def __init__(self, opened: Callable[[], AbstractContextManager[Generator[Partition]]]) -> None:
-        self.opened = opened
+        self.open_partitions = opened
         self.records: list[dg.AssetMaterialization] = []
         """The record of each partition that was written, or was there."""
 
-    def outputs(self) -> Iterator[dg.Output["PartitionStream"] | dg.AssetMaterialization]:
-        """What an asset that returns the stream yields.
+    def yield_outputs(self) -> Iterator[dg.Output["PartitionStream"] | dg.AssetMaterialization]:
+        """Yield what an asset that returns the stream yields.
 
-        Of a range Dagster makes a record for each partition at the end of the step, all with one data version. The
-        partitions' own records follow it, so that each one's latest says whether anything in it has changed.
+        For a range Dagster makes one record for each partition at the end of the step, all with one data version. The
+        partitions' own records follow, so that the latest record of each says whether it has changed.
         """
         yield dg.Output(self)
         if len(self.records) > 1:
@@ -101,14 +101,14 @@ class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
 
     data_dir: str = Field(description="Where Parquet goes: a local folder or an address such as s3://bucket/prefix.")
 
-    def folder(self) -> Folder:
-        """The folder, ready for use."""
+    def open_folder(self) -> Folder:
+        """Open the data folder."""
         return Folder(self.data_dir)
 
-    def definition(
+    def build_definition(
         self, during: Callable[[dg.InitResourceContext], AbstractContextManager[None]]
     ) -> dg.ResourceDefinition:
-        """The resource as runs have it: their config cannot change it. `during` is open as long as a run has it."""
+        """Build the definition for runs, without config. `during` is open as long as a run has the resource."""
 
         def opened(context: dg.InitResourceContext) -> Iterator[ParquetStore]:
             with during(context):
@@ -118,18 +118,18 @@ class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
 
 
 class ParquetIOManager(dg.ConfigurableIOManager):
-    """Writes each partition as one Parquet file, whole or not at all, and reads any number of them back.
+    """Writes each partition as one Parquet file, atomically, and reads any number of them back.
 
     Takes `pyarrow.RecordBatchReader`, `pyarrow.Table` and `pandas.DataFrame`, one or a mapping from partition to one.
-    Gives what the input's annotation asks for: `pyarrow.dataset.Dataset` (lazy; also where there is no annotation),
-    `pyarrow.Table` or `pandas.DataFrame`, the partition column included. Missing partitions raise
-    MissingPartitionsError unless the input's metadata has `allow_missing_partitions`.
+    Returns what the input's annotation asks for: `pyarrow.dataset.Dataset` (lazy; the default), `pyarrow.Table` or
+    `pandas.DataFrame`, with the partition column. Missing partitions raise MissingPartitionsError unless the input's
+    metadata has `allow_missing_partitions`.
     """
 
     store: dg.ResourceDependency[ParquetStore]
 
-    def definition(self) -> dg.IOManagerDefinition:
-        """The IO manager as runs have it: their config cannot change it."""
+    def build_definition(self) -> dg.IOManagerDefinition:
+        """Build the definition for runs, without config."""
         return dg.IOManagerDefinition(lambda _: self, config_schema={}, description=type(self).__doc__)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
@@ -138,21 +138,21 @@ class ParquetIOManager(dg.ConfigurableIOManager):
 
         asset = context.asset_key.path[-1]
         declared = context.definition_metadata
-        schema = arrow_schema(declared)
+        schema = build_arrow_schema(declared)
         column = declared.get(PARTITION_COLUMN)
         mode = declared.get(FILE_MODE)
-        folder = self.store.folder()
+        folder = self.store.open_folder()
         execution = dg.AssetExecutionContext.get()
         if not context.has_asset_partitions:
-            written = parquet.write(folder, parquet.file_of(asset), _rows(obj, schema))
-            context.add_output_metadata(written_metadata(written))
+            written = parquet.write_file(folder, parquet.build_path(asset), _to_rows(obj, schema))
+            context.add_output_metadata(build_file_metadata(written))
             execution.set_data_version(context.asset_key, dg.DataVersion(written.version))
             return
         expected = list(context.asset_partition_keys)
-        stream = obj if isinstance(obj, PartitionStream) else _stream(obj, expected)
-        # else the stream's own records follow Dagster's, and say it: what is said twice costs twice
+        stream = obj if isinstance(obj, PartitionStream) else _to_stream(obj, expected)
+        # else the stream's own records have the metadata: writing it twice costs twice
         says_all = stream is not obj or len(expected) == 1
-        with _InTime(context) as in_time, stream.opened() as partitions:
+        with _EarlyRecords(context) as in_time, stream.open_partitions() as partitions:
             partition = next(partitions, None)
             while partition is not None:
                 key = partition.key
@@ -163,16 +163,16 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                     record = partition.rows
                 else:
                     try:
-                        rows = _rows(partition.rows, schema)
-                        written = parquet.write(
-                            folder, parquet.file_of(asset, column, key), rows, mode, partition.before
+                        rows = _to_rows(partition.rows, schema)
+                        written = parquet.write_file(
+                            folder, parquet.build_path(asset, column, key), rows, mode, partition.before
                         )
                     except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
                         partition = partitions.throw(error)
                         continue
-                    metadata = written_metadata(written, partition.metadata)
-                    record = _record(context, key, metadata, written.version)
-                    in_time.written(record, more=len(expected) > 1)
+                    metadata = build_file_metadata(written, partition.metadata)
+                    record = _build_record(context, key, metadata, written.version)
+                    in_time.add(record, more=len(expected) > 1)
                 if says_all:
                     execution.add_asset_metadata(record.metadata, context.asset_key, key)
                 if is_again:
@@ -183,14 +183,14 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                 partition = next(partitions, None)
             if expected:
                 raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
-        execution.set_data_version(context.asset_key, dg.DataVersion(_version(stream.records)))
+        execution.set_data_version(context.asset_key, dg.DataVersion(_combine_versions(stream.records)))
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read what an asset needs, as the type that it asks for."""
+        """Read what an asset's input asks for, as the annotated type."""
         import pandas as pd
         import pyarrow.dataset as ds
 
-        data = self._dataset(context)
+        data = self._open_dataset(context)
         wanted = context.dagster_type.typing_type
         if wanted is pa.Table:
             return data.to_table()
@@ -202,23 +202,23 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             f"an input is annotated with {wanted}; use pyarrow.dataset.Dataset, pyarrow.Table or pandas.DataFrame"
         )
 
-    def _dataset(self, context: dg.InputContext) -> "ds.FileSystemDataset":
+    def _open_dataset(self, context: dg.InputContext) -> "ds.FileSystemDataset":
         from np6_assets.storage import parquet
 
         assert context.upstream_output is not None
         asset = context.asset_key.path[-1]
         declared = context.upstream_output.definition_metadata
-        schema = arrow_schema(declared)
-        folder = self.store.folder().listed()
+        schema = build_arrow_schema(declared)
+        folder = self.store.open_folder().cache_listing()
         if not context.has_asset_partitions:
-            if not folder.exists(parquet.file_of(asset)):
+            if not folder.exists(parquet.build_path(asset)):
                 raise MissingPartitionsError(f"{asset} was never materialized; materialize it first")
-            return parquet.dataset(folder, asset, schema)
+            return parquet.open_dataset(folder, asset, schema)
         column = declared[PARTITION_COLUMN]
         keys = list(context.asset_partition_keys)
-        data = parquet.partitioned_dataset(folder, asset, schema, column, keys)
+        data = parquet.open_partitioned_dataset(folder, asset, schema, column, keys)
         if not context.definition_metadata.get(ALLOW_MISSING):
-            there = parquet.partitions_of(data, column)
+            there = parquet.list_partitions(data, column)
             if missing := [key for key in keys if key not in there]:
                 raise MissingPartitionsError(
                     f"{asset} was never materialized for {', '.join(missing)}; materialize these partitions first"
@@ -226,8 +226,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         return data
 
 
-def _stream(obj: Any, expected: list[str]) -> PartitionStream:
-    """What an asset returned at once, as a stream."""
+def _to_stream(obj: Any, expected: list[str]) -> PartitionStream:
+    """Turn what an asset returned at once into a stream."""
     if not isinstance(obj, Mapping):
         if len(expected) != 1:
             raise UnexpectedOutputError(f"a run for {len(expected)} partitions has to return a mapping of partitions")
@@ -235,11 +235,11 @@ def _stream(obj: Any, expected: list[str]) -> PartitionStream:
     return PartitionStream(lambda: closing(Partition(key, rows) for key, rows in obj.items()))
 
 
-class _InTime:
-    """Records the partitions that a step has written, in time for a step that does not succeed.
+class _EarlyRecords:
+    """Logs the records of written partitions before the end of the step, if it fails or takes long.
 
-    Dagster does so at the end of a step that succeeds. What is written is to be known as well where the step fails or
-    is terminated; and after RECORDED_WITHIN, as its process may be killed. A record costs what a small partition does.
+    Dagster logs them at the end of a step that succeeds. A step that fails or is terminated, or whose process is killed
+    after RECORDED_WITHIN, has to leave them as well. A record costs about as much as a small partition.
     """
 
     def __init__(self, context: dg.OutputContext) -> None:
@@ -247,13 +247,13 @@ class _InTime:
         self._waiting: list[dg.AssetMaterialization] = []
         self._recorded_at = time.monotonic()
 
-    def written(self, record: dg.AssetMaterialization, *, more: bool) -> None:
-        """Take the record of a partition; there is `more` where it is not the last."""
+    def add(self, record: dg.AssetMaterialization, *, more: bool) -> None:
+        """Add the record of a partition; there is `more` if it is not the last."""
         self._waiting.append(record)
         if more and time.monotonic() - self._recorded_at >= RECORDED_WITHIN:
-            self._record()
+            self._log_all()
 
-    def _record(self) -> None:
+    def _log_all(self) -> None:
         while self._waiting:
             self._context.log_event(self._waiting.pop(0))
         self._recorded_at = time.monotonic()
@@ -263,23 +263,25 @@ class _InTime:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is not None:
-            self._record()
+            self._log_all()
 
 
-def _record(context: dg.OutputContext, key: str, metadata: dict[str, Any], version: str) -> dg.AssetMaterialization:
+def _build_record(
+    context: dg.OutputContext, key: str, metadata: dict[str, Any], version: str
+) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags={DATA_VERSION: version})
 
 
-def _version(records: list[dg.AssetMaterialization]) -> str:
-    """The data version of all partitions of a run: Dagster has one for the step."""
+def _combine_versions(records: list[dg.AssetMaterialization]) -> str:
+    """Combine the data versions of a run's partitions to one: Dagster has one for the step."""
     versions = [(record.tags or {})[DATA_VERSION] for record in records]
     return (
         versions[0] if len(versions) == 1 else hashlib.blake2b("".join(versions).encode(), digest_size=16).hexdigest()
     )
 
 
-def _rows(value: Any, schema: pa.Schema) -> "parquet.Tables":
-    """The rows in the declared schema. Metadata that a reader or a table brings in its schema goes into the file."""
+def _to_rows(value: Any, schema: pa.Schema) -> "parquet.Tables":
+    """Check and convert rows to the declared schema; metadata in their schema goes into the file."""
     import pandas as pd
 
     if isinstance(value, pd.DataFrame):
@@ -293,8 +295,8 @@ def _rows(value: Any, schema: pa.Schema) -> "parquet.Tables":
     raise UnexpectedOutputError(f"cannot write {type(value).__name__} as Parquet")
 
 
-def written_metadata(written: "parquet.Written", facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What Dagster shows of a file that was written, in its order: how many rows, the facts, and what the file is."""
+def build_file_metadata(written: "parquet.WrittenFile", facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Build what Dagster shows of a written file, in order: number of rows, the facts, the file."""
     metadata: dict[str, Any] = {ROW_COUNT: written.rows, **(facts or {})}
     if written.first_event is not None and written.last_event is not None:
         metadata["first_event"] = dg.MetadataValue.timestamp(written.first_event)

@@ -1,4 +1,4 @@
-"""Files on a disk. A file has no name while it is written (Linux; elsewhere a hidden one).
+"""Files on a local disk. A file has no name while it is written (Linux; elsewhere a hidden one).
 
 A process killed at any moment leaves the old file or the new one.
 """
@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Self
 
-from np6_assets.storage.files import ANYTHING, Before, ChangedError, Entry, Version
+from np6_assets.storage.files import ANY_VERSION, ChangedError, ExpectedVersion, FileEntry, Version
 
 _STALE_SECONDS = 24 * 3600
 
 _HOLDER = ".in_use"
-"""Says who holds the folder alone; where a process was killed it stays, and says nothing."""
+"""Names who holds the lock; after a killed process it stays, without meaning."""
 
 
 @dataclass(frozen=True)
@@ -33,40 +33,40 @@ class LocalFiles:
     root: Path
 
     def path(self, relative: str) -> str:
-        """The path of a file."""
+        """Return the path of a file."""
         return str(self.root / relative)
 
-    def listed(self) -> Self:
-        """The same: a look costs nothing."""
+    def cache_listing(self) -> Self:
+        """Return the same: local listings are not cached."""
         return self
 
-    def find(self, folder: str) -> dict[str, Entry]:
-        """Every file below a folder, by its path."""
+    def find(self, folder: str) -> dict[str, FileEntry]:
+        """List every file below a folder, by its path."""
         found = {}
         for parent, _, names in os.walk(self.root / folder):
             for name in names:
                 path = Path(parent, name)
                 with contextlib.suppress(FileNotFoundError):  # removed since
-                    found[str(path.relative_to(self.root))] = _entry(path.stat())
+                    found[str(path.relative_to(self.root))] = _to_entry(path.stat())
         return found
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder."""
+        """List the names of the folders in a folder."""
         try:
             with os.scandir(self.root / folder) as found:
                 return [one.name for one in found if one.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def entry(self, relative: str) -> Entry | None:
-        """A file; None where there is none."""
+    def entry(self, relative: str) -> FileEntry | None:
+        """Look up a file; None if it does not exist."""
         try:
-            return _entry((self.root / relative).stat())
+            return _to_entry((self.root / relative).stat())
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def open(self, relative: str, version: Version | None) -> IO[bytes]:
-        """A file, to be read to its end even where it is replaced meanwhile."""
+        """Open a file to read; it can be read to its end even if it is replaced meanwhile."""
         try:
             file = (self.root / relative).open("rb")
         except NotADirectoryError:
@@ -77,87 +77,87 @@ class LocalFiles:
         return file
 
     def version(self, file: IO[bytes]) -> Version:
-        """The version of a file that was opened."""
-        return _entry(os.fstat(file.fileno())).version
+        """Return the version of an open file."""
+        return _to_entry(os.fstat(file.fileno())).version
 
     def remove(self, relative: str) -> None:
-        """Remove a file, if there is one, and its folder if that is empty then."""
+        """Remove a file, if it exists, and its folder if that is empty then."""
         path = self.root / relative
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
     @contextmanager
-    def alone(self, who: str, say: Callable[[str], None]) -> Iterator[None]:
-        """Hold the folder alone; see `Folder.alone`."""
+    def lock(self, who: str, say: Callable[[str], None]) -> Iterator[None]:
+        """See `Folder.lock`."""
         holder = self.root / _HOLDER
         self.root.mkdir(parents=True, exist_ok=True)
-        held = os.open(self.root, os.O_RDONLY)
+        descriptor = os.open(self.root, os.O_RDONLY)
         try:
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holding = _text(holder) or "another process"
-                say(f"the data folder is in use by {holding}; this one goes on once it is free")
-                fcntl.flock(held, fcntl.LOCK_EX)
+                other = _read_text(holder) or "another process"
+                say(f"the data folder is in use by {other}; this one goes on once it is free")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             holder.write_text(f"{who}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {socket.gethostname()}")
             try:
                 yield
             finally:
                 holder.unlink(missing_ok=True)
         finally:
-            os.close(held)
+            os.close(descriptor)
 
-    def doubt(self, relative: str) -> None:
-        """Nothing is remembered."""
+    def invalidate(self, relative: str) -> None:
+        """Do nothing: nothing is cached."""
 
     def filesystem(self) -> None:
-        """None is needed."""
+        """Return None: none is needed."""
 
     @contextmanager
-    def replacing(self, relative: str, mode: int | None, before: Before) -> Iterator[IO[bytes]]:
-        """See `Folder.replacing`."""
-        with _replacing(self.root, self.root / relative, before) as file:
+    def replace(self, relative: str, mode: int | None, before: ExpectedVersion) -> Iterator[IO[bytes]]:
+        """See `Folder.replace`."""
+        with _write_replacement(self.root, self.root / relative, before) as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             yield file
 
 
-def _text(file: Path) -> str:
-    """What stands in a small file; nothing where there is none."""
+def _read_text(file: Path) -> str:
+    """Read a small file; empty if it does not exist."""
     try:
         return file.read_text()
     except FileNotFoundError:
         return ""
 
 
-def _entry(found: os.stat_result) -> Entry:
+def _to_entry(found: os.stat_result) -> FileEntry:
     version = Version(f"{found.st_ino} {found.st_size} {found.st_mtime_ns}")
-    return Entry(found.st_size, version, datetime.fromtimestamp(found.st_mtime, UTC))
+    return FileEntry(found.st_size, version, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-def _take_place(hidden: Path, target: Path, before: Before) -> None:
-    """Let a finished file take its place. Raises ChangedError where what is there is not what was there before."""
-    if before is ANYTHING:
+def _swap_in(hidden: Path, target: Path, before: ExpectedVersion) -> None:
+    """Rename a finished file to its name. Raises ChangedError if what is there is not the version expected."""
+    if before is ANY_VERSION:
         hidden.replace(target)
     elif before is None:
         try:
-            target.hardlink_to(hidden)  # unlike a rename it fails where there is a file
+            target.hardlink_to(hidden)  # unlike a rename, it fails if the file exists
             hidden.unlink()
         except FileExistsError:
             raise ChangedError(str(target)) from None
     else:
-        with _held(target) as found:
+        with _lock_file(target) as found:
             if found != before:
                 raise ChangedError(str(target))
             hidden.replace(target)
 
 
 @contextmanager
-def _held(target: Path) -> Iterator[Version | None]:
-    """The version of what is there, which no other writer that compares replaces meanwhile; None of no file.
+def _lock_file(target: Path) -> Iterator[Version | None]:
+    """Lock a file against writers that compare, and give its version; None if it does not exist.
 
-    The lock is on the file itself: who waited for it holds one that was replaced, and sees another in its place.
+    The lock is on the file itself: a writer that waited for it may hold one that was replaced, and sees another.
     """
     try:
         descriptor = os.open(target, os.O_RDONLY)
@@ -166,23 +166,23 @@ def _held(target: Path) -> Iterator[Version | None]:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        held, there = os.fstat(descriptor), target.stat() if target.exists() else None
-        yield _entry(held).version if there is not None and there.st_ino == held.st_ino else None
+        locked, there = os.fstat(descriptor), target.stat() if target.exists() else None
+        yield _to_entry(locked).version if there is not None and there.st_ino == locked.st_ino else None
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _replacing(root: Path, target: Path, before: Before) -> Iterator[IO[bytes]]:
+def _write_replacement(root: Path, target: Path, before: ExpectedVersion) -> Iterator[IO[bytes]]:
     root.mkdir(parents=True, exist_ok=True)
     hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")  # readers pass over it
-    nameless = _nameless(root)
+    nameless = _open_unnamed(root)
     if nameless is not None:
         with nameless as file:
             yield file
-            _to_disk(file)
+            _sync_file(file)
             target.parent.mkdir(parents=True, exist_ok=True)
-            # naming a directory makes Python follow the link to the file that has no name (linkat)
+            # with a directory given, Python follows the link to the unnamed file (linkat)
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.link(f"/proc/self/fd/{file.fileno()}", hidden.name, dst_dir_fd=folder, follow_symlinks=True)
@@ -193,24 +193,24 @@ def _replacing(root: Path, target: Path, before: Before) -> Iterator[IO[bytes]]:
         try:
             with hidden.open("xb") as file:
                 yield file
-                _to_disk(file)
+                _sync_file(file)
         except BaseException:
             hidden.unlink(missing_ok=True)
             raise
     try:
-        _take_place(hidden, target, before)
+        _swap_in(hidden, target, before)
     except BaseException:
         hidden.unlink(missing_ok=True)
         raise
-    for parent in target.parents:  # each knows the one below it, which may be new
-        _folder_to_disk(parent)
+    for parent in target.parents:  # each folder names the one below it, which may be new
+        _sync_folder(parent)
         if parent == root:
             break
-    _sweep(target)
+    _remove_stale(target)
 
 
-def _nameless(folder: Path) -> IO[bytes] | None:
-    """A file without a name on the folder's file system; None where that is not to be had."""
+def _open_unnamed(folder: Path) -> IO[bytes] | None:
+    """Open a file without a name on the folder's file system; None if that is not supported."""
     if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
         return None
     try:
@@ -220,13 +220,13 @@ def _nameless(folder: Path) -> IO[bytes] | None:
     return os.fdopen(descriptor, "w+b")
 
 
-def _to_disk(file: IO[bytes]) -> None:
+def _sync_file(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
 
 
-def _folder_to_disk(folder: Path) -> None:
-    """Make the names in a folder durable, so that a power cut does not bring back a file that was replaced."""
+def _sync_folder(folder: Path) -> None:
+    """Sync the names in a folder to disk, so that a power cut does not bring back a replaced file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -234,7 +234,7 @@ def _folder_to_disk(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sweep(target: Path) -> None:
+def _remove_stale(target: Path) -> None:
     """Remove what a process killed long ago left beside the target."""
     for left in target.parent.glob(f".{target.name}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):

@@ -21,7 +21,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from np6_assets.partitions import partition_day
-from np6_assets.storage.files import ANYTHING, Before, Folder, Version
+from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder, Version
 
 FILE_NAME = "part-0.parquet"
 ROW_GROUP_ROWS = 2**15
@@ -30,16 +30,16 @@ _ROWS_PER_TABLE = 2**13
 _SAMPLE_ROWS = 2**12
 
 CONTENT = b"np6.content"
-"""Key in a file's Parquet metadata: a digest of its rows, the same for the same rows whenever they were fetched."""
+"""Key in a file's Parquet metadata: a digest of its rows, independent of when they were fetched."""
 
 Tables: TypeAlias = pa.RecordBatchReader | pa.Table
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a file holds: `rows`, its size in `bytes`, and the first and last `event_time` where it has that column.
+class WrittenFile:
+    """A written file: `rows`, its size in `bytes`, and the first and last `event_time` if it has that column.
 
-    `content` is a digest of the rows, `version` one of the rows and what else the file says of itself.
+    `content` is a digest of the rows, `version` one of the rows and the file's metadata.
     """
 
     path: str
@@ -51,14 +51,14 @@ class Written:
     last_event: datetime | None
 
 
-def file_of(asset: str, partition_column: str | None = None, partition: str | None = None) -> str:
-    """Where an asset's file, or that of one of its partitions, stands below the data folder (Hive style)."""
+def build_path(asset: str, partition_column: str | None = None, partition: str | None = None) -> str:
+    """Build the path of an asset's file, or of a partition's, below the data folder (Hive style)."""
     folder = asset if partition is None else posixpath.join(asset, f"{partition_column}={partition}")
     return posixpath.join(folder, FILE_NAME)
 
 
-def stream(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.RecordBatchReader:
-    """Tables one after the other, lazily, with the columns and the metadata of a schema and no other."""
+def stream_tables(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.RecordBatchReader:
+    """Stream tables lazily, with the columns and the metadata of a schema."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         for table in tables:
@@ -68,28 +68,30 @@ def stream(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.RecordBatchReade
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def days_stored(folder: Folder, asset: str, partition_column: str) -> list[date]:
-    """The days of an asset that have a folder of their own, in order; other programs' folders are passed over."""
-    days = (partition_day(name, partition_column) for name in folder.folders(asset))
+def list_days(folder: Folder, asset: str, partition_column: str) -> list[date]:
+    """List the days of an asset that have a folder, sorted; other programs' folders are skipped."""
+    days = (partition_day(name, partition_column) for name in folder.list_folders(asset))
     return [day for day in days if day is not None]
 
 
-def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None, before: Before = ANYTHING) -> Written:
-    """Replace a file atomically; see `Folder.replacing` for the rest. The same rows give the same bytes."""
+def write_file(
+    folder: Folder, relative: str, rows: Tables, mode: int | None = None, before: ExpectedVersion = ANY_VERSION
+) -> WrittenFile:
+    """Replace a file atomically, see `Folder.replace`. The same rows give the same bytes."""
     count = 0
     first = last = None
     with ExitStack() as stack:
-        groups = stack.enter_context(closing(_ahead(_row_groups(rows))))
+        groups = stack.enter_context(closing(_prefetch(_split_row_groups(rows))))
         head = list(islice(groups, 1))
-        repeating = [name for group in head for name in _repeating(group)]
-        digesting = stack.enter_context(_Digesting(stack.enter_context(folder.replacing(relative, mode, before))))
+        repeating = [name for group in head for name in _find_repeating_columns(group)]
+        digesting = stack.enter_context(_DigestWriter(stack.enter_context(folder.replace(relative, mode, before))))
         writer = stack.enter_context(
             pq.ParquetWriter(
                 digesting,
                 rows.schema,
                 compression="zstd",
                 use_dictionary=repeating,
-                write_statistics=_ordered(rows.schema),
+                write_statistics=_find_statistics_columns(rows.schema),
             )
         )
         for group in chain(head, groups):
@@ -98,24 +100,24 @@ def write(folder: Folder, relative: str, rows: Tables, mode: int | None = None, 
                 first, last = first or times[0].as_py(), times[-1].as_py()
             count += group.num_rows
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-        content = digesting.digest()  # of the pages: the footer, in which the schema's metadata is, comes after them
+        content = digesting.digest()  # of the pages: the footer with the schema's metadata is written later
         writer.add_key_value_metadata({CONTENT: content.encode()})
-    return Written(folder.path(relative), count, digesting.size, content, digesting.digest(), first, last)
+    return WrittenFile(folder.path(relative), count, digesting.size, content, digesting.digest(), first, last)
 
 
-def _ordered(schema: pa.Schema) -> list[str]:
-    """The columns of which a reader can use the least and the greatest value; texts are ids in random order."""
+def _find_statistics_columns(schema: pa.Schema) -> list[str]:
+    """Find the columns whose minimum and maximum help a reader; texts are ids in random order."""
     return [field.name for field in schema if not pa.types.is_string(field.type)]
 
 
-def _repeating(rows: pa.Table) -> list[str]:
-    """The columns in whose first values most are repeated: a dictionary of the others costs time, and space."""
+def _find_repeating_columns(rows: pa.Table) -> list[str]:
+    """Find the columns whose values mostly repeat: a dictionary of the others costs time and space."""
     sample = rows.slice(0, _SAMPLE_ROWS)
     return [name for name in sample.column_names if pc.count_distinct(sample[name]).as_py() * 2 <= sample.num_rows]
 
 
-class _Digesting(io.RawIOBase):
-    """A file that passes on what is written, and knows its `size` and a digest of it."""
+class _DigestWriter(io.RawIOBase):
+    """A file that passes on what is written, with its `size` and a digest of it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -123,7 +125,7 @@ class _Digesting(io.RawIOBase):
         self.size = 0
 
     def digest(self) -> str:
-        """The digest of what was written so far, as hexadecimal digits."""
+        """Return the digest of what was written so far, in hexadecimal."""
         return self._digest.hexdigest()
 
     def writable(self) -> bool:
@@ -138,89 +140,96 @@ class _Digesting(io.RawIOBase):
         return written
 
 
-def _ahead(groups: Iterator[pa.Table]) -> Generator[pa.Table]:
-    """The same row groups, the next one being made while one is used."""
+def _prefetch(groups: Iterator[pa.Table]) -> Generator[pa.Table]:
+    """Yield the same row groups; the next one is computed while one is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="np6-rows") as pool:
         group = next(groups, None)
         while group is not None:
-            # one that is not full is the last: no thread is started for a small file
+            # a group that is not full is the last: a small file starts no thread
             coming = pool.submit(next, groups, None) if group.num_rows == ROW_GROUP_ROWS else None
             yield group
             group = coming and coming.result()
 
 
-def _row_groups(rows: Tables) -> Iterator[pa.Table]:
-    """Tables of exactly ROW_GROUP_ROWS rows, the last one smaller: pages depend on how rows are batched."""
+def _split_row_groups(rows: Tables) -> Iterator[pa.Table]:
+    """Split rows into tables of exactly ROW_GROUP_ROWS rows, the last one smaller.
+
+    So the bytes do not depend on how the rows are batched.
+    """
     batches: Iterable[pa.RecordBatch] = rows.to_batches() if isinstance(rows, pa.Table) else rows
-    held: list[pa.RecordBatch] = []
+    pending: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
-        held.append(batch)
+        pending.append(batch)
         count += batch.num_rows
         while count >= ROW_GROUP_ROWS:
-            table = pa.Table.from_batches(held)
+            table = pa.Table.from_batches(pending)
             yield table.slice(0, ROW_GROUP_ROWS).combine_chunks()
-            held = table.slice(ROW_GROUP_ROWS).to_batches()
+            pending = table.slice(ROW_GROUP_ROWS).to_batches()
             count -= ROW_GROUP_ROWS
     if count:
-        yield pa.Table.from_batches(held).combine_chunks()
+        yield pa.Table.from_batches(pending).combine_chunks()
 
 
-def footer(folder: Folder, relative: str) -> pq.FileMetaData:
-    """What a file says of itself: number of rows, schema, metadata."""
+def read_footer(folder: Folder, relative: str) -> pq.FileMetaData:
+    """Read a file's footer: number of rows, schema, metadata."""
     with folder.open(relative) as file:
         return pq.read_metadata(file)
 
 
-def content_of(footer: pq.FileMetaData) -> str:
-    """What tells a file's rows from other ones: CONTENT, or of another program's file a digest of its footer."""
-    said = (footer.metadata or {}).get(CONTENT)
-    if said is not None:
-        return str(said.decode())
+def get_digest(footer: pq.FileMetaData) -> str:
+    """Return the digest of a file's rows: CONTENT, or for another program's file a digest of its footer."""
+    metadata = (footer.metadata or {}).get(CONTENT)
+    if metadata is not None:
+        return str(metadata.decode())
     return hashlib.blake2b(json.dumps(footer.to_dict(), default=str).encode(), digest_size=16).hexdigest()
 
 
-def schema(folder: Folder, relative: str) -> tuple[pa.Schema, Version | None]:
-    """A file's columns, with what it says of itself but for CONTENT, which is written anew; and which version it is."""
+def read_schema(folder: Folder, relative: str) -> tuple[pa.Schema, Version | None]:
+    """Read a file's schema with its metadata except CONTENT, which every write computes; and its version."""
     with folder.open(relative) as file:
-        found, version = pq.read_schema(file), folder.version(file)
-    said = {name: value for name, value in (found.metadata or {}).items() if name != CONTENT}
-    return found.with_metadata(said or None), version
+        found, version = pq.read_schema(file), folder.get_version(file)
+    metadata = {name: value for name, value in (found.metadata or {}).items() if name != CONTENT}
+    return found.with_metadata(metadata or None), version
 
 
-def greatest(footer: pq.FileMetaData, column: str) -> Any:
-    """The greatest value of a column, as the file's statistics have it; None where there is none."""
+def get_maximum(footer: pq.FileMetaData, column: str) -> Any:
+    """Return the maximum of a column by the file's statistics; None without them."""
     place = footer.schema.names.index(column)
     groups = (footer.row_group(number).column(place).statistics for number in range(footer.num_row_groups))
     return max((one.max for one in groups if one is not None and one.has_min_max), default=None)
 
 
-def tables(folder: Folder, relative: str, columns: Sequence[str], version: Version | None = None) -> Iterator[pa.Table]:
-    """Some columns of a file, in tables of some thousand rows. Raises ChangedError where it is not of that version."""
+def read_tables(
+    folder: Folder, relative: str, columns: Sequence[str], version: Version | None = None
+) -> Iterator[pa.Table]:
+    """Yield columns of a file in tables of some thousand rows. Raises ChangedError for another version."""
     with folder.open(relative, version) as file:
         for batch in pq.ParquetFile(file).iter_batches(_ROWS_PER_TABLE, columns=list(columns)):
             yield pa.Table.from_batches([batch])
 
 
-def dataset(folder: Folder, asset: str, schema: pa.Schema) -> ds.FileSystemDataset:
-    """An asset without partitions, lazily. Raises FileNotFoundError where it is not there."""
-    return _dataset(folder, {file_of(asset): None}, schema)
+def open_dataset(folder: Folder, asset: str, schema: pa.Schema) -> ds.FileSystemDataset:
+    """Open an asset without partitions, lazily. Raises FileNotFoundError if it does not exist."""
+    return _build_dataset(folder, {build_path(asset): None}, schema)
 
 
-def partitioned_dataset(
+def open_partitioned_dataset(
     folder: Folder, asset: str, schema: pa.Schema, partition_column: str, partitions: Iterable[str]
 ) -> ds.FileSystemDataset:
-    """Those of the partitions that are there, lazily; the partition column comes last, as a date."""
-    files = {file_of(asset, partition_column, partition): partition for partition in partitions}
+    """Open those of the partitions that exist, lazily; the partition column comes last, as a date."""
+    files = {build_path(asset, partition_column, partition): partition for partition in partitions}
     there = {
         file: ds.field(partition_column) == date.fromisoformat(partition)
         for file, partition in files.items()
         if folder.exists(file)
     }
-    return _dataset(folder, there, schema.append(pa.field(partition_column, pa.date32())))
+    return _build_dataset(folder, there, schema.append(pa.field(partition_column, pa.date32())))
 
 
-def _dataset(folder: Folder, files: Mapping[str, ds.Expression | None], schema: pa.Schema) -> ds.FileSystemDataset:
+def _build_dataset(
+    folder: Folder, files: Mapping[str, ds.Expression | None], schema: pa.Schema
+) -> ds.FileSystemDataset:
     remote = folder.filesystem
     filesystem = pafs.LocalFileSystem() if remote is None else pafs.PyFileSystem(pafs.FSSpecHandler(remote))
     parquet = ds.ParquetFileFormat()
@@ -231,12 +240,12 @@ def _dataset(folder: Folder, files: Mapping[str, ds.Expression | None], schema: 
     return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
 
 
-def read_through(folder: Folder, data: ds.FileSystemDataset) -> ds.FileSystemDataset:
-    """The same files of a dataset, read through a folder, which knows what it has read already."""
+def reopen_dataset(folder: Folder, data: ds.FileSystemDataset) -> ds.FileSystemDataset:
+    """Reopen the files of a dataset through a folder, to use its cached listing."""
     remote = folder.filesystem
     if remote is None:
         return data
-    remote.adopt(data.filesystem.handler.fs)
+    remote.copy_listings(data.filesystem.handler.fs)
     filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(remote))
     fragments = [
         data.format.make_fragment(fragment.path, filesystem, partition_expression=fragment.partition_expression)
@@ -245,14 +254,14 @@ def read_through(folder: Folder, data: ds.FileSystemDataset) -> ds.FileSystemDat
     return ds.FileSystemDataset(fragments, data.schema, data.format, filesystem)
 
 
-def partitions_of(data: ds.FileSystemDataset, partition_column: str) -> dict[str, ds.ParquetFileFragment]:
-    """The partitions of a dataset that are there, by key."""
+def list_partitions(data: ds.FileSystemDataset, partition_column: str) -> dict[str, ds.ParquetFileFragment]:
+    """List the partitions that exist in a dataset, by key."""
     return {
         ds.get_partition_keys(fragment.partition_expression)[partition_column].isoformat(): fragment
         for fragment in data.get_fragments()
     }
 
 
-def subset(data: ds.FileSystemDataset, fragments: Iterable[ds.ParquetFileFragment]) -> ds.FileSystemDataset:
-    """Some of a dataset's partitions, as a dataset of the same schema."""
+def select_fragments(data: ds.FileSystemDataset, fragments: Iterable[ds.ParquetFileFragment]) -> ds.FileSystemDataset:
+    """Select some fragments of a dataset, as a dataset of the same schema."""
     return ds.FileSystemDataset(list(fragments), data.schema, data.format, data.filesystem)

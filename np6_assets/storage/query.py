@@ -1,4 +1,4 @@
-"""DuckDB's connections: to decode parts, and to query single stored files in bounded memory."""
+"""DuckDB connections: to decode parts, and to query stored files in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _ROWS_PER_BATCH = 2**16
 
 
 class Query:
-    """Reads the files below a folder; in SQL one file, or several, is `read_parquet($file)`."""
+    """Queries the files below a folder; in SQL they are `read_parquet($file)`."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection, folder: Folder) -> None:
         self._database = database
         self._folder = folder
 
-    def batches(self, sql: str, files: Sequence[str], **parameters: Any) -> Iterator[pa.RecordBatch]:
-        """The result, in no order of its own, as it is read."""
-        reader: pa.RecordBatchReader = self._result(sql, files, parameters).to_arrow_reader(_ROWS_PER_BATCH)
+    def fetch_batches(self, sql: str, files: Sequence[str], **parameters: Any) -> Iterator[pa.RecordBatch]:
+        """Yield the result in batches, in no particular order."""
+        reader: pa.RecordBatchReader = self._run(sql, files, parameters).to_arrow_reader(_ROWS_PER_BATCH)
         yield from reader
 
-    def rows(self, sql: str, file: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """The result, where it is small."""
-        return self._result(sql, [file], parameters).fetchall()
+    def fetch_rows(self, sql: str, file: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Fetch a small result."""
+        return self._run(sql, [file], parameters).fetchall()
 
-    def _result(self, sql: str, files: Sequence[str], parameters: dict[str, Any]) -> duckdb.DuckDBPyRelation:
+    def _run(self, sql: str, files: Sequence[str], parameters: dict[str, Any]) -> duckdb.DuckDBPyRelation:
         paths = [self._folder.path(file) for file in files]
         return self._database.sql(sql, params={"file": paths, **parameters})
 
 
 @contextmanager
-def querying(folder: Folder) -> Iterator[Query]:
-    """Query files for the length of the block."""
-    # DuckDB makes this folder where memory does not suffice, and removes it
+def open_query(folder: Folder) -> Iterator[Query]:
+    """Open a Query for the length of the block."""
+    # DuckDB creates this folder if it needs more memory, and removes it
     spill = str(Path(tempfile.gettempdir()) / f"np6-{uuid.uuid4().hex}")
-    # one thread reads as fast as the rest takes what is read, and two need a third more memory
+    # one thread is as fast as the consumer of the rows, and two need a third more memory
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
         "memory_limit": "200MB",
@@ -58,7 +58,7 @@ def querying(folder: Folder) -> Iterator[Query]:
 
 
 def connect_decoder() -> duckdb.DuckDBPyConnection:
-    """A connection that decodes parts."""
+    """Connect to a database that decodes parts."""
     # One thread a query, as parts are decoded side by side. Extensions are built in; nothing is fetched, spilled or
     # cached: the parts' paths are used again.
     return duckdb.connect(

@@ -1,4 +1,4 @@
-"""A file in an object store, as Python's file objects are: few requests, and all of them of one version."""
+"""A Python file object of a file in an object store: few requests, all of one version."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import io
 from collections.abc import Callable
 from functools import lru_cache
 
-from np6_assets.storage.files import Entry
+from np6_assets.storage.files import FileEntry
 
 TAIL_BYTES = 2**17
-"""What is read as a file is opened: all of a small one, and of a large one its footer."""
+"""Bytes that are read when a file is opened: all of a small file, and the footer of a large one."""
 
 BLOCK_BYTES = 2**22
-"""What is read of the rest at once."""
+"""Bytes that are read at once of the rest."""
 
 _BLOCKS_KEPT = 4
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of that `entry`; `tail` are its last bytes, `read` reads others. For one thread at a time."""
+    """A file with that `entry`; `tail` are its last bytes, `read` reads others. For one thread at a time."""
 
-    def __init__(self, entry: Entry, tail: bytes, read: Callable[[int, int], bytes]) -> None:
+    def __init__(self, entry: FileEntry, tail: bytes, read: Callable[[int, int], bytes]) -> None:
         self.entry = entry
         self.tail = tail
         self._tail_at = entry.size - len(tail)
@@ -60,7 +60,7 @@ class RemoteFile(io.RawIOBase):
         end = self.entry.size if size < 0 else min(self._at + size, self.entry.size)
         pieces = []
         while self._at < end:
-            piece = self._piece(end)
+            piece = self._read_piece(end)
             pieces.append(piece)
             self._at += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -71,8 +71,8 @@ class RemoteFile(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
-    def _piece(self, end: int) -> bytes:
-        """What is at hand of the bytes from here to an end."""
+    def _read_piece(self, end: int) -> bytes:
+        """Return the cached or next block of bytes from here to `end`."""
         if self._at >= self._tail_at:
             return self.tail[self._at - self._tail_at : end - self._tail_at]
         number, start = divmod(self._at, BLOCK_BYTES)

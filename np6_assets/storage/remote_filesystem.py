@@ -1,6 +1,7 @@
-"""A remote folder as DuckDB and pyarrow read it: an fsspec file system, which is the door that both have.
+"""A remote folder as an fsspec file system, which DuckDB and pyarrow accept.
 
-Not obstore's own: DuckDB opens a file several times and asks its size and time each time, and each would be a request.
+Not obstore's own: DuckDB opens a file several times and asks its size and time each time, each of which would be a
+request.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 if TYPE_CHECKING:
-    from np6_assets.storage.files import Entry
-    from np6_assets.storage.remote import ListedFiles
+    from np6_assets.storage.files import FileEntry
+    from np6_assets.storage.remote import CachedFiles
 
 _MAGIC = re.compile(r"[*?\[]")
 
 
 class RemoteFilesystem(AbstractFileSystem):  # type: ignore[misc]  # ships no types
-    """The files below one address, to be read; paths are addresses."""
+    """The files below one address, to read; paths are addresses."""
 
     cachable = False
 
-    def __init__(self, files: ListedFiles, protocol: str) -> None:
+    def __init__(self, files: CachedFiles, protocol: str) -> None:
         super().__init__()
         self.protocol = protocol
         self._files = files
@@ -34,25 +35,25 @@ class RemoteFilesystem(AbstractFileSystem):  # type: ignore[misc]  # ships no ty
         return path
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> IO[bytes]:
-        """A file."""
+        """Open a file."""
         return self._files.open(self._files.relative(path))
 
     def exists(self, path: str, **_: Any) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         return self._files.entry(self._files.relative(path)) is not None
 
     isfile = exists
 
     def size(self, path: str) -> int:
-        """Size of a file in bytes."""
+        """Return the size of a file in bytes."""
         return self._entry(path).size
 
     def modified(self, path: str) -> datetime:
-        """When a file was written."""
+        """Return when a file was written."""
         return self._entry(path).modified
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """What is known of a file, or of a folder."""
+        """Return name, type and size of a file or folder."""
         if self.exists(path):
             return {"name": path, "type": "file", "size": self.size(path)}
         if self._files.find(self._files.relative(path)):
@@ -60,22 +61,22 @@ class RemoteFilesystem(AbstractFileSystem):  # type: ignore[misc]  # ships no ty
         raise FileNotFoundError(path)
 
     def find(self, path: str, *_: Any, detail: bool = False, **__: Any) -> Any:
-        """The files below a folder, in order; with `detail` what is known of each."""
+        """List the files below a folder, sorted; with `detail` the info of each."""
         found = sorted(map(self._files.path, self._files.find(self._files.relative(path))))
         return {one: self.info(one) for one in found} if detail else found
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """The files whose address is of a pattern, in order."""
+        """List the files whose address matches a pattern, sorted."""
         if (magic := _MAGIC.search(path)) is None:
             return [path] if self.exists(path) else []
         pattern = re.compile(glob_translate(path))
         return [found for found in self.find(path[: magic.start()].rpartition("/")[0]) if pattern.fullmatch(found)]
 
-    def adopt(self, other: RemoteFilesystem) -> None:
-        """Take over what another one of the same folder has listed."""
-        self._files.adopt(other._files)
+    def copy_listings(self, other: RemoteFilesystem) -> None:
+        """Copy the listings of another file system of the same folder."""
+        self._files.copy_listings(other._files)
 
-    def _entry(self, path: str) -> Entry:
+    def _entry(self, path: str) -> FileEntry:
         entry = self._files.entry(self._files.relative(path))
         if entry is None:
             raise FileNotFoundError(path)

@@ -1,4 +1,4 @@
-"""Column schemas, as Dagster shows them and as Arrow needs them: one declaration, two forms."""
+"""Column schemas: one declaration, as Dagster shows it and as Arrow needs it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PARTITION_COLUMN = "partition_expr"
 """Dagster's metadata key for the column that an asset is partitioned by."""
 
 
-def storage_metadata(
+def build_storage_metadata(
     columns: Iterable[tuple[str, pa.DataType, str, bool]], partition_column: str | None = None
 ) -> dict[str, Any]:
-    """An asset's metadata: its columns (name, type, description, nullable) and the column it is partitioned by."""
+    """Build an asset's metadata: columns (name, type, description, nullable) and partition column."""
     schema = dg.TableSchema(
         [
             dg.TableColumn(name, str(type_), description, dg.TableColumnConstraints(nullable=nullable))
@@ -41,8 +41,8 @@ def storage_metadata(
     return metadata if partition_column is None else metadata | {PARTITION_COLUMN: partition_column}
 
 
-def arrow_schema(metadata: Any) -> pa.Schema:
-    """The Arrow schema that an asset's metadata declares."""
+def build_arrow_schema(metadata: Any) -> pa.Schema:
+    """Build the Arrow schema that an asset's metadata declares."""
     declared = metadata[COLUMN_SCHEMA]
     schema = declared.value if isinstance(declared, dg.TableSchemaMetadataValue) else declared
     return pa.schema(

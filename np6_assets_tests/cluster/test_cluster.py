@@ -26,7 +26,7 @@ from np6_assets.runs import lock
 from np6_assets.runs.bound import TAG
 from np6_assets.sandbox.app import create_app
 from np6_assets.sandbox.population import Account
-from np6_assets.sandbox.server import running
+from np6_assets.sandbox.server import serve_in_thread
 from np6_assets.settings import Settings
 from np6_assets.wiring import build_definitions
 from np6_assets_tests.cluster.counting import CountedAccount
@@ -121,7 +121,7 @@ class Cluster(UnitProcesses):
 def account() -> Iterator[tuple[CountedAccount, str]]:
     """The simulated account as others see it, and its address."""
     counted = CountedAccount(create_app(Account.small(), api_key=KEY, now=lambda: datetime.now(UTC)))
-    with running(counted) as address:
+    with serve_in_thread(counted) as address:
         try:
             yield counted, address
         finally:

@@ -31,23 +31,23 @@ def column(*values: str | None) -> pa.ChunkedArray:
 
 @each_policy
 def test_column_is_treated(policy: ContactPolicy, expected: str | None):
-    treated = policy.treated(column(ADDRESS, None, ADDRESS))
+    treated = policy.treat_column(column(ADDRESS, None, ADDRESS))
     assert treated.to_pylist() == [expected, None, expected]
     assert treated.type == pa.string()
-    assert policy.treated(column()).to_pylist() == []
+    assert policy.treat_column(column()).to_pylist() == []
 
 
 @pytest.mark.parametrize("stored", [DROP, KEEP, PSEUDONYMIZE, OTHER_KEY], ids=lambda policy: policy.mode)
 @each_policy
-def test_stored_column_is_treated_again(policy: ContactPolicy, expected: str | None, stored: ContactPolicy):
-    values = stored.treated(column(ADDRESS, None))
-    again = policy.treated_again(values, stored.fingerprint).to_pylist()
+def test_stored_column_is_treated_for_a_new_policy(policy: ContactPolicy, expected: str | None, stored: ContactPolicy):
+    values = stored.treat_column(column(ADDRESS, None))
+    again = policy.treat_stored_column(values, stored.fingerprint).to_pylist()
     if stored == policy:
         assert again == values.to_pylist()
     else:
         assert again == [expected if stored == KEEP else None, None]
     # of a file of another program nothing is known
-    assert policy.treated_again(values, "").to_pylist() == [None, None]
+    assert policy.treat_stored_column(values, "").to_pylist() == [None, None]
 
 
 def test_fingerprints_tell_policies_apart_and_do_not_show_the_key():
@@ -57,7 +57,7 @@ def test_fingerprints_tell_policies_apart_and_do_not_show_the_key():
 
 
 def texts(policy: ContactPolicy, text: str, unicity: str | None, stored_as: str | None = None) -> list[str | None]:
-    return policy.treated_texts(column(text, None), [column(unicity, None)], stored_as).to_pylist()
+    return policy.treat_texts(column(text, None), [column(unicity, None)], stored_as).to_pylist()
 
 
 def test_free_text_is_treated_but_under_keep():
@@ -77,15 +77,15 @@ def test_free_text_of_version_0_1_and_of_other_parameters_is_treated_again():
 
 @pytest.mark.parametrize("policy", [DROP, PSEUDONYMIZE], ids=lambda policy: policy.mode)
 def test_receivers_of_version_0_1_stay_as_they_are_stored(policy: ContactPolicy):
-    stored = policy.treated(column(ADDRESS, None))
-    assert policy.treated_again(stored, policy.fingerprint_of_0_1).to_pylist() == stored.to_pylist()
+    stored = policy.treat_column(column(ADDRESS, None))
+    assert policy.treat_stored_column(stored, policy.fingerprint_of_0_1).to_pylist() == stored.to_pylist()
     made = event("hits", id="", timestamp=1, unicity=stored[0].as_py(), hash=None, channel=f"to {ADDRESS}")
-    again = json.loads(policy.redact_again(made, json.dumps(made), policy.fingerprint_of_0_1) or "")
+    again = json.loads(policy.treat_stored_event(made, json.dumps(made), policy.fingerprint_of_0_1) or "")
     put(made, "channel", "to [removed]")
     assert again == made
 
 
-def test_nothing_on_disk_lets_a_short_key_be_found_by_trying():
+def test_fingerprint_makes_guessing_a_short_key_slow():
     short = ContactPolicy("pseudonymize", "pepper")
     assert short.has_short_key
     fast = {hashlib.new(name, b"pepper").hexdigest()[:8] for name in ("md5", "sha256", "blake2b")}
@@ -102,7 +102,7 @@ def test_rejected_event_is_whole_but_for_contact_data(policy: ContactPolicy, exp
     whole = json.loads(json.dumps(made))
     put(whole, "unicity", expected)
     put(whole, "hash", expected)
-    assert json.loads(policy.redact(made, b"") or "") == whole
+    assert json.loads(policy.treat_event(made, b"") or "") == whole
 
 
 SHOWN = {
@@ -133,23 +133,23 @@ def test_rejected_event_shows_no_contact_data_in_any_shape(policy: ContactPolicy
         [own, {"receiver": {"value": {"unicity": own}}}],
     ]
     for one in odd:
-        text = policy.redact(one, json.dumps(one).encode()) or ""
+        text = policy.treat_event(one, json.dumps(one).encode()) or ""
         assert own.lower() not in text.lower().replace("%40", "@"), text
-    assert "id=594" in (policy.redact(odd[10], b"") or "")
+    assert "id=594" in (policy.treat_event(odd[10], b"") or "")
 
 
 @each_policy
 def test_receiver_s_id_stays_in_a_rejected_event(policy: ContactPolicy, expected: str | None):
     made = event("hits", id="", timestamp=1, receiver={"type": "id", "value": "000ABC12"}, channel="000ABC12")
-    assert json.loads(policy.redact(made, b"") or "") == made
+    assert json.loads(policy.treat_event(made, b"") or "") == made
 
 
-def test_event_that_cannot_be_parsed_is_text_under_keep_alone():
-    assert KEEP.redact(None, b"caf\xe9") == "caf\\xe9"
-    assert DROP.redact(None, b"caf\xe9") is None
-    assert PSEUDONYMIZE.redact(None, b"caf\xe9") is None
+def test_unparsable_event_is_stored_as_text_only_under_keep():
+    assert KEEP.treat_event(None, b"caf\xe9") == "caf\\xe9"
+    assert DROP.treat_event(None, b"caf\xe9") is None
+    assert PSEUDONYMIZE.treat_event(None, b"caf\xe9") is None
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    assert KEEP.redact(deep, b"raw") == "raw"
-    assert DROP.redact(deep, b"raw") is None
+    assert KEEP.treat_event(deep, b"raw") == "raw"
+    assert DROP.treat_event(deep, b"raw") is None

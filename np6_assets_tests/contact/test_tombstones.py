@@ -11,7 +11,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from np6_assets.contact.tombstones import FILE, Tombstones, TombstonesError, tombstones_of
+from np6_assets.contact.tombstones import FILE, Tombstones, TombstonesError, read_tombstones
 from np6_assets.storage.files import Folder
 
 ADDRESS = "gone@example.com"
@@ -29,27 +29,27 @@ def event(receiver: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["receiver_id", "receiver_unicity", "receiver_hash"])
 def test_rows_of_erased_receivers_are_named_by_each_column(name: str):
-    erased = Tombstones(b"key").covering([ADDRESS])
+    erased = Tombstones(b"key").add_values([ADDRESS])
     table = rows(**{name: ["kept", ADDRESS, None]})
-    assert erased.named(table).to_pylist() == [False, True, False]
-    assert erased.without(table).column(name).to_pylist() == ["kept", None]
-    assert Tombstones(b"key").without(table) is table
+    assert erased.match_rows(table).to_pylist() == [False, True, False]
+    assert erased.drop_erased(table).column(name).to_pylist() == ["kept", None]
+    assert Tombstones(b"key").drop_erased(table) is table
 
 
 @pytest.mark.parametrize("value", ["GONE@example.com", " gone@example.com"[1:], "Gone@Example.COM"])
 def test_address_is_known_in_any_case(value: str):
-    assert Tombstones(b"key").covering([ADDRESS]).match(value)
-    assert Tombstones(b"key").covering([value.casefold()]).match(value)
+    assert Tombstones(b"key").add_values([ADDRESS]).match(value)
+    assert Tombstones(b"key").add_values([value.casefold()]).match(value)
 
 
 def test_name_is_known_in_any_unicode_form_and_its_own_case():
     composed = unicodedata.normalize("NFC", "Zoé-7")
-    assert Tombstones(b"key").covering([composed]).match(unicodedata.normalize("NFD", composed))
-    assert not Tombstones(b"key").covering([composed]).match(composed.lower())
+    assert Tombstones(b"key").add_values([composed]).match(unicodedata.normalize("NFD", composed))
+    assert not Tombstones(b"key").add_values([composed]).match(composed.lower())
 
 
-def test_events_of_erased_receivers_are_known_by_the_receiver_s_places_alone():
-    erased = Tombstones(b"key").covering([ADDRESS, "13"])
+def test_tombstones_match_only_the_receivers_fields():
+    erased = Tombstones(b"key").add_values([ADDRESS, "13"])
     receivers = (
         *({"value": {"id": value}} for value in ("13", 13, ADDRESS)),
         *({"value": {name: ADDRESS}} for name in ("unicity", "hash")),
@@ -67,8 +67,8 @@ def test_events_of_erased_receivers_are_known_by_the_receiver_s_places_alone():
 
 
 def test_empty_receiver_is_nobody_s():
-    erased = Tombstones(b"key").covering(["", ADDRESS])
-    assert erased.named(rows(receiver_id=["", None, "x"])).to_pylist() == [False] * 3
+    erased = Tombstones(b"key").add_values(["", ADDRESS])
+    assert erased.match_rows(rows(receiver_id=["", None, "x"])).to_pylist() == [False] * 3
     assert not erased.match_event(event({"value": {"id": "", "unicity": None}}))
     salted = hashlib.blake2b(b"", key=b"salt", digest_size=16).hexdigest()  # of version 0.1
     assert not Tombstones(b"key", salt=b"salt", salted=frozenset({salted})).match("")
@@ -78,15 +78,15 @@ def test_event_that_is_nested_thousands_deep_is_searched():
     deep: Any = {"unicity": ADDRESS}
     for _ in range(100_000):
         deep = {"receiver": [deep]}
-    assert Tombstones(b"key").covering([ADDRESS]).match_event(deep)
-    assert not Tombstones(b"key").covering(["other"]).match_event(deep)
+    assert Tombstones(b"key").add_values([ADDRESS]).match_event(deep)
+    assert not Tombstones(b"key").add_values(["other"]).match_event(deep)
 
 
 def test_tombstones_are_stored_without_names_for_their_owner_alone(tmp_path: Path):
     folder = Folder(str(tmp_path))
-    made = Tombstones.read(folder, SECRET).covering([ADDRESS])
+    made = Tombstones.read(folder, SECRET).add_values([ADDRESS])
     made.write(folder)
-    assert tombstones_of(folder, SECRET) == made
+    assert read_tombstones(folder, SECRET) == made
     path = tmp_path / FILE
     assert ADDRESS not in path.read_text()
     assert SECRET not in path.read_text() + repr(made)
@@ -99,16 +99,16 @@ def test_broken_tombstones_stop_the_run(tmp_path: Path, text: str):
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(dg.Failure, match="broken") as raised:
-        tombstones_of(Folder(str(tmp_path)), SECRET)
+        read_tombstones(Folder(str(tmp_path)), SECRET)
     assert not raised.value.allow_retries
 
 
 @pytest.mark.parametrize("secret", ["", SECRET + "!"])
 def test_keyed_tombstones_need_their_secret(tmp_path: Path, secret: str):
     folder = Folder(str(tmp_path))
-    Tombstones.read(folder, SECRET).covering([ADDRESS]).write(folder)
+    Tombstones.read(folder, SECRET).add_values([ADDRESS]).write(folder)
     with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY .* set it to that one"):
-        tombstones_of(folder, secret)
+        read_tombstones(folder, secret)
 
 
 def write_salted(folder: Path, *values: str) -> None:
@@ -122,12 +122,12 @@ def write_salted(folder: Path, *values: str) -> None:
 def test_salted_tombstones_stay_valid_and_need_no_secret_but_for_a_new_erasure(tmp_path: Path):
     write_salted(tmp_path, ADDRESS)
     folder = Folder(str(tmp_path))
-    old = tombstones_of(folder, "")
-    assert old.named(rows(receiver_unicity=["kept", ADDRESS, None])).to_pylist() == [False, True, False]
+    old = read_tombstones(folder, "")
+    assert old.match_rows(rows(receiver_unicity=["kept", ADDRESS, None])).to_pylist() == [False, True, False]
     with pytest.raises(TombstonesError, match=r"^NP6_TOMBSTONE_KEY is not set: an erasure needs"):
-        old.covering(["other"])
-    tombstones_of(folder, SECRET).covering(["other"]).write(folder)
-    both = tombstones_of(folder, SECRET)
+        old.add_values(["other"])
+    read_tombstones(folder, SECRET).add_values(["other"]).write(folder)
+    both = read_tombstones(folder, SECRET)
     assert (both.match(ADDRESS), both.match("other"), both.match("kept")) == (True, True, False)
     with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY is not set, and is"):
-        tombstones_of(folder, "")
+        read_tombstones(folder, "")

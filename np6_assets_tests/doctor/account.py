@@ -1,10 +1,11 @@
-"""An account of sixty hits, and the doctor's findings on a server of it."""
+"""An account of sixty hits, and the doctor's diagnoses of a server of it."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from np6_assets.doctor.command import examine
-from np6_assets.doctor.finding import Finding
+from np6_assets.doctor.diagnosis import Diagnosis
+from np6_assets.doctor.examination import Examination
+from np6_assets.doctor.judgements import examine
 from np6_assets.np6.connection import Traffic
 from np6_assets_tests.support.events import Event, Population, event
 
@@ -31,8 +32,8 @@ def account(hits=60, every=timedelta(minutes=7), **feeds) -> Population:
 
 def diagnosed(
     url: str, folder: Path, watch=0, now=lambda: NOW, wait=lambda seconds: None, traffic=None, **settings
-) -> dict[str, Finding]:
-    """The findings by their subjects."""
+) -> dict[str, Diagnosis]:
+    """The diagnoses by their subjects."""
     environment = {"NP6_API_KEY": KEY, "NP6_BASE_URL": url, "NP6_DATA_DIR": str(folder / "data"), **settings}
-    found = examine(environment, traffic or Traffic(), watch, now=now, wait=wait)
-    return {finding.subject: finding for finding in found}
+    examination = Examination(environment, None, watch, traffic or Traffic(), now=now, wait=wait)
+    return {one.subject: one for one in examine(examination)}

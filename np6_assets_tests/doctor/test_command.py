@@ -130,15 +130,15 @@ def test_doctor_prints_neither_key_nor_contact_data(server, doctor_here, argumen
         assert "canary" not in text
 
 
-def test_doctor_exits_1_where_something_is_wrong(server, tmp_path):
+def test_doctor_exits_1_where_something_is_wrong(server, doctor_here, tmp_path):
     (tmp_path / ".env").write_text("NP6_API_KEY=another-key\n")
-    process = doctor(tmp_path, "--json", NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
-    assert (process.returncode, process.stderr) == (1, "")
-    report = json.loads(process.stdout)
+    status, output, errors = doctor_here("--json", NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
+    assert (status, errors) == (1, "")
+    report = json.loads(output)
     assert report["verdict"] == "wrong"
     [key] = [finding for finding in report["findings"] if finding["subject"] == "key"]
     assert "returned 401" in key["text"]  # .env wins
-    assert "another-key" not in process.stdout
+    assert "another-key" not in output
 
 
 def test_doctor_exits_2_after_a_wrong_option(tmp_path):

@@ -1,4 +1,4 @@
-"""The doctor against a server that behaves in every way that it has a finding on."""
+"""The doctor against a server that behaves in every way that it has a diagnosis for."""
 
 import socket
 import threading
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from np6_assets.doctor import judge
-from np6_assets.doctor.finding import worst
+from np6_assets.doctor import judge_events
+from np6_assets.doctor.diagnosis import find_worst
 from np6_assets.doctor.probe import Item, Reply
 from np6_assets.doctor.survey import Survey
 from np6_assets_tests.doctor.account import HITS, NOW, account, diagnosed, hit, ms
@@ -73,7 +73,7 @@ def test_reachability_names_a_refused_connection_and_the_proxy(tmp_path):
 
 
 def test_reachability_names_a_timeout(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("np6_assets.doctor.command._READ_SECONDS", 0.1)
+    monkeypatch.setattr("np6_assets.doctor.examination._READ_SECONDS", 0.1)
     server.always("/notifications", "stall before")
     found = diagnosed(server.url, tmp_path)
     assert (found["reachability"].verdict, found["reachability"].values["trouble"]) == ("wrong", "timeout")
@@ -142,7 +142,7 @@ def test_doctor_says_unknown_of_an_empty_account(server, tmp_path):
     found = diagnosed(server.url, tmp_path)
     assert found["notifications"].verdict == "warning"
     assert {found[subject].verdict for subject in (*ANSWERED, "feeds", "lateness", "link types")} == {"unknown"}
-    assert worst(found.values()) == "warning"
+    assert find_worst(found.values()) == "warning"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def sample(seconds, is_whole, *ages):
 
 def test_lateness_leaves_out_events_that_the_sample_before_did_not_reach():
     samples = [sample(0, False, 10, 20, 30), sample(15, True, 5, 10, 20, 30, 4000)]
-    found = judge.lateness(Survey(samples[0], samples=samples), timedelta(hours=1))
+    found = judge_events.judge_lateness(Survey(samples[0], samples=samples), timedelta(hours=1))
     assert found.values["appeared"] == 1
     assert found.values["latest_seconds"] == 20
     assert (found.verdict, found.values["reach_seconds"]) == ("unknown", 45)  # less than the hour that counts

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from np6_assets.doctor.finding import Finding
-from np6_assets.runs.lock import held
+from np6_assets.doctor.diagnosis import Diagnosis
+from np6_assets.runs.lock import hold_lock
 from np6_assets.storage.files import Folder
 from np6_assets_tests.doctor.account import KEY, account, diagnosed
 from np6_assets_tests.refresh.account import turn_on
@@ -82,7 +82,7 @@ def test_data_folder_is_wrong_where_it_cannot_be_written(server, tmp_path):
 def test_data_folder_check_leaves_no_object_behind(server, tmp_path):
     found = diagnosed(server.url, tmp_path, NP6_DATA_DIR="memory://doctored/data")["data folder"]
     assert found.verdict == "ok"
-    assert Folder("memory://doctored/data").files("") == []
+    assert Folder("memory://doctored/data").list_files("") == []
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP])
@@ -99,7 +99,7 @@ def test_data_folder_warns_of_a_file_system_without_locks(server, tmp_path, monk
 
 def test_data_folder_that_a_run_holds_has_locks(server, tmp_path):
     folder = Folder(str(tmp_path / "data"))
-    with folder.alone("a run", print):
+    with folder.lock("a run", print):
         assert diagnosed(server.url, tmp_path)["data folder"].verdict == "ok"
 
 
@@ -151,7 +151,8 @@ def test_dagster_home_is_wrong_where_it_is_no_folder(server, tmp_path):
 # --- Late events ----------------------------------------------------------------------------------
 
 
-def test_late_events_says_what_is_on_to_catch_them(server, tmp_path):
+@pytest.mark.slow
+def test_late_events_names_what_fetches_them(server, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text(PROJECT_CONFIG)
@@ -160,7 +161,7 @@ def test_late_events_says_what_is_on_to_catch_them(server, tmp_path):
         return diagnosed(server.url, tmp_path, DAGSTER_HOME=str(home))["late events"]
 
     assert (found().verdict, found().values) == ("warning", {"on": []})
-    assert found().text == "neither np6_refresh nor daily_ingest is on: nothing catches late events"
+    assert found().text == "neither np6_refresh nor daily_ingest is on: nothing fetches late events"
     assert [file.name for file in home.iterdir()] == ["dagster.yaml"]  # nothing was made
     with dg.DagsterInstance.local_temp(str(home)) as instance:
         turn_on(instance, "freshness")
@@ -190,7 +191,7 @@ def test_runs_name_one_whose_process_is_gone(server, tmp_path):
     locks = tmp_path / "home" / "np6_runs"
     locks.mkdir(parents=True)
     (locks / "5f0c.lock").write_text("4711\n")
-    with held(tmp_path / "home", "works"):
+    with hold_lock(tmp_path / "home", "works"):
         found = diagnosed(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"]
     assert (found.verdict, found.values) == ("warning", {"dead": ["5f0c"]})
     assert "5f0c" in found.text
@@ -201,6 +202,6 @@ def test_runs_name_one_whose_process_is_gone(server, tmp_path):
 # --- What it says ---------------------------------------------------------------------------------
 
 
-def test_finding_without_secrets_hides_them():
-    finding = Finding("x", "wrong", f"says {KEY}", f"not {KEY}", {"seen": [KEY], KEY: 1})
-    assert KEY not in str(finding.without([KEY, ""]))
+def test_diagnosis_masks_secrets():
+    diagnosis = Diagnosis("x", "wrong", f"says {KEY}", f"not {KEY}", {"seen": [KEY], KEY: 1})
+    assert KEY not in str(diagnosis.mask([KEY, ""]))

@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from np6_assets.doctor import command
-from np6_assets.doctor.finding import Finding
-from np6_assets.doctor.stored import examine
-from np6_assets.np6.connection import Traffic
+from np6_assets.doctor.diagnosis import Diagnosis
+from np6_assets.doctor.examination import Examination
+from np6_assets.doctor.judgements import examine
+from np6_assets.doctor.stored import judge_files
 from np6_assets.settings import Settings
 from np6_assets_tests.support.deployment import Deployment, impatient
 from np6_assets_tests.support.events import Population, event
@@ -44,21 +44,21 @@ def deployment(tmp_path: Path, server: RudeServer) -> Iterator[Deployment]:
         yield found
 
 
-def findings(deployment: Deployment, now: datetime, **environment: str) -> dict[str, Finding]:
+def diagnoses(deployment: Deployment, now: datetime, **environment: str) -> dict[str, Diagnosis]:
     settings = Settings.from_environment(
         {"NP6_DATA_DIR": str(deployment.data), "NP6_BASE_URL": "https://api.example.com", **environment}
     )
-    return {finding.subject: finding for finding in examine(settings, now)}
+    return {one.subject: one for one in judge_files(settings, now)}
 
 
 def test_folder_that_is_not_there_is_fine(deployment: Deployment):
-    assert {one.verdict for one in findings(deployment, NOON).values()} == {"ok"}
+    assert {one.verdict for one in diagnoses(deployment, NOON).values()} == {"ok"}
 
 
 def test_day_that_could_be_closed_is_named_with_what_to_press(deployment: Deployment):
     deployment.materialize("hits", DAY)
-    assert findings(deployment, NOON)["stored days"].verdict == "ok"
-    found = findings(deployment, NOON + timedelta(days=3))["stored days"]
+    assert diagnoses(deployment, NOON)["stored days"].verdict == "ok"
+    found = diagnoses(deployment, NOON + timedelta(days=3))["stored days"]
     assert found.verdict == "warning"
     assert found.values == {"open": {"hits": [str(DAY)]}}
     assert "Materialize" in found.advice
@@ -67,7 +67,7 @@ def test_day_that_could_be_closed_is_named_with_what_to_press(deployment: Deploy
 def test_notification_that_did_not_answer_is_named_with_its_day(deployment: Deployment, server: RudeServer):
     server.script("/notifications/102/events/activations", "403")
     deployment.materialize("activations", DAY)
-    found = findings(deployment, NOON)["missing sends"]
+    found = diagnoses(deployment, NOON)["missing sends"]
     assert found.verdict == "warning"
     assert found.values == {"missing": {f"activations {DAY}": [102]}}
 
@@ -77,29 +77,30 @@ def test_notification_that_was_deleted_is_named_with_its_day(deployment: Deploym
     server.hidden = {101}
     server.script("/notifications/101/events/activations", "404")
     deployment.materialize("activations", DAY)
-    found = findings(deployment, NOON)
+    found = diagnoses(deployment, NOON)
     assert found["deleted sends"].values == {"deleted": {f"activations {DAY}": [101]}}
     assert "missing sends" not in found
 
 
+@pytest.mark.slow
 def test_events_that_did_not_come_again_are_named_with_what_to_press(server: RudeServer, tmp_path: Path):
     home = tmp_path / "dagster"
     home.mkdir()
     environment = {"NP6_DATA_DIR": str(tmp_path / "data"), "DAGSTER_HOME": str(home)}
 
-    def told() -> list[Finding]:
-        found = command.examine(environment, Traffic(), now=lambda: NOON + timedelta(days=1))
-        return [finding for finding in found if finding.subject == "kept events"]
+    def judged() -> list[Diagnosis]:
+        found = examine(Examination(environment, now=lambda: NOON + timedelta(days=1)))
+        return [one for one in found if one.subject == "kept events"]
 
-    assert told() == []
+    assert judged() == []
     assert list(home.iterdir()) == []
     with dg.DagsterInstance.local_temp(str(home)) as instance:
         deployed = Deployment(tmp_path / "data", server, instance, lambda: NOON)
         deployed.materialize("hits", DAY)
-        assert [finding.verdict for finding in told()] == ["ok"]
+        assert [one.verdict for one in judged()] == ["ok"]
         server.serve(Population(notifications=[{"id": 101}]))
         deployed.materialize("hits", DAY, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
-    [found] = told()
+    [found] = judged()
     assert found.verdict == "warning"
     assert found.values == {"kept": {f"hits {DAY}": 1}}
     assert "Materialize these days again" in found.advice
@@ -109,7 +110,7 @@ def test_events_that_did_not_come_again_are_named_with_what_to_press(server: Rud
 def test_folder_of_another_time_zone_is_wrong(deployment: Deployment):
     deployment.materialize("hits", DAY)
     assert json.loads((deployment.data / "np6.json").read_text())["timezone"] == "UTC"
-    found = findings(deployment, NOON, NP6_TIMEZONE="Europe/Paris")["np6.json"]
+    found = diagnoses(deployment, NOON, NP6_TIMEZONE="Europe/Paris")["np6.json"]
     assert found.verdict == "wrong"
     assert "UTC" in found.text
     assert "Europe/Paris" in found.text

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from np6_assets.doctor.probe import BODY_BYTES, Item, Reply
-from np6_assets.doctor.windows import Trial, choose_window, possible_meanings
+from np6_assets.doctor.windows import Trial, choose_window, find_possible_meanings
 from np6_assets.np6.connection import Traffic
 from np6_assets_tests.doctor.account import HITS, NOW, account, diagnosed, hit, ms
 from np6_assets_tests.support.events import Population
@@ -87,7 +87,7 @@ def test_doctor_does_not_guess_where_an_answer_is_too_long(server, tmp_path):
     assert "too long" in found.text
 
 
-@pytest.mark.parametrize("end", ["half open", "inclusive", "ignored"])
+@pytest.mark.parametrize("end", ["half open", "inclusive", pytest.param("ignored", marks=pytest.mark.slow)])
 def test_doctor_says_what_the_end_means_in_a_large_account_without_order(server, tmp_path, end):
     server.serve(slow_and_quick(3000, timedelta(seconds=20)))
     server.end, server.sorts = end, False
@@ -96,7 +96,10 @@ def test_doctor_says_what_the_end_means_in_a_large_account_without_order(server,
     assert found["sort"].verdict == "warning"
 
 
-@pytest.mark.parametrize("end", ["half open", "inclusive", "ignored", "by activation"])
+@pytest.mark.parametrize(
+    "end",
+    ["half open", *(pytest.param(end, marks=pytest.mark.slow) for end in ("inclusive", "ignored", "by activation"))],
+)
 def test_doctor_reads_little_of_a_large_account(server, tmp_path, end):
     """3 MB of hits in the last day; what is read of them is the beginning."""
     server.transports = ("length",)
@@ -144,7 +147,7 @@ KNOWN = [Item(f"{number}", number, number - 1) for number in range(2, 32)]
     ],
 )
 def test_answers_rule_out_the_meanings_that_they_contradict(received, is_whole, meanings):
-    found = possible_meanings(KNOWN, [Trial(1, 17, reply(received, is_whole))])
+    found = find_possible_meanings(KNOWN, [Trial(1, 17, reply(received, is_whole))])
     assert found == meanings
 
 

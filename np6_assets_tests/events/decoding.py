@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from np6_assets.contact.policy import ContactMode, ContactPolicy
 from np6_assets.contact.tombstones import Tombstones
-from np6_assets.events.decode import Decoded, Decoder, Found
+from np6_assets.events.decode import DecodedEvents, DecodedPart, Decoder
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.merge import EVENTS, RunStore, merge
+from np6_assets.events.merge import EVENTS, RunStore, merge_runs
 from np6_assets.np6.stream import PartWriter
 from np6_assets_tests.support.builders import Event, RawEvent, event, put, render
 from np6_assets_tests.support.oracle import Row, columns
@@ -38,13 +38,13 @@ class Result:
 
     rows: list[Row]
     rejected: list[Row]
-    parts: list[Decoded]
-    found: Found
+    parts: list[DecodedPart]
+    found: DecodedEvents
     schema: pa.Schema | None = None
 
     @property
     def unknown(self) -> set[tuple[int, str]]:
-        return self.found.unknown
+        return self.found.unknown_fields
 
     @property
     def ids(self) -> list[str]:
@@ -58,7 +58,7 @@ class Result:
 @cache
 def decoder(kind: str, mode: ContactMode = "keep", erased: tuple[str, ...] = ()) -> Decoder:
     policy = ContactPolicy(mode, SECRET if mode == "pseudonymize" else "")
-    return Decoder(KIND[kind], policy, Tombstones(b"salt").covering(erased))
+    return Decoder(KIND[kind], policy, Tombstones(b"salt").add_values(erased))
 
 
 def body_of(elements: Iterable[Any], rng: random.Random | None = None) -> bytes:
@@ -91,16 +91,16 @@ def decode(
     """Decode a body, or one of these elements, and merge what its parts hold."""
     body = elements if isinstance(elements, bytes) else body_of(elements, rng)
     using = using or decoder(kind, mode)
-    parts: list[Decoded] = []
+    parts: list[DecodedPart] = []
     with closing(RunStore(EVENTS)) as store:
         writer = PartWriter(lambda part: parts.append(using.decode(part, edges, store)), part_bytes)
         for start in range(0, len(body), 2**14):
             writer.feed(body[start : start + 2**14])
         writer.finish()
-        result = Result([], [row for part in parts for row in part.rejected], parts, Found())
+        result = Result([], [row for part in parts for row in part.rejected], parts, DecodedEvents())
         for part in parts:
-            result.found += part.found
-        for table in merge(result.found.runs, EVENTS):
+            result.found += part.events
+        for table in merge_runs(result.found.runs, EVENTS):
             selected = table.select(using.kind.schema.names)
             result.rows += rows_of(selected)
             result.schema = selected.schema

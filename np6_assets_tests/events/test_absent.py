@@ -21,7 +21,7 @@ def hit(number: int, at: int = START) -> dict[str, object]:
     return event("hits", id=f"hit {number}", timestamp=at + number, activation_id=101)
 
 
-def test_page_of_a_day_says_what_was_kept_dropped_rejected_and_missing(
+def test_metadata_counts_kept_dropped_rejected_and_missing_events(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     odd = event("hits", id="odd", timestamp=START + HOUR_MS, activation_id=MISSING)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.contact.policy import ContactPolicy
-from np6_assets.events.checks import CHECK, judge, volume
+from np6_assets.events.checks import CHECK, check_metadata, check_volume
 from np6_assets.partition_checks import summary
 from np6_assets.storage import parquet
 from np6_assets_tests.events.decoding import HOUR, hit, hits_table
@@ -69,6 +69,7 @@ def shown(deployment: Deployment) -> dict[str | None, tuple[str, bool]]:
     return {info.partition_key: (info.latest_execution_status.value, info.is_current) for info in infos}
 
 
+@pytest.mark.slow
 def test_check_gives_each_day_of_a_range_its_evaluation(server: RudeServer, deployment: Deployment):
     first, last = DAY - timedelta(days=17), DAY + timedelta(days=16)  # more days than one request has
     bad = Misfit("", "hits", START + HOUR, 100, hit("x", timestamp=START + HOUR, agency=[]))
@@ -105,8 +106,8 @@ def test_checks_of_a_range_end_with_a_line_each(server: RudeServer, deployment: 
     told = {one.output_name: one.metadata["summary"].value for one in outputs if "summary" in one.metadata}
     assert told == {
         "hits_events_as_expected": f"3 days, 1 failed: {DAY}",
-        "hits_yesterday_there": "2026-06-18 is not there",
-        "hits_late_events": "neither np6_refresh nor daily_ingest is on: nothing catches late events; turn one on",
+        "hits_yesterday_there": "2026-06-18 is missing",
+        "hits_late_events": "neither np6_refresh nor daily_ingest is on: nothing fetches late events; turn one on",
     }
 
 
@@ -122,6 +123,7 @@ def test_a_run_s_days_are_summed_up(failed: list[str], told: str):
     assert summary(20, failed) == told
 
 
+@pytest.mark.slow
 def test_evaluation_is_of_the_newest_materialization(server: RudeServer, deployment: Deployment):
     server.serve(Population(hits=[hit("x", timestamp=START)]))
     for first, last in ((DAY, DAY), (FIRST, LAST), (DAY, DAY)):
@@ -143,7 +145,7 @@ def test_check_reads_no_rows(server: RudeServer, deployment: Deployment, monkeyp
 
     server.serve(Population(hits=[hit("x", timestamp=START), hit("y", timestamp=START, stamp_time=START + 2 * HOUR)]))
     deployment.materialize("hits", DAY)
-    monkeypatch.setattr(parquet, "tables", refuse)
+    monkeypatch.setattr(parquet, "read_tables", refuse)
     for reader in ("read", "read_row_group", "read_row_groups", "iter_batches"):
         monkeypatch.setattr(pq.ParquetFile, reader, refuse)
     found = check(deployment, FIRST, LAST)
@@ -154,7 +156,7 @@ def test_check_reads_no_rows(server: RudeServer, deployment: Deployment, monkeyp
         assert one.description == f"{day}: was never materialized; materialize it first"
 
 
-def test_findings_of_a_day_are_told_together(server: RudeServer, deployment: Deployment):
+def test_findings_of_a_day_are_combined(server: RudeServer, deployment: Deployment):
     hits = [hit(number, timestamp=START + number) for number in range(20)]
     server.serve(Population(hits=hits))
     assert materialize(deployment, DAY, DAY)[f"{DAY}"].passed
@@ -199,7 +201,7 @@ GOOD |= dict.fromkeys(("quarantined", "events_before_send", "seconds_before_send
     ],
 )
 def test_each_finding_is_told_alone(facts: Mapping[str, Any], expected: set[str]):
-    found = list(judge({**GOOD, **facts}))
+    found = list(check_metadata({**GOOD, **facts}))
     assert all(not finding.passed and "\n" not in finding.text for finding in found)
     assert {name for finding in found for name in finding.metadata} == expected
 
@@ -222,7 +224,7 @@ def test_volume_is_compared_with_the_same_weekday_of_the_weeks_before(deployment
 
 
 @pytest.mark.parametrize(("before", "passed"), [(101, False), (100, True)])
-def test_day_closed_without_an_event_after_a_busy_week_is_told(deployment: Deployment, before: int, passed: bool):
+def test_check_warns_of_an_empty_day_after_a_busy_week(deployment: Deployment, before: int, passed: bool):
     for day in days(DAY - timedelta(days=7), FIRST):
         put(deployment, day, before if day.weekday() else 0)
     put(deployment, DAY, 0)
@@ -244,4 +246,4 @@ WEEKS: list[tuple[list[int], list[int | None], list[int]]] = [  # with what is u
 
 @pytest.mark.parametrize(("past", "usual", "unusual"), WEEKS)
 def test_volume_is_usual_or_not(past: list[int], usual: list[int | None], unusual: list[int]):
-    assert [rows for rows in [*usual, *unusual] if volume(rows, past).passed] == usual
+    assert [rows for rows in [*usual, *unusual] if check_volume(rows, past).passed] == usual

@@ -57,7 +57,7 @@ def assert_decoded(kind: str, result: Result, elements: Iterable[Any], mode: str
         texts = {row["event_key"]: row["event"] for row in result.rejected}
         assert all(json.loads(texts[event_key(one.body)]) == one.event for one in rejected if one.event is not None)
     lost = sum((unreadable(kind, one) for one in stored), Counter())
-    assert {column: count for (_, column), count in result.found.unreadable.items()} == dict(lost)
+    assert {column: count for (_, column), count in result.found.unreadable_values.items()} == dict(lost)
 
 
 SAMPLE = """
@@ -83,7 +83,13 @@ def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
     assert [field.name for field in result.schema if not field.nullable] == ["event_id", "event_time", "activation_id"]
 
 
-@pytest.mark.parametrize(("kind", "mode"), zip(KIND, ("drop", "pseudonymize", "keep", "drop", "keep"), strict=True))
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        pytest.param(kind, mode, marks=pytest.mark.slow if kind == "bounces" else [])
+        for kind, mode in zip(KIND, ("drop", "pseudonymize", "keep", "drop", "keep"), strict=True)
+    ],
+)
 def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
     options: dict[str, Any] = {"misfit_days": [D], "poison_days": [D] if kind in OWN else [], "coerced_share": 0.3}
     made = population(11, D, 1, "Europe/Paris", lead_days=1, sends_per_day=9, **options)
@@ -97,7 +103,7 @@ def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
     if kind == "bounces":
         small = decode(kind, body, mode, part_bytes=50_000)
         assert len(small.parts) > 5
-        assert (small.rows, small.found.unreadable) == (whole.rows, whole.found.unreadable)
+        assert (small.rows, small.found.unreadable_values) == (whole.rows, whole.found.unreadable_values)
         assert sorted(small.keys) == sorted(whole.keys)
 
 
@@ -111,14 +117,17 @@ def assert_costs_at_most_itself(one: Poison, result: Result) -> None:
         assert len(result.rejected[0]["reason"]) > 8
 
 
+@pytest.mark.slow  # all together they are in the quick suite
 @pytest.mark.parametrize("name", POISON)
-def test_poison_alone_costs_at_most_itself(name: str):
+def test_poisonous_event_costs_at_most_itself(name: str):
     [one] = poison("hits", 1, NOON, 156, [name])
     assert_costs_at_most_itself(one, between("hits", one.raw))
 
 
-@pytest.mark.parametrize(("kind", "part_bytes"), [("hits", WHOLE), ("bounces", 2**14)])
-def test_poison_together_costs_at_most_itself(kind: str, part_bytes: int):
+@pytest.mark.parametrize(
+    ("kind", "part_bytes"), [("hits", WHOLE), pytest.param("bounces", 2**14, marks=pytest.mark.slow)]
+)
+def test_poisonous_events_together_cost_at_most_themselves(kind: str, part_bytes: int):
     several = [one for one in poison(kind, 2, NOON, 156) if part_bytes == WHOLE or not is_bulky(one.name)]
     good = [event(kind, id=f"good {number}", timestamp=NOON + 1000 * number) for number in range(len(several))]
     elements = [one for pair in zip(good, [one.raw for one in several], strict=True) for one in pair]
@@ -134,7 +143,7 @@ def test_poison_together_costs_at_most_itself(kind: str, part_bytes: int):
 
 
 @pytest.mark.parametrize("name", ["invalid UTF-8 in a text column", "text in place of receiver", "repeated id"])
-def test_poison_in_the_middle_of_a_large_part_costs_at_most_itself(name: str):
+def test_poisonous_event_in_a_large_part_costs_at_most_itself(name: str):
     good = [hit(f"good {number:04}", NOON + number) for number in range(1400)]
     [one] = poison("hits", 3, NOON, 156, [name])
     result = decode("hits", body := body_of([*good[:700], one.raw, *good[700:]]))
@@ -178,7 +187,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=15, deadline=None)
 @given(
     kind=st.sampled_from(list(KIND)),
     changes=st.lists(
@@ -238,7 +247,7 @@ def test_events_outside_the_window_are_dropped_and_counted():
     rejected = [hit("", time) for time in (DAY[0] - 1, TWO_DAYS[2], NOON)]
     result = decode("hits", [*(hit(time, time) for time in times), *rejected], edges=TWO_DAYS)
     assert [row["event_time"] for row in result.rows] == times[1:-1]
-    assert result.found.outside == 4
+    assert result.found.outside_window == 4
     assert result.found.received == {0: 2, 1: 2}
     assert [row["placed"] for row in result.rejected] == [NOON]
 
@@ -278,14 +287,14 @@ def test_erased_receivers_are_neither_rows_nor_rejected(mode: ContactMode):
     ]
     result = decode("hits", events, edges=DAY, using=decoder("hits", mode, erased))
     assert (result.ids, result.keys) == (["kept"], ["rejected and kept"])
-    assert sorted(result.found.erased) == ["by address", "by id", "rejected"]
+    assert sorted(result.found.erased_keys) == ["by address", "by id", "rejected"]
 
 
 def test_erased_receiver_known_by_a_pseudonym_alone_is_erased():
     policy, gone = ContactPolicy("pseudonymize", SECRET), "gone@example.com"
-    using = Decoder(KIND["hits"], policy, Tombstones(b"s").covering([policy.pseudonym(gone)]))
+    using = Decoder(KIND["hits"], policy, Tombstones(b"s").add_values([policy.compute_pseudonym(gone)]))
     result = decode("hits", [hit("1", unicity=gone), hit("2", unicity=gone, agency=[]), hit("kept")], using=using)
-    assert (result.ids, result.keys, sorted(result.found.erased)) == (["kept"], [], ["1", "2"])
+    assert (result.ids, result.keys, sorted(result.found.erased_keys)) == (["kept"], [], ["1", "2"])
 
 
 @pytest.mark.parametrize("error", [duckdb.FatalException, duckdb.InternalException])

@@ -29,7 +29,7 @@ def test_deep_event_stops_no_fetch_while_there_are_tombstones(mode: Any, levels:
     assert len(result.rejected) == 1
     if levels <= 900:  # deeper ones cannot be parsed, and show no receiver
         result = decode("hits", [hit("good"), deep(levels, unicity=ADDRESS)], mode, using=using)
-        assert (result.ids, result.rejected, result.found.erased) == (["good"], [], ["deep"])
+        assert (result.ids, result.rejected, result.found.erased_keys) == (["good"], [], ["deep"])
 
 
 def test_events_that_are_kept_out_are_counted_by_day():
@@ -44,4 +44,4 @@ def test_events_that_are_kept_out_are_counted_by_day():
     result = decode("hits", events, edges=EDGES, using=decoder("hits", "keep", (ADDRESS,)))
     assert result.ids == ["other"]
     [part] = result.parts
-    assert part.found.of_erased == Counter({0: 3, 1: 2})
+    assert part.events.erased_counts == Counter({0: 3, 1: 2})

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from np6_assets.events import fanout
-from np6_assets.events.fetch import FetchedDay, Fetcher
-from np6_assets.events.merge import EVENTS, QUARANTINE, merge
-from np6_assets.events.plan import Batch, DayPlan
+from np6_assets.events.fetch import Fetcher
+from np6_assets.events.merge import EVENTS, QUARANTINE, merge_runs
+from np6_assets.events.plan import DayBatch, DayPlan
+from np6_assets.events.receive import FetchedDay
 from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.request import Answer, Request
@@ -24,7 +25,7 @@ PLANS = [DayPlan(day, day.start) for day in (day_of("2026-03-20", "UTC"), day_of
 
 
 def part(*elements: Any) -> Part:
-    return Part.of(body_of(elements)[1:-1], sum(isinstance(one, dict | list) for one in elements))
+    return Part.from_elements(body_of(elements)[1:-1], sum(isinstance(one, dict | list) for one in elements))
 
 
 class Client:
@@ -47,8 +48,8 @@ class Known:
     def __init__(self, ids: Iterable[int]) -> None:
         self.ids = list(ids)
 
-    def of(self, batch: Batch) -> fanout.Known:
-        return fanout.Known(self.ids)
+    def read_ids(self, batch: DayBatch) -> fanout.KnownIds:
+        return fanout.KnownIds(self.ids)
 
 
 def fetch(
@@ -58,13 +59,13 @@ def fetch(
     client: Any = Client(*answers)
     known: Any = Known(range(len(answers))) if kind == "activations" else None
     fetcher = Fetcher(KIND[kind], client, decoder(kind), lambda: datetime(2026, 3, 25, tzinfo=UTC), known)
-    return [contents(day) for day in fetcher.days(PLANS[:days])]
+    return [contents(day) for day in fetcher.fetch_days(PLANS[:days])]
 
 
 def contents(day: FetchedDay) -> tuple[list[str], list[str]]:
     span = (day.plan.day.start_ms, day.plan.day.end_ms)
-    ids = [id_ for rows in merge(day.found.runs, EVENTS, span) for id_ in rows.column("event_id").to_pylist()]
-    rejected = [row for rows in merge(day.found.rejected, QUARANTINE) for row in rows.to_pylist()]
+    ids = [id_ for rows in merge_runs(day.events.runs, EVENTS, span) for id_ in rows.column("event_id").to_pylist()]
+    rejected = [row for rows in merge_runs(day.events.rejected, QUARANTINE) for row in rows.to_pylist()]
     return ids, sorted(row["event"] for row in rejected if span[0] <= row["placed"] < span[1])
 
 
@@ -125,11 +126,13 @@ def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(kind: str, jo
     assert bool(refused) is is_refused
 
 
-def test_facts_of_a_batch_are_told_of_their_day():
+def test_facts_of_a_batch_belong_to_their_day():
     unreadable = event("activations", id="c", timestamp=LATE, urgent="maybe")
     elements = [sent("b", LATE) | {"novelty": 1}, unreadable, sent("d", PLANS[1].day.end_ms)]
     client: Any = Client(whole(part(sent("a", NOON), *elements)), whole(part(sent("e", NOON))))
     known: Any = Known(range(2))
-    days = Fetcher(KIND["activations"], client, decoder("activations"), lambda: datetime.now(UTC), known).days(PLANS)
-    told = [(day.plan, day.received, day.outside, day.unknown, day.unreadable) for day in days]
+    days = Fetcher(KIND["activations"], client, decoder("activations"), lambda: datetime.now(UTC), known).fetch_days(
+        PLANS
+    )
+    told = [(day.plan, day.received, day.outside_window, day.unknown_fields, day.unreadable_values) for day in days]
     assert told == [(PLANS[0], 2, 1, [], {}), (PLANS[1], 2, 0, ["novelty"], {"urgent": 1})]

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from np6_assets.events.reasons import reasons_of, reasons_table
+from np6_assets.events.reasons import build_reasons_table, count_bounce_reasons
 
 
 def bounces(*pairs: tuple[str | None, str | None]) -> pa.Table:
@@ -15,9 +15,9 @@ def bounces(*pairs: tuple[str | None, str | None]) -> pa.Table:
 
 
 def test_bounces_are_counted_by_reason_the_most_frequent_first():
-    reasons = reasons_of(bounces(("soft", "quota"), ("hard", "unregistered")))
-    reasons += reasons_of(bounces(("hard", "unregistered"), (None, None)))
-    assert reasons_table(reasons) == (
+    reasons = count_bounce_reasons(bounces(("soft", "quota"), ("hard", "unregistered")))
+    reasons += count_bounce_reasons(bounces(("hard", "unregistered"), (None, None)))
+    assert build_reasons_table(reasons) == (
         "| Reason | Verdict | Bounces |\n"
         "| --- | ---: | ---: |\n"
         "| unregistered | hard | 2 |\n"
@@ -27,11 +27,14 @@ def test_bounces_are_counted_by_reason_the_most_frequent_first():
 
 
 def test_a_reason_that_could_name_a_receiver_is_not_shown():
-    reasons = reasons_of(bounces(("hard", "no mailbox ann@example.com"), ("hard", "x" * 61), ("hard", "a | b")))
+    reasons = count_bounce_reasons(
+        bounces(("hard", "no mailbox ann@example.com"), ("hard", "x" * 61), ("hard", "a | b"))
+    )
     assert (
-        reasons_table(reasons) == "| Reason | Verdict | Bounces |\n| --- | ---: | ---: |\n| another text | hard | 3 |"
+        build_reasons_table(reasons)
+        == "| Reason | Verdict | Bounces |\n| --- | ---: | ---: |\n| another text | hard | 3 |"
     )
 
 
 def test_other_events_have_no_reasons():
-    assert not reasons_of(pa.table({"event_id": ["1"]}))
+    assert not count_bounce_reasons(pa.table({"event_id": ["1"]}))

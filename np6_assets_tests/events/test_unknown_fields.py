@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from np6_assets.events.decode import Found
-from np6_assets.events.fetch import FetchedDay
+from np6_assets.events.decode import DecodedEvents
 from np6_assets.events.plan import DayPlan
-from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES, sample
+from np6_assets.events.receive import FetchedDay
+from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES, sample_events
 from np6_assets.np6.stream import Part
 from np6_assets.partitions import day_of
 from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
@@ -22,7 +22,7 @@ def with_unknown(made: Event, name: str = "novelty", value: Any = 1) -> Event:
     return made
 
 
-def test_unknown_fields_are_told_by_their_paths_and_cost_nothing():
+def test_unknown_fields_are_reported_by_path_and_cost_no_events():
     made = hit("e", receiver_value={"id": "a", "phone": "+33"})
     made["novelty"] = {"id": [1, {"deep": None}]}
     made["identity"]["set"] = 3
@@ -51,19 +51,19 @@ def test_unknown_fields_are_told_by_their_paths_and_cost_nothing():
         *("d41d8cd98f00b204e9800998ecf8427e", "e" + "0a" * 12, "customer_key"),
     ],
 )
-def test_names_that_are_data_are_not_told(name: str):
+def test_unknown_fields_hide_names_that_are_data(name: str):
     made = with_unknown(hit("e", unicity="customer_key"), name)
     made["source"][name] = {name: 1}
     assert decode("hits", [made]).unknown == {(0, "source.detail.*"), (0, "source.*")}
 
 
-def test_some_dozen_unknown_fields_are_told_of_a_day():
-    found = Found(unknown={(0, f"field_{number:03}") for number in range(100)} | {(1, "other")})
+def test_unknown_fields_of_a_day_are_limited():
+    found = DecodedEvents(unknown_fields={(0, f"field_{number:03}") for number in range(100)} | {(1, "other")})
     day = day_of("2026-03-20", "UTC")
     plan = DayPlan(day, day.start)
-    told = FetchedDay(plan, day.end, found, 0).unknown
+    told = FetchedDay(plan, day.end, found, 0).unknown_fields
     assert told == [*(f"field_{number:03}" for number in range(24)), "and 76 more"]
-    assert FetchedDay(plan, day.end, found, 1).unknown == ["other"]
+    assert FetchedDay(plan, day.end, found, 1).unknown_fields == ["other"]
 
 
 def test_documented_fields_and_values_of_any_shape_are_known():
@@ -73,7 +73,7 @@ def test_documented_fields_and_values_of_any_shape_are_known():
     assert decode("bounces", [made, "text", {"source": 5}, {"source": {"detail": [1]}}]).unknown == set()
 
 
-def test_unknown_fields_are_told_of_the_day_that_has_them():
+def test_unknown_fields_are_reported_for_their_day():
     later = DAY[1] + 3_600_000
     edges = (*DAY, DAY[1] + 86_400_000)
     times = {"first": NOON, "second": later, "seconds": later // 1000, "outside": edges[-1], "untimed": None}
@@ -128,5 +128,5 @@ class Counted(io.BytesIO):
 def test_sample_reads_little_of_a_large_event(name: str):
     [one] = poison("hits", 1, NOON, 156, [name])
     file = Counted(b"[%b]" % one.raw)
-    assert list(sample(Part(file, len(file.getvalue()), 1))) == []
+    assert list(sample_events(Part(file, len(file.getvalue()), 1))) == []
     assert 0 < file.count <= SLICES * SLICE_BYTES

@@ -21,7 +21,7 @@ def attempts_and_failure(deployment: Deployment) -> tuple[int, str]:
     return 1 + kinds.count(dg.DagsterEventType.STEP_UP_FOR_RETRY), failed.step_failure_data.error.message
 
 
-def test_runs_wait_for_an_address_that_has_ever_answered_alone(tmp_path: Path, instance: dg.DagsterInstance):
+def test_runs_wait_only_for_an_address_that_has_answered(tmp_path: Path, instance: dg.DagsterInstance):
     with RudeServer(LISTING) as server:
         known = Deployment(tmp_path / "known", server, instance)
         assert known.materialize("notifications").success

@@ -15,7 +15,7 @@ from typing import Any
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import BadResponseError, NP6Error
 from np6_assets.np6.request import Answer, Request
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets.np6.stream import Part
 from np6_assets_tests.support.events import DAY_MS, Event, Population, RawEvent, event, population, render
 from np6_assets_tests.support.oracle import event_time, why_not
@@ -26,7 +26,7 @@ OPTOUTS = "/notifications/reactivities/optouts"
 DAY = date(2026, 3, 20)
 START = round(datetime(2026, 3, 20, tzinfo=UTC).timestamp() * 1000)
 KEY = "s3cret-key-of-the-account"
-HASTE = Retry(retries=4, backoff=0.001, longest_wait=0.01)
+HASTE = RetryPolicy(retries=4, backoff=0.001, longest_wait=0.01)
 
 
 def _only_hits(account: Population) -> Population:
@@ -213,5 +213,5 @@ def all_text(error: BaseException) -> str:
     return shown
 
 
-def with_retries(retries: int) -> Retry:
+def with_retries(retries: int) -> RetryPolicy:
     return replace(HASTE, retries=retries)

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from np6_assets.np6 import bodies
 from np6_assets.np6 import client as client_module
 from np6_assets.np6 import connection as connection_module
-from np6_assets.np6.bodies import Stall, decoded
+from np6_assets.np6.bodies import StallTimer, decompress
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import CutResponseError, GaveUpError, WrongBodyError
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.np6.arrays import by_size, cut_up
 from np6_assets_tests.np6.collector import HASTE, HITS, KEY, Collectors, all_text, day_request, fetch, simple
 from np6_assets_tests.support import rude_bodies
 from np6_assets_tests.support.events import Population
 from np6_assets_tests.support.rude_server import BOMBS, RudeServer
 
-PATIENT = Retry(retries=8, backoff=0.001, longest_wait=0.01)
+PATIENT = RetryPolicy(retries=8, backoff=0.001, longest_wait=0.01)
 THREE = simple(1, 2, 3, link_label="s3cret of a receiver")
 OTHERS = {
     "html page": "the body is an HTML or XML page, not a JSON array",
@@ -61,7 +61,7 @@ def test_body_may_begin_with_a_byte_order_mark_and_be_called_anything(name):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_body_that_is_something_else_is_asked_for_five_times_at_most(name):
+def test_wrong_body_is_requested_five_times_at_most(name):
     with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
         server.always("/", name)
         collectors = Collectors(day_request())
@@ -75,7 +75,7 @@ def test_body_that_is_something_else_is_asked_for_five_times_at_most(name):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_list_that_is_something_else_is_asked_for_five_times_at_most(name):
+def test_list_with_a_wrong_body_is_requested_five_times_at_most(name):
     listing = Population(notifications=[{"id": 1, "name": "s3cret"}, {"id": 2, "name": "s3cret"}])
     with RudeServer(listing, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
         server.always("/", name)
@@ -88,7 +88,7 @@ def test_list_that_is_something_else_is_asked_for_five_times_at_most(name):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_probe_of_something_else_is_made_five_times_at_most(name):
+def test_probe_of_a_wrong_body_is_sent_five_times_at_most(name):
     with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
         server.always("/", name)
         with pytest.raises(GaveUpError, match="after 5 attempts"):
@@ -96,7 +96,7 @@ def test_probe_of_something_else_is_made_five_times_at_most(name):
 
 
 def test_body_that_is_empty_under_its_encoding_is_empty():
-    assert list(decoded([], "gzip")) == []
+    assert list(decompress([], "gzip")) == []
 
 
 class Latin(RudeServer):
@@ -125,10 +125,10 @@ def test_list_is_bounded(monkeypatch):
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bomb_is_refused_in_little_memory(name):
+def test_gzip_bomb_is_refused_in_little_memory(name):
     with (
         RudeServer(THREE, key=KEY) as server,
-        closing(NP6Client(server.url, KEY, retry=Retry(retries=0))) as client,
+        closing(NP6Client(server.url, KEY, retry=RetryPolicy(retries=0))) as client,
     ):
         server.always("/", name)
         rude_bodies.bomb(name.split()[0])  # made before memory is measured
@@ -150,29 +150,29 @@ def test_bomb_is_refused_in_little_memory(name):
 
 @given(st.binary(max_size=5000), st.lists(st.integers(0, 5000), max_size=8), st.sampled_from(["gzip", "x-gzip"]))
 @settings(max_examples=30, deadline=None)
-def test_gzip_is_undone_however_it_comes(body, places, encoding):
+def test_gzip_is_decompressed_however_it_is_chunked(body, places, encoding):
     packed = gzip.compress(body)
     chunks = [chunk for chunk in cut_up(packed, places) if chunk]
-    assert b"".join(decoded(chunks, encoding)) == body
-    assert b"".join(decoded([packed + packed], encoding)) == body + body  # members, RFC 1952
+    assert b"".join(decompress(chunks, encoding)) == body
+    assert b"".join(decompress([packed + packed], encoding)) == body + body  # members, RFC 1952
 
 
 @pytest.mark.parametrize("size", [2**18 - 1, 2**18, 2**18 + 1, 2**19, 2**20])
 @pytest.mark.parametrize("after", [[], [b""]])
-def test_gzip_is_undone_whatever_its_length(size, after):
+def test_gzip_is_decompressed_whatever_its_length(size, after):
     body = b"[%b]" % (b" " * (size - 2))
-    assert b"".join(decoded([gzip.compress(body, 1), *after], "gzip")) == body
+    assert b"".join(decompress([gzip.compress(body, 1), *after], "gzip")) == body
 
 
 @pytest.mark.parametrize("encoding", ["", "identity"])
 def test_plain_body_stays_as_it_is(encoding):
-    assert list(decoded([b"[", b"\x1f\x8b]"], encoding)) == [b"[", b"\x1f\x8b]"]
+    assert list(decompress([b"[", b"\x1f\x8b]"], encoding)) == [b"[", b"\x1f\x8b]"]
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "s3cret"])
 def test_encoding_that_was_not_accepted_is_refused(encoding):
     with pytest.raises(WrongBodyError, match="content encoding that was not accepted") as caught:
-        list(decoded([b"[]"], encoding))
+        list(decompress([b"[]"], encoding))
     assert "s3cret" not in all_text(caught.value)
 
 
@@ -183,7 +183,7 @@ def test_gzip_that_is_cut_or_broken_gives_what_came_before(size):
     for broken in (packed[: len(packed) // 2], packed[:-1], packed[:-8] + b"\0" * 8):
         found: list[bytes] = []
         with pytest.raises(CutResponseError, match="the compressed body is"):
-            found.extend(decoded(by_size(broken, size), "gzip"))
+            found.extend(decompress(by_size(broken, size), "gzip"))
         assert body.startswith(b"".join(found))
         assert len(b"".join(found)) > 5000 or (size > len(packed) and broken[-1:] == b"\0")
 
@@ -193,16 +193,16 @@ def test_gzip_may_expand_200_times(monkeypatch):
     body = b"[%b]" % (b" " * 2**20)
     packed = gzip.compress(body)
     with pytest.raises(WrongBodyError, match="more than 200 times"):
-        list(decoded([packed], "gzip"))
+        list(decompress([packed], "gzip"))
     small = body[: 2**19 + 1]
-    assert b"".join(decoded([gzip.compress(small)], "gzip")) == small
+    assert b"".join(decompress([gzip.compress(small)], "gzip")) == small
     larger = gzip.compress(small, 0) + gzip.compress(small)
-    assert b"".join(decoded([larger], "gzip")) == small + small  # that is not so much more
+    assert b"".join(decompress([larger], "gzip")) == small + small  # that is not so much more
 
 
-def test_gzip_is_undone_in_pieces_of_bounded_size():
+def test_gzip_is_decompressed_in_pieces_of_bounded_size():
     packed = gzip.compress(b" " * 10_000_001)
-    sizes = [len(piece) for piece in decoded([packed], "gzip")]
+    sizes = [len(piece) for piece in decompress([packed], "gzip")]
     assert sum(sizes) == 10_000_001
     assert max(sizes) <= 2**20
 
@@ -210,12 +210,12 @@ def test_gzip_is_undone_in_pieces_of_bounded_size():
 def test_whole_events_are_progress(monkeypatch):
     counts: list[int] = []
 
-    class Recorded(Stall):
-        def progress(self, events: int) -> None:
+    class Recorded(StallTimer):
+        def record_events(self, events: int) -> None:
             counts.append(events)
-            super().progress(events)
+            super().record_events(events)
 
-    monkeypatch.setattr(connection_module, "Stall", Recorded)
+    monkeypatch.setattr(connection_module, "StallTimer", Recorded)
     with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
         fetch(client)
         assert counts[-1] == 3

@@ -13,7 +13,7 @@ import pytest
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import AccessError, CancelledError, GaveUpError
 from np6_assets.np6.request import Request
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.np6.collector import (
     ACCOUNT,
     HASTE,
@@ -52,14 +52,14 @@ PASSING = (*RATE_LIMITS, *SERVER_ERRORS, *BROKEN, *CUT, *INCOMPLETE, *ODD_BUT_WH
 # --- what is asked ------------------------------------------------------------------------------------------------
 
 
-def test_client_asks_for_a_half_open_window_oldest_first(server, client):
+def test_client_requests_a_half_open_window_oldest_first(server, client):
     assert fetch(client).distinct == whole_day()
     [asked] = server.requests
     assert asked.query == {"reactivityStart": str(START), "reactivityEnd": END, "sort": "asc"}
     assert (asked.headers["x-key"], asked.headers["accept-encoding"]) == (KEY, "gzip")
 
 
-def test_client_asks_with_the_names_of_the_endpoint():
+def test_client_uses_the_parameter_names_of_the_endpoint():
     request = Request("/notifications/156/events/activations", "start", "end", (START, START + DAY_MS))
     with (
         RudeServer(simple(-1, 0, DAY_MS - 1, DAY_MS, kind="activations"), key=KEY) as server,
@@ -70,7 +70,7 @@ def test_client_asks_with_the_names_of_the_endpoint():
 
 
 @pytest.mark.parametrize(("hours", "has_end"), [(-1, False), (23, False), (25, True)])
-def test_client_sends_an_end_that_is_a_day_old_alone(server, hours, has_end):
+def test_client_sends_only_an_end_that_is_a_day_old(server, hours, has_end):
     # the API refuses an end in its own future, whatever our clock says
     now = datetime.fromtimestamp((START + DAY_MS) / 1000 + 3600 * hours, UTC)
     server.end, server.date = "refused in the future", lambda: datetime.fromtimestamp(START / 1000 + 3600, UTC)
@@ -219,7 +219,7 @@ def test_fetch_all_takes_requests_as_their_answers_are_taken(server):
 
 # one request, and others that the server has wait for ten minutes
 FIRST_AND_WAITING = [day_request(), *(day_request(number, path=OPTOUTS) for number in range(5))]
-PATIENT = Retry(50, 30.0, 600.0)
+PATIENT = RetryPolicy(50, 30.0, 600.0)
 
 
 def test_fetch_all_stops_its_downloads_when_its_consumer_goes():

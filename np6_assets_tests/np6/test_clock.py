@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from np6_assets.np6.clock import ApiClock, AskedAt
+from np6_assets.np6.clock import ApiClock, RequestTime
 
 NOW = datetime(2026, 3, 20, 9, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -23,11 +23,11 @@ def clock(date: str) -> tuple[ApiClock, list[str]]:
 def test_earlier_of_both_clocks_counts(ahead: timedelta):
     made, warnings = clock(format_datetime(NOW + ahead, usegmt=True))
     earlier = NOW - HOUR
-    assert made.asked_at(earlier) == AskedAt(earlier + min(ahead, timedelta(0)), earlier + ahead)
+    assert made.get_request_time(earlier) == RequestTime(earlier + min(ahead, timedelta(0)), earlier + ahead)
     assert len(warnings) == (abs(ahead) > timedelta(minutes=1))
 
 
-def test_wrong_clock_is_told_once_with_its_direction():
+def test_wrong_clock_is_warned_of_once_with_its_direction():
     assert clock(format_datetime(NOW - 2 * HOUR, usegmt=True))[1] == [
         "this machine's clock is 120 minutes ahead of the API's: set it right"
     ]
@@ -37,7 +37,7 @@ def test_wrong_clock_is_told_once_with_its_direction():
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Fri, 99 Mar 2026 09:30:00 GMT"])
-def test_api_that_does_not_say_its_time_is_believed_a_day_later(date: str):
+def test_clock_without_a_date_header_is_a_day_behind(date: str):
     made, warnings = clock(date)
-    assert made.asked_at(NOW) == AskedAt(NOW - DAY, None)
+    assert made.get_request_time(NOW) == RequestTime(NOW - DAY, None)
     assert warnings == ["the API sends no Date: days are taken to be complete, and closed, a day later"]

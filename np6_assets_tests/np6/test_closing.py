@@ -8,7 +8,7 @@ import pytest
 
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import CancelledError
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.np6.collector import HASTE, KEY, START, Collector, day_request, failure, rendered, simple
 from np6_assets_tests.support.events import Population, event
 from np6_assets_tests.support.rude_server import Act, RudeServer
@@ -25,21 +25,21 @@ def test_client_is_closed_after_its_seconds_whatever_the_server_does(act, what):
     with RudeServer(simple(1), key=KEY) as server:
         server.always("/", act)
         begun = time.monotonic()
-        client = NP6Client(server.url, KEY, timeout=60, retry=Retry(50, 30, 600))
-        with client.closing_after(0.1), pytest.raises(CancelledError):
+        client = NP6Client(server.url, KEY, timeout=60, retry=RetryPolicy(50, 30, 600))
+        with client.close_after(0.1), pytest.raises(CancelledError):
             raise failure(client, what)
         assert time.monotonic() - begun < 20
 
 
 def test_client_that_is_fast_is_not_closed_after_its_seconds(server, client):
-    with client.closing_after(60):
+    with client.close_after(60):
         assert client.has_events(day_request())
     assert client.has_events(day_request())
 
 
 @pytest.mark.parametrize("how", ["close", "cancel"])
 @pytest.mark.parametrize("what", ["day", "list", "probe"])
-def test_client_that_is_closed_asks_for_nothing(server, client, how, what):
+def test_closed_client_sends_no_request(server, client, how, what):
     getattr(client, how)()
     with pytest.raises(CancelledError):
         raise failure(client, what)

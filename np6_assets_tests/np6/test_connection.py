@@ -16,7 +16,7 @@ from np6_assets.np6.errors import (
     PermanentError,
     UnreachableError,
 )
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.np6.collector import (
     ACCOUNT,
     HASTE,
@@ -43,7 +43,7 @@ ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": 
 
 @pytest.mark.parametrize("status", PERMANENT)
 @pytest.mark.parametrize("what", ["day", "list", "probe"])
-def test_refusal_is_told_in_a_line_at_once(server, client, caplog, status, what):
+def test_refusal_is_reported_at_once_in_one_line(server, client, caplog, status, what):
     caplog.set_level(logging.DEBUG)
     server.always("/", status)
     error = failure(client, what)
@@ -61,15 +61,15 @@ def test_response_can_be_had_whatever_its_status(server, client):
     server.script("/notifications", "503")
     with client.open("/notifications", {}) as response:
         assert response.status_code == 503
-        assert "returned 503" in str(client.refusal("/notifications", response))
+        assert "returned 503" in str(client.build_error("/notifications", response))
     with client.open("/notifications", {}) as response:
-        assert client.refusal("/notifications", response) is None
+        assert client.build_error("/notifications", response) is None
         response.read()
         assert response.json() == ACCOUNT.notifications
     assert (client.traffic.requests, client.traffic.retries) == (2, 0)
 
 
-def test_traffic_is_what_went_over_the_wire():
+def test_traffic_counts_bytes_on_the_wire():
     with (
         RudeServer(simple(1, 2), key=KEY, transports=["length"]) as server,
         closing(NP6Client(server.url, KEY, retry=HASTE)) as client,
@@ -104,7 +104,7 @@ def test_key_that_no_header_carries_is_not_shown(server, key):
     "address",
     ["http://[::1", "ftp://127.0.0.1", "127.0.0.1", "nonsense", "", "http://a..b", f"http://{'a' * 70}.example"],
 )
-def test_address_that_is_none_is_told_in_a_line(address):
+def test_invalid_address_is_reported_in_one_line(address):
     with pytest.raises(PermanentError, match="NP6_BASE_URL is not an http address"):
         NP6Client(address, KEY, retry=HASTE).get_list("/notifications")
 
@@ -161,10 +161,10 @@ def test_client_gives_up_after_as_many_failures_as_it_may(server, caplog, name, 
 def test_client_does_not_wait_where_nothing_has_ever_answered(monkeypatch, tmp_path, caplog, trouble):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(client_module, "UNANSWERED_SECONDS", 0.3)
-    monkeypatch.setattr("np6_assets.np6.retry.Retry.wait", lambda *_: 0.01)
+    monkeypatch.setattr("np6_assets.np6.retry.RetryPolicy.compute_wait", lambda *_: 0.01)
     with (
         nobody(trouble, tmp_path) as (url, says),
-        closing(NP6Client(url, KEY, timeout=0.2, retry=Retry(retries=1000))) as client,
+        closing(NP6Client(url, KEY, timeout=0.2, retry=RetryPolicy(retries=1000))) as client,
     ):
         with pytest.raises(UnreachableError) as caught:  # and not the day's own failure
             client.fetch(day_request(), Collectors(day_request()))
@@ -203,9 +203,9 @@ def test_client_names_the_proxy_that_refuses(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [*RATE_LIMITS[1:], "503 retry-after seconds"])
-def test_client_waits_as_long_as_it_is_asked_to_up_to_the_longest_wait(server, name):
+def test_client_waits_as_long_as_requested_up_to_the_longest_wait(server, name):
     lines: list[str] = []
-    retry = Retry(retries=3, backoff=0.001, longest_wait=0.12)
+    retry = RetryPolicy(retries=3, backoff=0.001, longest_wait=0.12)
     server.script(HITS, Act(name, wait=3600))
     with closing(NP6Client(server.url, KEY, retry=retry, log=lines.append)) as client:
         fetch(client)

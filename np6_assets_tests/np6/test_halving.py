@@ -102,7 +102,7 @@ def test_fetch_all_gives_failed_days_in_their_place():
 
 
 @pytest.mark.parametrize("status", ["503", "404"])
-def test_client_asks_for_little_of_a_range_where_the_api_is_out_of_order(server, status):
+def test_client_gives_up_early_on_a_range_if_the_api_is_out_of_order(server, status):
     server.always(HITS, status)
     with closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
         answers = client.fetch(day_request(0, 31), Collectors(day_request(0, 31)))

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from np6_assets.np6.bodies import Stall, joined
+from np6_assets.np6.bodies import StallTimer, join_pieces
 from np6_assets.np6.errors import CutResponseError
 
 
 def test_pieces_are_joined_to_larger_ones():
-    pieces = list(joined([b"abc"] * 10, 10))
+    pieces = list(join_pieces([b"abc"] * 10, 10))
     assert b"".join(pieces) == b"abc" * 10
     assert [len(piece) for piece in pieces] == [12, 12, 6]
 
@@ -19,7 +19,7 @@ def test_joined_pieces_come_before_the_error_after_them():
         yield from (b"a", b"b")
         raise CutResponseError("broken")
 
-    pieces: Iterable[bytes] = joined(broken(), 100)
+    pieces: Iterable[bytes] = join_pieces(broken(), 100)
     assert next(iter(pieces)) == b"ab"
     with pytest.raises(CutResponseError, match="broken"):
         next(iter(pieces))
@@ -27,11 +27,11 @@ def test_joined_pieces_come_before_the_error_after_them():
 
 def test_stall_is_seconds_without_a_whole_event():
     seconds = [0.0]
-    stall = Stall(120, lambda: seconds[0])
+    stall = StallTimer(120, lambda: seconds[0])
     for now, events in [(100, 1), (219, 2), (338, 2), (339, 3), (459, 3)]:
         seconds[0] = now
         stall.check()
-        stall.progress(events)
+        stall.record_events(events)
     seconds[0] = 459.5
     with pytest.raises(CutResponseError, match="no whole event for 120 seconds"):
         stall.check()

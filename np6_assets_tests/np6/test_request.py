@@ -23,7 +23,7 @@ MINUTE_MS = 60_000
     ],
 )
 def test_request_has_an_end_where_that_is_more_than_a_day_ago(since_end, has_end):
-    parameters = day_request().parameters(END + since_end)
+    parameters = day_request().build_parameters(END + since_end)
     end = {"reactivityEnd": str(START + DAY_MS + MINUTE_MS)} if has_end else {}
     assert parameters == {"reactivityStart": str(START), "sort": "asc", **end}
 
@@ -32,8 +32,8 @@ def test_request_can_start_later_and_be_sorted_otherwise():
     request = Request("/activations", "start", "end", (START, START + DAY_MS))
     now = END + timedelta(days=2)
     end = str(START + DAY_MS + MINUTE_MS)
-    assert request.parameters(now, START + 5) == {"start": str(START + 5), "end": end, "sort": "asc"}
-    assert request.parameters(now, sort="desc") == {"start": str(START), "end": end, "sort": "desc"}
+    assert request.build_parameters(now, START + 5) == {"start": str(START + 5), "end": end, "sort": "asc"}
+    assert request.build_parameters(now, sort="desc") == {"start": str(START), "end": end, "sort": "desc"}
 
 
 @pytest.mark.parametrize("days", range(1, 12))

@@ -40,7 +40,7 @@ def resource(url: str, **settings: Any) -> NP6Resource:
 def listing(context: dg.AssetExecutionContext, np6: NP6Resource) -> dg.MaterializeResult:
     context.log.info(f"the resource is {np6!r}, or {np6}")
     print(f"printed: {np6!r}")
-    with np6.client(context.log.warning, attempt=context.retry_number) as client:
+    with np6.open_client(context.log.warning, attempt=context.retry_number) as client:
         return dg.MaterializeResult(metadata={"notifications": len(client.get_list("/notifications"))})
 
 
@@ -111,7 +111,7 @@ def test_key_is_not_in_the_storage_of_a_failed_run(home, server, capfd, caplog):
 
 
 def test_key_is_sent_without_white_space_around_it(server):
-    with NP6Resource(base_url=server.url, api_key=f" {KEY}\n").client(print) as client:
+    with NP6Resource(base_url=server.url, api_key=f" {KEY}\n").open_client(print) as client:
         assert client.get_list("/notifications") == LISTING.notifications
     assert server.requests[0].headers["x-key"] == KEY
 
@@ -149,13 +149,13 @@ def test_step_is_retried_after_failures_that_may_pass(server):
 
 
 @pytest.mark.parametrize("has_answered", [False, True])
-def test_step_is_retried_at_an_address_that_has_answered_alone(has_answered):
+def test_step_is_retried_only_at_an_address_that_has_answered(has_answered):
     with RudeServer(key=KEY) as gone:
         url = gone.url
 
     @dg.asset
     def listing(context: dg.AssetExecutionContext, np6: NP6Resource) -> None:
-        with np6.client(context.log.warning, attempt=context.retry_number, has_answered=has_answered) as client:
+        with np6.open_client(context.log.warning, attempt=context.retry_number, has_answered=has_answered) as client:
             client.get_list("/notifications")
 
     result, events = run(resource(url), asset=listing)
@@ -191,7 +191,7 @@ def test_missing_key_is_one_line_and_no_request(server, monkeypatch, key):
 
 def test_simulated_account_needs_no_key(monkeypatch):
     monkeypatch.delenv("NP6_API_KEY")
-    with NP6Resource(base_url="sandbox://").simulated_by(simulated_account).client(print) as client:
+    with NP6Resource(base_url="sandbox://").with_sandbox(simulated_account).open_client(print) as client:
         found = client.get_list("/notifications")
     assert len(found) > 1
     assert all(isinstance(one["id"], int) and one["name"] for one in found)
@@ -202,7 +202,7 @@ def test_resource_leaves_other_errors_alone():
     class OwnError(Exception):
         pass
 
-    with pytest.raises(OwnError), NP6Resource(base_url="sandbox://").simulated_by(simulated_account).client(print):
+    with pytest.raises(OwnError), NP6Resource(base_url="sandbox://").with_sandbox(simulated_account).open_client(print):
         raise OwnError
 
 

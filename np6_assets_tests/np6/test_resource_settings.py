@@ -12,7 +12,7 @@ from np6_assets.np6 import resource as resource_module
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import CancelledError, GaveUpError, PermanentError
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.np6.retry import Retry
+from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.support.rude_server import Act, RudeServer
 
 KEY = "k3y-that-must-stay-secret"
@@ -26,7 +26,7 @@ def server() -> Iterator[RudeServer]:
 
 def test_resource_has_the_defaults_of_the_client():
     np6 = NP6Resource(base_url="sandbox://")
-    assert Retry(np6.max_retries, np6.backoff, np6.longest_wait) == Retry()
+    assert RetryPolicy(np6.max_retries, np6.backoff, np6.longest_wait) == RetryPolicy()
     assert (np6.connect_timeout, np6.read_timeout, np6.max_concurrent_requests) == (10.0, 60.0, 4)
 
 
@@ -46,7 +46,7 @@ def test_resource_hands_its_settings_to_the_client(server):
     server.always("/", Act("503"))
     lines: list[str] = []
     np6 = NP6Resource(base_url=server.url, api_key=KEY, max_retries=3, backoff=0.001, longest_wait=0.01)
-    with pytest.raises(dg.RetryRequested) as caught, np6.client(lines.append) as client:
+    with pytest.raises(dg.RetryRequested) as caught, np6.open_client(lines.append) as client:
         client.get_list("/notifications")
     assert len(server.requests) == 4
     assert [f"({count} of 3)" in line for count, line in enumerate(lines, 1)] == [True] * 3
@@ -64,7 +64,7 @@ def test_resource_ends_answers_without_an_event_for_two_minutes(monkeypatch, rea
 
     monkeypatch.setattr(client_module, "NP6Client", Recorded)
     np6 = NP6Resource(base_url="http://127.0.0.1:1", api_key=KEY, read_timeout=read_timeout, max_concurrent_requests=7)
-    with np6.client(print):
+    with np6.open_client(print):
         pass
     [options] = made
     assert (options["stall_seconds"], options["concurrency"]) == (stall_seconds, 7)
@@ -81,7 +81,7 @@ def test_probes_end_within_their_seconds(monkeypatch, server, name):
     begun = time.monotonic()
     with (
         pytest.raises(CancelledError),
-        NP6Resource(base_url=server.url, api_key=KEY, backoff=0.001).probing(print) as client,
+        NP6Resource(base_url=server.url, api_key=KEY, backoff=0.001).open_probe_client(print) as client,
     ):
         client.get_list("/notifications")
     assert time.monotonic() - begun < 20
@@ -89,7 +89,7 @@ def test_probes_end_within_their_seconds(monkeypatch, server, name):
 
 def test_probes_raise_the_errors_of_the_client(server):
     server.script("/", "404", *["503"] * 4)
-    with NP6Resource(base_url=server.url, api_key=KEY, backoff=0.001).probing(print) as client:
+    with NP6Resource(base_url=server.url, api_key=KEY, backoff=0.001).open_probe_client(print) as client:
         with pytest.raises(PermanentError, match="404"):
             client.get_list("/notifications")
         with pytest.raises(GaveUpError, match="503"):

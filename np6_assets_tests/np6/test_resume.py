@@ -69,7 +69,7 @@ def test_download_has_all_events_of_the_millisecond_at_the_cut():
         assert starts(server) == [0, 500, 500]
 
 
-def test_client_asks_once_a_feed_whether_the_api_sorts():
+def test_client_checks_once_a_feed_whether_the_api_sorts():
     account = simple(*range(0, 10_000, 100))
     account.optouts = simple(*range(0, 10_000, 100), kind="optouts").optouts
     with RudeServer(account, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:

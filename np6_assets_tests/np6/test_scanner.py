@@ -6,7 +6,7 @@ from contextlib import closing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from np6_assets.np6.stream import ArrayScanner, Part, PartWriter, elements
+from np6_assets.np6.stream import ArrayScanner, Part, PartWriter, find_elements
 from np6_assets_tests.np6.arrays import ARRAYS, PLACES, STYLES, by_size, cut_up, is_event
 from np6_assets_tests.support.poison import POISON, field_poison, is_bulky, poison
 
@@ -39,7 +39,7 @@ def _events_after(scanner: ArrayScanner, chunk: bytes) -> int:
 @settings(max_examples=30, deadline=None)
 def test_elements_are_split_at_their_commas(array, style):
     text = style(array).encode().strip(b"\xef\xbb\xbf \r\n")[1:-1]
-    found = [text[start:end] for start, end in elements(text)]
+    found = [text[start:end] for start, end in find_elements(text)]
     assert [json.loads(one) for one in found] == array
     assert b",".join(found) == (text if array else b"")
 
@@ -49,7 +49,7 @@ def test_elements_are_split_at_their_commas(array, style):
 def test_elements_of_a_text_that_is_cut_are_whole_but_the_last(array, style, cut):
     text = style(array).encode()[1:-1]
     text = text[: cut % len(text)]
-    found = list(elements(text))
+    found = list(find_elements(text))
     whole = [json.loads(text[start:end]) for start, end in found[:-1]]
     assert whole == array[: len(whole)]
     assert not found or (found[0][0], found[-1][1]) == (0, len(text))
@@ -57,7 +57,7 @@ def test_elements_of_a_text_that_is_cut_are_whole_but_the_last(array, style, cut
 
 def test_elements_need_not_be_json():
     text = b'{"id":}, undefined,{"a":"\xff,"},[1,2 ,'
-    found = [text[start:end] for start, end in elements(text)]
+    found = [text[start:end] for start, end in find_elements(text)]
     assert found == [b'{"id":}', b" undefined", b'{"a":"\xff,"}', b"[1,2 ,"]
 
 
@@ -81,4 +81,4 @@ def test_poison_is_an_element_like_any_other():
 def elements_of(part: Part) -> list[bytes]:
     with closing(part):
         text = part.read()
-    return [text[start:end] for start, end in elements(text)]
+    return [text[start:end] for start, end in find_elements(text)]

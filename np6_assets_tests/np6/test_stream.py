@@ -140,7 +140,7 @@ NOT_AN_ARRAY = {
 
 @pytest.mark.parametrize("what", NOT_AN_ARRAY)
 @pytest.mark.parametrize("start", [b"", b" \n", b"\xef\xbb\xbf"])
-def test_refusal_says_what_came_instead_of_an_array(what, start):
+def test_wrong_body_is_described_without_quoting_it(what, start):
     for part_bytes in (1, 1000):
         with pytest.raises(WrongBodyError) as caught:
             written([start + NOT_AN_ARRAY[what]], part_bytes)
@@ -231,7 +231,7 @@ def test_writer_keeps_parts_on_disk_and_not_in_memory():
 
 
 def test_part_can_be_made_from_elements():
-    part = Part.of(b'{"a":1},{"a":2},3', 2, ((0, 0), (1, 8)))
+    part = Part.from_elements(b'{"a":1},{"a":2},3', 2, ((0, 0), (1, 8)))
     assert (part.size, part.events, part.answers) == (19, 2, ((0, 0), (1, 8)))
     assert read(part) == [{"a": 1}, {"a": 2}, 3]
 

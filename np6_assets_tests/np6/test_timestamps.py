@@ -23,7 +23,7 @@ DECADES = (datetime(1974, 1, 1, tzinfo=UTC), datetime(2300, 1, 1, tzinfo=UTC))
         *[(MS // 1000, MS - 123), (MS, MS), (MS * 1000 + 999, MS), (MS * 10**6 + 999_999, MS)],
     ],
 )
-def test_unit_of_a_time_is_told_by_its_size(number, milliseconds):
+def test_time_unit_is_detected_by_size(number, milliseconds):
     assert to_milliseconds(number) == milliseconds
 
 

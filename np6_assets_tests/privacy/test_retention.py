@@ -14,6 +14,7 @@ from np6_assets_tests.support.deployment import Deployment, days, files
 from np6_assets_tests.support.events import KINDS, population
 from np6_assets_tests.support.rude_server import RudeServer
 
+STORED = ("hits", "activations")  # of all kinds these two, for what all cost
 FIRST = date(2026, 3, 1)
 LAST = date(2026, 3, 10)
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
@@ -29,10 +30,10 @@ def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, **set
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten days of events, some of them in quarantine, and of rates."""
     data = tmp_path_factory.mktemp("filled") / "data"
-    made = population(61, FIRST, 10, sends_per_day=6, misfit_days=[FIRST, LAST])
+    made = population(61, FIRST, 10, sends_per_day=2, misfit_days=[FIRST, LAST])
     with RudeServer(made) as server, dg.DagsterInstance.ephemeral() as instance:
         deployment = deployed(server, instance, data)
-        deployment.materialize(list(KINDS), FIRST, LAST)
+        deployment.materialize(STORED, FIRST, LAST)
         deployment.materialize("reactivity_rates", FIRST, LAST)
     return data
 
@@ -56,17 +57,17 @@ def retain(deployment: Deployment, first_kept: date | None = KEPT) -> dict[str, 
     return {name: value.value for name, value in output.metadata.items()}
 
 
-def test_retention_removes_old_events_and_their_quarantine_alone(
+def test_retention_removes_only_old_events_and_their_quarantine(
     server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
     before = files(data)
     old = {name for name in before if any(f"event_date={day}/" in name for day in days(FIRST, date(2026, 3, 7)))}
-    assert len(old) == 7 * len(KINDS) + len(KINDS)  # a day of each kind is in quarantine
+    assert len(old) == 7 * len(STORED) + len(STORED)  # a day of each kind is in quarantine
     deployment = deployed(server, instance, data, **SETTINGS)
     said = retain(deployment)
     assert said["first_kept"] == f"{KEPT}"
     assert set(said["files"]) == old
-    assert said["removed"] == {**dict.fromkeys(KINDS, 7), **{f"quarantine/{kind}": 1 for kind in KINDS}}
+    assert said["removed"] == {**dict.fromkeys(STORED, 7), **{f"quarantine/{kind}": 1 for kind in STORED}}
     assert files(data) == {name: content for name, content in before.items() if name not in old}
     assert not (data / "hits" / f"event_date={FIRST}").exists()
     assert retain(deployment)["files"] == []
@@ -92,13 +93,13 @@ def later(server: RudeServer, instance: dg.DagsterInstance, data: Path, now: dat
     return Deployment(data, server, instance, lambda: now, **settings)
 
 
-def test_retention_acts_by_itself_where_clock_and_watermark_agree_and_little_goes(
+def test_retention_needs_no_confirmation_for_few_days_if_clock_and_watermark_agree(
     server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
     now = datetime(2026, 3, 12, 12, tzinfo=UTC)  # a day and a half after the newest watermark
     assert retain(later(server, instance, data, now, 8), None)["removed"] == {
-        **dict.fromkeys(KINDS, 3),
-        **{f"quarantine/{kind}": 1 for kind in KINDS},
+        **dict.fromkeys(STORED, 3),
+        **{f"quarantine/{kind}": 1 for kind in STORED},
     }
 
 
@@ -107,13 +108,13 @@ def test_retention_acts_by_itself_where_clock_and_watermark_agree_and_little_goe
     [
         # a clock that is years ahead, or back
         (datetime(2031, 3, 12, tzinfo=UTC), 8, "the clock says 2031-03-12, and the newest .* until 2026-03-11"),
-        (datetime(2026, 3, 13, 1, tzinfo=UTC), 9, "more than 2 days apart"),
-        (datetime(2026, 3, 8, 12, tzinfo=UTC), 5, "more than 2 days apart"),
+        pytest.param(datetime(2026, 3, 13, 1, tzinfo=UTC), 9, "more than 2 days apart", marks=pytest.mark.slow),
+        pytest.param(datetime(2026, 3, 8, 12, tzinfo=UTC), 5, "more than 2 days apart", marks=pytest.mark.slow),
         # a setting that was mistyped: 6 for 600
         (datetime(2026, 3, 12, 12, tzinfo=UTC), 6, "5 of 10 stored days would go at once"),
     ],
 )
-def test_retention_needs_a_second_word_where_the_clock_or_the_setting_may_be_wrong(
+def test_retention_needs_confirmation_if_the_clock_or_the_setting_may_be_wrong(
     server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int, said: str
 ) -> None:
     before = files(data)
@@ -128,9 +129,7 @@ def test_retention_needs_a_second_word_where_the_clock_or_the_setting_may_be_wro
     assert not [name for name in files(data) if f"event_date={FIRST}/" in name]
 
 
-def test_retention_sweeps_what_killed_writers_left_behind(
-    server: RudeServer, instance: dg.DagsterInstance, data: Path
-) -> None:
+def test_retention_removes_unfinished_files(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
     left = data / "hits" / f"event_date={FIRST}" / ".part-0.parquet.0123456789abcdef.tmp"
     left.write_bytes(b"unfinished")
     assert retain(deployed(server, instance, data, **SETTINGS))["swept"] == [str(left.relative_to(data))]
@@ -143,7 +142,9 @@ def test_retention_keeps_everything_by_default(server: RudeServer, instance: dg.
     assert files(data) == before
 
 
-@pytest.mark.parametrize("asset", ["hits", "activations", "reactivity_rates"])
+@pytest.mark.parametrize(
+    "asset", ["hits", *(pytest.param(asset, marks=pytest.mark.slow) for asset in ("activations", "reactivity_rates"))]
+)
 def test_run_for_retired_days_is_refused_before_any_request(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, asset: str
 ) -> None:
@@ -167,6 +168,7 @@ def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.Dagster
     assert account.tick().days == [("2026-03-13", "2026-03-13"), (f"{KEPT}", "2026-03-12")]
 
 
+@pytest.mark.slow
 def test_rates_of_retired_days_are_not_requested(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:

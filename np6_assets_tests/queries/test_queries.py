@@ -154,7 +154,7 @@ def ordered(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[Row]:
     return sorted(rows, key=key)
 
 
-def test_the_account_has_every_status_and_a_cohort_without_sends(account: Account) -> None:
+def test_account_has_every_status_and_a_cohort_without_sends(account: Account) -> None:
     assert {row["status"] for row in account.rates} == {"final", "open", "incomplete"}
     without = [row for row in account.rates if row["activation_date"] == WITHOUT_SENDS]
     assert without
@@ -485,7 +485,7 @@ def test_rates_of_version_0_1_have_the_status_that_is_final_says(account: Accoun
 def test_views_read_a_remote_folder(account: Account, database: duckdb.DuckDBPyConnection) -> None:
     folder = Folder("memory://queries")
     for file in account.root.rglob("*.parquet"):
-        with folder.replacing(str(file.relative_to(account.root))) as stored:
+        with folder.replace(str(file.relative_to(account.root))) as stored:
             stored.write(file.read_bytes())
     settings = Settings.from_environment({"NP6_DATA_DIR": "memory://queries", "NP6_TIMEZONE": TZ})
     with open_views(settings) as remote:

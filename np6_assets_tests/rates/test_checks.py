@@ -14,8 +14,8 @@ from np6_assets.partition_checks import Records
 from np6_assets.partitions import day_of
 from np6_assets.rates import counting
 from np6_assets.rates.checks import CHECKS
-from np6_assets.rates.counting import recount
-from np6_assets.rates.examine import examine, within_0_and_1
+from np6_assets.rates.counting import recount_cohorts
+from np6_assets.rates.examine import check_cohorts, check_range
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.support.deployment import Deployment, days, files
@@ -102,10 +102,10 @@ def test_rates_whose_events_are_not_kept_pass(made: Deployment, instance: dg.Dag
     copy.parent.mkdir(parents=True)
     copy.write_bytes(path.read_bytes())
     settings = Settings.from_environment({"NP6_TIMEZONE": PARIS, "NP6_RETENTION_DAYS": "30"})
-    [(day, found)] = examine(settings, Folder(str(tmp_path)), [f"{DAY}"], Records(instance, settings))
+    [(day, found)] = check_cohorts(settings, Folder(str(tmp_path)), [f"{DAY}"], Records(instance, settings))
     assert day == f"{DAY}"
     assert {name: (one.passed, one.text) for name, one in found.items()} == dict.fromkeys(
-        NAMES, (True, "its events are not kept any more: nothing to compare with")
+        NAMES, (True, "its events are no longer stored: nothing to compare with")
     )
 
 
@@ -121,8 +121,10 @@ def test_rates_whose_events_are_not_kept_pass(made: Deployment, instance: dg.Dag
         (4, "America/St_Johns", 1, [(kind, 1) for kind in KINDS]),
     ],
 )
-@pytest.mark.parametrize("at_once", [0, 2**15, 2**30])
-def test_the_recount_is_what_plain_python_finds(
+@pytest.mark.parametrize(
+    "at_once", [pytest.param(0, marks=pytest.mark.slow), 2**15, pytest.param(2**30, marks=pytest.mark.slow)]
+)
+def test_recount_is_what_plain_python_finds(
     seed: int,
     tz: str,
     window: int,
@@ -152,7 +154,7 @@ def test_the_recount_is_what_plain_python_finds(
     settings = Settings.from_environment({"NP6_TIMEZONE": tz, "NP6_WINDOW_DAYS": f"{window}"})
     # of a range that has a gap
     asked = [day_of(f"{cohort}", tz) for cohort in cohorts if cohort != cohorts[2]]
-    found = {day.key: counts for day, counts, _ in recount(Folder(str(tmp_path)), asked, settings)}
+    found = {day.key: counts for day, counts, _ in recount_cohorts(Folder(str(tmp_path)), asked, settings)}
     assert list(found) == [day.key for day in asked]
     for key, counts in found.items():
         rows = expected_rates(date.fromisoformat(key), tz, window, feeds)
@@ -223,15 +225,15 @@ def test_rates_that_are_older_than_their_events_are_a_warning(deployment: Deploy
         ("hits_per_hit_activation", float("nan"), False),
     ],
 )
-def test_the_range_of_a_rate(name: str, value: float | None, passed: bool, made: Deployment):
+def test_range_of_a_rate(name: str, value: float | None, passed: bool, made: Deployment):
     table = cleaned(pq.read_table(made.path("reactivity_rates", DAY, "activation_date"), partitioning=None))
-    finding = within_0_and_1(first_row(name, value)(table), is_sent=True)
+    finding = check_range(first_row(name, value)(table), is_sent=True)
     assert finding.passed == passed
     if not passed:
         assert finding.metadata["rows_out_of_range"] == {name: 1}
 
 
-def test_a_rate_out_of_its_range_is_an_error_and_a_warning_while_sends_are_missing(deployment: Deployment):
+def test_rate_out_of_its_range_is_an_error_and_a_warning_while_sends_are_missing(deployment: Deployment):
     for day in days(FIRST, LAST):
         rewrite(deployment, day, cleaned)
     for day in (DAY, LAST):
@@ -241,14 +243,14 @@ def test_a_rate_out_of_its_range_is_an_error_and_a_warning_while_sends_are_missi
     assert failed(found, "rates_within_0_and_1") == {f"{DAY}": ERROR, f"{LAST}": WARN}
 
 
-def test_a_rate_above_1_is_a_warning_where_more_sends_reacted_than_were_delivered(made: Deployment):
+def test_rate_above_1_is_a_warning_where_more_sends_reacted_than_were_delivered(made: Deployment):
     table = cleaned(pq.read_table(made.path("reactivity_rates", DAY, "activation_date"), partitioning=None))
     for name, number in (("delivered", 1), ("impression_activations", 2), ("impression_rate", 2.0)):
         table = first_row(name, number)(table)
-    finding = within_0_and_1(table, is_sent=True)
+    finding = check_range(table, is_sent=True)
     assert (finding.passed, finding.tolerated) == (False, True)
     assert "bounced" in finding.text
-    assert not within_0_and_1(first_row("bounce_rate", 2.0)(table), is_sent=True).tolerated
+    assert not check_range(first_row("bounce_rate", 2.0)(table), is_sent=True).tolerated
 
 
 @pytest.mark.parametrize(("lost", "passed"), [(1, True), (2, False)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from np6_assets.rates.columns import SCHEMA
-from np6_assets.rates.metadata import overview
+from np6_assets.rates.metadata import build_overview
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.report.made import make, sends
@@ -17,6 +17,7 @@ from np6_assets_tests.support.tables import table_of
 FIRST = date(2026, 3, 1)
 
 
+@pytest.mark.usefixtures("charts")
 @pytest.mark.parametrize(
     ("stored", "made", "first", "last"),
     [
@@ -39,7 +40,7 @@ def test_chart_is_of_the_newest_cohorts_whichever_is_made(
     make(tmp_path, [rows[ahead] for ahead in stored], {})
     table = table_of([rows[made]], RATE_COLUMNS).cast(SCHEMA)
     key = f"{FIRST + timedelta(days=made)}"
-    shown = overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}), date(2100, 1, 1))["chart"]
+    shown = build_overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}), date(2100, 1, 1))["chart"]
     days = re.search(r"^Cohorts (\S+) to (\S+)\.", shown.value, re.MULTILINE)
     assert days is not None
     assert days.groups() == (f"{FIRST + timedelta(days=first)}", f"{FIRST + timedelta(days=last)}")

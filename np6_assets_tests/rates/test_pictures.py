@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from np6_assets.rates.display import chart_markdown, notifications_markdown, summary
-from np6_assets.rates.lineage import column_lineage
-from np6_assets.rates.pictures import HIT, Share, cohorts_of, rates_chart
+from np6_assets.rates.chart import draw_chart
+from np6_assets.rates.display import summarize_rates, write_chart, write_notifications
+from np6_assets.rates.lineage import build_column_lineage
+from np6_assets.rates.measures import HIT, Share, build_cohorts
 from np6_assets.settings import Settings
 from np6_assets_tests.support.oracle import RATE_COLUMNS, columns, wilson
 
@@ -21,7 +22,7 @@ TODAY = D + timedelta(days=9)
 def row(
     day: int = 0, activation_id: int = 1, *, sends: int | None = 1_000, status: str = "final", **counts: int
 ) -> Any:
-    """A row of the rates as far as pictures read it."""
+    """A row of the rates as far as measures read it."""
     bounced = counts.get("bounced", 0)
     return {
         "activation_date": D + timedelta(days=day),
@@ -35,7 +36,7 @@ def row(
     }
 
 
-def test_a_rate_is_that_of_the_sums_of_what_is_known():
+def test_rate_is_that_of_the_sums_of_what_is_known():
     rates = [
         row(hit_activations=100, bounced=500),
         row(sends=9_000, hit_activations=90),
@@ -64,7 +65,7 @@ def dots(svg: str) -> tuple[int, int]:
 
 def test_provisional_cohorts_are_drawn_as_such():
     days = [row(day, hit_activations=100 + day, status="final" if day < 3 else "open") for day in range(5)]
-    svg = rates_chart(cohorts_of(days), columns=3, width=10)
+    svg = draw_chart(build_cohorts(days), columns=3, width=10)
     assert dots(svg) == (3 * 3, 2 * 3)
     assert sum("stroke-dasharray" in style for style in paths(svg)) == 3
     assert {"Hit rate", "Optout rate", "Bounce rate"} <= set(re.findall(r">([^<>]+)</text>", svg))
@@ -76,19 +77,19 @@ def test_what_is_incomplete_is_told_and_in_no_rate():
         row(activation_id=2, hit_activations=900, status="incomplete"),
         row(1, activation_id=1, hit_activations=50),
     ]
-    cohorts = cohorts_of(rates)
+    cohorts = build_cohorts(rates)
     assert [cohort.status for cohort in cohorts] == ["incomplete", "final"]
     assert cohorts[0].shares["hit_rate"] == Share(100, 1_000)
-    assert dots(rates_chart(cohorts, columns=3, width=10)) == (3, 3)
-    table = notifications_markdown(rates, {2: "Sale"})
+    assert dots(draw_chart(cohorts, columns=3, width=10)) == (3, 3)
+    table = write_notifications(rates, {2: "Sale"})
     assert "| Sale | 1,000 | — | — |" in table
     assert table.endswith("**Incomplete**, as events are missing, and in no rate above: Sale.")
-    assert "Hollow diamonds: incomplete" in chart_markdown(cohorts, TODAY)
+    assert "Hollow diamonds: incomplete" in write_chart(cohorts, TODAY)
 
 
-def test_a_missing_day_breaks_the_line():
-    whole = rates_chart(cohorts_of([row(day) for day in range(5)]), columns=1, width=4)
-    broken = rates_chart(cohorts_of([row(day) for day in (0, 1, 3, 4)]), columns=1, width=4)
+def test_missing_day_breaks_the_line():
+    whole = draw_chart(build_cohorts([row(day) for day in range(5)]), columns=1, width=4)
+    broken = draw_chart(build_cohorts([row(day) for day in (0, 1, 3, 4)]), columns=1, width=4)
 
     def lines(svg: str) -> int:
         return sum("stroke-width: 1.6" in style for style in paths(svg))
@@ -101,18 +102,18 @@ def test_a_missing_day_breaks_the_line():
     [([row()], 3), ([row(sends=None)], 0), ([row(sends=0)], 0), ([row(0, sends=None), row(1)], 3)],
 )
 def test_days_without_rates_have_no_dots(rows: list[Any], drawn: int):
-    svg = rates_chart(cohorts_of(rows), columns=3, width=10)
+    svg = draw_chart(build_cohorts(rows), columns=3, width=10)
     assert "nan" not in svg
     assert dots(svg) == (drawn, 0)
 
 
-def test_the_same_cohorts_give_the_same_chart():
-    cohorts = cohorts_of([row(0), row(1, hit_activations=4)])
-    assert chart_markdown(cohorts, TODAY) == chart_markdown(cohorts, TODAY)
+def test_same_cohorts_give_the_same_chart():
+    cohorts = build_cohorts([row(0), row(1, hit_activations=4)])
+    assert write_chart(cohorts, TODAY) == write_chart(cohorts, TODAY)
 
 
-def test_the_charts_markdown_is_a_picture_that_needs_no_network():
-    markdown = chart_markdown(cohorts_of([row(0), row(1, status="open")]), TODAY)
+def test_charts_markdown_is_a_picture_that_needs_no_network():
+    markdown = write_chart(build_cohorts([row(0), row(1, status="open")]), TODAY)
     found = re.match(r"!\[[^\]]+2026-03-20 to 2026-03-21\]\(data:image/svg\+xml;base64,([\w+/=]+)\)\n", markdown)
     assert found
     svg = base64.b64decode(found[1]).decode()
@@ -126,29 +127,27 @@ def svg_in(markdown: str) -> str:
 
 
 def test_today_is_not_drawn_as_a_fall():
-    days = cohorts_of([row(0, hit_activations=100), row(1, hit_activations=100), row(2, hit_activations=1)])
-    told = chart_markdown(days, D + timedelta(days=2))
-    assert svg_in(told) == rates_chart(days[:2], columns=3, width=10)
+    days = build_cohorts([row(0, hit_activations=100), row(1, hit_activations=100), row(2, hit_activations=1)])
+    told = write_chart(days, D + timedelta(days=2))
+    assert svg_in(told) == draw_chart(days[:2], columns=3, width=10)
     assert "Cohorts 2026-03-20 to 2026-03-21. 2026-03-22 is not over, and left out." in told
-    assert svg_in(chart_markdown(days, TODAY)) == rates_chart(days, columns=3, width=10)
-    assert svg_in(chart_markdown(days[:1], D)) == rates_chart(
-        days[:1], columns=3, width=10
-    )  # a dot is better than none
+    assert svg_in(write_chart(days, TODAY)) == draw_chart(days, columns=3, width=10)
+    assert svg_in(write_chart(days[:1], D)) == draw_chart(days[:1], columns=3, width=10)  # a dot is better than none
 
 
-def test_a_cohort_is_told_in_a_line():
+def test_cohort_is_told_in_a_line():
     rates = [row(hit_activations=100, bounced=500), row(sends=9_000, optout_activations=95)]
     low, high = wilson(100, 9_500)
     told = f"hit 1.05% ({low:.1%} to {high:.1%}), optout 1.00%, bounce 5.00% of 10,000 sends"
-    assert summary(rates, is_over=True) == told
-    assert summary(rates, is_over=False) == f"{told}; the day is not over"
-    assert summary([*rates, row(sends=0, status="open")], is_over=True) == f"{told}; provisional"
-    assert summary([*rates, row(sends=0, status="incomplete")], is_over=True) == f"{told}; incomplete"
-    assert summary([row(sends=None)], is_over=True) == "how many were sent is not known"
-    assert summary([], is_over=True) == "nothing was sent"
+    assert summarize_rates(rates, is_over=True) == told
+    assert summarize_rates(rates, is_over=False) == f"{told}; the day is not over"
+    assert summarize_rates([*rates, row(sends=0, status="open")], is_over=True) == f"{told}; provisional"
+    assert summarize_rates([*rates, row(sends=0, status="incomplete")], is_over=True) == f"{told}; incomplete"
+    assert summarize_rates([row(sends=None)], is_over=True) == "how many were sent is not known"
+    assert summarize_rates([], is_over=True) == "nothing was sent"
 
 
-def test_the_table_has_the_notifications_by_name_the_most_sent_first():
+def test_table_has_the_notifications_by_name_the_most_sent_first():
     rates = [
         row(activation_id=1, sends=50, hit_activations=5),
         row(activation_id=2, sends=800, hit_activations=80, bounced=400),
@@ -158,28 +157,28 @@ def test_the_table_has_the_notifications_by_name_the_most_sent_first():
     low, high = wilson(110, 600)
     assert low is not None
     assert high is not None
-    table = notifications_markdown(rates, {1: "Spring sale", 3: "a | <b>*x*</b>\nnew"}).split("\n")
+    table = write_notifications(rates, {1: "Spring sale", 3: "a | <b>*x*</b>\nnew"}).split("\n")
     interval = f"{low:.1%} to {high:.1%}".replace(" ", "\xa0")  # on one line, however narrow the table
     assert table[2] == f"| notification 2 | 1,000 | {110 / 600:.2%} | {interval} | 1.00% | 40.00% |"
     assert table[3].startswith("| Spring sale | 50 | 10.00% | ")
     assert table[4] == r"| a \| \<b\>\*x\*\<\/b\> new | — | — | — | — | — |"
     assert len(table) == 5
-    assert notifications_markdown([row(status="open")], {}).endswith("**Provisional**: these rates still move.")
+    assert write_notifications([row(status="open")], {}).endswith("**Provisional**: these rates still move.")
 
 
-def test_a_long_name_leaves_room_for_the_numbers():
+def test_long_name_leaves_room_for_the_numbers():
     name = "A campaign that somebody named with everything that it is about"
-    assert f"| {name[:39]}… | 1,000 |" in notifications_markdown([row()], {1: name})
+    assert f"| {name[:39]}… | 1,000 |" in write_notifications([row()], {1: name})
 
 
-def test_a_long_table_says_what_it_leaves_out():
-    table = notifications_markdown([row(activation_id=number, sends=number) for number in range(1, 31)], {})
+def test_long_table_says_what_it_leaves_out():
+    table = write_notifications([row(activation_id=number, sends=number) for number in range(1, 31)], {})
     assert table.count("\n| notification") == 20
     assert table.endswith("and 10 more with fewer sends")
 
 
 def test_lineage_names_columns_that_exist():
-    lineage = column_lineage(Settings.from_environment({})).deps_by_column
+    lineage = build_column_lineage(Settings.from_environment({})).deps_by_column
     assert set(RATE_COLUMNS) - set(lineage) == {"window_days", "days_loaded", "status", "is_final"}
     for column, deps in lineage.items():
         assert column in RATE_COLUMNS

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from np6_assets_tests.support.deployment import Deployment, days
 from np6_assets_tests.support.events import KINDS, Population, event, population
@@ -58,6 +59,7 @@ def test_stamp_three_days_early_is_counted_once_in_one_cohort(
     assert found[f"{DAY}"].description == f"{DAY}: 4 of 4 events are counted in a cohort"
 
 
+@pytest.mark.slow
 def test_sends_in_no_cohort_are_a_warning_that_says_why(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
@@ -94,6 +96,7 @@ def test_some_reactions_after_their_window_are_told_and_are_no_warning(
     )
 
 
+@pytest.mark.slow
 def test_every_stored_event_of_a_population_is_counted_or_told(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):

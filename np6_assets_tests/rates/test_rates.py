@@ -18,11 +18,11 @@ import pytest
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates import compute
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.compute import connect, in_duckdb, rates
-from np6_assets.rates.feeds import Feeds, due
+from np6_assets.rates.compute import build_duckdb_runner, compute_rates, open_duckdb
+from np6_assets.rates.feeds import Feeds, find_due_time
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.parquet import partitioned_dataset
+from np6_assets.storage.parquet import open_partitioned_dataset
 from np6_assets_tests.support.events import event, population
 from np6_assets_tests.support.oracle import (
     RATE_COLUMNS,
@@ -45,7 +45,7 @@ Days = Mapping[str, Mapping[date, list[Row] | None]]
 @pytest.fixture
 def database() -> Iterator[duckdb.DuckDBPyConnection]:
     """One for all cohorts, as in a run."""
-    with connect() as database:
+    with open_duckdb() as database:
         yield database
 
 
@@ -77,7 +77,7 @@ def store(
             pq.write_table(table, path)
     keys = sorted({day.isoformat() for days in feeds.values() for day in days})
     datasets = {
-        kind.asset: partitioned_dataset(Folder(str(root)), kind.asset, kind.schema, "event_date", keys)
+        kind.asset: open_partitioned_dataset(Folder(str(root)), kind.asset, kind.schema, "event_date", keys)
         for kind in KINDS
     }
     return Feeds(datasets, tz, due)
@@ -90,7 +90,7 @@ def computed(
     keys = [f"{cohort}" for cohort in cohorts]
     return {
         date.fromisoformat(key): rows.to_pandas(types_mapper=pd.ArrowDtype)
-        for key, rows in rates(in_duckdb(database), feeds, keys, window)
+        for key, rows in compute_rates(build_duckdb_runner(database), feeds, keys, window)
     }
 
 
@@ -116,12 +116,12 @@ def feeds_of(made: Any, days: list[date], tz: str) -> dict[str, dict[date, list[
     ("seed", "tz", "window", "first"),
     [
         (1, "UTC", 7, D),
-        (2, "UTC", 1, D),
-        (3, "UTC", 0, D),
-        (4, "Europe/Paris", 7, date(2026, 3, 27)),  # 2026-03-29 has 23 hours there
+        pytest.param(2, "UTC", 1, D, marks=pytest.mark.slow),
+        pytest.param(3, "UTC", 0, D, marks=pytest.mark.slow),
+        pytest.param(4, "Europe/Paris", 7, date(2026, 3, 27), marks=pytest.mark.slow),  # 2026-03-29 has 23 hours there
         (5, "Europe/Paris", 1, date(2026, 3, 27)),
-        (6, "Europe/Paris", 0, date(2026, 3, 27)),
-        (7, "Europe/Paris", 1, date(2026, 10, 24)),  # and 2026-10-25 has 25
+        pytest.param(6, "Europe/Paris", 0, date(2026, 3, 27), marks=pytest.mark.slow),
+        pytest.param(7, "Europe/Paris", 1, date(2026, 10, 24), marks=pytest.mark.slow),  # and 2026-10-25 has 25
         (8, "America/St_Johns", 2, date(2026, 3, 6)),
     ],
 )
@@ -161,17 +161,17 @@ def seven_days() -> Days:
     ("absent", "unclosed"),
     [
         ({"activations": [0]}, {}),
-        ({"activations": [1]}, {}),
+        pytest.param({"activations": [1]}, {}, marks=pytest.mark.slow),
         ({"activations": [0, 1]}, {}),
-        ({"impressions": [0]}, {}),
+        pytest.param({"impressions": [0]}, {}, marks=pytest.mark.slow),
         ({"impressions": [1, 2]}, {}),
-        ({"hits": [0]}, {}),
+        pytest.param({"hits": [0]}, {}, marks=pytest.mark.slow),
         ({"hits": [1], "optouts": [1], "bounces": [2]}, {}),
-        ({"hits": [0, 1, 2], "optouts": [0, 1, 2], "bounces": [0, 1, 2]}, {}),
+        pytest.param({"hits": [0, 1, 2], "optouts": [0, 1, 2], "bounces": [0, 1, 2]}, {}, marks=pytest.mark.slow),
         ({kind: [2] for kind in ALL}, {}),
-        ({}, {"hits": [2]}),
-        ({}, {"bounces": [0]}),
-        ({}, {"activations": [1]}),
+        pytest.param({}, {"hits": [2]}, marks=pytest.mark.slow),
+        pytest.param({}, {"bounces": [0]}, marks=pytest.mark.slow),
+        pytest.param({}, {"activations": [1]}, marks=pytest.mark.slow),
         ({}, {"activations": [2]}),
         ({}, {"impressions": [0, 1, 2]}),  # which finality does not ask about
         ({"optouts": [1]}, {"optouts": [0], "hits": [1]}),
@@ -259,7 +259,7 @@ def test_no_row_is_open_once_all_days_of_its_window_are_closed(
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     missing = {("activations", D + timedelta(days=1)): [ids[0]]}
     stored = store(tmp_path, feeds, "UTC", missing_ids=missing)
-    stored = replace(stored, due=due(Folder(str(tmp_path)), settings))
+    stored = replace(stored, due=find_due_time(Folder(str(tmp_path)), settings))
     frame = computed(database, stored, [D], 1)[D]
     assert set(frame["status"][frame["activation_id"] == ids[0]]) == {"incomplete"}
     assert set(frame["status"][frame["activation_id"] != ids[0]]) == {"final"}
@@ -267,17 +267,17 @@ def test_no_row_is_open_once_all_days_of_its_window_are_closed(
 
 def test_days_are_due_once_the_newest_watermark_is_later_than_their_end_by_the_lookback(tmp_path: Path):
     settings = Settings.from_environment({"NP6_LOOKBACK_MINUTES": "90"})
-    assert due(Folder(str(tmp_path)), settings) is None
+    assert find_due_time(Folder(str(tmp_path)), settings) is None
     feeds: Days = {"hits": {D: [], D + timedelta(days=2): []}, "bounces": {D + timedelta(days=1): []}}
     store(tmp_path, feeds, "UTC", lambda kind, day: day == D)
     newest = datetime(2026, 3, 22, 23, 59, 59, 999_000, UTC)
-    assert due(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
+    assert find_due_time(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
     # a file of another program says nothing, nor does a folder without one: the day before it counts
     other = tmp_path / "hits" / f"event_date={D + timedelta(days=4)}"
     other.mkdir()
     pq.write_table(pa.table({"event_id": ["a"]}), other / "part-0.parquet")
     (tmp_path / "hits" / f"event_date={D + timedelta(days=5)}").mkdir()
-    assert due(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
+    assert find_due_time(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
 
 
 def test_what_is_not_there_for_one_cohort_is_there_for_the_next(
@@ -308,19 +308,19 @@ def test_cohorts_are_computed_together_within_a_bound_of_rows(
     stored = store(tmp_path, seven_days, "UTC")
     monkeypatch.setattr(compute, "ROWS_AT_ONCE", at_once)
     cohorts = days_from(D, 6)
-    assert len(list(compute.chunks(stored, [f"{cohort}" for cohort in cohorts], 1))) == queries
+    assert len(list(compute.group_cohorts(stored, [f"{cohort}" for cohort in cohorts], 1))) == queries
     for cohort, frame in computed(database, stored, cohorts, 1).items():
         assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, seven_days))
 
 
-def test_a_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One event a day, a window of two days more: cohorts that follow one another share days, others do not."""
     row = row_of("hits", event("hits", id="1", timestamp=NOON), "drop", None)
     feeds: Days = {kind: {day: [row] if kind == "hits" else None for day in days_from(D, 20)} for kind in ALL}
     stored = store(tmp_path, feeds, "UTC")
     monkeypatch.setattr(compute, "ROWS_AT_ONCE", 5)
     cohorts = [f"{D + timedelta(days=ahead)}" for ahead in (0, 1, 2, 3, 10, 15)]
-    found = list(compute.chunks(stored, cohorts, 2))
+    found = list(compute.group_cohorts(stored, cohorts, 2))
     assert found == [cohorts[:3], cohorts[3:4], cohorts[4:5], cohorts[5:]]
 
 
@@ -371,7 +371,7 @@ def part(row: Row, *names: str) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
-def test_a_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
+def test_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
     # 12 sends. s0, s1 bounce: 10 are delivered. s2 is hit twice, 3 h and 6 days later; s3 is hit once: 2 of 10.
     # s3 is muted as well, s4 is muted: 2 of 10. s5 to s9 are displayed: 5 of 10.
     for number in range(12):
@@ -413,7 +413,7 @@ def test_a_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
     }
 
 
-def test_the_worst_verdict_of_a_send_wins(case: Case, tmp_path: Path):
+def test_worst_verdict_of_a_send_wins(case: Case, tmp_path: Path):
     for number, verdicts in enumerate(
         (["soft", "hard", "blocked"], ["soft", None], ["blocked", None], [None], ["HARD"])
     ):
@@ -430,7 +430,7 @@ def test_the_worst_verdict_of_a_send_wins(case: Case, tmp_path: Path):
     }
 
 
-def test_a_hit_of_another_link_type_is_no_click_through(case: Case, tmp_path: Path):
+def test_hit_of_another_link_type_is_no_click_through(case: Case, tmp_path: Path):
     for number, link_type in enumerate(("dismissal", "", None, "Redirection")):
         case.add("activations", f"s{number}")
         case.add("hits", f"s{number}", link_type=link_type)
@@ -446,7 +446,7 @@ def test_a_hit_of_another_link_type_is_no_click_through(case: Case, tmp_path: Pa
     assert row["hit_share"] is None
 
 
-def test_a_reaction_to_a_send_that_the_feed_does_not_know_is_an_orphan(case: Case, tmp_path: Path):
+def test_reaction_to_a_send_that_the_feed_does_not_know_is_an_orphan(case: Case, tmp_path: Path):
     # One send that nothing happened to; three unknown sends: hit, muted, bounced. Delivered: 1 - 1 = 0.
     case.add("activations", "known")
     case.add("hits", "unknown 1")
@@ -491,7 +491,7 @@ def test_delivered_does_not_go_below_zero_and_rates_are_not_clamped(case: Case, 
     }
 
 
-def test_an_event_without_the_id_of_its_send_is_a_send_of_its_own(case: Case, tmp_path: Path):
+def test_event_without_the_id_of_its_send_is_a_send_of_its_own(case: Case, tmp_path: Path):
     for _ in range(3):
         case.add("activations", None)
     for _ in range(2):
@@ -505,7 +505,7 @@ def test_an_event_without_the_id_of_its_send_is_a_send_of_its_own(case: Case, tm
     }
 
 
-def test_an_event_without_the_time_of_its_send_is_placed_on_its_own_day(case: Case, tmp_path: Path):
+def test_event_without_the_time_of_its_send_is_placed_on_its_own_day(case: Case, tmp_path: Path):
     case.add("activations", "s", stamp_time=None)
     case.add("hits", "s", NOON + HOUR, stamp_time=None)
     case.add("hits", "s", NOON + DAY, stamp_time=None)  # of the next day's cohort
@@ -517,7 +517,7 @@ def test_an_event_without_the_time_of_its_send_is_placed_on_its_own_day(case: Ca
     }
 
 
-def test_a_send_is_told_by_stamp_and_subscription_and_null_is_a_subscription_too(case: Case, tmp_path: Path):
+def test_send_is_told_by_stamp_and_subscription_and_null_is_a_subscription_too(case: Case, tmp_path: Path):
     for subscription in ("phone", "tablet", None):
         case.add("activations", "s", subscription=subscription)
         case.add("activations", "s", subscription=subscription)  # published twice, under two ids
@@ -530,13 +530,13 @@ def test_a_send_is_told_by_stamp_and_subscription_and_null_is_a_subscription_too
     }
 
 
-def test_a_stamp_id_that_looks_like_an_event_id_is_not_that_event(case: Case, tmp_path: Path):
+def test_stamp_id_that_looks_like_an_event_id_is_not_that_event(case: Case, tmp_path: Path):
     case.add("activations", None)  # the event 0, without a stamp
     case.add("activations", "0")  # and a stamp of that name
     assert case.row(tmp_path)["activations"] == 2
 
 
-def test_the_same_event_on_two_days_counts_once(case: Case, tmp_path: Path):
+def test_same_event_on_two_days_counts_once(case: Case, tmp_path: Path):
     case.add("activations", "s")
     case.add("hits", "s")
     first, second = case.feeds["hits"][D], case.feeds["hits"][D + timedelta(days=1)]
@@ -547,7 +547,7 @@ def test_the_same_event_on_two_days_counts_once(case: Case, tmp_path: Path):
 
 
 @pytest.mark.parametrize("window", [0, 1, 7])
-def test_the_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: int):
+def test_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: int):
     midnight = day_bounds(D + timedelta(days=window + 1), "UTC")[0]
     case.add("activations", "s")
     case.add("hits", "s", midnight - 1)
@@ -561,7 +561,7 @@ def test_the_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: i
     }
 
 
-def test_the_cohort_is_the_day_of_the_stamp_and_activations_count_over_the_window(case: Case, tmp_path: Path):
+def test_cohort_is_the_day_of_the_stamp_and_activations_count_over_the_window(case: Case, tmp_path: Path):
     midnight, next_midnight = day_bounds(D, "UTC")
     for stamp_time in (midnight, next_midnight - 1):
         case.add("activations", f"in {stamp_time}", next_midnight, stamp_time=stamp_time)
@@ -605,7 +605,7 @@ def test_rows_are_by_grain_and_nulls_are_groups_of_their_own(case: Case, tmp_pat
         (20, 20, 0.8389, 1.0),
     ],
 )
-def test_the_interval_is_wilsons(case: Case, tmp_path: Path, hit: int, delivered: int, low: float, high: float):
+def test_interval_is_wilsons(case: Case, tmp_path: Path, hit: int, delivered: int, low: float, high: float):
     for number in range(delivered):
         case.add("activations", f"s{number}")
     for number in range(hit):
@@ -627,7 +627,7 @@ def test_columns_are_those_of_the_contract_and_each_is_described():
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_an_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, database: duckdb.DuckDBPyConnection, there: bool):
+def test_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, database: duckdb.DuckDBPyConnection, there: bool):
     feeds: Days = {kind: {D: [] if there else None} for kind in ALL}
     frame = computed(database, store(tmp_path, feeds, "UTC"), [D], 7)[D]
     assert len(frame) == 0
@@ -665,7 +665,7 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: py
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    with connect() as database:
+    with open_duckdb() as database:
         case = Case(database)
         case.add("activations", "s")
         assert len(case.frame(tmp_path / "data")) == 1

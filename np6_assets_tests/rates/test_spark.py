@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from np6_assets.rates import compute, spark
-from np6_assets.rates.compute import Run, connect, in_duckdb, rates
+from np6_assets.rates.compute import QueryRunner, build_duckdb_runner, compute_rates, open_duckdb
 from np6_assets.rates.feeds import Feeds
-from np6_assets.rates.spark import SparkError, on_spark
+from np6_assets.rates.spark import SparkError, open_spark_runner
 from np6_assets.settings import Settings
 from np6_assets_tests.rates.test_rates import ALL, D, Days, as_rows, days_from, feeds_of, store
 from np6_assets_tests.support.deployment import Deployment, files
@@ -43,23 +43,25 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def on_server(address: str) -> Iterator[Run]:
-    with on_spark(address) as run:
+def on_server(address: str) -> Iterator[QueryRunner]:
+    with open_spark_runner(address) as run:
         yield run
 
 
 @pytest.fixture
-def in_duck() -> Iterator[Run]:
-    with connect() as database:
-        yield in_duckdb(database)
+def in_duck() -> Iterator[QueryRunner]:
+    with open_duckdb() as database:
+        yield build_duckdb_runner(database)
 
 
-def tables(run: Run, feeds: Feeds, cohorts: list[date], window: int) -> dict[date, pa.Table]:
-    return {date.fromisoformat(key): rows for key, rows in rates(run, feeds, [str(day) for day in cohorts], window)}
+def tables(run: QueryRunner, feeds: Feeds, cohorts: list[date], window: int) -> dict[date, pa.Table]:
+    return {
+        date.fromisoformat(key): rows for key, rows in compute_rates(run, feeds, [str(day) for day in cohorts], window)
+    }
 
 
 def test_population_has_the_rates_of_duckdb_and_of_plain_python(
-    on_server: Run, in_duck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    on_server: QueryRunner, in_duck: QueryRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Around the change of clocks, with days that are not there, not closed or not whole, in chunks of some cohorts."""
     first = date(2026, 3, 27)
@@ -74,7 +76,7 @@ def test_population_has_the_rates_of_duckdb_and_of_plain_python(
 
     stored = store(tmp_path, feeds, PARIS, closed, missing)
     monkeypatch.setattr(compute, "ROWS_AT_ONCE", sum(map(stored.rows, map(str, days_from(first, 4)))))
-    assert len(list(compute.chunks(stored, [str(day) for day in cohorts], 2))) > 1
+    assert len(list(compute.group_cohorts(stored, [str(day) for day in cohorts], 2))) > 1
     found = tables(on_server, stored, cohorts, 2)
     assert found == tables(in_duck, stored, cohorts, 2)
     for day, rows in found.items():
@@ -114,7 +116,9 @@ def odd_events() -> dict[str, list[Row]]:
     return rows
 
 
-def test_odd_events_and_days_without_any_have_the_rates_of_duckdb(on_server: Run, in_duck: Run, tmp_path: Path):
+def test_odd_events_and_days_without_any_have_the_rates_of_duckdb(
+    on_server: QueryRunner, in_duck: QueryRunner, tmp_path: Path
+):
     odd = odd_events()
     feeds: Days = {
         kind: {D: odd[kind], D + timedelta(days=1): [] if kind == "hits" else None, D + timedelta(days=5): None}
@@ -127,6 +131,7 @@ def test_odd_events_and_days_without_any_have_the_rates_of_duckdb(on_server: Run
     assert found == tables(in_duck, stored, cohorts, 1)
 
 
+@pytest.mark.slow
 def test_rates_that_the_setting_has_computed_on_a_server_are_the_same_files(
     address: str, server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
@@ -173,7 +178,7 @@ def test_server_that_does_not_see_the_files_is_an_error_and_not_a_day_without_ev
     assert stored.rows(str(D)) > 0
     for file in (tmp_path / "hits").rglob("*.parquet"):
         file.unlink()
-    with on_spark(address) as run, one_line() as caught:
+    with open_spark_runner(address) as run, one_line() as caught:
         tables(run, stored, [D], 0)
     assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
     assert str(tmp_path) in str(caught.value)
@@ -181,8 +186,8 @@ def test_server_that_does_not_see_the_files_is_an_error_and_not_a_day_without_ev
 
 def test_error_of_a_server_is_one_line_without_the_addresss_parameters(address: str, tmp_path: Path):
     stored = store(tmp_path, {kind: {D: []} for kind in ALL}, "UTC")
-    with on_spark(f"{address}/;user_id={TOKEN}") as run, one_line() as caught:
-        run(f"SELECT\n{TOKEN} FROM hits", {"hits": stored.of("hits", [str(D)])}, {})
+    with open_spark_runner(f"{address}/;user_id={TOKEN}") as run, one_line() as caught:
+        run(f"SELECT\n{TOKEN} FROM hits", {"hits": stored.dataset("hits", [str(D)])}, {})
     assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
     assert "***" in str(caught.value)
 

@@ -48,7 +48,13 @@ def ids(account: Account, day: date) -> list[str]:
     return [row["event_id"] for row in account.deployment.rows("hits", day)]
 
 
-@pytest.mark.parametrize("ahead", [timedelta(hours=8), timedelta(days=1, hours=3)], ids=["today", "tomorrow"])
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        pytest.param(timedelta(hours=8), id="today", marks=pytest.mark.slow),
+        pytest.param(timedelta(days=1, hours=3), id="tomorrow"),
+    ],
+)
 def test_event_dated_in_the_future_stalls_nothing(account: Account, ahead: timedelta):
     future = add(account, "hits", NOON + ahead, published=NOON)
     first = add(account, "hits", NOON - timedelta(minutes=5))

@@ -38,7 +38,7 @@ def evaluated(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment:
         ({"NP6_START_DATE": "2026-03-22"}, "2026-03-22"),
     ],
 )
-def test_a_night_asks_for_yesterday_and_the_days_before_it_as_one_run(
+def test_night_requests_yesterday_and_the_days_before_it_as_one_run(
     instance: dg.DagsterInstance, environment: dict[str, str], first: str
 ):
     [request] = evaluated(instance, **environment).run_requests or []
@@ -103,7 +103,7 @@ def test_day_is_confirmed_once_its_window_has_closed(kept: dg.DagsterInstance, t
 def test_age_at_which_a_day_is_confirmed_follows_the_window(
     kept: dg.DagsterInstance, tmp_path: Path, window: str, expected: list[tuple[str, str]]
 ):
-    """Days that are fetched again in any case, here the three before yesterday, are not asked for twice."""
+    """Days that are fetched again in any case, here the three before yesterday, are not requested twice."""
     for ago in (1, 4, 5, 6, 7, 8, 29, 30, 31):
         (tmp_path / "hits" / f"event_date={NIGHT.date() - timedelta(days=ago)}").mkdir(parents=True)
     assert days_asked(evaluated(kept, NP6_WINDOW_DAYS=window, NP6_DATA_DIR=f"{tmp_path}")) == expected
@@ -161,29 +161,30 @@ def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed
     assert lacking() == []
 
 
-def test_yesterday_alone_is_a_day(instance: dg.DagsterInstance):
+def test_night_without_trailing_days_requests_yesterday_alone(instance: dg.DagsterInstance):
     [request] = evaluated(instance, NP6_TRAILING_DAYS="0").run_requests or []
     assert request.partition_key == "2026-03-23"
 
 
-def test_nothing_is_asked_for_before_the_start_date(instance: dg.DagsterInstance):
+def test_night_before_the_start_date_requests_nothing(instance: dg.DagsterInstance):
     tick = evaluated(instance, NP6_START_DATE="2026-03-24")
     assert not tick.run_requests
     assert tick.skip_message == "2026-03-23 is before NP6_START_DATE, which is 2026-03-24."
 
 
-def test_without_a_key_it_says_what_is_missing(instance: dg.DagsterInstance):
+def test_night_without_a_key_says_what_is_missing(instance: dg.DagsterInstance):
     assert evaluated(instance, NP6_API_KEY="").skip_message == NO_KEY
 
 
-def test_the_days_are_those_of_the_time_zone(instance: dg.DagsterInstance):
+def test_night_uses_the_days_of_the_time_zone(instance: dg.DagsterInstance):
     # half past three in Auckland is the day before in UTC
     at = datetime(2026, 3, 24, 3, 30, tzinfo=ZoneInfo("Pacific/Auckland"))
     [request] = evaluated(instance, at, NP6_TIMEZONE="Pacific/Auckland", NP6_TRAILING_DAYS="0").run_requests or []
     assert request.partition_key == "2026-03-23"
 
 
-def test_each_day_tells_what_it_gained_and_when(instance: dg.DagsterInstance, tmp_path: Path):
+@pytest.mark.slow
+def test_fetch_records_what_each_day_gained_and_when(instance: dg.DagsterInstance, tmp_path: Path):
     first = date(2026, 3, 22)
     second = first + timedelta(days=1)
     events = population(71, first, 2, sends_per_day=6)

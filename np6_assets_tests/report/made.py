@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates.columns import SCHEMA
-from np6_assets.report.page import render
-from np6_assets.report.queries import Findings, find
-from np6_assets.report.sentences import opening
+from np6_assets.report.page import render_page
+from np6_assets.report.queries import ReportData, read_report_data
+from np6_assets.report.sentences import write_opening
 from np6_assets.storage.files import Folder
-from np6_assets.storage.parquet import dataset, partitioned_dataset
+from np6_assets.storage.parquet import open_dataset, open_partitioned_dataset
 from np6_assets_tests.support.oracle import RATE_COLUMNS, Row, wilson
 from np6_assets_tests.support.tables import table_of
 
@@ -100,13 +100,13 @@ def make_events(root: Path, rows: Iterable[Row], days_later: int = 0, hours: Map
         _write(root / asset / f"event_date={day}", pa.Table.from_pylist(of_day, schemas[asset]))
 
 
-def report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = None, cohorts: int = 90) -> str:
+def make_report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = None, cohorts: int = 90) -> str:
     """The report on the rows; there are no events."""
     make(root, rows, names or {})
     return rendered(root, cohorts)
 
 
-def found(root: Path, cohorts: int = 90, today: date = TODAY) -> Findings:
+def found(root: Path, cohorts: int = 90, today: date = TODAY) -> ReportData:
     """What the report says of what is stored."""
     folder = Folder(str(root))
 
@@ -114,10 +114,10 @@ def found(root: Path, cohorts: int = 90, today: date = TODAY) -> Findings:
         return sorted(path.name.partition("=")[2] for path in (root / asset).glob("*=*"))
 
     kinds = {kind.asset: kind for kind in KINDS}
-    return find(
-        partitioned_dataset(folder, "reactivity_rates", SCHEMA, "activation_date", days("reactivity_rates")),
-        dataset(folder, "notifications", NOTIFICATIONS),
-        *(partitioned_dataset(folder, asset, kinds[asset].schema, "event_date", days(asset)) for asset in EVENTS),
+    return read_report_data(
+        open_partitioned_dataset(folder, "reactivity_rates", SCHEMA, "activation_date", days("reactivity_rates")),
+        open_dataset(folder, "notifications", NOTIFICATIONS),
+        *(open_partitioned_dataset(folder, asset, kinds[asset].schema, "event_date", days(asset)) for asset in EVENTS),
         timezone="Europe/Paris",
         today=today,
         cohorts=cohorts,
@@ -126,9 +126,9 @@ def found(root: Path, cohorts: int = 90, today: date = TODAY) -> Findings:
 
 def rendered(root: Path, cohorts: int = 90, today: date = TODAY) -> str:
     """The report on what is stored, as a page."""
-    findings = found(root, cohorts, today)
+    report = found(root, cohorts, today)
     made_at = datetime(today.year, today.month, today.day, 6, tzinfo=UTC)
-    return render(findings, opening(findings), made_at, "Europe/Paris")
+    return render_page(report, write_opening(report), made_at, "Europe/Paris")
 
 
 def percent(part: int, whole: int) -> list[str]:

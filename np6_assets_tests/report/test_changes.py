@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from np6_assets.report.sentences import best_time, opening
+from np6_assets.report.sentences import describe_best_time, write_opening
 from np6_assets_tests.report.made import TODAY, found, make, make_events, sends
 from np6_assets_tests.support.oracle import Row
 
@@ -28,7 +28,7 @@ def weeks(
 def texts(root: Path, rows: list[Row], days_later: int = 0) -> list[str]:
     make(root, rows, NAMES)
     make_events(root, rows, days_later)
-    return [sentence.text for sentence in opening(found(root))]
+    return [sentence.text for sentence in write_opening(found(root))]
 
 
 def test_gained_and_lost(tmp_path: Path):
@@ -73,9 +73,9 @@ def test_less_than_two_weeks(tmp_path: Path):
 
 def test_without_hits_nothing_is_compared(tmp_path: Path):
     make(tmp_path, weeks(1, 400, 0, 0), NAMES)
-    findings = found(tmp_path)
-    assert findings.changes is None
-    assert opening(findings)[1].text == "There are too few clicks yet to tell which notification is clicked most."
+    report = found(tmp_path)
+    assert report.changes is None
+    assert write_opening(report)[1].text == "There are too few clicks yet to tell which notification is clicked most."
 
 
 def test_both_weeks_are_counted_at_the_same_age(tmp_path: Path):
@@ -106,7 +106,7 @@ def test_what_was_sent_can_explain_it(tmp_path: Path):
     assert which.startswith("No notification gained or lost")
 
 
-def test_a_day_that_was_an_exception_is_no_change(tmp_path: Path):
+def test_day_that_was_an_exception_is_no_change(tmp_path: Path):
     # the week is clicked less for one bad day alone, which other days do not bear out
     rows = list(weeks(1, 1_000, 100, 100))
     rows[3]["hit_activations"] = 20
@@ -115,7 +115,8 @@ def test_a_day_that_was_an_exception_is_no_change(tmp_path: Path):
     assert which.startswith("No notification gained or lost")
 
 
-def test_a_beaten_version_that_still_goes_out_is_looked_at_first(tmp_path: Path):
+@pytest.mark.slow
+def test_beaten_version_that_still_goes_out_is_looked_at_first(tmp_path: Path):
     a, b = "aaaaaaaa-1", "bbbbbbbb-1"
     rows = [
         *weeks(1, 400, 40, 40, days=21, version=a),
@@ -138,14 +139,14 @@ def test_bounces_are_looked_at_where_nothing_costs_clicks(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize(("hits", "is_best"), [(40, False), (80, True)])
-def test_the_best_time_is_named_like_for_like(tmp_path: Path, hits: int, is_best: bool):
+@pytest.mark.parametrize(("hits", "is_best"), [pytest.param(40, False, marks=pytest.mark.slow), (80, True)])
+def test_best_time_is_named_like_for_like(tmp_path: Path, hits: int, is_best: bool):
     # Digest is clicked much, and goes out at one hour alone; Cart is clicked `hits` times at 17:00 on Fridays
     rows = [*weeks(1, 400, 40, 40, days=42), *weeks(3, 400, 200, 200, days=42)]
     rows += [sends(day, 1, 400, version="evening", hit_activations=hits) for day in fridays(6)]
     make(tmp_path, rows, NAMES)
     make_events(tmp_path, rows, hours={"evening": 16})
-    said = best_time(found(tmp_path).slots)
+    said = describe_best_time(found(tmp_path).slots)
     if is_best:
         # of 48 x 400 sends of Cart 42 x 40 + 6 x 80 were clicked, of its 2,400 on Friday evenings 480
         times = 480 / (2_400 * (42 * 40 + 480) / (48 * 400))

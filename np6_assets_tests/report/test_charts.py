@@ -5,10 +5,10 @@ from datetime import date, timedelta
 import pytest
 
 from np6_assets.rates.columns import Status
-from np6_assets.rates.pictures import HIT, Share
-from np6_assets.report import words
-from np6_assets.report.charts import axis, panel, scale, spark
-from np6_assets.report.page import _shade
+from np6_assets.rates.measures import HIT, Share
+from np6_assets.report.charts import build_axis, build_panel, build_sparkline, choose_ticks
+from np6_assets.report.formatting import format_estimate, format_range, format_ranges, is_few, shorten_ids
+from np6_assets.report.page import _choose_shade
 from np6_assets.report.queries import Group
 
 D = date(2026, 3, 20)
@@ -22,9 +22,9 @@ def day(ago: int, share: Share, status: Status = "final") -> Group:
 def test_lines_are_broken_where_a_day_has_no_rate_and_dashed_where_it_moves():
     rate = Share(100, 1_000)
     days = [day(5, rate), day(4, rate), day(3, Share(0, 0)), day(1, rate), day(0, rate, "open")]
-    places = axis(days, D - timedelta(days=5), D)
+    places = build_axis(days, D - timedelta(days=5), D)
     assert places.places == [8.33, 25.0, 41.67, 75.0, 91.67]
-    drawn = panel(HIT, days, places.places)
+    drawn = build_panel(HIT, days, places.places)
     # a tenth of 15 % from the top is a third of the height
     assert [text for text, _ in drawn.ticks] == ["0%", "5%", "10%", "15%"]
     assert drawn.full == "M83.3 33.3L250 33.3"
@@ -38,8 +38,8 @@ def test_lines_are_broken_where_a_day_has_no_rate_and_dashed_where_it_moves():
     assert drawn.heights == [66.7, 66.7, None, 66.7, 66.7]
 
 
-def test_a_day_alone_has_its_interval():
-    drawn = panel(HIT, [day(0, Share(100, 1_000))], [50.0])
+def test_day_alone_has_its_interval():
+    drawn = build_panel(HIT, [day(0, Share(100, 1_000))], [50.0])
     corners = [tuple(map(float, corner.split())) for corner in drawn.band.strip("MZ").split("L")]
     assert sorted({x for x, _ in corners}) == [497, 503]
     assert len({y for _, y in corners}) == 2
@@ -50,36 +50,46 @@ def test_a_day_alone_has_its_interval():
     [(0.12, [0, 0.05, 0.1, 0.15]), (0.03, [0, 0.01, 0.02, 0.03]), (0.9, [0, 0.5, 1.0]), (0.001, [0, 0.0005, 0.001])],
 )
 def test_ticks_are_round(highest: float, ticks: list[float]):
-    assert scale(highest) == pytest.approx(ticks)
+    assert choose_ticks(highest) == pytest.approx(ticks)
 
 
 def test_small_charts_begin_at_zero():
     # half of the highest is half as high: from 18 at the bottom to 2 at the top
-    assert spark([Share(10, 100), Share(5, 100), Share(0, 0), Share(0, 100)]) == (
+    assert build_sparkline([Share(10, 100), Share(5, 100), Share(0, 0), Share(0, 100)]) == (
         "M14 2L38 10M86 18h0",
         "M86 18h0",
     )
-    assert spark([Share(0, 0)]) == ("", "")
+    assert build_sparkline([Share(0, 0)]) == ("", "")
 
 
 def test_rates_that_hardly_differ_have_shades_that_hardly_differ():
     noise = [0.97, 1.0, 1.03]
-    assert {_shade(value, noise, 1.0) for value in noise} <= {2, 3}
+    assert {_choose_shade(value, noise, 1.0) for value in noise} <= {2, 3}
     wide = [0.2, 1.0, 2.0]
-    assert [_shade(value, wide, 1.0) for value in wide] == [0, 2, 5]
+    assert [_choose_shade(value, wide, 1.0) for value in wide] == [0, 2, 5]
 
 
 def test_numbers_days_and_ids_as_they_are_written():
-    assert [words.about(number) for number in (0.4, 7.6, 134, -1_251, 98_700)] == ["0", "8", "130", "1,300", "99,000"]
+    assert [format_estimate(number) for number in (0.4, 7.6, 134, -1_251, 98_700)] == [
+        "0",
+        "8",
+        "130",
+        "1,300",
+        "99,000",
+    ]
     days = [D, D + timedelta(days=1), D + timedelta(days=5), D + timedelta(days=20), D + timedelta(days=21)]
-    assert words.stretches(days) == "20 to 21 Mar, 25 Mar, 9 to 10 Apr"
-    assert words.stretch(date(2026, 3, 30), date(2026, 4, 2)) == "30 Mar to 2 Apr"
+    assert format_ranges(days) == "20 to 21 Mar, 25 Mar, 9 to 10 Apr"
+    assert format_range(date(2026, 3, 30), date(2026, 4, 2)) == "30 Mar to 2 Apr"
     ids = ["aaaaaaaa-1111", "aaaaaaaa-2222", "bbbbbbbb-1111", "short"]
-    assert words.short_ids(ids) == {
+    assert shorten_ids(ids) == {
         "aaaaaaaa-1111": "aaaaaaaa-1",
         "aaaaaaaa-2222": "aaaaaaaa-2",
         "bbbbbbbb-1111": "bbbbbbbb-1",
         "short": "short",
     }
     # as wide as itself, and wider; and a rate of 0 that is sure
-    assert [words.is_few(share) for share in (Share(20, 200), Share(5, 50), Share(0, 5_000))] == [False, True, False]
+    assert [is_few(share) for share in (Share(20, 200), Share(5, 50), Share(0, 5_000))] == [
+        False,
+        True,
+        False,
+    ]

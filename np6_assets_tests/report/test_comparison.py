@@ -6,8 +6,14 @@ from statistics import NormalDist
 
 import pytest
 
-from np6_assets.rates.pictures import Share
-from np6_assets.report.comparison import Comparison, cmh_p_value, compare, dispersion, risk_difference
+from np6_assets.rates.measures import Share
+from np6_assets.report.comparison import (
+    Comparison,
+    compare_versions,
+    compute_cmh_p_value,
+    compute_risk_difference,
+    estimate_dispersion,
+)
 
 # Admissions to six departments of Berkeley, 1973: women, men.
 BERKELEY = [
@@ -20,10 +26,10 @@ BERKELEY = [
 ]
 
 
-def test_the_p_value_is_the_published_one():
+def test_p_value_is_the_published_one():
     # Agresti, Categorical Data Analysis: the statistic is 1.52, P = 0.217
     women, men = zip(*BERKELEY, strict=True)
-    assert cmh_p_value(women, men) == pytest.approx(0.2169, abs=5e-5)
+    assert compute_cmh_p_value(women, men) == pytest.approx(0.2169, abs=5e-5)
 
 
 def test_one_day_is_the_two_proportion_z_test():
@@ -31,8 +37,8 @@ def test_one_day_is_the_two_proportion_z_test():
     pooled = 210 / 2_000
     z = (0.12 - 0.09) / math.sqrt(pooled * (1 - pooled) * (1 / 1_000 + 1 / 1_000))
     expected = 2 * NormalDist().cdf(-abs(z))
-    assert cmh_p_value([one], [other]) == pytest.approx(expected, rel=0.01)
-    difference = risk_difference([one], [other])
+    assert compute_cmh_p_value([one], [other]) == pytest.approx(expected, rel=0.01)
+    difference = compute_risk_difference([one], [other])
     assert difference is not None
     middle, low, high = difference
     wald = math.sqrt(0.12 * 0.88 / 1_000 + 0.09 * 0.91 / 1_000) * 1.959963984540054
@@ -55,16 +61,18 @@ def only(comparisons: list[Comparison]) -> Comparison:
     return comparison
 
 
-def test_a_good_day_does_not_make_a_good_version():
+def test_good_day_does_not_make_a_good_version():
     # b has twice the hit rate over all, as it was mostly sent on the good day; on each day the two are alike
-    found = only(compare(versions(good=(Share(40, 200), Share(400, 2_000)), bad=(Share(100, 2_000), Share(10, 200)))))
+    found = only(
+        compare_versions(versions(good=(Share(40, 200), Share(400, 2_000)), bad=(Share(100, 2_000), Share(10, 200))))
+    )
     assert found.share.rate != found.baseline_share.rate
     assert found.difference == pytest.approx(0)
     assert not found.is_real
 
 
 def test_versions_that_were_never_sent_together_are_not_compared():
-    found = only(compare(versions(monday=(Share(10, 100), None), tuesday=(None, Share(90, 100)))))
+    found = only(compare_versions(versions(monday=(Share(10, 100), None), tuesday=(None, Share(90, 100)))))
     assert (found.difference, found.p_value, found.is_real, found.days) == (None, None, False, 0)
 
 
@@ -79,15 +87,15 @@ def test_versions_that_were_never_sent_together_are_not_compared():
     ],
 )
 def test_of_few_hits_nothing_is_said(one: Share, other: Share):
-    found = only(compare(versions(day=(one, other))))
+    found = only(compare_versions(versions(day=(one, other))))
     assert found.p_value is None
     assert not found.is_real
 
 
-def test_the_version_with_the_most_sends_is_compared_with():
-    found = compare({1: {"x": {(1,): Share(5, 50)}, None: {(1,): Share(9, 90)}, "y": {(1,): Share(7, 70)}}})
+def test_version_with_the_most_sends_is_compared_with():
+    found = compare_versions({1: {"x": {(1,): Share(5, 50)}, None: {(1,): Share(9, 90)}, "y": {(1,): Share(7, 70)}}})
     assert {(one.version, one.baseline) for one in found} == {("x", None), ("y", None), ("x", "y")}
-    assert compare({1: {"x": {(1,): Share(5, 50)}}}) == []
+    assert compare_versions({1: {"x": {(1,): Share(5, 50)}}}) == []
 
 
 def test_p_values_are_corrected_by_holm():
@@ -97,8 +105,8 @@ def test_p_values_are_corrected_by_holm():
         3: (Share(101, 1_000), Share(100, 1_000)),
         4: (Share(1, 10), Share(1, 20)),  # not tested, so it does not count
     }
-    raw = {key: cmh_p_value([one], [other]) for key, (one, other) in pairs.items()}
-    found = compare(
+    raw = {key: compute_cmh_p_value([one], [other]) for key, (one, other) in pairs.items()}
+    found = compare_versions(
         {key: {"new": {(1,): one}, "old": {(1,): other, (2,): Share(1, 9)}} for key, (one, other) in pairs.items()}
     )
     corrected = {one.activation_id: one.p_value for one in found}
@@ -118,11 +126,11 @@ def test_days_that_vary_make_a_difference_less_sure():
     ones = [Share(120, 1_000), Share(90, 1_000), Share(120, 1_000)]
     others = [Share(80, 1_000), Share(110, 1_000), Share(80, 1_000)]
     variance = 0.1 * 0.9 * 2 / 1_000
-    assert dispersion(ones, others) == pytest.approx((0.02**2 * 2 + 0.04**2) / variance / 2)
-    assert dispersion(ones[:1], others[:1]) == 1.0
-    assert dispersion([ones[0]] * 3, [others[0]] * 3) == 1.0
-    assert dispersion([Share(0, 10), Share(1, 0)], [Share(0, 10), Share(1, 5)]) == 1.0
-    alone, allowed = cmh_p_value(ones, others), cmh_p_value(ones, others, 4.0)
+    assert estimate_dispersion(ones, others) == pytest.approx((0.02**2 * 2 + 0.04**2) / variance / 2)
+    assert estimate_dispersion(ones[:1], others[:1]) == 1.0
+    assert estimate_dispersion([ones[0]] * 3, [others[0]] * 3) == 1.0
+    assert estimate_dispersion([Share(0, 10), Share(1, 0)], [Share(0, 10), Share(1, 5)]) == 1.0
+    alone, allowed = compute_cmh_p_value(ones, others), compute_cmh_p_value(ones, others, 4.0)
     assert alone is not None
     assert allowed == pytest.approx(2 * NormalDist().cdf(NormalDist().inv_cdf(alone / 2) / 2))
 
@@ -134,7 +142,7 @@ def test_where_nothing_differs_hardly_anything_is_called_real():
         return Share(sum(rng.random() < rate for _ in range(200)), 200)
 
     reports = [
-        compare(
+        compare_versions(
             {
                 number: {name: {(day,): share(0.05 + 0.03 * day) for day in range(3)} for name in "ab"}
                 for number in range(10)

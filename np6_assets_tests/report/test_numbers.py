@@ -111,7 +111,7 @@ def test_every_notification_day_and_application_has_the_rates_of_the_sums(whole:
         assert cells[5] == expected_rates_of([row for row in reporting if row["application_id"] == key])[3]
 
 
-def test_the_heat_map_has_the_sends_of_each_hour_of_the_week(whole: Any):
+def test_heat_map_has_the_sends_of_each_hour_of_the_week(whole: Any):
     _, feeds, rows, page, _, _ = whole
     usable = {
         (row["activation_date"], *(row[name] for name in GRAIN))
@@ -189,7 +189,7 @@ def test_no_receiver_is_in_the_report(whole: Any):
     assert "@" not in re.sub(r"@(media|page) ", "", text)
 
 
-def test_the_page_needs_no_network_and_says_how_numbers_are_defined(whole: Any):
+def test_page_needs_no_network_and_says_how_numbers_are_defined(whole: Any):
     _, _, _, page, text, _ = whole
     assert all(address.startswith("#") for address in page.addresses)
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|<link|<img", text)
@@ -199,7 +199,7 @@ def test_the_page_needs_no_network_and_says_how_numbers_are_defined(whole: Any):
     assert described == {name: text.replace("`", "") for name, _, text, _ in COLUMNS}
 
 
-def test_the_first_numbers_are_in_dagsters_metadata(whole: Any):
+def test_first_numbers_are_in_dagsters_metadata(whole: Any):
     _, _, rows, _, text, metadata = whole
     known = [row for row in rows if row["status"] != "incomplete" and row["activations"]]
     delivered = [row for row in known if row["delivered"]]

@@ -86,7 +86,7 @@ SORTED = """[...document.querySelectorAll("#list th[aria-sort]")]
     .map(head => [head.textContent, head.getAttribute("aria-sort")])"""
 
 
-def test_the_table_is_sorted_searched_and_shown_whole(browser: Browser, page: tuple[Path, int]):
+def test_table_is_sorted_searched_and_shown_whole(browser: Browser, page: tuple[Path, int]):
     file, count = page
     with opened(browser, file) as tab:
         sent = [1, *range(count - 1, 1, -1), count]
@@ -202,7 +202,7 @@ def test_it_prints_on_three_pages(browser: Browser, page: tuple[Path, int]):
         assert tab.evaluate("document.documentElement.scrollWidth") == 703
 
 
-def test_a_screen_reader_finds_its_way(browser: Browser, page: tuple[Path, int]):
+def test_screen_reader_finds_its_way(browser: Browser, page: tuple[Path, int]):
     for width in (390, 1400):
         with opened(browser, page[0], width) as tab:
             # Playwright's own snapshot is not what Chromium tells a screen reader

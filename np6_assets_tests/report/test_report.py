@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 
-from np6_assets_tests.report.made import TODAY, found, make, percent, rendered, report, sends
+from np6_assets_tests.report.made import TODAY, found, make, make_report, percent, rendered, sends
 from np6_assets_tests.support.deployment import Deployment
 from np6_assets_tests.support.html import Page
 from np6_assets_tests.support.rude_server import RudeServer
@@ -17,7 +17,7 @@ D = date(2026, 3, 20)
 
 def test_days_are_provisional_incomplete_or_never_loaded(tmp_path: Path):
     page = Page(
-        report(
+        make_report(
             tmp_path,
             [
                 sends(D - timedelta(days=1), 9, None, hit_activations=5, status="open"),
@@ -54,26 +54,26 @@ def test_days_are_provisional_incomplete_or_never_loaded(tmp_path: Path):
 
 def test_today_is_not_in_the_report_unless_there_is_nothing_else(tmp_path: Path):
     rows = [sends(TODAY - timedelta(days=1), 1, 10, status="open"), sends(TODAY, 1, 500, status="open")]
-    report(tmp_path / "both", rows)
-    findings = found(tmp_path / "both")
-    assert (findings.last, findings.total.sends) == (TODAY - timedelta(days=1), 10)
-    report(tmp_path / "today", rows[1:])
+    make_report(tmp_path / "both", rows)
+    report = found(tmp_path / "both")
+    assert (report.last, report.total.sends) == (TODAY - timedelta(days=1), 10)
+    make_report(tmp_path / "today", rows[1:])
     assert found(tmp_path / "today").total.sends == 500
 
 
-def test_an_application_without_impressions_has_a_dash(tmp_path: Path):
+def test_application_without_impressions_has_a_dash(tmp_path: Path):
     silent = sends(D, 1, 1_000, application="silent", impression_activations=0)
     reporting = sends(D, 1, 400, application="reporting", impression_activations=300)
-    page = Page(report(tmp_path / "some", [silent, reporting]))
+    page = Page(make_report(tmp_path / "some", [silent, reporting]))
     found = {cells[0][0]: cells[5][0] for cells in page.tables["Rates by application"][1:]}
     assert found == {"silent": "—", "reporting": "75.00%"}
     assert page.tables["list"][1][6] == ["75.00%"]
-    page = Page(report(tmp_path / "none", [silent]))
+    page = Page(make_report(tmp_path / "none", [silent]))
     assert "Impression" not in page.text
 
 
 def test_few_sends_are_grey(tmp_path: Path):
-    text = report(tmp_path, [sends(D, 1, 20, hit_activations=2), sends(D, 2, 2_000, hit_activations=200)])
+    text = make_report(tmp_path, [sends(D, 1, 20, hit_activations=2), sends(D, 2, 2_000, hit_activations=200)])
     few = {
         match[2]: "few" in match[1]
         for match in re.finditer(r'class="n([ a-z]*)" data-label="Hit rate"[^>]*: ([^,"]+)', text)
@@ -90,7 +90,7 @@ def test_rates_from_before_there_was_a_status_are_reported(tmp_path: Path):
     assert [cells[-1] for cells in page.tables["days"][1:]] == [["● final"], ["○ provisional"]]
 
 
-def test_a_version_is_named_only_if_it_wins(tmp_path: Path):
+def test_version_is_named_only_if_it_wins(tmp_path: Path):
     a, b = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000001"
     day = [
         sends(D, 1, 2_000, version=a, hit_activations=200),
@@ -105,7 +105,7 @@ def test_a_version_is_named_only_if_it_wins(tmp_path: Path):
         sends(D + timedelta(days=1), 1, 90_000, version=a, hit_activations=80_000, status="open"),
         sends(D + timedelta(days=1), 1, 90_000, version=b, hit_activations=1, status="open"),
     ]
-    page = Page(report(tmp_path, day))
+    page = Page(make_report(tmp_path, day))
     rows = page.tables["Winners among the versions of each notification"][1:]
     # 5 points of the 2,000 sends of a, with the ends of the interval of the difference
     assert [[cells[0][0], " ".join(cells[2])] for cells in rows] == [
@@ -128,15 +128,15 @@ NAMES = ("</td><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{
 def test_names_are_what_someone_typed(tmp_path: Path):
     rows = [sends(D, number, 10 - number, version=NAMES[0], application=NAMES[1]) for number in range(4)]
     rows.append(sends(D, 0, 10, version=NAMES[1]))
-    text = report(tmp_path, rows, names=dict(enumerate(NAMES)))
+    text = make_report(tmp_path, rows, names=dict(enumerate(NAMES)))
     assert [cells[0][0] for cells in Page(text).tables["list"][1:]] == list(NAMES)
     assert text.count("<script") == 1
     assert "<img" not in text
 
 
-def test_the_report_is_on_the_newest_days(tmp_path: Path):
+def test_report_is_on_the_newest_days(tmp_path: Path):
     rows = [sends(D + timedelta(days=day), 1, 10) for day in range(5)]
-    page = Page(report(tmp_path, rows, cohorts=2))
+    page = Page(make_report(tmp_path, rows, cohorts=2))
     assert [cells[0][0] for cells in page.tables["days"][1:]] == ["2026-03-23", "2026-03-24"]
     assert page.tables["list"][1][1] == ["20"]
 

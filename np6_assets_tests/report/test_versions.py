@@ -4,19 +4,19 @@ from collections.abc import Mapping
 
 import pytest
 
-from np6_assets.rates.pictures import Share
-from np6_assets.report.versions import Contest, contests
+from np6_assets.rates.measures import Share
+from np6_assets.report.versions import Contest, decide_contests
 
 
 def contest(**versions: Mapping[str, tuple[int, int]]) -> Contest:
     """One notification's versions: hits and delivered sends of each day."""
-    [found] = contests(
+    [found] = decide_contests(
         {7: {name: {(day,): Share(*counts) for day, counts in days.items()} for name, days in versions.items()}}
     )
     return found
 
 
-def test_the_winner_is_better_than_all_others():
+def test_winner_is_better_than_all_others():
     found = contest(
         a={"mon": (100, 1_000), "tue": (100, 1_000)},
         b={"mon": (160, 1_000)},
@@ -36,17 +36,17 @@ def test_two_good_versions_have_no_winner():
     assert found.verdict == "no winner: the differences are no larger than chance explains"
 
 
-def test_a_version_that_cannot_be_tested_stands_in_nobodys_way():
+def test_version_that_cannot_be_tested_stands_in_nobodys_way():
     found = contest(a={"mon": (100, 1_000)}, b={"mon": (160, 1_000)}, new={"mon": (2, 3)}, old={"sun": (1, 900)})
     assert found.winner is not None
     assert (found.winner.version, found.winner.beaten) == ("b", ("a",))
 
 
-def test_the_most_sent_version_can_win_and_the_dearest_contest_comes_first():
+def test_most_sent_version_can_win_and_the_dearest_contest_comes_first():
     def days(hits: int, sends: int) -> dict[tuple[int], Share]:
         return {(1,): Share(hits, sends)}
 
-    found = contests(
+    found = decide_contests(
         {
             1: {"a": days(100, 1_000), "b": days(101, 1_000)},
             2: {"a": days(1_000, 10_000), "b": days(60, 1_000)},

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from np6_assets.runs.alive import alive
+from np6_assets.runs.alive import watch_run
 from np6_assets.runs.bound import TAG
 from np6_assets.storage.io_manager import ParquetStore
 
@@ -35,7 +35,7 @@ RANGE = {
 def test_run_sets_how_long_it_may_take(
     asset: dg.AssetsDefinition, tags: dict[str, str], expected: str | None, tmp_path
 ) -> None:
-    store = ParquetStore(data_dir=str(tmp_path)).definition(alive)
+    store = ParquetStore(data_dir=str(tmp_path)).build_definition(watch_run)
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize(
             [asset],

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from np6_assets.runs import lock
-from np6_assets.runs.alive import ending_at_hangup
+from np6_assets.runs.alive import end_at_hangup
 from np6_assets.runs.dead import dead_runs_sensor
 from np6_assets.settings import Settings
 from np6_assets_tests.support.dagster_processes import ROOT, until
@@ -107,7 +107,7 @@ def test_run_ends_when_its_terminal_is_closed_and_is_ended_when_it_is_killed(
         killed.process.wait(60)
         killed.close()
         assert statuses(instance) == ["FAILURE", "STARTED"]
-        until(lambda: list(lock.left_behind(home)), "the end of the run's processes")
+        until(lambda: list(lock.find_dead_runs(home)), "the end of the run's processes")
         sensor = dead_runs_sensor(Settings.from_environment({}))
         said = sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message
         assert statuses(instance) == ["FAILURE", "FAILURE"]
@@ -133,11 +133,11 @@ def signals() -> Iterator[None]:
 
 def test_run_under_nohup_stays_deaf(signals: None):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with ending_at_hangup():
+    with end_at_hangup():
         os.kill(os.getpid(), signal.SIGHUP)
 
 
-def test_hangup_does_what_ctrl_c_does_and_no_more_once_the_run_is_over(signals: None):
-    with pytest.raises(KeyboardInterrupt), ending_at_hangup():
+def test_hangup_interrupts_a_run_and_is_reset_after_it(signals: None):
+    with pytest.raises(KeyboardInterrupt), end_at_hangup():
         os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL

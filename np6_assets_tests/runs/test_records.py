@@ -20,21 +20,13 @@ CLOCK = Clock(datetime.now(UTC))
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    path = tmp_path / "home"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def deployment(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    with (
-        dg.DagsterInstance.local_temp(str(home)) as instance,
-        RudeServer(population(3, FIRST, 2), seed=3) as server,
-    ):
+def deployment(
+    tmp_path: Path, kept_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deployment]:
+    with RudeServer(population(3, FIRST, 2, sends_per_day=4), seed=3) as server:
         monkeypatch.setenv("NP6_API_KEY", server.key)
         CLOCK.now = datetime.now(UTC)
-        yield Deployment(tmp_path / "data", server, instance, CLOCK)
+        yield Deployment(tmp_path / "data", server, kept_instance, CLOCK)
 
 
 def fetch(deployment: Deployment, first: date, last: date | None = None) -> str:
@@ -67,7 +59,7 @@ def in_files(home: Path, run_id: str) -> list[Path]:
     return [path for path in home.rglob("*") if run_id in path.name]
 
 
-def test_superseded_runs_go_with_all_they_left_and_the_newest_of_each_day_stay(deployment: Deployment, home: Path):
+def test_superseded_runs_are_removed_and_the_newest_of_each_day_stay(deployment: Deployment, home: Path):
     instance = deployment.instance
     first, second = fetch(deployment, FIRST), fetch(deployment, FIRST)
     both, again = fetch(deployment, FIRST, SECOND), fetch(deployment, SECOND)
@@ -85,6 +77,7 @@ def test_superseded_runs_go_with_all_they_left_and_the_newest_of_each_day_stay(d
     assert instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK] == evaluated
 
 
+@pytest.mark.slow
 def test_superseded_rates_go(deployment: Deployment):
     fetched = fetch(deployment, FIRST)
     job = deployment.definitions.resolve_job_def("compute_rates")
@@ -96,6 +89,7 @@ def test_superseded_rates_go(deployment: Deployment):
     assert runs(deployment) == {fetched, second}
 
 
+@pytest.mark.slow
 def test_run_stays_for_a_week_after_another_has_taken_its_place(deployment: Deployment):
     fetch(deployment, FIRST)
     second = fetch(deployment, FIRST)

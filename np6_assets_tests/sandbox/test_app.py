@@ -13,7 +13,7 @@ import pytest
 
 from np6_assets.sandbox.app import create_app
 from np6_assets.sandbox.population import Account
-from np6_assets.sandbox.server import running
+from np6_assets.sandbox.server import serve_in_thread
 
 KEY = "an-invented-key"
 NOON = datetime(2026, 3, 18, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ def ids(events: list[Event]) -> list[str]:
 @pytest.fixture(scope="module")
 def api() -> Iterator[httpx.Client]:
     app = create_app(Account(), api_key=KEY, now=lambda: NOON)
-    with running(app) as url, httpx.Client(base_url=url, headers={"X-Key": KEY}) as client:
+    with serve_in_thread(app) as url, httpx.Client(base_url=url, headers={"X-Key": KEY}) as client:
         yield client
 
 
@@ -275,6 +275,7 @@ def test_empty_window_gives_an_empty_array(api):
     assert api.get("/notifications/reactivities/hits", params=day).text == "[]"
 
 
+@pytest.mark.slow
 def test_unsorted_feeds_come_in_another_order_each_time(get):
     window = {"reactivityStart": "2026-03-09T18:00Z", "reactivityEnd": "2026-03-11T06:00Z"}
     feed = "/notifications/reactivities"
@@ -308,7 +309,7 @@ def test_same_seed_gives_the_same_bytes_for_ever():
     query = "/notifications/reactivities?reactivityStart=2026-03-10&reactivityEnd=2026-03-12&sort=asc"
     bodies = []
     for account in (Account.small(), Account.small(), Account(seed=7, sends_per_day=50)):
-        with running(create_app(account, api_key=None, now=lambda: NOON)) as url:
+        with serve_in_thread(create_app(account, api_key=None, now=lambda: NOON)) as url:
             bodies.append(httpx.get(url + query).content)
     assert bodies[0] == bodies[1] != bodies[2]
     # A change of this value breaks every demonstration and test that relies on the account.
@@ -319,7 +320,7 @@ def test_events_exist_from_their_timestamp_on():
     clock = [NOON]
     app = create_app(Account(), api_key=None, now=lambda: clock[0])
     seen: list[list[Event]] = []
-    with running(app) as url, httpx.Client(base_url=url) as client:
+    with serve_in_thread(app) as url, httpx.Client(base_url=url) as client:
         for _ in range(3):
             today = {"reactivityStart": "2026-03-18", "reactivityEnd": "2026-03-20", "sort": "asc"}
             seen.append(client.get("/notifications/reactivities", params=today).json())
@@ -334,7 +335,7 @@ def test_events_exist_from_their_timestamp_on():
 
 def test_account_begins_on_its_first_day():
     app = create_app(Account.small(), api_key=None, now=lambda: datetime(2026, 1, 4, tzinfo=UTC))
-    with running(app) as url:
+    with serve_in_thread(app) as url:
         events = httpx.get(f"{url}/notifications/reactivities", params={"sort": "asc"}).json()
     assert events[0]["timestamp"] // DAY_MS * DAY_MS == ms("2026-01-01T00:00Z")
     assert events[-1]["timestamp"] // DAY_MS * DAY_MS == ms("2026-01-03T00:00Z")
@@ -392,7 +393,7 @@ def test_every_response_has_its_own_request_id(api):
 def test_rate_limit_answers_429_until_its_minute_is_over():
     clock = [1_773_100_800.5]
     app = create_app(Account.small(), api_key=KEY, now=lambda: NOON, requests_per_minute=2, clock=lambda: clock[0])
-    with running(app) as url, httpx.Client(base_url=url) as client:
+    with serve_in_thread(app) as url, httpx.Client(base_url=url) as client:
 
         def get(key: str = KEY) -> httpx.Response:
             return client.get("/notifications", headers={"X-Key": key})

@@ -24,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from np6_assets.storage import parquet
-from np6_assets.storage.files import ChangedError, Folder, Version, until_unchanged
+from np6_assets.storage.files import ChangedError, Folder, Version, retry_if_changed
 
 ROOT = Path(__file__).parents[2]
 PLACE = "hits/event_date=2026-03-20/part-0.parquet"
@@ -58,7 +58,7 @@ def reached(version, step):
 for version in itertools.count():
     letter = b"%c" % (ord("a") + version % 26)
     reached(version, "before")
-    with folder.replacing(place) as file:
+    with folder.replace(place) as file:
         reached(version, "opened")
         file.write(letter * 100_000)
         file.flush()
@@ -109,9 +109,7 @@ def versions_there(folder: Path) -> int | None:
 
 @pytest.mark.parametrize("step", ["before", "opened", "half", "whole", "swapped"])
 @pytest.mark.parametrize("version", [0, 2])
-def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one_and_nothing_else(
-    tmp_path: Path, version: int, step: str
-):
+def test_replace_killed_at_any_step_leaves_the_old_or_the_new_file_only(tmp_path: Path, version: int, step: str):
     folder, temporary = tmp_path / "data", tmp_path / "tmp"
     temporary.mkdir()
     steps = ["before", "opened", "half", "whole", "swapped"]
@@ -123,7 +121,7 @@ def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one_and_nothing_else(
     assert all_files(temporary) == set()
 
 
-def test_a_kill_at_any_moment_shows_readers_the_old_file_or_the_new_one(tmp_path: Path):
+def test_replace_killed_at_any_moment_shows_readers_the_old_or_the_new_file(tmp_path: Path):
     rng = random.Random(20260320)
     for attempt in range(6):
         folder = tmp_path / f"{attempt}" / "data"
@@ -154,7 +152,7 @@ class BrokenOnPurposeError(Exception):
 
 
 def replace(folder: Folder, data: bytes, relative: str = PLACE) -> None:
-    with folder.replacing(relative) as file:
+    with folder.replace(relative) as file:
         file.write(data)
 
 
@@ -164,7 +162,7 @@ def content(folder: Folder, relative: str = PLACE) -> bytes:
 
 
 def replace_and_break(folder: Folder) -> None:
-    with folder.replacing(PLACE) as file:
+    with folder.replace(PLACE) as file:
         file.write(b"half of something")
         file.flush()
         raise BrokenOnPurposeError
@@ -174,13 +172,13 @@ def test_a_file_takes_its_place_when_the_block_ends(local: Path):
     folder = Folder(str(local))
     assert not folder.exists(PLACE)
     for content in (b"old", b"new", b""):
-        with folder.replacing(PLACE) as file:
+        with folder.replace(PLACE) as file:
             file.write(content)
             assert seen_by_readers(local) <= {PLACE}
         assert (local / PLACE).read_bytes() == content
         assert all_files(local) == {PLACE}
     assert folder.exists(PLACE)
-    assert folder.size(PLACE) == 0
+    assert folder.get_size(PLACE) == 0
 
 
 def test_an_error_in_the_middle_leaves_what_was_there(local: Path):
@@ -195,11 +193,11 @@ def test_an_error_in_the_middle_leaves_what_was_there(local: Path):
     assert all_files(local) == {PLACE}
 
 
-def test_two_writers_at_once_leave_the_whole_file_of_the_last_one(local: Path):
+def test_two_concurrent_writers_leave_the_file_of_the_last_one(local: Path):
     folder = Folder(str(local))
-    with folder.replacing(PLACE) as late:
+    with folder.replace(PLACE) as late:
         late.write(b"late" * 1000)
-        with folder.replacing(PLACE) as early:
+        with folder.replace(PLACE) as early:
             early.write(b"early")
             late.write(b"late" * 1000)
         assert (local / PLACE).read_bytes() == b"early"
@@ -230,7 +228,7 @@ def test_many_writers_at_once_leave_one_whole_file(local: Path):
     assert all_files(local) == {PLACE}
 
 
-def test_what_a_kill_of_long_ago_left_behind_is_swept_away_and_other_writers_files_are_not(local: Path):
+def test_stale_unfinished_files_are_removed_and_those_of_active_writers_are_not(local: Path):
     folder = Folder(str(local))
     replace(folder, b"old")
     place = (local / PLACE).parent
@@ -256,10 +254,10 @@ def test_files_have_the_permissions_that_the_user_asks_for(local: Path):
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o077])
-def test_file_has_the_mode_that_is_asked_for_whatever_the_umask(local: Path, mask: int):
+def test_replace_sets_the_mode_whatever_the_umask(local: Path, mask: int):
     before = os.umask(mask)
     try:
-        with Folder(str(local)).replacing(PLACE, 0o640) as file:
+        with Folder(str(local)).replace(PLACE, 0o640) as file:
             file.write(b"x")
     finally:
         os.umask(before)
@@ -285,27 +283,27 @@ def test_rename_is_on_disk_when_the_block_has_ended(local: Path, monkeypatch: py
     assert done == ["the file", "the rename", "hits/event_date=2026-03-20", "hits", "."]
 
 
-def test_what_killed_writers_left_is_found(tmp_path: Path):
+def test_unfinished_files_are_listed(tmp_path: Path):
     place = tmp_path / PLACE
     replace(Folder(str(tmp_path)), b"x")
     names = [".part-0.parquet.0123.tmp", ".part-0.parquet.4567.tmp"]
     for name in (*names, ".other.tmp", ".part-0.parquet.0123", "part-0.parquet.0123.tmp"):
         place.with_name(name).write_bytes(b"")
     folder = Folder(str(tmp_path))
-    assert folder.left_behind(PLACE) == [str(Path(PLACE).with_name(name)) for name in names]
-    assert folder.left_behind("optouts/event_date=2026-03-20/part-0.parquet") == []
+    assert folder.list_unfinished(PLACE) == [str(Path(PLACE).with_name(name)) for name in names]
+    assert folder.list_unfinished("optouts/event_date=2026-03-20/part-0.parquet") == []
 
 
-def test_what_killed_writers_left_in_a_remote_folder_is_found():
+def test_unfinished_files_in_a_remote_folder_are_listed():
     folder = Folder(f"memory://{uuid.uuid4().hex}/data")
     left = str(Path(PLACE).with_name(".part-0.parquet.0123.tmp"))
     for name in (PLACE, left):
-        with folder.replacing(name) as file:
+        with folder.replace(name) as file:
             file.write(b"x")
-    assert folder.left_behind(PLACE) == [left]
+    assert folder.list_unfinished(PLACE) == [left]
 
 
-def test_removing_takes_the_empty_folder_along_and_nothing_more(tmp_path: Path):
+def test_remove_also_removes_only_the_empty_folder(tmp_path: Path):
     folder = Folder(str(tmp_path))
     folder.remove(PLACE)
     replace(folder, b"x")
@@ -327,12 +325,12 @@ def test_removing_takes_the_empty_folder_along_and_nothing_more(tmp_path: Path):
 def test_a_remote_file_takes_its_place_when_the_block_ends():
     folder = Folder(f"memory://{uuid.uuid4().hex}/data")
     replace(folder, b"old")
-    with folder.replacing(PLACE) as file:
+    with folder.replace(PLACE) as file:
         file.write(b"new")
         assert content(folder) == b"old"
     assert content(folder) == b"new"
-    assert folder.files("") == [PLACE]
-    assert folder.size(PLACE) == 3
+    assert folder.list_files("") == [PLACE]
+    assert folder.get_size(PLACE) == 3
     folder.remove(PLACE)
     assert not folder.exists(PLACE)
 
@@ -343,17 +341,17 @@ def test_an_error_before_the_upload_does_not_touch_the_remote():
     with pytest.raises(BrokenOnPurposeError):
         replace_and_break(folder)
     assert content(folder) == b"old"
-    assert folder.files("") == [PLACE]
+    assert folder.list_files("") == [PLACE]
 
 
-def test_what_waits_for_its_upload_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pending_upload_has_no_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = Folder(f"memory://{uuid.uuid4().hex}/data")
-    with folder.replacing(PLACE) as file:
+    with folder.replace(PLACE) as file:
         file.write(b"x" * 100_000)
         file.flush()
         assert list(tmp_path.iterdir()) == []
-        assert folder.files("") == []
+        assert folder.list_files("") == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -376,9 +374,9 @@ def rows(count: int) -> pa.Table:
     )
 
 
-def written(data: pa.Table | pa.RecordBatchReader) -> tuple[parquet.Written, bytes]:
+def written(data: pa.Table | pa.RecordBatchReader) -> tuple[parquet.WrittenFile, bytes]:
     folder = Folder(f"memory://{uuid.uuid4().hex}")
-    return parquet.write(folder, PLACE, data), content(folder)
+    return parquet.write_file(folder, PLACE, data), content(folder)
 
 
 def batched(data: pa.Table, sizes: list[int]) -> pa.RecordBatchReader:
@@ -404,7 +402,7 @@ def test_the_same_rows_are_the_same_bytes_however_they_are_batched(sizes: list[i
     assert written(batched(LARGE, sizes))[1] == LARGE_BYTES
 
 
-def test_the_bytes_are_a_parquet_file_of_the_rows_and_what_is_said_of_it_is_true():
+def test_write_file_writes_the_rows_and_returns_true_facts():
     result, content = written(LARGE)
     back = pq.read_table(io.BytesIO(content))
     assert back.equals(LARGE)
@@ -431,25 +429,25 @@ def test_metadata_of_the_rows_goes_into_the_file():
         assert metadata[b"np6.fetched_until"] == b"2026-03-21T00:00:00+00:00"
 
 
-def test_rows_that_break_in_the_middle_leave_the_file_that_was_there(tmp_path: Path):
+def test_write_file_keeps_the_old_file_if_the_rows_fail(tmp_path: Path):
     folder = Folder(str(tmp_path))
-    parquet.write(folder, PLACE, rows(10))
+    parquet.write_file(folder, PLACE, rows(10))
 
     def breaking() -> Iterator[pa.RecordBatch]:
         yield from LARGE.to_batches(max_chunksize=70_000)[:1]
         raise BrokenOnPurposeError
 
     with pytest.raises(BrokenOnPurposeError):
-        parquet.write(folder, PLACE, pa.RecordBatchReader.from_batches(SCHEMA, breaking()))
+        parquet.write_file(folder, PLACE, pa.RecordBatchReader.from_batches(SCHEMA, breaking()))
     assert pq.read_table(tmp_path / PLACE).num_rows == 10
     assert all_files(tmp_path) == {PLACE}
 
 
 def test_a_reader_that_opened_the_old_file_reads_it_to_its_end(tmp_path: Path):
     folder = Folder(str(tmp_path))
-    parquet.write(folder, PLACE, LARGE)
+    parquet.write_file(folder, PLACE, LARGE)
     with (tmp_path / PLACE).open("rb") as opened:
-        parquet.write(folder, PLACE, rows(10))
+        parquet.write_file(folder, PLACE, rows(10))
         assert pq.read_table(opened).num_rows == 150_000
     assert ds.dataset(tmp_path / "hits", partitioning="hive").count_rows() == 10
 
@@ -458,31 +456,31 @@ def test_a_reader_that_opened_the_old_file_reads_it_to_its_end(tmp_path: Path):
 
 
 @pytest.mark.parametrize("scheme", ["local", "memory"])
-def test_a_writer_takes_the_place_of_what_it_has_read_alone(tmp_path: Path, scheme: str):
+def test_replace_replaces_only_the_version_that_was_read(tmp_path: Path, scheme: str):
     folder = Folder(str(tmp_path) if scheme == "local" else f"memory://{uuid.uuid4().hex}")
 
     def write(data: bytes, before: Version | None) -> None:
-        with folder.replacing(PLACE, before=before) as file:
+        with folder.replace(PLACE, before=before) as file:
             file.write(data)
 
     write(b"first", None)
     with pytest.raises(ChangedError, match="launch this one again"):
         write(b"another first", None)
     with folder.open(PLACE) as file:
-        read = folder.version(file)
-    assert read == folder.version(PLACE)
+        read = folder.get_version(file)
+    assert read == folder.get_version(PLACE)
     write(b"second", read)
     for before in (read, None):
         with pytest.raises(ChangedError):
             write(b"third", before)
     with pytest.raises(ChangedError):
         folder.open(PLACE, read)
-    assert (content(folder), folder.files("")) == (b"second", [PLACE])
+    assert (content(folder), folder.list_files("")) == (b"second", [PLACE])
     folder.remove(PLACE)
     with pytest.raises(ChangedError):
         write(b"third", read)
     write(b"fourth", None)
-    assert folder.files("") == [PLACE]
+    assert folder.list_files("") == [PLACE]
 
 
 @pytest.mark.parametrize("scheme", ["local", "memory"])
@@ -495,14 +493,14 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path, scheme: str):
         def attempt() -> None:
             try:
                 with folder.open(PLACE) as file:
-                    before, version = file.read(), folder.version(file)
+                    before, version = file.read(), folder.get_version(file)
             except FileNotFoundError:
                 before, version = b"", None
-            with folder.replacing(PLACE, before=version) as file:
+            with folder.replace(PLACE, before=version) as file:
                 file.write(before + letter.encode())
 
         for _ in range(5):
-            until_unchanged(attempt)
+            retry_if_changed(attempt)
 
     threads = [threading.Thread(target=add, args=(letter,)) for letter in "abcd"]
     for thread in threads:
@@ -510,17 +508,17 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path, scheme: str):
     for thread in threads:
         thread.join(30)
     assert sorted(content(folder)) == sorted(b"abcd" * 5)
-    assert folder.files("") == [PLACE]
+    assert folder.list_files("") == [PLACE]
 
 
-def test_who_waits_for_a_folder_is_told_for_whom(tmp_path: Path):
+def test_waiting_run_logs_who_holds_the_folder(tmp_path: Path):
     folder, said, done = Folder(str(tmp_path)), queue.Queue[str](), threading.Event()
 
     def wait() -> None:
-        with folder.alone("run 2", said.put):
+        with folder.lock("run 2", said.put):
             done.set()
 
-    with folder.alone("run 1 of fetch_events", said.put):
+    with folder.lock("run 1 of fetch_events", said.put):
         thread = threading.Thread(target=wait)
         thread.start()
         assert said.get(timeout=10).startswith("the data folder is in use by run 1 of fetch_events, since 20")

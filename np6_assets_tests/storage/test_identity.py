@@ -25,7 +25,7 @@ def test_identity_is_read_as_it_was_written_and_can_be_edited_by_hand(tmp_path: 
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"source": "api"}', '{"source": "x", "timezone": "UTC"}', "\xff"])
-def test_broken_identity_is_told_in_one_line(tmp_path: Path, text: str):
+def test_broken_identity_is_reported_in_one_line(tmp_path: Path, text: str):
     (tmp_path / FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(IdentityError, match=r"^\S+/np6.json is broken: [^\n]+$"):
         Identity.read(Folder(str(tmp_path)))
@@ -39,21 +39,19 @@ def test_broken_identity_is_told_in_one_line(tmp_path: Path, text: str):
         (replace(PARIS, asset_key_prefix="brand_b"), ("the account without a prefix", "account brand_b")),
     ],
 )
-def test_run_of_something_else_is_refused_in_a_line_that_names_both_sides(
-    tmp_path: Path, run: Identity, sides: tuple[str, str]
-):
+def test_identity_refuses_another_run_and_names_both_sides(tmp_path: Path, run: Identity, sides: tuple[str, str]):
     with pytest.raises(IdentityError) as refused:
-        PARIS.check(Folder(str(tmp_path)), run)
+        PARIS.check_run(Folder(str(tmp_path)), run)
     assert all(side in str(refused.value) for side in sides)
     assert "\n" not in str(refused.value)
 
 
 def test_address_and_agencies_are_not_compared(tmp_path: Path):
-    PARIS.check(Folder(str(tmp_path)), replace(PARIS, address="http://127.0.0.1:8000", agencies={}))
+    PARIS.check_run(Folder(str(tmp_path)), replace(PARIS, address="http://127.0.0.1:8000", agencies={}))
 
 
 def test_agencies_and_customers_are_added_as_they_are_seen():
-    seen = PARIS.with_seen([("DEMO", "028"), ("DEMO", "029"), ("DEMO", None), (None, "1"), ("NEW", None)])
+    seen = PARIS.add_customers([("DEMO", "028"), ("DEMO", "029"), ("DEMO", None), (None, "1"), ("NEW", None)])
     assert seen.agencies == {"DEMO": ["028", "029"], "NEW": []}
-    assert seen.new_customers(PARIS) == ["DEMO/029"]
-    assert PARIS.with_seen([("DEMO", "028"), (None, None)]) == PARIS
+    assert seen.find_new_customers(PARIS) == ["DEMO/029"]
+    assert PARIS.add_customers([("DEMO", "028"), (None, None)]) == PARIS

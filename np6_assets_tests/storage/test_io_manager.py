@@ -24,7 +24,7 @@ from np6_assets.storage.io_manager import (
     PartitionStream,
     UnexpectedOutputError,
 )
-from np6_assets.storage.schemas import storage_metadata
+from np6_assets.storage.schemas import build_storage_metadata
 
 DAYS = ["2026-03-20", "2026-03-21", "2026-03-22", "2026-03-23"]
 PARTITIONS = dg.DailyPartitionsDefinition(DAYS[0], end_date="2026-03-24")
@@ -78,23 +78,23 @@ class Lab:
         self.instance = instance
         store = ParquetStore(data_dir=url)
         self.resources = {"io_manager": ParquetIOManager(store=store)}
-        self.folder = store.folder()
+        self.folder = store.open_folder()
 
     def upstream(self, make: Callable[[list[str]], Any] = lambda keys: None) -> dg.AssetsDefinition:
         @dg.asset(
             name="up",
             partitions_def=PARTITIONS,
             backfill_policy=dg.BackfillPolicy.single_run(),
-            metadata=storage_metadata(COLUMNS, "event_date"),
+            metadata=build_storage_metadata(COLUMNS, "event_date"),
         )
         def up(context: dg.AssetExecutionContext) -> Any:
             made = make(list(context.partition_keys))
-            yield from made.outputs() if isinstance(made, PartitionStream) else [dg.Output(made)]
+            yield from made.yield_outputs() if isinstance(made, PartitionStream) else [dg.Output(made)]
 
         return up
 
     def plain(self, make: Callable[[], Any] = lambda: None) -> dg.AssetsDefinition:
-        @dg.asset(name="plain", metadata=storage_metadata(COLUMNS))
+        @dg.asset(name="plain", metadata=build_storage_metadata(COLUMNS))
         def plain() -> Any:
             return make()
 
@@ -125,7 +125,7 @@ class Lab:
             return file.read()
 
     def files(self) -> list[str]:
-        return self.folder.files("")
+        return self.folder.list_files("")
 
     def load(
         self, annotation: Any, first: str, last: str | None = None, mapping: Any = None, metadata: Any = None
@@ -212,7 +212,7 @@ def test_partitions_of_a_range_have_their_own_metadata(anywhere: Lab):
         metadata = materialization(anywhere, day).metadata
         path = anywhere.folder.path(places(day)[0])
         assert metadata["dagster/partition_row_count"].value == count
-        assert metadata["bytes"].value == anywhere.folder.size(places(day)[0])
+        assert metadata["bytes"].value == anywhere.folder.get_size(places(day)[0])
         assert metadata["path"].value == path
         noon = datetime.fromisoformat(day).replace(hour=12, tzinfo=UTC)
         if count:

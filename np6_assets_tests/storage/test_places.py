@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from np6_assets.settings import Settings, SettingsError
-from np6_assets.storage.places import place_of, take
+from np6_assets.storage.places import claim_folder, normalize_location
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ from np6_assets.storage.places import place_of, take
         ("gs://bucket/np6", "gcs://bucket/np6"),
     ],
 )
-def test_a_folder_is_what_it_is_however_written(one: str, other: str) -> None:
-    assert place_of(one) == place_of(other)
+def test_folder_locations_are_normalized(one: str, other: str) -> None:
+    assert normalize_location(one) == normalize_location(other)
 
 
 def test_links_and_absolute_paths_lead_to_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_links_and_absolute_paths_lead_to_the_folder(tmp_path: Path, monkeypatch
         f"file:{tmp_path}/data",
         "link/../data",
     )
-    assert {place_of(text) for text in written} == {str(tmp_path / "data")}
+    assert {normalize_location(text) for text in written} == {str(tmp_path / "data")}
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_links_and_absolute_paths_lead_to_the_folder(tmp_path: Path, monkeypatch
     ],
 )
 def test_other_folders_are_others(one: str, other: str) -> None:
-    assert place_of(one) != place_of(other)
+    assert normalize_location(one) != normalize_location(other)
 
 
-def test_a_folder_is_one_account_s_for_as_long_as_its_definitions_live(tmp_path: Path) -> None:
+def test_folder_is_claimed_as_long_as_the_accounts_definitions_exist(tmp_path: Path) -> None:
     def settings(account: str | None) -> Settings:
         return Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)}, account)
 
@@ -62,12 +62,12 @@ def test_a_folder_is_one_account_s_for_as_long_as_its_definitions_live(tmp_path:
         return dg.ResourceDefinition(lambda _: None)
 
     first = store()
-    take(settings("brand_a"), first)
+    claim_folder(settings("brand_a"), first)
     again = store()
-    take(settings("brand_a"), again)  # the same account, loaded anew
+    claim_folder(settings("brand_a"), again)  # the same account, loaded anew
     for other in (None, "brand_b"):
         with pytest.raises(SettingsError, match="is the folder of account brand_a; give each account its own"):
-            take(settings(other), store())
+            claim_folder(settings(other), store())
     del first, again
     gc.collect()
-    take(settings("brand_b"), store())
+    claim_folder(settings("brand_b"), store())

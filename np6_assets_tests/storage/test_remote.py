@@ -11,7 +11,7 @@ import pytest
 
 from np6_assets.storage import parquet, remote
 from np6_assets.storage.files import ChangedError, Folder, StoreError
-from np6_assets.storage.query import querying
+from np6_assets.storage.query import open_query
 from np6_assets_tests.support.bucket import SECRET, Bucket, Store, store
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def bucket(server: Store, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 
 def write(folder: Folder, content: bytes, relative: str = PLACE) -> None:
-    with folder.replacing(relative) as file:
+    with folder.replace(relative) as file:
         file.write(content)
 
 
@@ -47,13 +47,13 @@ def read(folder: Folder, relative: str = PLACE) -> bytes:
 def test_finished_file_is_one_request_to_its_place(bucket: Bucket):
     folder = Folder(bucket.url)
     write(folder, b"old")
-    with folder.replacing(PLACE) as file:
+    with folder.replace(PLACE) as file:
         file.write(b"new" * 3_000_000)
         assert read(folder) == b"old"
     assert bucket.counts() == {"PUT": 2, "GET": 1}
     assert read(folder) == b"new" * 3_000_000
-    assert folder.files("") == [PLACE]
-    assert (folder.size(PLACE), folder.exists(OTHER), folder.folders("hits")) == (
+    assert folder.list_files("") == [PLACE]
+    assert (folder.get_size(PLACE), folder.exists(OTHER), folder.list_folders("hits")) == (
         9_000_000,
         False,
         ["event_date=2026-03-20"],
@@ -67,12 +67,12 @@ def test_file_too_large_for_one_request_takes_its_place_whole(bucket: Bucket, mo
     monkeypatch.setattr(remote, "_PUT_AT_ONCE", 6_000_000)
     folder = Folder(bucket.url)
     write(folder, b"old")
-    version = folder.version(PLACE)
+    version = folder.get_version(PLACE)
     content = b"new" * 4_000_000
-    with folder.replacing(PLACE, before=version) as file:
+    with folder.replace(PLACE, before=version) as file:
         file.write(content)
     assert read(folder) == content
-    with pytest.raises(ChangedError), folder.replacing(PLACE, before=version) as file:
+    with pytest.raises(ChangedError), folder.replace(PLACE, before=version) as file:
         file.write(content)
 
 
@@ -84,12 +84,12 @@ def test_upload_that_fails_keeps_the_old_file_and_no_debris(bucket: Bucket, stat
     with pytest.raises(StoreError):
         write(folder, b"new")
     bucket.refuses = lambda method, key: None
-    assert (read(folder), folder.files("")) == (b"old", [PLACE])
+    assert (read(folder), folder.list_files("")) == (b"old", [PLACE])
     write(folder, b"new")
     assert read(folder) == b"new"
 
 
-def test_store_that_refuses_now_and_then_is_asked_again(bucket: Bucket):
+def test_store_request_is_retried_after_a_transient_error(bucket: Bucket):
     folder = Folder(bucket.url)
     turns = iter(range(10**6))
     bucket.refuses = lambda method, key: 503 if next(turns) % 2 == 0 else None
@@ -115,18 +115,18 @@ def test_file_is_read_in_few_requests_and_in_one_version(bucket: Bucket):
             file.read()
 
 
-def test_listed_folder_asks_once_for_an_asset_and_knows_what_changes(bucket: Bucket):
+def test_cached_folder_lists_an_asset_once_and_notices_changes(bucket: Bucket):
     folder = Folder(bucket.url)
     write(folder, b"one")
     write(folder, b"two", OTHER)
     bucket.counts()
-    listed = folder.listed()
-    assert (listed.size(PLACE), listed.exists(OTHER), len(listed.folders("hits"))) == (3, True, 2)
+    listed = folder.cache_listing()
+    assert (listed.get_size(PLACE), listed.exists(OTHER), len(listed.list_folders("hits"))) == (3, True, 2)
     assert [read(listed, place) for place in (PLACE, OTHER, PLACE, OTHER)] == [b"one", b"two", b"one", b"two"]
     assert bucket.counts() == {"LIST": 1, "GET": 2}
     write(listed, b"three")  # by itself
-    assert (read(listed), listed.size(PLACE)) == (b"three", 5)
-    again = folder.listed()
+    assert (read(listed), listed.get_size(PLACE)) == (b"three", 5)
+    again = folder.cache_listing()
     assert again.exists(OTHER)
     write(folder, b"four")  # by others, since the listing
     folder.remove(OTHER)
@@ -138,10 +138,12 @@ def test_listed_folder_asks_once_for_an_asset_and_knows_what_changes(bucket: Buc
 def test_duckdb_and_pandas_read_a_remote_folder_without_a_request_too_many(bucket: Bucket):
     folder = Folder(bucket.url)
     for number, day in enumerate(("2026-03-20", "2026-03-21")):
-        parquet.write(folder, parquet.file_of("hits", "event_date", day), pa.table({"id": range(number, 1000)}))
+        parquet.write_file(folder, parquet.build_path("hits", "event_date", day), pa.table({"id": range(number, 1000)}))
     bucket.counts()
-    with querying(folder) as query:
-        rows = query.batches("SELECT event_date, id FROM read_parquet($file, hive_partitioning = true)", [PLACE, OTHER])
+    with open_query(folder) as query:
+        rows = query.fetch_batches(
+            "SELECT event_date, id FROM read_parquet($file, hive_partitioning = true)", [PLACE, OTHER]
+        )
         assert sum(batch.num_rows for batch in rows) == 1999
     assert bucket.counts() == {"LIST": 1, "GET": 2}
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as database:
@@ -155,8 +157,8 @@ def test_duckdb_and_pandas_read_a_remote_folder_without_a_request_too_many(bucke
 def test_large_parquet_file_is_read_by_column(bucket: Bucket):
     folder = Folder(bucket.url)
     ids = [uuid.uuid4().hex for _ in range(200_000)]
-    parquet.write(folder, PLACE, pa.table({"id": ids, "number": range(200_000)}))
-    data = parquet.partitioned_dataset(
+    parquet.write_file(folder, PLACE, pa.table({"id": ids, "number": range(200_000)}))
+    data = parquet.open_partitioned_dataset(
         folder, "hits", pa.schema({"id": pa.string(), "number": pa.int64()}), "event_date", ["2026-03-20"]
     )
     assert data.to_table(columns=["number"]).column(0).to_pylist() == list(range(200_000))
@@ -169,7 +171,7 @@ def test_large_parquet_file_is_read_by_column(bucket: Bucket):
 
 def told(folder: Folder, action: str) -> str:
     with pytest.raises(StoreError) as caught:
-        write(folder, b"x") if action == "write" else folder.folders("hits")
+        write(folder, b"x") if action == "write" else folder.list_folders("hits")
     line = str(caught.value)
     assert "\n" not in line
     assert SECRET not in line

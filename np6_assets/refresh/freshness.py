@@ -1,6 +1,6 @@
-"""Freshness: yesterday, whole, must be there by a set hour. A check of each daily asset, and the schedule that looks.
+"""Freshness: yesterday must be complete by a set hour. A check of each daily asset, and its schedule.
 
-Dagster's own freshness policies look at an asset and not at its partitions: an old day fetched again makes it fresh.
+Dagster's own freshness policies judge an asset and not its partitions: an old day fetched again makes it fresh.
 """
 
 from collections.abc import Callable
@@ -25,64 +25,64 @@ CHECK = "yesterday_there"
 
 
 def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
-    """The checks, in one step."""
+    """Define the checks, in one step."""
     kinds = {kind.asset: kind for kind in KINDS}
     hour = f"{settings.fresh_by_hour:02}:00"
-    description = f"By {hour} the day before is there, and it was materialized after it had ended."
+    description = f"By {hour} the day before is complete: it was materialized after it had ended."
 
     specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in (*kinds, RATES)]
 
     def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
         from np6_assets.events.store import EventStore
 
-        day, folder = due(now(), settings), store_of(context, settings).folder()
+        day, folder = find_due_day(now(), settings), store_of(context, settings).open_folder()
 
-        def look(asset: str) -> Finding:
+        def check(asset: str) -> Finding:
             if day.date < settings.start_date:
                 finding = Finding(True, "no day is due yet")
             elif asset in kinds:
-                finding = _fetched(day, EventStore(folder, kinds[asset], settings))
+                finding = _check_events(day, EventStore(folder, kinds[asset], settings))
             else:
-                finding = _computed(day, Records(context.instance, settings))
+                finding = _check_rates(day, Records(context.instance, settings))
             return replace(finding, metadata={"day": day.key})
 
-        return look
+        return check
 
     return whole_checks("freshness", specs, settings, examine)
 
 
 def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
-    """Looks once a day, at the hour by which yesterday must be there."""
+    """Define the schedule: once a day, at the hour by which yesterday must be complete."""
     return morning_schedule(
         "freshness",
         checks,
         settings,
-        "Checks at the set hour whether the day before is there, whole, in every daily asset.",
-        "Checks whether the day before is there, whole, in every daily asset.",
+        "Checks at the set hour whether every daily asset has the day before, complete.",
+        "Checks whether every daily asset has the day before, complete.",
     )
 
 
-def due(now: datetime, settings: Settings) -> Day:
-    """The last day that must be there by now."""
+def find_due_day(now: datetime, settings: Settings) -> Day:
+    """Find the last day that must be complete by now."""
     local = now.astimezone(ZoneInfo(settings.timezone))
     days = 1 if local.time() >= time(settings.fresh_by_hour) else 2
     return day_of((local.date() - timedelta(days=days)).isoformat(), settings.timezone)
 
 
-def _fetched(day: Day, store: "EventStore") -> Finding:
-    stored = store.stored(day)
+def _check_events(day: Day, store: "EventStore") -> Finding:
+    stored = store.read_day(day)
     if stored is None:
-        return Finding(False, f"{day.key} is not there")
+        return Finding(False, f"{day.key} is missing")
     # a day that is fetched after its end, and not late enough to be closed, says a millisecond before its end
     if stored.watermark is None or stored.watermark < day.end - timedelta(milliseconds=1):
         return Finding(False, f"{day.key} was fetched before it had ended, and not since")
-    return Finding(True, f"{day.key} is there")
+    return Finding(True, f"{day.key} is complete")
 
 
-def _computed(day: Day, records: Records) -> Finding:
+def _check_rates(day: Day, records: Records) -> Finding:
     record = records.newest(RATES, [day.key]).get(day.key)
     if record is None:
-        return Finding(False, f"{day.key} is not there")
+        return Finding(False, f"{day.key} is missing")
     if record.timestamp < day.end.timestamp():
         return Finding(False, f"{day.key} was computed before it had ended, and not since")
-    return Finding(True, f"{day.key} is there")
+    return Finding(True, f"{day.key} is complete")

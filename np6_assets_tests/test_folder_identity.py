@@ -90,7 +90,7 @@ def test_of_two_first_runs_at_once_one_makes_the_folder_its_own(server: RudeServ
         ({"NP6_TIMEZONE": "UTC"}, (PARIS, "UTC")),
     ],
 )
-@pytest.mark.parametrize(("asset", "day"), [("hits", DAY), ("notifications", None)])
+@pytest.mark.parametrize(("asset", "day"), [("hits", DAY), pytest.param("notifications", None, marks=pytest.mark.slow)])
 def test_other_source_or_time_zone_is_refused_in_one_line(
     server: RudeServer,
     instance: dg.DagsterInstance,

@@ -1,4 +1,4 @@
-"""Which partitions are being fetched or computed, by whomever: by Dagster's runs and backfills."""
+"""Which partitions are being fetched or computed, by Dagster's runs and backfills, whoever started them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from np6_assets.contact.days import days_named
+from np6_assets.contact.days import read_run_days
 from np6_assets.dagster_private import days_of_backfills
 
 BACKFILLS = 20
-"""How many of the newest backfills are looked at for partitions that they are about to materialize."""
+"""How many of the newest backfills are searched for partitions that they will still materialize."""
 
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
 @dataclass(frozen=True)
-class UnderWay:
-    """The days that some run or backfill is to materialize, and how many of the runs a sensor asked for."""
+class ActiveRuns:
+    """The days that unfinished runs and backfills will materialize, and how many of the runs a sensor requested."""
 
     days: set[str]
-    runs: int
+    count: int
 
 
-def under_way(
+def find_active_runs(
     instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], jobs: Collection[str], sensor: str
-) -> UnderWay:
-    """What is under way of some assets; `jobs` are those that materialize them where a run does not say which."""
+) -> ActiveRuns:
+    """Find the unfinished runs of some assets; a run without an asset selection counts if it is of one of `jobs`."""
     days: set[str] = set()
-    runs = 0
+    count = 0
     unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _FINISHED])
     for record in instance.get_run_records(unfinished):
         run = record.dagster_run
         selected = run.asset_selection
         if set(assets) & set(selected or ()) or (not selected and run.job_name in jobs):
-            days |= set(days_named(run.tags))
-            runs += run.tags.get("dagster/sensor_name") == sensor
-    return UnderWay(days | days_of_backfills(instance, assets, BACKFILLS), runs)
+            days |= set(read_run_days(run.tags))
+            count += run.tags.get("dagster/sensor_name") == sensor
+    return ActiveRuns(days | days_of_backfills(instance, assets, BACKFILLS), count)

@@ -1,4 +1,4 @@
-"""Whose events a data folder holds: `np6.json` of a run's folder, read before the first request, kept up to date."""
+"""Whose events a data folder holds: a run checks `np6.json` before its first request and updates it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import replace
 import dagster as dg
 import pyarrow.parquet as pq
 
+from np6_assets.events.file_policy import get_timezone
 from np6_assets.events.kinds import KINDS
-from np6_assets.events.written import zone_of
 from np6_assets.partitions import EVENT_DATE
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
-from np6_assets.storage.identity import FILE, Identity, IdentityError, Pairs
+from np6_assets.storage.identity import FILE, CustomerPairs, Identity, IdentityError
 
 
-class Belonging:
-    """What a run may write into a folder, and what it adds to the folder's identity. `warn` takes one line."""
+class FolderIdentity:
+    """The identity of the folder that a run writes to. `warn` takes one line."""
 
     def __init__(self, folder: Folder, settings: Settings, warn: Callable[[str], None]) -> None:
-        """Raises a Failure that nobody retries where the folder belongs to something else."""
+        """Raises a Failure without retries if the folder belongs to something else."""
         self._folder = folder
         self._warn = warn
-        self._run = run = identity_of(settings)
+        self._run = run = build_identity(settings)
         try:
-            stored = Identity.read(folder) or _adopted(folder, run, warn)
+            stored = Identity.read(folder) or _adopt_folder(folder, run, warn)
             if stored is not None:
-                stored.check(folder, run)
+                stored.check_run(folder, run)
         except IdentityError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         self._is_written = stored is not None
@@ -37,56 +37,55 @@ class Belonging:
 
     @property
     def agencies(self) -> frozenset[str]:
-        """The known agencies; none where every one is admitted."""
+        """The known agencies; empty if every one is admitted."""
         return frozenset(self.identity.agencies)
 
-    def add(self, pairs: Pairs, gone: Collection[int] | None = None) -> None:
-        """Events of these are about to be written, and the API does not know these notifications; None says nothing."""
+    def record_events(self, pairs: CustomerPairs, gone: Collection[int] | None = None) -> None:
+        """Record the agencies and customers of events about to be written, and unknown notifications if given."""
         pairs = list(pairs)
 
-        def merged(found: Identity | None) -> Identity:
-            """What is there, and what is about to be written."""
+        def add_pairs(found: Identity | None) -> Identity:
             if found is not None:
-                found.check(self._folder, self._run)
-            seen = (found or self.identity).with_seen(pairs)
+                found.check_run(self._folder, self._run)
+            seen = (found or self.identity).add_customers(pairs)
             seen = seen if gone is None else replace(seen, gone=sorted(gone))
             return seen if seen.contact == self._run.contact else replace(seen, contact="")
 
-        seen = merged(None)
+        seen = add_pairs(None)
         if self._is_written and seen == self.identity:
             return
-        for customer in seen.new_customers(self.identity):
+        for customer in seen.find_new_customers(self.identity):
             self._warn(f"customer {customer} is new: it is in {FILE} now")
         try:
-            self.identity, self._is_written = Identity.update(self._folder, merged) or seen, True
+            self.identity, self._is_written = Identity.update(self._folder, add_pairs) or seen, True
         except IdentityError as error:  # another run was the first
             raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def has_answered(folder: Folder, address: str) -> bool:
-    """Whether the folder holds what this address has answered, as far as it says so."""
-    with suppress(IdentityError):  # told by what reads it next
+    """Whether the folder's identity says that this address has answered before."""
+    with suppress(IdentityError):  # reported by its next reader
         return (stored := Identity.read(folder)) is not None and stored.address == address
     return False
 
 
-def identity_of(settings: Settings) -> Identity:
-    """What a folder is that a run with these settings writes into first."""
+def build_identity(settings: Settings) -> Identity:
+    """Build the identity of a new folder from the settings."""
     source = "sandbox" if settings.is_sandbox else "api"
     return Identity(
         source, settings.timezone, settings.account, settings.base_url, contact=settings.contact.fingerprint
     )
 
 
-def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Identity | None:
-    """That of a folder that version 0.1 wrote, from its files; None of an empty one."""
+def _adopt_folder(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Identity | None:
+    """Build and write the identity of a folder of version 0.1 from its files; None if it is empty."""
     found, zone = run, None
-    for file in _files(folder):
+    for file in _list_event_files(folder):
         with folder.open(file) as opened:
             rows = pq.read_table(opened, columns=["agency", "customer"])
         pairs = rows.group_by(rows.column_names).aggregate([])
-        found = found.with_seen(zip(*(column.to_pylist() for column in pairs.columns), strict=True))
-        zone = zone or zone_of(rows.schema.metadata) or run.timezone
+        found = found.add_customers(zip(*(column.to_pylist() for column in pairs.columns), strict=True))
+        zone = zone or get_timezone(rows.schema.metadata) or run.timezone
     if zone is None:
         return None
     found = replace(found, timezone=zone, contact="")
@@ -96,9 +95,9 @@ def _adopted(folder: Folder, run: Identity, warn: Callable[[str], None]) -> Iden
     return found
 
 
-def _files(folder: Folder) -> Iterator[str]:
+def _list_event_files(folder: Folder) -> Iterator[str]:
     for kind in KINDS:
-        for day in parquet.days_stored(folder, kind.asset, EVENT_DATE):
-            file = parquet.file_of(kind.asset, EVENT_DATE, str(day))
+        for day in parquet.list_days(folder, kind.asset, EVENT_DATE):
+            file = parquet.build_path(kind.asset, EVENT_DATE, str(day))
             if folder.exists(file):
                 yield file

@@ -1,4 +1,4 @@
-"""When rates are asked for: ticks of the sensor `rates_follow` on a real instance, over files as runs leave them."""
+"""When rates are requested: ticks of the sensor `rates_follow` on a real instance, over files as runs leave them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,19 +127,18 @@ def test_missing_rates_are_requested_when_the_sensor_is_turned_on(sensor: Sensor
     store(sensor.deployment, "hits", FIRST, "a")
     assert sensor.tick() == cohorts_of(FIRST)
     assert sensor.tick() == []
-    assert (
-        sensor.words
-        == "Asked for lately, and held back: 2026-03-18 to 2026-03-20. The next from 2026-04-10 12:01 UTC on."
-    )
+    assert sensor.words == "Requested recently: 2026-03-18 to 2026-03-20. Next attempt from 2026-04-10 12:01 UTC on."
 
 
-@pytest.mark.parametrize("asset", ["hits", "impressions", "activations"])
+@pytest.mark.parametrize(
+    "asset", ["hits", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("impressions", "activations"))]
+)
 def test_changed_day_requests_the_cohorts_of_its_window_once(sensor: Sensor, asset: str):
     for day in days(FIRST - timedelta(days=3), FIRST + timedelta(days=3)):
         store(sensor.deployment, asset, day, "a")
     assert sensor.follow() == days(FIRST - timedelta(days=5), FIRST + timedelta(days=3))
     assert sensor.tick() == []
-    assert sensor.words == "All rates are those of the events that are there."
+    assert sensor.words == "All rates are up to date."
     for version in ("b", "c"):
         store(sensor.deployment, asset, FIRST, version)
         [request] = sensor.requests()  # one run for all of them: a backfill would be a record of its own each time
@@ -149,6 +148,7 @@ def test_changed_day_requests_the_cohorts_of_its_window_once(sensor: Sensor, ass
         assert sensor.tick() == []
 
 
+@pytest.mark.slow
 def test_backfill_of_all_assets_leaves_the_cohorts_before_it_alone(
     sensor: Sensor, server: RudeServer, instance: dg.DagsterInstance, clock: Clock
 ):
@@ -203,7 +203,8 @@ def test_cohort_waits_for_its_own_day_of_activations(sensor: Sensor):
     assert sensor.tick() == []
 
 
-def test_year_that_was_fetched_is_one_request(sensor: Sensor):
+@pytest.mark.slow
+def test_year_of_events_is_one_request(sensor: Sensor):
     assert sensor.tick() == []
     for day in days(date(2025, 2, 1), date(2026, 1, 29)):
         store(sensor.deployment, "hits", day, "a")
@@ -246,7 +247,7 @@ def test_day_that_closes_without_another_event_requests_the_cohort_that_becomes_
     for asset in KINDS:
         store(sensor.deployment, asset, last, "a")
     assert sensor.tick() == [FIRST]
-    assert sensor.words == "they are final, no longer open"
+    assert sensor.words == "the status is final, was open"
 
 
 def test_open_rates_that_would_now_be_incomplete_are_requested(sensor: Sensor):
@@ -261,7 +262,7 @@ def test_open_rates_that_would_now_be_incomplete_are_requested(sensor: Sensor):
     for asset in ("hits", "activations"):
         store(sensor.deployment, asset, second, "a", datetime(2026, 3, 21, 1, 1, tzinfo=UTC))
     assert sensor.tick() == [FIRST]  # those before lack days that ended earlier
-    assert sensor.words == "they are incomplete, no longer open"
+    assert sensor.words == "the status is incomplete, was open"
     sensor.deployment.materialize("reactivity_rates", FIRST)
     assert {row["status"] for row in sensor.deployment.rates(FIRST)} <= {"incomplete"}
     assert sensor.tick() == []
@@ -272,7 +273,7 @@ def test_day_that_lands_while_its_cohorts_are_computed_is_requested_after(
 ):
     store(sensor.deployment, "hits", FIRST, "a")
     during: list[list[date]] = []
-    compute_all = rates_compute.rates
+    compute_all = rates_compute.compute_rates
 
     def rates(*arguments: Any) -> Any:
         for computed in compute_all(*arguments):
@@ -281,7 +282,7 @@ def test_day_that_lands_while_its_cohorts_are_computed_is_requested_after(
             during.append(sensor.tick())
             yield computed
 
-    monkeypatch.setattr(rates_compute, "rates", rates)
+    monkeypatch.setattr(rates_compute, "compute_rates", rates)
     assert sensor.tick() == cohorts_of(FIRST)
     assert sensor.run("compute_rates", FIRST - timedelta(days=WINDOW), FIRST)
     monkeypatch.undo()
@@ -290,6 +291,7 @@ def test_day_that_lands_while_its_cohorts_are_computed_is_requested_after(
     assert sensor.tick() == []
 
 
+@pytest.mark.slow
 def test_rates_wait_for_events_that_are_being_fetched(sensor: Sensor, monkeypatch: pytest.MonkeyPatch):
     during: list[list[date]] = []
     day_done = Progress.day_done
@@ -308,20 +310,20 @@ def test_rates_wait_for_events_that_are_being_fetched(sensor: Sensor, monkeypatc
 
 def test_run_that_fails_half_way_is_requested_again_for_the_rest(sensor: Sensor, monkeypatch: pytest.MonkeyPatch):
     store(sensor.deployment, "hits", FIRST, "a")
-    compute_all = rates_compute.rates
+    compute_all = rates_compute.compute_rates
 
     def rates(*arguments: Any) -> Any:
         yield next(compute_all(*arguments))
         raise RuntimeError("no more rates today")
 
-    monkeypatch.setattr(rates_compute, "rates", rates)
+    monkeypatch.setattr(rates_compute, "compute_rates", rates)
     tries = []
     for minute in (*range(7), 20, 21, 22):
         sensor.clock.now = NOW + timedelta(minutes=minute)
         if cohorts := sensor.follow(succeeds=False):
             tries.append((minute, cohorts))
         if len(tries) == 2:
-            monkeypatch.setattr(rates_compute, "rates", fails)
+            monkeypatch.setattr(rates_compute, "compute_rates", fails)
     rest = cohorts_of(FIRST)[2:]
     # 1, 4 and 16 minutes after the one before
     assert tries == [(0, cohorts_of(FIRST)), (1, cohorts_of(FIRST)[1:]), (5, rest), (21, rest)]
@@ -337,6 +339,7 @@ def fails(*arguments: Any) -> Any:
     raise RuntimeError("no rates today")
 
 
+@pytest.mark.slow
 def test_cohort_is_requested_no_more_often_than_the_settings_say(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, clock: Clock
 ):
@@ -347,7 +350,7 @@ def test_cohort_is_requested_no_more_often_than_the_settings_say(
         store(sensor.deployment, "hits", FIRST, f"{minute}")
         asked += [minute for _ in sensor.follow()[:1]]
     assert asked == [0, 15, 30]
-    # nothing of what was held back is lost
+    # nothing that was paused is lost
     clock.now = NOW + timedelta(minutes=45)
     assert sensor.follow() == cohorts_of(FIRST)
     clock.forward(hours=1)
@@ -365,14 +368,16 @@ def test_rates_without_a_record_are_requested(sensor: Sensor):
     assert sensor.tick() == []
 
 
-@pytest.mark.parametrize("cursor", ["0", "[]", "{", '{"2026-03-20": 1}', '{"2026-03-20": {"times": 1, "at": "soon"}}'])
-def test_cursor_that_is_not_of_this_sensor_is_as_none(sensor: Sensor, cursor: str):
+@pytest.mark.parametrize(
+    "cursor", ["0", "[]", "{", '{"2026-03-20": 1}', '{"2026-03-20": {"count": 1, "last_at": "soon", "state": ""}}']
+)
+def test_foreign_cursor_is_ignored(sensor: Sensor, cursor: str):
     store(sensor.deployment, "hits", FIRST, "a")
     sensor.cursor = cursor
     assert sensor.tick() == cohorts_of(FIRST)
 
 
-def test_tick_ends_in_time_and_the_next_one_goes_on(sensor: Sensor, server: RudeServer):
+def test_tick_ends_in_time_and_the_next_one_continues(sensor: Sensor, server: RudeServer):
     for asset in KINDS:
         for day in days(FIRST, FIRST + timedelta(days=9)):
             store(sensor.deployment, asset, day, "a")

@@ -24,7 +24,7 @@ from np6_assets_tests.support.tables import table_of
 FIRST = date(2026, 3, 20)
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 MORNING = datetime(2026, 3, 20, 9, tzinfo=UTC)
-ENDED = "it has ended and is not all there"
+ENDED = "ended and is not complete"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def cost(tick: Tick) -> int:
     return sum(request.bytes_sent for request in tick.requests)
 
 
-def test_tick_without_news_costs_one_request_a_feed_and_few_bytes(account: Account):
+def test_tick_without_new_events_costs_one_request_a_feed_and_few_bytes(account: Account):
     account.deployment.materialize("notifications")
     ticks = []
     for _ in range(len(account.events.notifications)):
@@ -71,15 +71,15 @@ def test_tick_without_news_costs_one_request_a_feed_and_few_bytes(account: Accou
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_event_of_any_kind_is_news(account: Account, kind: str):
+def test_event_of_any_kind_requests_a_fetch(account: Account, kind: str):
     publish(account, kind, MORNING)
     tick = account.tick()
     assert tick.days == [(day(0), day(0))]
     assert tick.runs[0].tags["np6/why"] == f"{kind} were published"
-    assert json.loads(account.cursor or "")["said"] == f"Asked for {FIRST}: {kind} were published."
+    assert json.loads(account.cursor or "")["summary"] == f"Requested {FIRST}: {kind} were published."
 
 
-def test_news_are_fetched_once_with_all_assets_in_one_run(account: Account):
+def test_new_event_is_fetched_once_with_all_assets_in_one_run(account: Account):
     publish(account, "optouts", MORNING)
     assert account.obey(account.tick())
     for asset in KINDS:
@@ -109,13 +109,14 @@ def test_ended_day_is_requested_without_a_probe_after_the_lookback(account: Acco
     account.clock.forward(minutes=1)
     tick = account.tick()
     assert tick.days == [(day(0), day(0))]
-    assert tick.runs[0].tags["np6/why"] == "it has ended since it was fetched"
+    assert tick.runs[0].tags["np6/why"] == "ended since it was fetched"
     assert account.obey(tick)
     assert account.deployment.fetched_until("hits", FIRST) == datetime(2026, 3, 21, tzinfo=UTC)
     account.clock.forward(minutes=1)
     assert account.tick().runs == []
 
 
+@pytest.mark.slow
 def test_event_published_before_midnight_is_requested_right_after_it(account: Account):
     publish(account, "hits", MORNING)
     assert account.obey(account.tick())
@@ -136,7 +137,7 @@ def test_week_without_the_daemon_is_two_runs_the_newest_days_first(account: Acco
         assert tick.days == [(day(6), day(7)), (day(0), day(5))]
         assert [run.tags["np6/why"] for run in tick.runs] == [
             f"{day(6)}: {ENDED}; {day(7)}: optouts were published",
-            f"{day(0)}: it has ended since it was fetched; {day(1)} to {day(5)}: {ENDED}",
+            f"{day(0)}: ended since it was fetched; {day(1)} to {day(5)}: {ENDED}",
         ]
 
 
@@ -146,6 +147,7 @@ def test_sensor_watches_from_the_day_it_is_turned_on(account: Account):
     assert account.tick().days == [(day(0), day(1))]
 
 
+@pytest.mark.slow
 def test_year_without_the_daemon_is_bounded_runs(account: Account):
     account.tick()
     account.clock.forward(days=150)
@@ -212,8 +214,7 @@ def test_failed_run_is_requested_again_with_growing_pauses(account: Account):
     # 1 and 4 minutes after the one before
     assert tries == [(0, False), (1, False), (5, True)]
     assert words == (
-        f"bounces of {FIRST}: asked for 2 times and not there; the runs say why. "
-        f"Asked for again from {FIRST} 12:05 UTC on."
+        f"bounces of {FIRST}: 2 failed attempts; the runs say why. Next attempt from {FIRST} 12:05 UTC on."
     )
 
 
@@ -225,7 +226,7 @@ def test_sensor_requests_nothing_while_the_api_is_down(account: Account):
     for _ in range(3):
         tick = account.tick()
         assert tick.runs == []
-        assert tick.words.startswith("Nothing asked for, as the API does not answer as it should: GET /notifications/")
+        assert tick.words.startswith("Nothing requested, as the API failed: GET /notifications/")
         assert len(tick.requests) == 2 * 4  # of two feeds, as one may be down alone
         account.clock.forward(minutes=1)
     account.server.behave()
@@ -244,7 +245,7 @@ def test_sensor_requests_nothing_with_a_wrong_key(account: Account):
     assert account.server.key not in tick.words + (account.cursor or "")
 
 
-def test_feed_that_fails_holds_up_nothing_but_its_own_news(account: Account):
+def test_feed_that_fails_holds_up_nothing_but_its_own_events(account: Account):
     account.tick()
     account.deployment.materialize("notifications")
     account.clock.forward(days=2)
@@ -259,12 +260,12 @@ def test_feed_that_fails_holds_up_nothing_but_its_own_news(account: Account):
         account.events.hits.clear()
         tick = account.tick()
         assert tick.days == [(day(0), day(1))]
-        assert f"Not all could be looked at: GET {path} returned 404" in json.loads(account.cursor or "")["said"]
+        assert f"Not all could be probed: GET {path} returned 404" in json.loads(account.cursor or "")["summary"]
         account.cursor = json.dumps({"closed_through": day(-1)})
         publish(account, "hits", account.clock() - timedelta(minutes=1))
 
 
-def test_notification_that_is_gone_does_not_end_the_probes_of_the_others(account: Account):
+def test_deleted_notification_does_not_end_the_probes_of_the_others(account: Account):
     account.deployment.materialize("notifications")
     gone, *others = sorted(notification["id"] for notification in account.events.notifications)
     account.server.always(f"/notifications/{gone}/events/activations", "404")
@@ -275,7 +276,8 @@ def test_notification_that_is_gone_does_not_end_the_probes_of_the_others(account
     assert tick.runs[0].tags["np6/why"] == "activations were published"
 
 
-def test_forbidden_feed_leaves_the_others_at_their_pace(account: Account):
+@pytest.mark.slow
+def test_forbidden_feed_does_not_slow_the_others(account: Account):
     account.server.always("/notifications/reactivities/impressions", "403")
     asked = []
     for _ in range(5):
@@ -297,14 +299,15 @@ def test_open_day_is_fetched_no_more_often_than_the_settings_say(account: Accoun
         account.clock.now = NOON + timedelta(minutes=minute)
         publish(account, "bounces", account.clock() - timedelta(seconds=30))
         tick = account.tick()
-        assert bool(tick.requests) == bool(tick.runs)  # nor is it probed in vain
+        assert bool(tick.requests) == bool(tick.runs)  # nor is it probed without need
         fetched += [minute for _ in tick.runs]
         account.obey(tick)
     assert fetched == [0, 15, 30]
     assert len(account.deployment.rows("bounces", FIRST)) == 8
 
 
-def test_tick_ends_in_time_and_its_cursor_goes_on(account: Account):
+@pytest.mark.slow
+def test_tick_ends_in_time_and_the_next_one_continues(account: Account):
     closed, slow = days(FIRST - timedelta(days=20), FIRST - timedelta(days=1)), SlowClock(NOON)
     for asset in KINDS:
         for one in closed:
@@ -317,7 +320,7 @@ def test_tick_ends_in_time_and_its_cursor_goes_on(account: Account):
         asked += account.tick().runs
         memory = json.loads(account.cursor or "")
         through.append(memory["closed_through"])
-        assert ("could not be looked at in time" in memory["said"]) == (len(through) < 4)
+        assert ("could not be read in time" in memory["summary"]) == (len(through) < 4)
     assert asked == []
     assert through == [str(closed[5]), str(closed[11]), str(closed[17]), str(closed[-1])]
 
@@ -379,6 +382,7 @@ def test_sensor_days_are_those_of_the_time_zone(server: RudeServer, instance: dg
     assert account.tick().runs == []
 
 
+@pytest.mark.slow
 def test_event_that_is_late_by_less_than_the_lookback_comes_with_the_next_fetch(account: Account):
     """What is later is for daily_ingest (test_schedule.py): no probe can see it, and none asks for closed days."""
     publish(account, "hits", NOON - timedelta(minutes=50))

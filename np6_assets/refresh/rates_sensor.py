@@ -1,4 +1,4 @@
-"""The sensor `rates_follow`: what it says of itself, and how often it looks. What it does is in `follow_tick.py`."""
+"""Define the sensor `rates_follow`. What a tick does is in `rates_tick.py`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from np6_assets.refresh.follow_tick import StoredFiles
+    from np6_assets.refresh.rates_tick import RateFiles
 
 SECONDS_BETWEEN_TICKS = 30
 
 
 def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDefinition:
-    """The sensor. It runs unless stopped: it follows what was fetched, and fetches nothing."""
+    """Define the sensor. It is on unless somebody stops it: it requests nothing of the API."""
 
     @cache
-    def files() -> StoredFiles:
-        from np6_assets.refresh.follow_tick import StoredFiles
+    def files() -> RateFiles:
+        from np6_assets.refresh.rates_tick import RateFiles
 
-        return StoredFiles(settings)
+        return RateFiles(settings)
 
     @dg.sensor(
         name=settings.named(jobs.RATES_SENSOR),
@@ -42,12 +42,12 @@ def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDe
         description=(
             "Computes the rates of the days whose events changed since the rates were computed, whoever fetched them, "
             f"at most every {round(settings.refresh_interval.total_seconds() / 60)} minutes. Waits while events are "
-            "being fetched, and until a day's own activations are there."
+            "being fetched, and until a day's own activations are stored."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        from np6_assets.refresh.follow_tick import tick
+        from np6_assets.refresh.rates_tick import run_tick
 
-        return tick(context, settings, files(), store_of(context, settings).folder(), now)
+        return run_tick(context, settings, files(), store_of(context, settings).open_folder(), now)
 
     return sensor

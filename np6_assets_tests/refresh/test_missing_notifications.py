@@ -1,4 +1,4 @@
-"""Notifications that did not answer for a closed day: asked again alone, ever more rarely, until they do."""
+"""Notifications that did not answer for a closed day: retried alone, ever more rarely, until they do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from np6_assets.partition_checks import Records
 from np6_assets.refresh.event_files import EventFiles
-from np6_assets.refresh.unanswered import WHY, due, incomplete
+from np6_assets.refresh.missing_notifications import REASON, find_incomplete_days, select_due
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.refresh.account import Account, Tick
@@ -68,21 +68,17 @@ def settings_of(account: Account) -> Settings:
     return Settings.from_environment({"NP6_DATA_DIR": data, "NP6_BASE_URL": url, "NP6_START_DATE": f"{FIRST}"})
 
 
-def looked(settings: Settings) -> tuple[EventFiles, Folder]:
-    files, folder = EventFiles(settings), Folder(settings.data_dir)
-    files.look(folder)
-    return files, folder
-
-
 def days_due(account: Account) -> list[date]:
-    """The days that are to be asked for again now."""
+    """The days whose notifications are to be retried now."""
     settings = settings_of(account)
-    days = incomplete(*looked(settings), settings)
-    return due(days, Records(account.instance, settings), settings, account.clock())
+    files, folder = EventFiles(settings), Folder(settings.data_dir)
+    files.list_files(folder)
+    days = find_incomplete_days(files, folder, settings)
+    return select_due(days, Records(account.instance, settings), settings, account.clock())
 
 
 @pytest.mark.slow
-def test_refused_for_a_week_and_then_well_ends_with_its_sends_and_final_rates(account: Account):
+def test_notification_refused_for_a_week_gets_its_sends_and_final_rates(account: Account):
     account.server.always(REFUSED, "403")
     for hours, asked in ((-12, []), (1.5, []), (26, [FIRST]), (171, [FIRST, FIRST + DAY])):
         at(account, hours)
@@ -92,7 +88,7 @@ def test_refused_for_a_week_and_then_well_ends_with_its_sends_and_final_rates(ac
             assert account.obey(tick)
             runs += tick.runs
         # twice as old as when it was asked last, or more
-        days = [one for run in runs if run.tags["np6/why"] == WHY for one in Tick([run], "", []).days]
+        days = [one for run in runs if run.tags["np6/why"] == REASON for one in Tick([run], "", []).days]
         assert days == ([(f"{asked[0]}", f"{asked[-1]}")] if asked else [])
     account.deployment.materialize("reactivity_rates", FIRST, FIRST + DAY)
     assert missing(account)
@@ -118,7 +114,8 @@ def test_refused_for_a_week_and_then_well_ends_with_its_sends_and_final_rates(ac
     assert account.tick().runs == []
 
 
-def test_broken_for_ever_costs_twenty_requests_for_a_day_in_thirty_days(account: Account):
+@pytest.mark.slow
+def test_broken_notification_costs_twenty_requests_in_thirty_days(account: Account):
     account.server.always(REFUSED, "500")
     at(account, 1)
     account.publish()
@@ -136,7 +133,7 @@ def test_broken_for_ever_costs_twenty_requests_for_a_day_in_thirty_days(account:
     assert len(account.server.asked("/notifications/101")) == 1
 
 
-def test_notification_that_is_gone_is_not_asked_again(account: Account):
+def test_deleted_notification_is_not_retried(account: Account):
     at(account, -13)
     account.publish()
     account.deployment.materialize("activations", FIRST)
@@ -146,7 +143,7 @@ def test_notification_that_is_gone_is_not_asked_again(account: Account):
     account.deployment.materialize("activations", FIRST)
     assert missing(account)
     at(account, 999)
-    assert incomplete(*looked(settings_of(account)), settings_of(account)) == []
+    assert days_due(account) == []
 
 
 @pytest.fixture
@@ -158,7 +155,8 @@ def kept(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-def test_night_asks_again_for_days_that_it_does_not_fetch_anyway(
+@pytest.mark.slow
+def test_night_retries_days_that_it_does_not_fetch_anyway(
     server: RudeServer, kept: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("NP6_API_KEY", server.key)
@@ -176,7 +174,7 @@ def test_night_asks_again_for_days_that_it_does_not_fetch_anyway(
             instance=kept, scheduled_execution_time=moment, repository_def=definitions.get_repository_def()
         ) as context:
             tick = definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
-        return [run for run in tick.run_requests or [] if run.tags["np6/why"] == WHY]
+        return [run for run in tick.run_requests or [] if run.tags["np6/why"] == REASON]
 
     assert asked(FIRST + 3 * DAY) == []  # the days before yesterday are fetched in any case
     [run] = asked(FIRST + 40 * DAY)

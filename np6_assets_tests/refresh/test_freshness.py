@@ -1,4 +1,4 @@
-"""Freshness: yesterday, whole, by a set hour, whatever else was materialized since."""
+"""Freshness: yesterday is complete by a set hour, whatever else was materialized since."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from np6_assets.freshness import due
+from np6_assets.refresh.freshness import find_due_day
 from np6_assets.settings import Settings
 from np6_assets_tests.support.deployment import Deployment
 from np6_assets_tests.support.events import KINDS
@@ -27,9 +27,9 @@ DAILY = {*KINDS, "reactivity_rates"}
         ("2026-03-29T06:00:00+00:00", "2026-03-28"),
     ],
 )
-def test_what_is_due(now: str, day: str):
+def test_due_day_follows_the_local_clock(now: str, day: str):
     settings = Settings.from_environment({"NP6_TIMEZONE": PARIS})
-    assert due(datetime.fromisoformat(now), settings).key == day
+    assert find_due_day(datetime.fromisoformat(now), settings).key == day
 
 
 class Clock:
@@ -52,7 +52,7 @@ def stale(deployment: Deployment) -> dict[str, str]:
     return {one.asset_key.to_user_string(): one.description or "" for one in found if not one.passed}
 
 
-def test_yesterday_must_be_there_and_whole(instance: dg.DagsterInstance, tmp_path: Path):
+def test_check_passes_when_yesterday_was_fetched_after_its_end(instance: dg.DagsterInstance, tmp_path: Path):
     today = datetime.now(UTC).date()
     yesterday = today - timedelta(days=1)
     noon = datetime.combine(today, datetime.min.time(), UTC).replace(hour=12)
@@ -60,7 +60,7 @@ def test_yesterday_must_be_there_and_whole(instance: dg.DagsterInstance, tmp_pat
     with RudeServer(seed=1) as server:
         deployment = Deployment(tmp_path / "data", server, instance, clock)
         assert stale(deployment).keys() == DAILY
-        # fetched while it went on: there, and not whole
+        # fetched before it had ended
         deployment.materialize(list(KINDS), yesterday)
         clock.now = noon
         found = stale(deployment)
@@ -69,7 +69,7 @@ def test_yesterday_must_be_there_and_whole(instance: dg.DagsterInstance, tmp_pat
         # an old day that is fetched again changes nothing
         deployment.materialize("hits", date(2026, 2, 1))
         assert "hits" in stale(deployment)
-        clock.now = noon.replace(hour=0, minute=10)  # not closed yet, and whole all the same
+        clock.now = noon.replace(hour=0, minute=10)  # not closed yet, but complete
         deployment.materialize("hits", yesterday)
         clock.now = noon
         assert stale(deployment).keys() == DAILY - {"hits"}
@@ -77,7 +77,7 @@ def test_yesterday_must_be_there_and_whole(instance: dg.DagsterInstance, tmp_pat
         assert stale(deployment) == {}
 
 
-def test_nothing_is_due_before_the_first_day(instance: dg.DagsterInstance, tmp_path: Path):
+def test_check_passes_before_the_first_day(instance: dg.DagsterInstance, tmp_path: Path):
     with RudeServer(seed=1) as server:
         deployment = Deployment(
             tmp_path / "data",
@@ -89,7 +89,7 @@ def test_nothing_is_due_before_the_first_day(instance: dg.DagsterInstance, tmp_p
         assert stale(deployment) == {}
 
 
-def test_the_schedule_looks_at_the_set_hour(tmp_path: Path, instance: dg.DagsterInstance):
+def test_schedule_runs_at_the_set_hour(tmp_path: Path, instance: dg.DagsterInstance):
     with RudeServer(seed=1) as server:
         deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS, NP6_FRESH_BY_HOUR="6")
     schedule = deployment.definitions.get_repository_def().get_schedule_def("freshness")

@@ -1,7 +1,7 @@
-"""The days to confirm, each once: what catches the events that arrive late.
+"""Which days to confirm: each is fetched once more, for the events that arrive late.
 
-A day is confirmed by a fetch of all its assets since it was `confirmation_age` days old: the window of its cohort
-has closed by then.
+A day is confirmed once all its assets were fetched when it was at least `confirmation_age` days old: the window of its
+cohort has closed by then.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ def confirmation_age(settings: Settings) -> int:
     return min(settings.window_days + 1, OLDEST - 1)
 
 
-def days_old_enough(folder: Folder, settings: Settings, today: date) -> list[date]:
-    """The stored days that are to be confirmed by now, oldest first."""
-    from np6_assets.storage.parquet import days_stored
+def list_days_to_confirm(folder: Folder, settings: Settings, today: date) -> list[date]:
+    """List the stored days that are old enough to confirm, oldest first."""
+    from np6_assets.storage.parquet import list_days
 
-    stored = set[date]().union(*(days_stored(folder, asset, EVENT_DATE) for asset in EVENT_ASSETS))
+    stored = set[date]().union(*(list_days(folder, asset, EVENT_DATE) for asset in EVENT_ASSETS))
     return sorted(day for day in stored if confirmation_age(settings) <= (today - day).days <= OLDEST)
 
 
-def unconfirmed(days: Sequence[date], records: Records, settings: Settings) -> list[date]:
-    """Those of the days that had no fetch of all assets since they are old enough."""
+def select_unconfirmed(days: Sequence[date], records: Records, settings: Settings) -> list[date]:
+    """Select the days of which some asset was not fetched since they are old enough."""
     newest = [records.newest(asset, [str(day) for day in days]) for asset in EVENT_ASSETS]
     return [day for day in days if not all(_is_confirmed(day, found.get(str(day)), settings) for found in newest)]
 
 
 def _is_confirmed(day: date, newest: dg.EventLogRecord | None, settings: Settings) -> bool:
-    at = None if newest is None else fetched_at(newest, day, settings.timezone)
-    old_enough = day_of(str(day + timedelta(days=confirmation_age(settings))), settings.timezone).start
-    return at is not None and at >= old_enough
+    fetched_at = None if newest is None else read_fetch_time(newest, day, settings.timezone)
+    old_enough_at = day_of(str(day + timedelta(days=confirmation_age(settings))), settings.timezone).start
+    return fetched_at is not None and fetched_at >= old_enough_at
 
 
-def fetched_at(record: dg.EventLogRecord, day: date, timezone: str) -> datetime | None:
-    """When the fetch of a day asked; None where the record is of no fetch."""
-    hours = number_of(record, "hours_after_end")
+def read_fetch_time(record: dg.EventLogRecord, day: date, timezone: str) -> datetime | None:
+    """Read from a day's record when it was fetched; None where the record is of no fetch."""
+    hours = read_number(record, "hours_after_end")
     return None if hours is None else day_of(str(day), timezone).end + timedelta(hours=hours)
 
 
-def number_of(record: dg.EventLogRecord, name: str) -> float | None:
-    """A number in a record's metadata; None where there is none."""
+def read_number(record: dg.EventLogRecord, name: str) -> float | None:
+    """Read a number from a record's metadata; None where there is none."""
     materialization = record.asset_materialization
     found = None if materialization is None else materialization.metadata.get(name)
     value = None if found is None else found.value

@@ -1,4 +1,4 @@
-"""The check of late events: what it says of gains, and of a deployment in which nothing looks for them."""
+"""The check of late events: what it says of gains, and of a deployment in which nothing fetches them."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +13,7 @@ from np6_assets_tests.support.oracle import day_bounds, expected_rows
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST = date(2026, 3, 2)
-OFF = "neither np6_refresh nor daily_ingest is on: nothing catches late events; turn one on"
+OFF = "neither np6_refresh nor daily_ingest is on: nothing fetches late events; turn one on"
 
 
 @pytest.fixture
@@ -44,23 +44,24 @@ def found(account: Account) -> dict[str, dg.AssetCheckEvaluation]:
     return {one.asset_key.to_user_string(): one for one in evaluations}
 
 
-def test_warns_where_nothing_looks_for_late_events(account: Account):
+@pytest.mark.slow
+def test_check_warns_where_nothing_fetches_late_events(account: Account):
     evaluations = found(account)
     assert evaluations.keys() == set(KINDS)
     assert {one.description for one in evaluations.values()} == {OFF}
     assert not any(one.passed for one in evaluations.values())
 
 
-def test_passes_where_the_schedule_is_on(account: Account):
+def test_check_passes_where_the_schedule_is_on(account: Account):
     turn_on(account.instance, "freshness")
     assert found(account)["hits"].description == OFF
     turn_on(account.instance, "daily_ingest")
     evaluations = found(account)
     assert all(one.passed for one in evaluations.values())
-    assert evaluations["hits"].description == "no fetch of a closed day brought events that came late"
+    assert evaluations["hits"].description == "no fetch of a closed day brought late events"
 
 
-def test_gain_of_a_closed_day_names_the_lookback(account: Account):
+def test_check_names_the_lookback_that_a_gain_needs(account: Account):
     second, late = FIRST + timedelta(days=1), len(account.late)
     assert late > 1
     account.publish()
@@ -71,14 +72,15 @@ def test_gain_of_a_closed_day_names_the_lookback(account: Account):
     account.deployment.materialize(["hits", "bounces"], FIRST, second)
     evaluations = found(account)
     assert evaluations["hits"].description == (
-        f"{OFF}; events came after their day was closed ({FIRST}: {late}); "
+        f"{OFF}; late events came after their day was closed ({FIRST}: {late}); "
         f"set NP6_LOOKBACK_MINUTES above {27 * 60 + 30}"
     )
     assert evaluations["hits"].metadata["events_gained"].value == {f"{FIRST}": late}
     assert evaluations["bounces"].description == OFF
 
 
-def test_sends_of_a_notification_that_had_not_answered_were_not_late(account: Account):
+@pytest.mark.slow
+def test_sends_of_a_notification_that_had_not_answered_are_not_late(account: Account):
     id_ = account.events.activations[0]["source"]["detail"]["activation"]["id"]
     account.server.always(f"/notifications/{id_}/events", "403")
     account.publish()

@@ -1,4 +1,4 @@
-"""Findings: what was found out about one subject, the verdict, and what to do."""
+"""Diagnoses: what was found out about one subject, the verdict, and what to do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Literal
 Verdict = Literal["ok", "warning", "wrong", "unknown"]
 
 _SHORTEST_SECRET = 6
-"""Shorter ones are in half the words that there are."""
+"""Shorter secrets are not masked: they would be found in ordinary words."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """What was found out about one subject.
 
     `advice` is what to do, empty where there is nothing to do; `values` are the numbers behind `text`, for scripts.
@@ -27,16 +27,16 @@ class Finding:
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The finding as `--json` prints it."""
+        """Give the fields that `--json` prints."""
         return asdict(self)
 
-    def without(self, secrets: Iterable[str]) -> Finding:
-        """The finding, should a server or a file system have put a secret into what it says, without it."""
-        clean = _cleaner([secret for secret in secrets if len(secret) >= _SHORTEST_SECRET])
-        return Finding(self.subject, self.verdict, clean(self.text), clean(self.advice), clean(dict(self.values)))
+    def mask(self, secrets: Iterable[str]) -> Diagnosis:
+        """Mask secrets that a server or a file system may have put into its words."""
+        clean = _build_mask([secret for secret in secrets if len(secret) >= _SHORTEST_SECRET])
+        return Diagnosis(self.subject, self.verdict, clean(self.text), clean(self.advice), clean(dict(self.values)))
 
 
-def _cleaner(secrets: list[str]) -> Any:
+def _build_mask(secrets: list[str]) -> Any:
     def clean(value: Any) -> Any:
         if isinstance(value, str):
             for secret in secrets:
@@ -49,22 +49,22 @@ def _cleaner(secrets: list[str]) -> Any:
     return clean
 
 
-def worst(findings: Iterable[Finding]) -> Verdict:
-    """The verdict on all of them: wrong before warning, warning before unknown, unknown before ok."""
-    found = {finding.verdict for finding in findings}
+def find_worst(diagnoses: Iterable[Diagnosis]) -> Verdict:
+    """Find the worst verdict: wrong before warning, warning before unknown, unknown before ok."""
+    found = {one.verdict for one in diagnoses}
     order: tuple[Verdict, ...] = ("wrong", "warning", "unknown")
     return next((verdict for verdict in order if verdict in found), "ok")
 
 
-def shown(text: str | None) -> str:
-    """A value of the API's as it may be printed: names of types and the like, and nothing that could be a person's."""
+def mask_value(text: str | None) -> str:
+    """Mask a value of the API unless it is a plain name, such as a type: it could be a person's."""
     if text is None:
         return "null"
     return text if re.fullmatch(r"[A-Za-z][A-Za-z_-]{0,31}", text) else "(not a plain name)"
 
 
-def duration(seconds: float) -> str:
-    """A length of time as people say it."""
+def format_duration(seconds: float) -> str:
+    """Write a length of time as people say it: `3 minutes`."""
     for size, unit in ((2 * 86400, "days"), (2 * 3600, "hours"), (2 * 60, "minutes")):
         if seconds >= size:
             return f"{seconds / (size / 2):.0f} {unit}"

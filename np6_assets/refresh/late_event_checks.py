@@ -1,0 +1,103 @@
+"""The check of late-arriving events: whether anything fetches them, and what fetches of closed days gained."""
+
+import math
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from np6_assets.contact.days import get_today
+from np6_assets.dagster_private import instigators_on
+from np6_assets.partition_checks import Finding, Records, morning_schedule, whole_checks
+from np6_assets.partitions import day_of
+from np6_assets.refresh.confirmation import OLDEST, read_fetch_time, read_number
+from np6_assets.refresh.jobs import EVENT_ASSETS, name_late_event_fetchers
+from np6_assets.settings import Settings
+
+CHECK = "late_events"
+
+_EARLIER_RECORDS = 5
+
+
+def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
+    """Define the checks, in one step."""
+    description = (
+        "A sensor or a schedule that fetches late-arriving events is on, and no fetch of a closed day of the last "
+        f"{OLDEST} brought any. Where one did, the result names the lookback that would have included them."
+    )
+    fetchers = name_late_event_fetchers(settings)
+    specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS]
+
+    def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
+        is_on = bool(instigators_on(context.instance, fetchers))
+
+        def check(asset: str) -> Finding:
+            finding = find_gains(context.instance, settings, asset, get_today(settings, now()))
+            if is_on:
+                return finding
+            text = f"neither {fetchers[0]} nor {fetchers[1]} is on: nothing fetches late events; turn one on"
+            return Finding(False, text if finding.passed else f"{text}; {finding.text}", finding.metadata)
+
+        return check
+
+    return whole_checks("lateness", specs, settings, examine)
+
+
+def lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
+    """Define the schedule: once a day with the schedule `freshness`, after the nightly fetches."""
+    return morning_schedule(
+        "lateness",
+        checks,
+        settings,
+        "Checks once a day whether late events are fetched, and whether closed days gained any.",
+        "Checks whether late events are fetched, and whether closed days gained any.",
+    )
+
+
+def find_gains(instance: dg.DagsterInstance, settings: Settings, asset: str, newest: date) -> Finding:
+    """Find the late events that the newest fetches of closed days brought, and the lookback that would include them.
+
+    Days up to OLDEST days old count.
+    """
+    days = [newest - timedelta(days=ago) for ago in range(OLDEST, 0, -1)]
+    gained: dict[str, int] = {}
+    lookback = timedelta()
+    for day, record in Records(instance, settings).newest(asset, [str(day) for day in days]).items():
+        end = day_of(day, settings.timezone).end
+        number = int(read_number(record, "events_gained") or 0)
+        earlier = _find_fetch_before(instance, settings, asset, day, record) if number > 0 else None
+        if earlier is None or _read_missing(earlier) - _read_missing(record):
+            continue  # the events of a notification that had not answered before are not late
+        before = read_fetch_time(earlier, date.fromisoformat(day), settings.timezone)
+        if before is not None and before >= end + settings.lookback:
+            gained[day] = number
+            lookback = max(lookback, before - end)
+    if not gained:
+        return Finding(True, "no fetch of a closed day brought late events")
+    days_text = ", ".join(f"{day}: {number}" for day, number in sorted(gained.items()))
+    minutes = math.ceil(lookback.total_seconds() / 60)
+    text = f"late events came after their day was closed ({days_text}); set NP6_LOOKBACK_MINUTES above {minutes}"
+    return Finding(False, text, {"events_gained": gained, "lookback_minutes": minutes})
+
+
+def _find_fetch_before(
+    instance: dg.DagsterInstance, settings: Settings, asset: str, day: str, record: dg.EventLogRecord
+) -> dg.EventLogRecord | None:
+    """Find the record of the fetch before the recorded one."""
+    earlier = dg.AssetRecordsFilter(
+        dg.AssetKey(settings.key(asset)), asset_partitions=[day], before_storage_id=record.storage_id
+    )
+    newest = read_fetch_time(record, date.fromisoformat(day), settings.timezone)
+    for one in instance.fetch_materializations(earlier, limit=_EARLIER_RECORDS).records:
+        at = read_fetch_time(one, date.fromisoformat(day), settings.timezone)
+        if at is not None and at != newest:  # of a range, each day's record is written twice
+            return one
+    return None
+
+
+def _read_missing(record: dg.EventLogRecord) -> set[int]:
+    """Read which notifications did not answer a fetch."""
+    materialization = record.asset_materialization
+    found = materialization and materialization.metadata.get("notifications_missing")
+    value = found.value if found else None
+    return set(value) if isinstance(value, list) else set()
