@@ -20,13 +20,17 @@ help: ## show this
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
 stamp = echo "$$(cat pyproject.toml $(1) | cksum), $$($(BIN)/python -V 2>&1), $$PWD"
 PIP := $(BIN)/python -I -m pip --disable-pip-version-check
-# What uv asks is what pip is set up to ask. It copies: a link would let a change in .venv reach its cache.
-UV := export UV_LINK_MODE=copy UV_NO_PROGRESS=1; \
-	index="$$($(PIP) config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1)"; \
+# A link would let a change in .venv reach the cache.
+export UV_LINK_MODE := copy
+# uv asks the index that pip is set up to ask.
+UV := index="$$($(PIP) config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1)"; \
 	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
 	$(BIN)/uv
 # What is really used is compiled on first use.
 uv_install = $(UV) pip install --quiet --python $(2) --no-build-isolation --require-hashes --no-deps -r $(1)
+# The same, with packages that are released as source alone (pyspark): setuptools, which builds them, comes first.
+uv_build = sed -n '/^setuptools==/,/^ *\#/p' $(1) > .venv/setuptools.txt; \
+	$(call uv_install,.venv/setuptools.txt,$(2)); $(call uv_install,$(1),$(2))
 
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(call stamp,requirements.lock))" ]; then exit 0; fi; \
@@ -48,14 +52,11 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 	$(call stamp,requirements.lock) > $(STAMP); \
 	echo "Installed in .venv"
 
-# A package that is released as source alone (pyspark-client) is built by the setuptools that is pinned, which comes first.
 install-all: install ## and what the files in deploy/, tests and lint need
 	@if [ "$$(cat $(STAMP)-all 2>/dev/null)" = "$$($(call stamp,requirements-all.lock))" ]; then exit 0; fi; \
 	set -e; \
 	echo "Installing what deployments, tests and lint need beside it"; \
-	sed -n '/^setuptools==/,/^ *#/p' requirements-all.lock > .venv/setuptools.txt; \
-	$(call uv_install,.venv/setuptools.txt,$(BIN)/python); \
-	$(call uv_install,requirements-all.lock,$(BIN)/python); \
+	$(call uv_build,requirements-all.lock,$(BIN)/python); \
 	$(BIN)/uv pip check --quiet --python $(BIN)/python; \
 	echo "Compiling, for users who may not write to .venv"; \
 	$(BIN)/python -m compileall -q -j 0 .venv/lib np6_assets >/dev/null || true; \
@@ -107,9 +108,7 @@ test-spark: install-all ## the tests of rates on a Spark Connect server, on Spar
 		echo "Installing Spark in .venv-spark (a minute or two)"; \
 		rm -f $(SPARK_STAMP); \
 		$(BIN)/python -m venv --clear .venv-spark; \
-		sed -n '/^setuptools==/,/^ *#/p' $(SPARK_LOCK) > .venv-spark/setuptools.txt; \
-		$(call uv_install,.venv-spark/setuptools.txt,.venv-spark/bin/python); \
-		$(call uv_install,$(SPARK_LOCK),.venv-spark/bin/python); \
+		$(call uv_build,$(SPARK_LOCK),.venv-spark/bin/python); \
 		echo "$$stamp" > $(SPARK_STAMP); \
 	fi; \
 	NP6_TESTS_SPARK_HOME="$$(echo "$$PWD"/.venv-spark/lib/python*/site-packages/pyspark)" \

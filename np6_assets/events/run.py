@@ -31,8 +31,8 @@ from np6_assets.partitions import EVENT_DATE, Day, day_of
 from np6_assets.progress import Progress
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
-from np6_assets.storage.alone import lock_folder
 from np6_assets.storage.files import ATTEMPTS, ChangedError, Folder
+from np6_assets.storage.folder_lock import lock_folder
 from np6_assets.storage.io_manager import Partition
 
 if TYPE_CHECKING:

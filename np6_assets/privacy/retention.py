@@ -14,8 +14,8 @@ from np6_assets.contact.days import get_first_retained
 from np6_assets.privacy.files import DayFile, list_day_files, remove_unfinished
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.alone import lock_folder
 from np6_assets.storage.files import Folder
+from np6_assets.storage.folder_lock import lock_folder
 
 CRON = "30 4 * * *"
 

@@ -26,8 +26,8 @@ from np6_assets.privacy.files import (
 )
 from np6_assets.resources import STORE, keys_of, store_of
 from np6_assets.settings import Settings
-from np6_assets.storage.alone import lock_folder
 from np6_assets.storage.files import Folder, retry_if_changed
+from np6_assets.storage.folder_lock import lock_folder
 from np6_assets.storage.identity import Identity
 
 

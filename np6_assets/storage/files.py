@@ -206,7 +206,7 @@ class Folder:
     ) -> AbstractContextManager[IO[bytes]]:
         """Open a file that replaces `relative` atomically when the block ends without an error.
 
-        Raises ChangedError then, and changes nothing, if what is there is not the version expected `before`. A local
+        Raises ChangedError then, and changes nothing, if the file is not in the version expected `before`. A local
         file gets the mode, whatever the umask; None: as the umask says.
         """
         return self._files.replace(relative, mode, before)

@@ -137,7 +137,7 @@ def _to_entry(found: os.stat_result) -> FileEntry:
 
 
 def _swap_in(hidden: Path, target: Path, before: ExpectedVersion) -> None:
-    """Rename a finished file to its name. Raises ChangedError if what is there is not the version expected."""
+    """Rename a finished file to its name. Raises ChangedError if the file is not in the expected version."""
     if before is ANY_VERSION:
         hidden.replace(target)
     elif before is None:

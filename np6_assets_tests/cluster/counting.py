@@ -16,7 +16,7 @@ class CountedAccount:
         self._open = threading.Event()
         self._open.set()
         self._hold_at: int | None = None
-        self.held = threading.Event()
+        self.holding = threading.Event()
         """Set while requests are held back."""
         self.requests = 0
         self._under_way: set[int] = set()
@@ -29,14 +29,14 @@ class CountedAccount:
 
     def hold_after(self, requests: int) -> None:
         """Hold back all requests once so many more have come."""
-        self.held.clear()
+        self.holding.clear()
         self._hold_at = self.requests + requests
 
     def release(self) -> None:
         """Answer those that are held back, and all to come."""
         self._hold_at = None
         self._open.set()
-        self.held.clear()
+        self.holding.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.requests += 1
@@ -53,7 +53,7 @@ class CountedAccount:
         try:
             if number == self._hold_at:
                 self._open.clear()
-                self.held.set()
+                self.holding.set()
             await asyncio.to_thread(self._open.wait)
             await self._app(scope, receive, send_and_count)
         finally:

@@ -211,15 +211,15 @@ def test_backfill_over_two_workers_ends_as_on_one_machine(
         }
         cluster = stack.enter_context(Cluster(tmp_path, **environment))
         cluster.start_workers("a", "b")
-        said = [f"services and workers up after {time.monotonic() - begun:.0f} s"]
+        report = [f"services and workers up after {time.monotonic() - begun:.0f} s"]
 
-        # what changed meanwhile would be computed from what is there: not the same on one machine
+        # rates of days that changed meanwhile would differ from those on one machine
         cluster.turn("rates_follow", on=False)
 
         # the first run is in the middle of its days when its machine dies
         counted.hold_after(6)
         cluster.backfill(ASSETS, DAYS)
-        until(counted.held.is_set, "a run that asks the account", SECONDS)
+        until(counted.holding.is_set, "a run that asks the account", SECONDS)
         [run] = [run for run in cluster.runs() if run.status == "STARTED"]
         assert int(cluster.run(run.id).tags[TAG]) == 3600 + DAYS_PER_RUN * 600
         dead = cluster.where(run.id)
@@ -232,17 +232,17 @@ def test_backfill_over_two_workers_ends_as_on_one_machine(
         [again] = until(lambda: cluster.retries(run.id), "a run in the place of the dead one", SECONDS)
         bound(head, again, 3600)  # it has the tags of the run in whose place it is
         assert cluster.run(run.id).status == "FAILURE"
-        said.append(f"a new run in the place of the dead one after {time.monotonic() - begun:.0f} s")
+        report.append(f"a new run in the place of the dead one after {time.monotonic() - begun:.0f} s")
 
         # the database is restarted while a run asks the account, and another worker comes
         counted.hold_after(6)
-        until(counted.held.is_set, "the next run's requests", SECONDS)
+        until(counted.holding.is_set, "the next run's requests", SECONDS)
         postgres.restart()
         counted.release()
         cluster.start_workers("c")
 
         runs = until(lambda: all_over(cluster), "the end of the backfill", SECONDS)
-        said.append(f"all over after {time.monotonic() - begun:.0f} s")
+        report.append(f"all over after {time.monotonic() - begun:.0f} s")
         failed = {one.id for one in runs if one.status != "SUCCESS"}
         assert run.id in failed
         assert failed <= {one.parent for one in runs}, cluster.logs()  # each was started again
@@ -254,7 +254,7 @@ def test_backfill_over_two_workers_ends_as_on_one_machine(
         bucket.refuses = lambda kind, key: None
         assert all(": in all " in printed(bucket, one.id) for one in runs if one.status == "SUCCESS")
         assert of_bucket(bucket) == of_one_machine(tmp_path / "one", address, monkeypatch)
-    said += [
+    report += [
         f"runs: {len(runs)}, of which failed and were started again: {len(failed)}",
         records,
         f"files: {sum(1 for path in (tmp_path / 'one').rglob('*.parquet'))}, all equal",
@@ -262,7 +262,7 @@ def test_backfill_over_two_workers_ends_as_on_one_machine(
         f"requests to the bucket: {dict(requests)}, of which refused: {dict(refused)}",
     ]
     with capsys.disabled():
-        print("", *said, sep="\n")
+        print("", *report, sep="\n")
 
 
 def bound(environment: dict[str, str], run_id: str, seconds: int) -> None:

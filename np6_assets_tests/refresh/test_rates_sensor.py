@@ -10,9 +10,6 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-# There is no public way to put a backfill into an instance but a running webserver.
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-
 from np6_assets.progress import Progress
 from np6_assets.rates import compute as rates_compute
 from np6_assets_tests.refresh.account import Clock
@@ -168,22 +165,8 @@ def test_cohorts_of_a_backfill_wait_for_it(sensor: Sensor):
     deployment = sensor.deployment
     for day in days(FIRST, FIRST + timedelta(days=1)):
         store(deployment, "activations", day, "a")
-    backfill = PartitionBackfill.from_asset_partitions(
-        backfill_id="backfill",
-        asset_graph=deployment.definitions.get_repository_def().asset_graph,
-        partition_names=[f"{FIRST}"],
-        asset_selection=[dg.AssetKey("reactivity_rates")],
-        backfill_timestamp=NOW.timestamp(),
-        tags={},
-        dynamic_partitions_store=deployment.instance,
-        all_partitions=False,
-        title=None,
-        description=None,
-        run_config=None,
-    )
-    deployment.instance.add_backfill(backfill)
-    assert sensor.tick() == [*cohorts_of(FIRST)[:-1], FIRST + timedelta(days=1)]
-    deployment.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+    with deployment.backfill_under_way("reactivity_rates", [f"{FIRST}"], NOW):
+        assert sensor.tick() == [*cohorts_of(FIRST)[:-1], FIRST + timedelta(days=1)]
     assert sensor.tick() == [FIRST]
 
 

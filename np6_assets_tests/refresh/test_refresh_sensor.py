@@ -8,9 +8,6 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-# There is no public way to put a backfill into an instance but a running webserver.
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-
 from np6_assets.progress import Progress
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets.wiring import build_definitions
@@ -180,23 +177,9 @@ def test_day_is_not_requested_while_it_is_fetched(account: Account, monkeypatch:
 def test_day_of_a_backfill_is_not_requested(account: Account):
     account.tick()
     account.clock.forward(days=3)
-    backfill = PartitionBackfill.from_asset_partitions(
-        backfill_id="backfill",
-        asset_graph=account.deployment.definitions.get_repository_def().asset_graph,
-        partition_names=[day(0), day(1)],
-        asset_selection=[dg.AssetKey("hits")],
-        backfill_timestamp=account.clock().timestamp(),
-        tags={},
-        dynamic_partitions_store=account.instance,
-        all_partitions=False,
-        title=None,
-        description=None,
-        run_config=None,
-    )
-    account.instance.add_backfill(backfill)
-    tick = account.tick()
-    assert tick.days == [(day(2), day(2))]
-    account.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+    with account.deployment.backfill_under_way("hits", [day(0), day(1)], account.clock()):
+        tick = account.tick()
+        assert tick.days == [(day(2), day(2))]
     assert account.tick().days == [(day(0), day(1))]
 
 

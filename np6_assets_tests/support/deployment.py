@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
+
+# There is no public way to put a backfill into an instance but a running webserver.
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.settings import Settings
@@ -90,6 +94,26 @@ class Deployment:
         self.definitions = build_definitions(settings, now)
         server.date = now
         self.np6 = impatient(server)
+
+    @contextmanager
+    def backfill_under_way(self, asset: str, days: Sequence[str], at: datetime) -> Iterator[None]:
+        """Have a backfill of some days that was requested at a time; it is canceled in the end."""
+        backfill = PartitionBackfill.from_asset_partitions(
+            backfill_id="backfill",
+            asset_graph=self.definitions.get_repository_def().asset_graph,
+            partition_names=days,
+            asset_selection=[dg.AssetKey(asset)],
+            backfill_timestamp=at.timestamp(),
+            tags={},
+            dynamic_partitions_store=self.instance,
+            all_partitions=False,
+            title=None,
+            description=None,
+            run_config=None,
+        )
+        self.instance.add_backfill(backfill)
+        yield
+        self.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
 
     def materialize(
         self,
