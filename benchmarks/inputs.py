@@ -20,12 +20,12 @@ import pyarrow as pa
 from benchmarks.rendering import EVENT, Notification, Renderer, fold, sequence, uuids
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.partitions import Day, day_of
+from np6_assets.partitions import Day, parse_day
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
 SEED = 6
-HITS_DAY = day_of("2026-03-20", "UTC")
+HITS_DAY = parse_day("2026-03-20", "UTC")
 NOTIFICATION_COUNT = 300
 
 _CHUNK = 50_000
@@ -256,7 +256,7 @@ _WORDS = {
 
 
 def _write_day(folder: Path, kind: EventKind, day: date, first: int, count: int, sends: int) -> None:
-    whole = day_of(day.isoformat(), "UTC")
+    whole = parse_day(day.isoformat(), "UTC")
     made_with = f"UTC {ContactPolicy('drop').fingerprint}"
     schema = kind.schema.with_metadata(
         {b"np6.fetched_until": whole.end.isoformat().encode(), b"np6.made_with": made_with.encode()}
@@ -279,7 +279,7 @@ def _rows(
     drawn = sequence(fold(SEED, len(kind.asset), ord(kind.asset[0])), number + np.uint64(first))
     send = number + np.uint64(first) if is_send else drawn % np.uint64(sends + sends // 100)
     key = sequence(fold(SEED), send)
-    cohort_start = day_of(COHORT.isoformat(), "UTC").start_ms
+    cohort_start = parse_day(COHORT.isoformat(), "UTC").start_ms
     at = day.start_ms + number.astype(np.int64) * _DAY_MS // max(count, 1)
     notification = (key % np.uint64(6)).astype(np.int64)
     activated = cohort_start + (key % np.uint64(_DAY_MS)).astype(np.int64)

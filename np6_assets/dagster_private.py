@@ -19,19 +19,19 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 __all__ = [
     "CheckTarget",
-    "days_of_backfills",
     "end_run",
-    "event_files_of",
+    "get_home",
+    "get_materialized_partitions",
     "has_step_workers",
-    "home_of",
-    "instigators_on",
-    "materialized_partitions",
+    "list_backfill_days",
+    "list_event_files",
+    "list_running_instigators",
     "remove_logs",
     "tag_run",
 ]
 
 
-def days_of_backfills(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
+def list_backfill_days(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
     """The partitions that the newest backfills are still to materialize: their runs are not launched at once."""
     days: set[str] = set()
     for backfill in instance.get_backfills(limit=newest):
@@ -57,12 +57,12 @@ def has_step_workers(instance: dg.DagsterInstance, run_id: str) -> bool:
     return bool(instance.get_records_for_run(run_id, of_type=started, limit=1).records)
 
 
-def home_of(instance: dg.DagsterInstance) -> Path:
+def get_home(instance: dg.DagsterInstance) -> Path:
     """DAGSTER_HOME, as the process has it that made the instance."""
     return Path(instance.root_directory)
 
 
-def materialized_partitions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> set[str]:
+def get_materialized_partitions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> set[str]:
     """The partitions of an asset that were ever materialized."""
     return instance.get_materialized_partitions(asset)
 
@@ -72,7 +72,7 @@ def remove_logs(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.compute_log_manager.delete_logs(prefix=[run_id])
 
 
-def event_files_of(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
+def list_event_files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
     """The files of a run's own event log, which `delete_run` empties and leaves; none but on SQLite."""
     storage: Any = instance.event_log_storage
     if not storage.is_run_sharded:
@@ -81,7 +81,7 @@ def event_files_of(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
     return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
 
 
-def instigators_on(instance: dg.DagsterInstance, names: Collection[str]) -> set[str]:
+def list_running_instigators(instance: dg.DagsterInstance, names: Collection[str]) -> set[str]:
     """Which of these sensors and schedules, all off by default, were turned on."""
     states = instance.all_instigator_state() if instance.schedule_storage is not None else ()  # one in memory has none
     return {state.instigator_name for state in states if state.is_running} & set(names)

@@ -6,13 +6,17 @@ import os
 
 import dagster as dg
 
-from np6_assets.loading import accounts_of, own_components, quiet
+from np6_assets.loading import load_own_components, quiet, select_accounts
 
 with quiet():
-    tree = own_components()
+    tree = load_own_components()
     defs = dg.Definitions.merge(
         tree.build_defs(),
-        *(dg.build_defs_for_component(one) for one in accounts_of(os.environ, tree) if one.asset_key_prefix is None),
+        *(
+            dg.build_defs_for_component(one)
+            for one in select_accounts(os.environ, tree)
+            if one.asset_key_prefix is None
+        ),
         # one process a run: the work is threaded, and a process for each step costs seconds and memory
         dg.Definitions(executor=dg.in_process_executor),
     )

@@ -13,7 +13,7 @@ import np6_assets.defs
 from np6_assets.component import NP6Account
 
 
-def accounts_of(environment: Mapping[str, str], tree: dg.ComponentTree) -> list[NP6Account]:
+def select_accounts(environment: Mapping[str, str], tree: dg.ComponentTree) -> list[NP6Account]:
     """The accounts, that of the environment first. Raises SettingsError where its variables are wrong.
 
     It stands aside where it names no account (neither NP6_API_KEY nor NP6_BASE_URL is set) and there are others.
@@ -24,18 +24,18 @@ def accounts_of(environment: Mapping[str, str], tree: dg.ComponentTree) -> list[
     return [NP6Account.from_environment(environment), *others]
 
 
-def own_components() -> dg.ComponentTree:
+def load_own_components() -> dg.ComponentTree:
     """The components in this package's folder `defs`."""
     folder = Path(np6_assets.defs.__path__[0])
     return dg.ComponentTree.from_module(np6_assets.defs, folder.parents[1])
 
 
-def components_here() -> dg.ComponentTree:
+def load_components() -> dg.ComponentTree:
     """The components of the project whose folder this is, or else this package's own."""
     try:
         return dg.ComponentTree.for_project(Path.cwd())
     except dg.DagsterError:  # no project
-        return own_components()
+        return load_own_components()
 
 
 @contextmanager

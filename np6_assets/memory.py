@@ -12,7 +12,7 @@ _M_ARENA_MAX = -8  # of <malloc.h>
 
 
 @contextmanager
-def lean_memory() -> Iterator[None]:
+def reduce_memory() -> Iterator[None]:
     """Let this process take less memory for large days; Arrow's allocator is the one before in the end."""
     # glibc would keep apart what each of a dozen threads has freed: 90 MB at the peak of a large day. It stays so, as
     # there is no telling what it was; a run's process ends with the run.

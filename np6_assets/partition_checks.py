@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from np6_assets.dagster_private import CheckTarget, materialized_partitions
+from np6_assets.dagster_private import CheckTarget, get_materialized_partitions
 from np6_assets.partitions import daily
-from np6_assets.resources import STORE, keys_of, store_of
+from np6_assets.resources import STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
@@ -80,7 +80,9 @@ Examine = Callable[[Folder, Sequence[str], Records], Iterator[tuple[str, Mapping
 NOT_THERE = Finding(False, "was never materialized; materialize it first", tolerated=True)
 
 
-def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, examine: Examine) -> dg.AssetsDefinition:
+def build_partition_checks(
+    asset: str, checks: Sequence[Check], settings: Settings, examine: Examine
+) -> dg.AssetsDefinition:
     """The checks of an asset, in one step: a result for each partition, and of all of them a line."""
     days = daily(settings.start_date, settings.timezone)
     key = dg.AssetKey(settings.key(asset))
@@ -96,17 +98,17 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
         name=settings.named(f"{asset}_checks"),
         specs=specs,
         can_subset=True,
-        required_resource_keys=keys_of(settings, STORE),
+        required_resource_keys=list_resource_keys(settings, STORE),
     )
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         records = Records(context.instance, settings)
         # the UI can start a check without a partition
-        keys = partitions_of_run(context, settings) or sorted(materialized_partitions(context.instance, key))[-1:]
+        keys = list_run_partitions(context, settings) or sorted(get_materialized_partitions(context.instance, key))[-1:]
         targets = records.newest(asset, keys)
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
         failed: dict[str, list[str]] = {spec.name: [] for spec in selected}
         for partition, findings in _each(
-            keys, examine(store_of(context, settings).open_folder().cache_listing(), keys, records)
+            keys, examine(get_store(context, settings).open_folder().cache_listing(), keys, records)
         ):
             for spec in selected:
                 finding = findings.get(spec.name, NOT_THERE)
@@ -121,7 +123,7 @@ def partition_checks(asset: str, checks: Sequence[Check], settings: Settings, ex
     return look
 
 
-def whole_checks(
+def build_asset_checks(
     name: str,
     specs: Sequence[dg.AssetCheckSpec],
     settings: Settings,
@@ -133,11 +135,14 @@ def whole_checks(
     """
 
     @dg.multi_asset_check(
-        name=settings.named(name), specs=specs, can_subset=True, required_resource_keys=keys_of(settings, STORE)
+        name=settings.named(name),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=list_resource_keys(settings, STORE),
     )
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         records = Records(context.instance, settings)
-        keys = partitions_of_run(context, settings)
+        keys = list_run_partitions(context, settings)
         examined = examine(context)
         for spec in specs:
             if spec.key not in context.selected_asset_check_keys:
@@ -155,7 +160,7 @@ def whole_checks(
     return look
 
 
-def partitions_of_run(context: dg.AssetCheckExecutionContext, settings: Settings) -> list[str]:
+def list_run_partitions(context: dg.AssetCheckExecutionContext, settings: Settings) -> list[str]:
     """The partitions that a check's run is for; none where it is for the asset as a whole."""
     op = context.op_execution_context
     if not (op.has_partition_key or op.has_partition_key_range):
@@ -196,7 +201,7 @@ def _result(spec: dg.AssetCheckSpec, finding: Finding) -> dg.AssetCheckResult:
     )
 
 
-def morning_schedule(
+def build_morning_schedule(
     name: str, checks: dg.AssetChecksDefinition, settings: Settings, description: str, job_description: str
 ) -> dg.ScheduleDefinition:
     """Looks once a day, at the hour by which yesterday must be there."""

@@ -27,12 +27,12 @@ class Day:
     @property
     def start_ms(self) -> int:
         """`start` in ms since the epoch."""
-        return milliseconds(self.start)
+        return to_epoch_ms(self.start)
 
     @property
     def end_ms(self) -> int:
         """`end` in ms since the epoch."""
-        return milliseconds(self.end)
+        return to_epoch_ms(self.end)
 
     @property
     def date(self) -> date:
@@ -40,12 +40,12 @@ class Day:
         return date.fromisoformat(self.key)
 
 
-def milliseconds(instant: datetime) -> int:
+def to_epoch_ms(instant: datetime) -> int:
     """An instant in ms since the epoch."""
     return round(instant.timestamp() * 1000)
 
 
-def day_of(key: str, timezone: str) -> Day:
+def parse_day(key: str, timezone: str) -> Day:
     """The day that a partition key names."""
     first = date.fromisoformat(key)
     return Day(key, _midnight(first, timezone), _midnight(first + timedelta(days=1), timezone))
@@ -53,7 +53,7 @@ def day_of(key: str, timezone: str) -> Day:
 
 def day_at(instant: datetime, timezone: str) -> Day:
     """The day that an instant is in."""
-    return day_of(instant.astimezone(ZoneInfo(timezone)).date().isoformat(), timezone)
+    return parse_day(instant.astimezone(ZoneInfo(timezone)).date().isoformat(), timezone)
 
 
 def partition_day(folder: str, column: str = EVENT_DATE) -> date | None:

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 NP6, STORE, IO_MANAGER = "np6", "store", "io_manager"
 
 
-def keys_of(settings: Settings, *names: str) -> set[str]:
+def list_resource_keys(settings: Settings, *names: str) -> set[str]:
     """The keys of some resources, for `required_resource_keys`."""
     return {settings.named(name) for name in names}
 
 
-def np6_of(context: Any, settings: Settings) -> NP6Resource:
+def get_np6(context: Any, settings: Settings) -> NP6Resource:
     """The API, from the context of a step or of a tick that requires it."""
     found: NP6Resource = getattr(context.resources, settings.named(NP6))
     return found
 
 
-def store_of(context: Any, settings: Settings) -> ParquetStore:
+def get_store(context: Any, settings: Settings) -> ParquetStore:
     """The data folder, from the context of a step or of a tick that requires it."""
     found: ParquetStore = getattr(context.resources, settings.named(STORE))
     return found

@@ -13,25 +13,25 @@ import dagster as dg
 from np6_assets.events.assets import build_event_asset, build_notifications_asset
 from np6_assets.events.checks import build_event_checks
 from np6_assets.events.kinds import KINDS
-from np6_assets.memory import lean_memory
+from np6_assets.memory import reduce_memory
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.privacy.erasure import erase_receiver
-from np6_assets.privacy.retention import apply_retention, retention_schedule
+from np6_assets.privacy.retention import apply_retention, build_retention_schedule
 from np6_assets.privacy.treatment import treat_contact_data
-from np6_assets.rates.assets import rates_asset
-from np6_assets.rates.checks import rates_checks
-from np6_assets.refresh.freshness import freshness_checks, freshness_schedule
-from np6_assets.refresh.late_event_checks import lateness_checks, lateness_schedule
+from np6_assets.rates.assets import build_rates_asset
+from np6_assets.rates.checks import build_rates_checks
+from np6_assets.refresh.freshness import build_freshness_checks, build_freshness_schedule
+from np6_assets.refresh.late_event_checks import build_lateness_checks, build_lateness_schedule
 from np6_assets.refresh.rates_sensor import rates_follow
 from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.refresh_sensor import np6_refresh
 from np6_assets.refresh.schedule import daily_ingest
-from np6_assets.report.assets import report_asset
-from np6_assets.report.schedule import report_schedule
+from np6_assets.report.assets import build_report_asset
+from np6_assets.report.schedule import build_report_schedule
 from np6_assets.resources import IO_MANAGER, NP6, STORE
-from np6_assets.runs.alive import watch_run
-from np6_assets.runs.dead import dead_runs_sensor
-from np6_assets.runs.records import records_schedule, remove_old_records
+from np6_assets.runs.dead_runs import build_dead_runs_sensor
+from np6_assets.runs.records import build_records_schedule, remove_old_records
+from np6_assets.runs.run_watch import watch_run
 from np6_assets.sandbox import simulated_account
 from np6_assets.settings import OWNER, Settings
 from np6_assets.storage.io_manager import ParquetIOManager, ParquetStore
@@ -85,19 +85,19 @@ def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels
     assets = [
         *(build_event_asset(kind, settings, now) for kind in KINDS),
         build_notifications_asset(settings, now),
-        rates_asset(settings, now),
-        report_asset(settings, now),
+        build_rates_asset(settings, now),
+        build_report_asset(settings, now),
     ]
-    freshness = freshness_checks(settings, now)
-    lateness = lateness_checks(settings, now)
+    freshness = build_freshness_checks(settings, now)
+    lateness = build_lateness_checks(settings, now)
     retention = apply_retention(settings, now)
-    sensors = [np6_refresh(settings, now), rates_follow(settings, now), dead_runs_sensor(settings)]
+    sensors = [np6_refresh(settings, now), rates_follow(settings, now), build_dead_runs_sensor(settings)]
     schedules = [
         daily_ingest(settings),
-        freshness_schedule(freshness, settings),
-        lateness_schedule(lateness, settings),
-        retention_schedule(retention, settings),
-        report_schedule(settings),
+        build_freshness_schedule(freshness, settings),
+        build_lateness_schedule(lateness, settings),
+        build_retention_schedule(retention, settings),
+        build_report_schedule(settings),
     ]
     ticking = [*(sensor.name for sensor in sensors), *(schedule.name for schedule in schedules)]
     records = remove_old_records(settings, {key for asset in assets for key in asset.keys}, ticking, now)
@@ -108,13 +108,13 @@ def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels
         assets=dg.with_source_code_references(dg.map_asset_specs(labels.on, assets)),
         asset_checks=[
             *(build_event_checks(kind, settings) for kind in KINDS),
-            rates_checks(settings),
+            build_rates_checks(settings),
             freshness,
             lateness,
         ],
         jobs=[retention, erase_receiver(settings), treat_contact_data(settings), recount_job(settings), records],
         sensors=sensors,
-        schedules=[*schedules, records_schedule(records, settings)],
+        schedules=[*schedules, build_records_schedule(records, settings)],
         resources={
             settings.named(NP6): api.build_definition(settings, simulated_account),
             settings.named(STORE): folder,
@@ -129,5 +129,5 @@ def _during_a_run(context: dg.InitResourceContext) -> Iterator[None]:
     if context.run is None:
         yield
         return
-    with watch_run(context), lean_memory():
+    with watch_run(context), reduce_memory():
         yield

@@ -185,11 +185,11 @@ def test_private_names_of_dagster_have_not_moved(kept_instance: dg.DagsterInstan
     def asset() -> None: ...
 
     done = dg.materialize([asset], partition_key="a", instance=kept_instance)
-    assert dagster_private.home_of(kept_instance) == home
-    assert dagster_private.materialized_partitions(kept_instance, key) == {"a"}
-    assert dagster_private.days_of_backfills(kept_instance, [key], 5) == set()
-    assert dagster_private.instigators_on(kept_instance, ["np6_refresh"]) == set()
-    assert dagster_private.event_files_of(kept_instance, done.run_id)[0].exists()
+    assert dagster_private.get_home(kept_instance) == home
+    assert dagster_private.get_materialized_partitions(kept_instance, key) == {"a"}
+    assert dagster_private.list_backfill_days(kept_instance, [key], 5) == set()
+    assert dagster_private.list_running_instigators(kept_instance, ["np6_refresh"]) == set()
+    assert dagster_private.list_event_files(kept_instance, done.run_id)[0].exists()
     dagster_private.remove_logs(kept_instance, done.run_id)
     dagster_private.tag_run(kept_instance, done.run_id, "np6/why", "to try")
     tagged = kept_instance.get_run_by_id(done.run_id)

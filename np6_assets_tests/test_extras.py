@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.report.assets import report_asset
+from np6_assets.report.assets import build_report_asset
 from np6_assets.sandbox import simulated_account
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore
@@ -69,4 +69,4 @@ def test_rates_do_without_what_draws_and_the_report_names_it(
     context = dg.build_asset_context(resources={"store": ParquetStore(data_dir=str(tmp_path))})
     inputs = dict.fromkeys(("reactivity_rates", "notifications", "activations", "hits", "bounces"))
     with pytest.raises(dg.Failure, match=r"the report needs matplotlib, .* pip install 'np6-assets\[report\]'"):
-        report_asset(settings, lambda: datetime.now(UTC))(context, **inputs)
+        build_report_asset(settings, lambda: datetime.now(UTC))(context, **inputs)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from np6_assets.partitions import daily, day_of, days_ahead
+from np6_assets.partitions import daily, days_ahead, parse_day
 
 ZONES = st.sampled_from(sorted(zone for zone in available_timezones() if zone[0].isupper() and zone != "Factory"))
 DATES = st.dates(date(2020, 1, 1), date(2036, 12, 31))
@@ -27,7 +27,7 @@ def local_date(instant: datetime, timezone: str) -> str:
 @example("Antarctica/Troll", date(2026, 3, 29), 500)  # two hours at once
 @settings(max_examples=200, deadline=None)
 def test_a_day_is_the_instants_of_its_local_date(timezone, day, thousandths):
-    found = day_of(day.isoformat(), timezone)
+    found = parse_day(day.isoformat(), timezone)
     inside = found.start + (found.end - found.start) * thousandths / 1000
     assert {local_date(one, timezone) for one in (found.start, inside, found.end - MOMENT)} == {found.key}
     assert local_date(found.start - MOMENT, timezone) < found.key < local_date(found.end, timezone)
@@ -39,7 +39,7 @@ def test_a_day_is_the_instants_of_its_local_date(timezone, day, thousandths):
 @settings(max_examples=12, deadline=None)
 def test_the_days_of_a_year_follow_one_another_without_a_gap(timezone, year):
     first = date(year, 1, 1)
-    days = [day_of((first + timedelta(days=number)).isoformat(), timezone) for number in range(366)]
+    days = [parse_day((first + timedelta(days=number)).isoformat(), timezone) for number in range(366)]
     assert [day.end for day in days[:-1]] == [day.start for day in days[1:]]
     assert [day.end_ms for day in days[:-1]] == [day.start_ms for day in days[1:]]
     assert all(day.start < day.end for day in days)
@@ -67,7 +67,7 @@ def test_the_days_of_a_year_follow_one_another_without_a_gap(timezone, year):
     ],
 )
 def test_days_are_as_long_as_they_are(timezone, key, hours):
-    day = day_of(key, timezone)
+    day = parse_day(key, timezone)
     assert day.end - day.start == hours * HOUR
     assert day.end_ms - day.start_ms == hours * 3_600_000
 
@@ -81,7 +81,7 @@ def test_days_are_as_long_as_they_are(timezone, key, hours):
     ],
 )
 def test_days_in_milliseconds(timezone, key, start, end):
-    day = day_of(key, timezone)
+    day = parse_day(key, timezone)
     assert (day.start_ms, day.end_ms) == (start, end)
 
 
@@ -92,7 +92,7 @@ def test_days_in_milliseconds(timezone, key, start, end):
 @pytest.mark.parametrize("key", ["2026-03-08", "2026-03-29", "2026-04-05", "2026-10-25", "2026-11-01", "2026-07-14"])
 def test_dagster_means_the_same_day(timezone, key):
     window = daily(date(2026, 1, 1), timezone).time_window_for_partition_key(key)
-    day = day_of(key, timezone)
+    day = parse_day(key, timezone)
     assert (window.start.timestamp() * 1000, window.end.timestamp() * 1000) == (day.start_ms, day.end_ms)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from np6_assets_tests.support.events import KINDS, Misfit, Population, quarantine_errors
-from np6_assets_tests.support.oracle import Row, day_bounds, day_of, event_time, expected_rates, expected_rows
+from np6_assets_tests.support.oracle import Row, day_bounds, event_time, expected_rates, expected_rows, parse_day
 from np6_assets_tests.support.tables import assert_alike, canonical, rows_of
 
 
@@ -141,7 +141,7 @@ def _expected(kind: str, made: Population, days: Sequence[date], timezone: str) 
     start, end = day_bounds(days[0], timezone)[0], day_bounds(days[-1], timezone)[1]
     by_day: dict[date, list[Row]] = {day: [] for day in days}
     for row in expected_rows(kind, made.feed(kind), start, end):
-        by_day[day_of(row["event_time"], timezone)].append(row)
+        by_day[parse_day(row["event_time"], timezone)].append(row)
     return by_day
 
 

@@ -24,7 +24,7 @@ from np6_assets_tests.support.events import (
     population,
     random_uuid,
 )
-from np6_assets_tests.support.oracle import activation_id, day_bounds, day_of, event_time
+from np6_assets_tests.support.oracle import activation_id, day_bounds, event_time, parse_day
 from soak import compare, forgetful
 from soak.faults import ENDS, unlisted
 from soak.forgetful import ForgetfulServer
@@ -174,7 +174,7 @@ def _react_at_once(rng: random.Random, made: Population, start: int, end: int) -
 
 
 def _day(one: Event) -> date:
-    return day_of(event_time(one) or 0, TIMEZONE)
+    return parse_day(event_time(one) or 0, TIMEZONE)
 
 
 def _moment(ms: int) -> datetime:

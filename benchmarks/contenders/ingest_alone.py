@@ -16,7 +16,7 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.events.plan import DayPlan
 from np6_assets.events.store import EventStore
 from np6_assets.np6.client import NP6Client
-from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.partitions import EVENT_DATE, parse_day
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -28,7 +28,7 @@ settings = Settings.from_environment({})
 data = Folder(folder)
 decoder = Decoder(kind, ContactPolicy("drop"), Tombstones(b""))
 store = EventStore(data, kind, settings)
-day = day_of(key, "UTC")
+day = parse_day(key, "UTC")
 with closing(client):
     known = KnownNotifications(client, data, FolderIdentity(data, settings, print)) if kind.per_notification else None
     fetcher = Fetcher(kind, client, decoder, lambda: datetime.now(UTC), known)

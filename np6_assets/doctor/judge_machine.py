@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from np6_assets.contact.policy import SHORT_KEY
 from np6_assets.doctor.diagnosis import Diagnosis
 from np6_assets.doctor.machine import DagsterHome, FolderProbe, SettingsRead
-from np6_assets.runs.dead import SENSOR
+from np6_assets.runs.dead_runs import SENSOR
 
 FREE_WARNING, FREE_WRONG = 2 * 2**30, 200 * 2**20
 

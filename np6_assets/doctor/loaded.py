@@ -9,7 +9,7 @@ import dagster as dg
 
 from np6_assets.component import NP6Account
 from np6_assets.doctor.diagnosis import Diagnosis
-from np6_assets.loading import accounts_of, components_here, quiet
+from np6_assets.loading import load_components, quiet, select_accounts
 from np6_assets.settings import SettingsError
 
 _ADVICE = "Correct defs.yaml, .env or the environment; what .env says wins. `dg check defs` says the same."
@@ -53,7 +53,7 @@ def load_accounts(environment: Mapping[str, str]) -> LoadedAccounts:
     """Load the accounts of the environment and of the project's folder `defs`."""
     try:
         with quiet():
-            return LoadedAccounts(accounts_of(environment, components_here()))
+            return LoadedAccounts(select_accounts(environment, load_components()))
     except Exception as error:  # noqa: BLE001 -- whatever the files of a project raise
         while error.__cause__ is not None and not isinstance(error, SettingsError):
             error = error.__cause__  # type: ignore[assignment]

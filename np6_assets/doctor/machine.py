@@ -18,7 +18,7 @@ import dagster as dg
 import yaml  # type: ignore[import-untyped]
 
 from np6_assets.component import NP6Account
-from np6_assets.dagster_private import instigators_on
+from np6_assets.dagster_private import list_running_instigators
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.files import Folder
 
@@ -198,7 +198,7 @@ def find_running(home: Path, names: Collection[str]) -> set[str] | None:
         return set()
     try:
         with open_records(home) as instance:
-            return instigators_on(instance, names)
+            return list_running_instigators(instance, names)
     except Exception:  # noqa: BLE001 -- every database has errors of its own, and some name its password
         return None
 

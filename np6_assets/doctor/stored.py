@@ -20,7 +20,7 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import EventStore
 from np6_assets.np6.clock import WITHOUT_DATE
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.partitions import EVENT_DATE, parse_day
 from np6_assets.refresh.confirmation import OLDEST, read_number
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -56,7 +56,7 @@ def _read_days(folder: Folder, settings: Settings, now: datetime) -> StoredDays:
     for kind in KINDS:
         store = EventStore(folder, kind, settings)
         for date in list_days(folder, kind.asset, EVENT_DATE):
-            day = day_of(str(date), settings.timezone)
+            day = parse_day(str(date), settings.timezone)
             stored = store.read_day(day)
             if stored is None:
                 continue

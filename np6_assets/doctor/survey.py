@@ -18,7 +18,7 @@ from np6_assets.doctor.windows import (
 from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.request import Request
-from np6_assets.partitions import milliseconds
+from np6_assets.partitions import to_epoch_ms
 
 NOTIFICATIONS = "/notifications"
 SAMPLE_SECONDS = 15.0
@@ -90,7 +90,7 @@ def _build_parameters(kind: EventKind, start: int, end: int, now: Now, *, sort: 
 def _request_newest(client: NP6Client, kind: EventKind, path: str, now: Now) -> Reply | NoReply:
     """Request the newest events of the last day, or of the last month where that has none."""
     for days in _NEWEST_DAYS:
-        start, end = milliseconds(now() - days * _DAY), milliseconds(now())
+        start, end = to_epoch_ms(now() - days * _DAY), to_epoch_ms(now())
         reply = get(client, path, _build_parameters(kind, start, end, now, sort="desc"), now)
         if isinstance(reply, NoReply) or reply.items or not reply.is_whole:
             break
@@ -133,7 +133,7 @@ def _try_windows(client: NP6Client, kind: EventKind, newest: Reply, found: Surve
             break
         if not try_window(*window):
             return
-    end = milliseconds((newest.server_time or now()) + _DAY)
+    end = to_epoch_ms((newest.server_time or now()) + _DAY)
     found.future = request(known[-1].timestamp, end, lambda reply: bool(reply.items))
 
 
@@ -141,11 +141,11 @@ def _watch_newest(
     client: NP6Client, kind: EventKind, now: Now, wait: Callable[[float], None], seconds: int
 ) -> Iterator[Reply]:
     """Request the newest events every SAMPLE_SECONDS, for so long."""
-    start = milliseconds(now() - _DAY)
+    start = to_epoch_ms(now() - _DAY)
     for number in range(int(seconds // SAMPLE_SECONDS) + 1 if seconds else 0):
         if number:
             wait(SAMPLE_SECONDS)
-        reply = get(client, kind.path, _build_parameters(kind, start, milliseconds(now()), now, sort="desc"), now)
+        reply = get(client, kind.path, _build_parameters(kind, start, to_epoch_ms(now()), now, sort="desc"), now)
         if isinstance(reply, NoReply) or not reply.usable:
             return
         yield reply

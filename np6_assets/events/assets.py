@@ -12,7 +12,7 @@ from pydantic import Field
 from np6_assets.contact.days import check_run_days
 from np6_assets.events.kinds import TIME, EventKind
 from np6_assets.partitions import EVENT_DATE, backfill_policy, daily
-from np6_assets.resources import IO_MANAGER, NP6, STORE, keys_of, np6_of, store_of
+from np6_assets.resources import IO_MANAGER, NP6, STORE, get_np6, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import FILE_MODE, PartitionStream
 from np6_assets.storage.schemas import build_storage_metadata
@@ -55,7 +55,7 @@ def build_event_asset(kind: EventKind, settings: Settings, now: Callable[[], dat
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         pool=settings.pool,
-        required_resource_keys=keys_of(settings, NP6, STORE),
+        required_resource_keys=list_resource_keys(settings, NP6, STORE),
         io_manager_key=settings.named(IO_MANAGER),
         # activations come last: reactions name notifications that the API's list may not
         op_tags={"dagster/priority": "-1"} if kind.per_notification else {},
@@ -69,8 +69,8 @@ def build_event_asset(kind: EventKind, settings: Settings, now: Callable[[], dat
         from np6_assets.events.run import EventRun
 
         check_run_days(context.run.tags, settings, now())
-        np6 = np6_of(context, settings)
-        run = EventRun(context, kind, settings, store_of(context, settings).open_folder().cache_listing(), now, config)
+        np6 = get_np6(context, settings)
+        run = EventRun(context, kind, settings, get_store(context, settings).open_folder().cache_listing(), now, config)
         yield from PartitionStream(lambda: run.open_partitions(np6)).yield_outputs()
 
     return events
@@ -91,7 +91,7 @@ def build_notifications_asset(settings: Settings, now: Callable[[], datetime]) -
         kinds={"python", "parquet"},
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=settings.pool,
-        required_resource_keys=keys_of(settings, NP6, STORE),
+        required_resource_keys=list_resource_keys(settings, NP6, STORE),
         io_manager_key=settings.named(IO_MANAGER),
         metadata=build_storage_metadata(NOTIFICATION_COLUMNS),
     )
@@ -100,8 +100,8 @@ def build_notifications_asset(settings: Settings, now: Callable[[], datetime]) -
         from np6_assets.events.folder_identity import FolderIdentity
         from np6_assets.events.run import open_exclusive_client
 
-        folder = store_of(context, settings).open_folder().cache_listing()
-        with open_exclusive_client(context, np6_of(context, settings), folder, now) as client:
+        folder = get_store(context, settings).open_folder().cache_listing()
+        with open_exclusive_client(context, get_np6(context, settings), folder, now) as client:
             FolderIdentity(folder, settings, context.log.warning).record_events([])
             before = {} if config.replace else notifications.read_notifications(folder)
             named = notifications.find_ids_in_reactions(folder, settings, now())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from np6_assets.events.kinds import EventKind
-from np6_assets.partition_checks import Check, Finding, Records, partition_checks
-from np6_assets.partitions import Day, day_of
+from np6_assets.partition_checks import Check, Finding, Records, build_partition_checks
+from np6_assets.partitions import Day, parse_day
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity
@@ -61,7 +61,7 @@ def build_event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefiniti
         newest = records.newest(kind.asset, keys)
         untreated = list(find_untreated_days(folder, kind, settings))
         for key in keys:
-            day = day_of(key, settings.timezone)
+            day = parse_day(key, settings.timezone)
             if (stored := stored_of(day)) is None:
                 continue
             materialization = newest[key].asset_materialization if key in newest else None
@@ -72,7 +72,7 @@ def build_event_checks(kind: EventKind, settings: Settings) -> dg.AssetsDefiniti
             findings = [*check_metadata(facts), *check_empty_day(rows, days), *untreated, check_volume(rows, weeks)]
             yield key, {CHECK.name: combine_findings(findings)}
 
-    return partition_checks(kind.asset, (CHECK,), settings, examine)
+    return build_partition_checks(kind.asset, (CHECK,), settings, examine)
 
 
 def check_metadata(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -152,5 +152,5 @@ def _read_rows_before(
     stored_of: Callable[[Day], StoredDay | None], day: Day, timezone: str, days: Sequence[int]
 ) -> list[int]:
     """Read the row counts of the days that are so many days earlier, if stored and closed."""
-    others = [day_of((day.date - timedelta(days=ago)).isoformat(), timezone) for ago in days]
+    others = [parse_day((day.date - timedelta(days=ago)).isoformat(), timezone) for ago in days]
     return [stored.rows for one in others if (stored := stored_of(one)) is not None and stored.is_closed(one)]

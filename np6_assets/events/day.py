@@ -29,7 +29,7 @@ from np6_assets.events.reasons import BounceReasons, count_bounce_reasons
 from np6_assets.events.receive import FetchedDay
 from np6_assets.events.reject import parse_event
 from np6_assets.events.store import EventStore
-from np6_assets.partitions import milliseconds
+from np6_assets.partitions import to_epoch_ms
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How long before its send an event may seem to happen.
@@ -131,7 +131,7 @@ class DayMerge:
         facts.identities.update(zip(*(column.to_pylist() for column in identities.columns), strict=True))
         times = read_numbers(table, EVENTS)
         stored = table.column(IS_STORED).to_numpy()
-        is_kept = stored & (times >= milliseconds(self.fetched.plan.start))
+        is_kept = stored & (times >= to_epoch_ms(self.fetched.plan.start))
         if (answered := self.fetched.answered_ids) is not None and is_kept.any():
             is_kept &= np.isin(table.column("activation_id").to_numpy(), sorted(answered))
         facts.kept += int(np.count_nonzero(is_kept))

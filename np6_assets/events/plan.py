@@ -10,7 +10,7 @@ from typing import Literal
 from np6_assets.events.kinds import EventKind
 from np6_assets.events.store import StoredDay
 from np6_assets.np6.request import Request
-from np6_assets.partitions import Day, milliseconds
+from np6_assets.partitions import Day, to_epoch_ms
 
 DAYS_PER_REQUEST = 31
 """The most days of one request."""
@@ -61,7 +61,7 @@ class DayBatch:
     @property
     def edges(self) -> tuple[int, ...]:
         """The window's start, the ends of its days but the last, and its end, in ms."""
-        return milliseconds(self.plans[0].start), *(plan.day.end_ms for plan in self.plans)
+        return to_epoch_ms(self.plans[0].start), *(plan.day.end_ms for plan in self.plans)
 
     @property
     def full_edges(self) -> tuple[int, ...]:

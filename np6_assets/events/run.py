@@ -27,7 +27,7 @@ from np6_assets.events.store import EventStore, compute_watermark, is_watermark_
 from np6_assets.np6.client import FAILURES_IN_A_ROW, NP6Client
 from np6_assets.np6.errors import DaysFailedError, NP6Error, PermanentError
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.partitions import EVENT_DATE, Day, day_of
+from np6_assets.partitions import EVENT_DATE, Day, parse_day
 from np6_assets.progress import Progress
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -67,7 +67,7 @@ class EventRun:
         written = self._find_written_days()
         for key, record in written.items():
             yield Partition(key, record)
-        days = [day_of(key, self.settings.timezone) for key in self.context.partition_keys if key not in written]
+        days = [parse_day(key, self.settings.timezone) for key in self.context.partition_keys if key not in written]
         progress = Progress(self.kind.asset, len(days), self.context.log.info)
         identity = FolderIdentity(self.folder, self.settings, self.context.log.warning)
         check_pseudonym_key(self.settings.contact, self.folder, self.context.log.warning)
@@ -164,7 +164,7 @@ class EventRun:
             materialization = record.asset_materialization
             if record.run_id in attempts and materialization is not None and materialization.partition is not None:
                 until = materialization.metadata.get("fetched_until")  # Dagster's own record of a range has none
-                end = day_of(materialization.partition, self.settings.timezone).end.timestamp()
+                end = parse_day(materialization.partition, self.settings.timezone).end.timestamp()
                 if until is not None and until.value == end:
                     found.setdefault(materialization.partition, materialization)
         return {key: found[key] for key in keys if key in found}

@@ -23,7 +23,7 @@ from np6_assets.events.kinds import KINDS, EventKind
 from np6_assets.events.merge import EVENTS, IS_STORED, UNBOUNDED, SortedRun, sort_and_deduplicate
 from np6_assets.events.reject import REJECTED_SCHEMA, RejectedEvent, parse_event
 from np6_assets.np6.clock import TOLERANCE, RequestTime
-from np6_assets.partitions import EVENT_DATE, Day, milliseconds
+from np6_assets.partitions import EVENT_DATE, Day, to_epoch_ms
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder, Version
@@ -227,4 +227,4 @@ def _read_span(file: pq.ParquetFile, group: int) -> tuple[int, int, int]:
     statistics = found.column(file.schema_arrow.names.index("event_time")).statistics
     if statistics is None or not statistics.has_min_max:
         return *UNBOUNDED, found.num_rows
-    return milliseconds(statistics.min), milliseconds(statistics.max), found.num_rows
+    return to_epoch_ms(statistics.min), to_epoch_ms(statistics.max), found.num_rows

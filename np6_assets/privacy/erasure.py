@@ -25,7 +25,7 @@ from np6_assets.privacy.files import (
     rewrite_file,
 )
 from np6_assets.privacy.receivers import Receivers, read_lines
-from np6_assets.resources import STORE, keys_of, store_of
+from np6_assets.resources import STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder, Version
 from np6_assets.storage.folder_lock import lock_folder
@@ -53,11 +53,11 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
         name=settings.named("erase"),
         out=dg.Out(dg.Nothing),
         pool=settings.pool,
-        required_resource_keys=keys_of(settings, STORE),
+        required_resource_keys=list_resource_keys(settings, STORE),
     )
     def erase(context: dg.OpExecutionContext, config: EraseConfig) -> None:
         receivers = Receivers(read_lines(config.file), settings.contact)
-        folder = store_of(context, settings).open_folder().cache_listing()
+        folder = get_store(context, settings).open_folder().cache_listing()
         with lock_folder(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
             swept = remove_unfinished(folder)

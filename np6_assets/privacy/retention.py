@@ -12,7 +12,7 @@ from pydantic import Field
 
 from np6_assets.contact.days import get_first_retained
 from np6_assets.privacy.files import DayFile, list_day_files, remove_unfinished
-from np6_assets.resources import STORE, keys_of, store_of
+from np6_assets.resources import STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.folder_lock import lock_folder
@@ -45,7 +45,7 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
         name=settings.named("remove_retired_days"),
         out=dg.Out(dg.Nothing),
         pool=settings.pool,
-        required_resource_keys=keys_of(settings, STORE),
+        required_resource_keys=list_resource_keys(settings, STORE),
     )
     def remove(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         moment = now()
@@ -53,7 +53,7 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
         if first is None:
             context.log.info("NP6_RETENTION_DAYS is 0: everything is kept")
             return
-        folder = store_of(context, settings).open_folder().cache_listing()
+        folder = get_store(context, settings).open_folder().cache_listing()
         with lock_folder(folder, context):
             files = list(list_day_files(folder, context.log.warning))
             removed = [file for file in files if file.day < first]
@@ -111,7 +111,7 @@ def _find_objection(folder: Folder, files: Sequence[DayFile], first: date, now: 
     return None
 
 
-def retention_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+def build_retention_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Build the nightly schedule, stopped by default, as removal cannot be undone."""
     return dg.ScheduleDefinition(
         name=settings.named("retention"),

@@ -15,7 +15,7 @@ from np6_assets.contact.tombstones import read_tombstones
 from np6_assets.events.file_policy import MADE_WITH, check_pseudonym_key, get_policy, get_timezone
 from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets.privacy.files import (
     DayFile,
     build_record,
@@ -24,7 +24,7 @@ from np6_assets.privacy.files import (
     read_newest_records,
     rewrite_file,
 )
-from np6_assets.resources import STORE, keys_of, store_of
+from np6_assets.resources import STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder, retry_if_changed
 from np6_assets.storage.folder_lock import lock_folder
@@ -38,10 +38,10 @@ def treat_contact_data(settings: Settings) -> dg.JobDefinition:
         name=settings.named("treat"),
         out=dg.Out(dg.Nothing),
         pool=settings.pool,
-        required_resource_keys=keys_of(settings, STORE),
+        required_resource_keys=list_resource_keys(settings, STORE),
     )
     def op(context: dg.OpExecutionContext) -> None:
-        folder = store_of(context, settings).open_folder().cache_listing()
+        folder = get_store(context, settings).open_folder().cache_listing()
         treated: Counter[str] = Counter()
         with lock_folder(folder, context):
             check_pseudonym_key(settings.contact, folder, context.log.warning)
@@ -108,7 +108,7 @@ def _treat_quarantine(folder: Folder, file: DayFile, policy: RowPolicy, settings
 
     [kind] = [kind for kind in KINDS if kind.quarantine == file.asset]
     store = EventStore(folder, kind, settings)
-    day = day_of(str(file.day), settings.timezone)
+    day = parse_day(str(file.day), settings.timezone)
     decoder = Decoder(kind, policy.contact, policy.tombstones)
     tables = list(store.read_quarantine(day, store.read_day(day), decoder))
     rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in (QUARANTINE.number, QUARANTINE.key)])

@@ -11,13 +11,13 @@ from np6_assets.contact.days import check_run_days, get_today
 from np6_assets.partitions import ACTIVATION_DATE, backfill_policy, daily, days_ahead, event_days
 from np6_assets.progress import Progress
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.resources import IO_MANAGER, STORE, keys_of, store_of
+from np6_assets.resources import IO_MANAGER, STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset, Partition, PartitionStream
 from np6_assets.storage.schemas import build_storage_metadata
 
 
-def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
+def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """The rates of each activation day, over the days of its window."""
 
     def window(asset: str) -> dg.AssetIn:
@@ -35,7 +35,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
         partitions_def=daily(settings.start_date, settings.timezone),
         backfill_policy=backfill_policy(settings.backfill_days_per_run),
         metadata=build_storage_metadata(COLUMNS, ACTIVATION_DATE),
-        required_resource_keys=keys_of(settings, STORE),
+        required_resource_keys=list_resource_keys(settings, STORE),
         io_manager_key=settings.named(IO_MANAGER),
         ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
     )
@@ -63,7 +63,7 @@ def rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDef
             "bounces": bounces,
             "impressions": impressions,
         }
-        folder = store_of(context, settings).open_folder().cache_listing()
+        folder = get_store(context, settings).open_folder().cache_listing()
         datasets = {asset: parquet.reopen_dataset(folder, data) for asset, data in datasets.items()}
         feeds = Feeds(datasets, settings.timezone, find_due_time(folder, settings))
         inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from np6_assets.partition_checks import ERROR, Check, Finding, Records, partition_checks
+from np6_assets.partition_checks import ERROR, Check, Finding, Records, build_partition_checks
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
@@ -44,7 +44,7 @@ CHECKS = (
 )
 
 
-def rates_checks(settings: Settings) -> dg.AssetsDefinition:
+def build_rates_checks(settings: Settings) -> dg.AssetsDefinition:
     """Define the checks of the rates."""
 
     def check(folder: Folder, keys: Sequence[str], records: Records) -> Iterator[tuple[str, Mapping[str, Finding]]]:
@@ -52,4 +52,4 @@ def rates_checks(settings: Settings) -> dg.AssetsDefinition:
 
         return check_cohorts(settings, folder, keys, records)
 
-    return partition_checks(ASSET, CHECKS, settings, check)
+    return build_partition_checks(ASSET, CHECKS, settings, check)

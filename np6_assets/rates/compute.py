@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from np6_assets.events.kinds import TIME
-from np6_assets.partitions import ACTIVATION_DATE, Day, day_of, event_days
+from np6_assets.partitions import ACTIVATION_DATE, Day, event_days, parse_day
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.rates.feeds import REACTIONS, Feeds
 
@@ -191,9 +191,9 @@ def _build_cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -
             ACTIVATION_DATE: day.date,
             "starts_at": day.start,
             "ends_at": day.end,
-            "window_ends_at": day_of(event_days(day.key, window_days)[-1], feeds.timezone).end,
+            "window_ends_at": parse_day(event_days(day.key, window_days)[-1], feeds.timezone).end,
         }
-        for day in (day_of(key, feeds.timezone) for key in cohorts)
+        for day in (parse_day(key, feeds.timezone) for key in cohorts)
         for utc_date in _list_utc_dates(day)
     ]
     return pa.Table.from_pylist(rows, _COHORT_DAYS)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from np6_assets.events.kinds import ACTIVATIONS, KINDS
 from np6_assets.events.store import EventStore
 from np6_assets.partition_checks import Finding, Records
-from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, day_of
+from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, parse_day
 from np6_assets.rates.checks import ASSET, CHECKS, ORPHANS
 from np6_assets.rates.columns import SCHEMA, fill_status
 from np6_assets.rates.counting import COUNTED, Counts, recount_cohorts
@@ -51,7 +51,7 @@ def check_cohorts(
 
     files = {key: parquet.build_path(ASSET, ACTIVATION_DATE, key) for key in keys}
     days = []
-    for day in (day_of(key, settings.timezone) for key, file in files.items() if folder.exists(file)):
+    for day in (parse_day(key, settings.timezone) for key, file in files.items() if folder.exists(file)):
         if settings.retention_days is None or _has_events(folder, day):
             days.append(day)
         else:
@@ -89,7 +89,7 @@ def _read_rates(folder: Folder, file: str) -> pa.Table:
 def _list_window(day: Day, settings: Settings) -> list[Day]:
     """List the event days of a cohort."""
     days = (day.date + timedelta(days=ahead) for ahead in range(settings.window_days + 1))
-    return [day_of(one.isoformat(), settings.timezone) for one in days]
+    return [parse_day(one.isoformat(), settings.timezone) for one in days]
 
 
 def check_range(rates: pa.Table, is_sent: bool) -> Finding:

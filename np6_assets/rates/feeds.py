@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from np6_assets.events.store import find_newest_watermark, get_missing_ids, get_watermark
-from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.partitions import EVENT_DATE, parse_day
 from np6_assets.rates.columns import Status
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -44,7 +44,7 @@ FeedDays: TypeAlias = Callable[[str, str], FeedDay | None]
 def read_feed_day(footer: pq.FileMetaData, day: str, timezone: str) -> FeedDay:
     """Read the footer of an event file."""
     watermark = get_watermark(footer)
-    is_closed = watermark is not None and watermark >= day_of(day, timezone).end
+    is_closed = watermark is not None and watermark >= parse_day(day, timezone).end
     return FeedDay(footer.num_rows, is_closed, get_missing_ids(footer), watermark, get_digest(footer))
 
 
@@ -69,7 +69,7 @@ def find_missing_ids(stored: FeedDays, window: Collection[str], timezone: str, d
 
 
 def _is_due(day: str, timezone: str, due: datetime | None) -> bool:
-    return due is not None and day_of(day, timezone).end < due
+    return due is not None and parse_day(day, timezone).end < due
 
 
 @dataclass(frozen=True)

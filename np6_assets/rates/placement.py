@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from np6_assets.events.kinds import TIME
 from np6_assets.partition_checks import Finding
-from np6_assets.partitions import EVENT_DATE, Day, day_of
+from np6_assets.partitions import EVENT_DATE, Day, parse_day
 from np6_assets.rates.compute import create_view
 from np6_assets.rates.feeds import Feeds
 from np6_assets.settings import Settings
@@ -54,12 +54,12 @@ def count_events_in_no_cohort(
 
 def _build_event_days(keys: Sequence[str], settings: Settings) -> pa.Table:
     """Build, for each event day, when the first cohort of its events starts, and when the day ends."""
-    days = [day_of(key, settings.timezone) for key in keys]
+    days = [parse_day(key, settings.timezone) for key in keys]
     firsts = [max(day.date - timedelta(days=settings.window_days), settings.start_date) for day in days]
     return pa.table(
         {
             EVENT_DATE: pa.array([day.date for day in days], pa.date32()),
-            "first_at": pa.array([day_of(str(first), settings.timezone).start for first in firsts], TIME),
+            "first_at": pa.array([parse_day(str(first), settings.timezone).start for first in firsts], TIME),
             "ends_at": pa.array([day.end for day in days], TIME),
         }
     )
@@ -74,7 +74,7 @@ class Placement:
     def __init__(self, day: Day, settings: Settings) -> None:
         self._start_date = settings.start_date
         self._cohorts = [day.date - timedelta(days=ago) for ago in range(settings.window_days, -1, -1)]
-        starts = [day_of(str(cohort), settings.timezone).start_ms for cohort in self._cohorts]
+        starts = [parse_day(str(cohort), settings.timezone).start_ms for cohort in self._cohorts]
         self._edges = np.array([*starts, day.end_ms])
         self._counts: dict[str, npt.NDArray[np.int64]] = {}
         self._untimed = 0

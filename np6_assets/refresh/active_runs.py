@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from np6_assets.contact.days import read_run_days
-from np6_assets.dagster_private import days_of_backfills
+from np6_assets.dagster_private import list_backfill_days
 
 BACKFILLS = 20
 """How many of the newest backfills are searched for partitions that they will still materialize."""
@@ -37,4 +37,4 @@ def find_active_runs(
         if set(assets) & set(selected or ()) or (not selected and run.job_name in jobs):
             days |= set(read_run_days(run.tags))
             count += run.tags.get("dagster/sensor_name") == sensor
-    return ActiveRuns(days | days_of_backfills(instance, assets, BACKFILLS), count)
+    return ActiveRuns(days | list_backfill_days(instance, assets, BACKFILLS), count)

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import EVENT_DATE, day_of
+from np6_assets.partitions import EVENT_DATE, parse_day
 from np6_assets.refresh.jobs import EVENT_ASSETS
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -42,14 +42,14 @@ def select_unconfirmed(days: Sequence[date], records: Records, settings: Setting
 
 def _is_confirmed(day: date, newest: dg.EventLogRecord | None, settings: Settings) -> bool:
     fetched_at = None if newest is None else read_fetch_time(newest, day, settings.timezone)
-    old_enough_at = day_of(str(day + timedelta(days=confirmation_age(settings))), settings.timezone).start
+    old_enough_at = parse_day(str(day + timedelta(days=confirmation_age(settings))), settings.timezone).start
     return fetched_at is not None and fetched_at >= old_enough_at
 
 
 def read_fetch_time(record: dg.EventLogRecord, day: date, timezone: str) -> datetime | None:
     """Read from a day's record when it was fetched; None where the record is of no fetch."""
     hours = read_number(record, "hours_after_end")
-    return None if hours is None else day_of(str(day), timezone).end + timedelta(hours=hours)
+    return None if hours is None else parse_day(str(day), timezone).end + timedelta(hours=hours)
 
 
 def read_number(record: dg.EventLogRecord, name: str) -> float | None:

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partition_checks import Finding, Records, morning_schedule, whole_checks
-from np6_assets.partitions import Day, day_of
+from np6_assets.partition_checks import Finding, Records, build_asset_checks, build_morning_schedule
+from np6_assets.partitions import Day, parse_day
 from np6_assets.rates.checks import ASSET as RATES
-from np6_assets.resources import store_of
+from np6_assets.resources import get_store
 from np6_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHECK = "yesterday_there"
 
 
-def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
+def build_freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
     """Define the checks, in one step."""
     kinds = {kind.asset: kind for kind in KINDS}
     hour = f"{settings.fresh_by_hour:02}:00"
@@ -35,7 +35,7 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
     def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
         from np6_assets.events.store import EventStore
 
-        day, folder = find_due_day(now(), settings), store_of(context, settings).open_folder()
+        day, folder = find_due_day(now(), settings), get_store(context, settings).open_folder()
 
         def check(asset: str) -> Finding:
             if day.date < settings.start_date:
@@ -48,12 +48,12 @@ def freshness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asse
 
         return check
 
-    return whole_checks("freshness", specs, settings, examine)
+    return build_asset_checks("freshness", specs, settings, examine)
 
 
-def freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
+def build_freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Define the schedule: once a day, at the hour by which yesterday must be complete."""
-    return morning_schedule(
+    return build_morning_schedule(
         "freshness",
         checks,
         settings,
@@ -66,7 +66,7 @@ def find_due_day(now: datetime, settings: Settings) -> Day:
     """Find the last day that must be complete by now."""
     local = now.astimezone(ZoneInfo(settings.timezone))
     days = 1 if local.time() >= time(settings.fresh_by_hour) else 2
-    return day_of((local.date() - timedelta(days=days)).isoformat(), settings.timezone)
+    return parse_day((local.date() - timedelta(days=days)).isoformat(), settings.timezone)
 
 
 def _check_events(day: Day, store: "EventStore") -> Finding:

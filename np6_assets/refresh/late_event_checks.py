@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from np6_assets.contact.days import get_today
-from np6_assets.dagster_private import instigators_on
-from np6_assets.partition_checks import Finding, Records, morning_schedule, whole_checks
-from np6_assets.partitions import day_of
+from np6_assets.dagster_private import list_running_instigators
+from np6_assets.partition_checks import Finding, Records, build_asset_checks, build_morning_schedule
+from np6_assets.partitions import parse_day
 from np6_assets.refresh.confirmation import OLDEST, read_fetch_time, read_number
 from np6_assets.refresh.jobs import EVENT_ASSETS, name_late_event_fetchers
 from np6_assets.settings import Settings
@@ -19,7 +19,7 @@ CHECK = "late_events"
 _EARLIER_RECORDS = 5
 
 
-def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
+def build_lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.AssetChecksDefinition:
     """Define the checks, in one step."""
     description = (
         "A sensor or a schedule that fetches late-arriving events is on, and no fetch of a closed day of the last "
@@ -29,7 +29,7 @@ def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asset
     specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS]
 
     def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
-        is_on = bool(instigators_on(context.instance, fetchers))
+        is_on = bool(list_running_instigators(context.instance, fetchers))
 
         def check(asset: str) -> Finding:
             finding = find_gains(context.instance, settings, asset, get_today(settings, now()))
@@ -40,12 +40,12 @@ def lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg.Asset
 
         return check
 
-    return whole_checks("lateness", specs, settings, examine)
+    return build_asset_checks("lateness", specs, settings, examine)
 
 
-def lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
+def build_lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Define the schedule: once a day with the schedule `freshness`, after the nightly fetches."""
-    return morning_schedule(
+    return build_morning_schedule(
         "lateness",
         checks,
         settings,
@@ -63,7 +63,7 @@ def find_gains(instance: dg.DagsterInstance, settings: Settings, asset: str, new
     gained: dict[str, int] = {}
     lookback = timedelta()
     for day, record in Records(instance, settings).newest(asset, [str(day) for day in days]).items():
-        end = day_of(day, settings.timezone).end
+        end = parse_day(day, settings.timezone).end
         number = int(read_number(record, "events_gained") or 0)
         earlier = _find_fetch_before(instance, settings, asset, day, record) if number > 0 else None
         if earlier is None or _read_missing(earlier) - _read_missing(record):

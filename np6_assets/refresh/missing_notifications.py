@@ -13,7 +13,7 @@ import dagster as dg
 
 from np6_assets.events.kinds import ACTIVATIONS
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets.refresh.confirmation import read_fetch_time
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
@@ -37,7 +37,7 @@ def find_incomplete_days(files: EventFiles, folder: Folder, settings: Settings) 
     return [
         day.date
         for key, stored in files.read_all(folder, ACTIVATIONS.asset).items()
-        if stored.missing_ids - gone and stored.is_closed(day := day_of(key, settings.timezone))
+        if stored.missing_ids - gone and stored.is_closed(day := parse_day(key, settings.timezone))
     ]
 
 
@@ -49,6 +49,6 @@ def select_due(days: Sequence[date], records: Records, settings: Settings, now: 
 
 def _retry_at(day: date, newest: dg.EventLogRecord | None, timezone: str) -> datetime:
     """When to retry: each time the day is twice as old as at the last fetch."""
-    end = day_of(str(day), timezone).end
+    end = parse_day(str(day), timezone).end
     last = read_fetch_time(newest, day, timezone) if newest is not None else None
     return end if last is None else last + max(last - end, FIRST_PAUSE)

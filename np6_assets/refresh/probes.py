@@ -13,7 +13,7 @@ from np6_assets.np6.clock import TOLERANCE
 from np6_assets.np6.errors import AccessError, CancelledError, ForbiddenError, GaveUpError, NP6Error, PermanentError
 from np6_assets.np6.request import Request
 from np6_assets.np6.resource import NP6Resource
-from np6_assets.partitions import milliseconds
+from np6_assets.partitions import to_epoch_ms
 from np6_assets.refresh.planner import DayWatermarks
 from np6_assets.storage.files import Folder
 
@@ -124,7 +124,7 @@ class Prober:
         end = min(one.day.end, self._now + TOLERANCE)
         if start >= min(one.day.end, self._now):
             return False
-        window = milliseconds(start), milliseconds(end)
+        window = to_epoch_ms(start), to_epoch_ms(end)
         return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, window))
 
 

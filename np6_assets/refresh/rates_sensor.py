@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from np6_assets.refresh import jobs
-from np6_assets.resources import STORE, keys_of, store_of
+from np6_assets.resources import STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDe
             description="Computes the rates of a day of activations, or of a range of days, in one run.",
             executor_def=dg.in_process_executor,
         ),
-        required_resource_keys=keys_of(settings, STORE),
+        required_resource_keys=list_resource_keys(settings, STORE),
         minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
@@ -48,6 +48,6 @@ def rates_follow(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDe
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from np6_assets.refresh.rates_tick import run_tick
 
-        return run_tick(context, settings, files(), store_of(context, settings).open_folder(), now)
+        return run_tick(context, settings, files(), get_store(context, settings).open_folder(), now)
 
     return sensor

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from np6_assets.contact.days import get_first_allowed, get_today
-from np6_assets.dagster_private import materialized_partitions
+from np6_assets.dagster_private import get_materialized_partitions
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import pick_newest
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, event_days
@@ -135,7 +135,7 @@ def run_tick(
     if unread := files.read(folder, lambda: now() - moment >= READ_TIME):
         return dg.SkipReason(f"{unread} files are still to be read; the next tick goes on.")
     rates = dg.AssetKey(settings.key(_RATES))
-    due = find_due_cohorts(files, settings, moment, materialized_partitions(context.instance, rates))
+    due = find_due_cohorts(files, settings, moment, get_materialized_partitions(context.instance, rates))
     events = {dg.AssetKey(settings.key(kind.asset)) for kind in KINDS}
     fetching = find_active_runs(
         context.instance, events, [settings.named(job) for job in jobs.FETCHING], settings.named(jobs.SENSOR)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import dagster as dg
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partitions import EVENT_DATE, Day, daily, day_of
-from np6_assets.resources import STORE, keys_of, store_of
+from np6_assets.partitions import EVENT_DATE, Day, daily, parse_day
+from np6_assets.resources import STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
@@ -41,7 +41,7 @@ def recount_days(folder: Folder, days: Sequence[str], timezone: str) -> tuple[in
         for kind in KINDS:
             file = build_path(kind.asset, EVENT_DATE, key)
             if folder.exists(file):
-                counts = recount_file(folder, file, day_of(key, timezone))
+                counts = recount_file(folder, file, parse_day(key, timezone))
                 rows += counts.pop("rows")
                 if any(counts.values()):
                     wrong[f"{kind.asset} {key}"] = counts
@@ -52,10 +52,14 @@ def recount_job(settings: Settings) -> dg.JobDefinition:
     """Define the job, of a day or a range of days."""
     days = daily(settings.start_date, settings.timezone)
 
-    @dg.op(name=settings.named("recount"), out=dg.Out(dg.Nothing), required_resource_keys=keys_of(settings, STORE))
+    @dg.op(
+        name=settings.named("recount"),
+        out=dg.Out(dg.Nothing),
+        required_resource_keys=list_resource_keys(settings, STORE),
+    )
     def recount(context: dg.OpExecutionContext) -> None:
         keys = days.get_partition_keys_in_range(context.partition_key_range)
-        rows, wrong = recount_days(store_of(context, settings).open_folder().cache_listing(), keys, settings.timezone)
+        rows, wrong = recount_days(get_store(context, settings).open_folder().cache_listing(), keys, settings.timezone)
         context.add_output_metadata({"rows": rows, "wrong": dg.MetadataValue.json(wrong)})
         if wrong:
             text = "; ".join(f"{file}: {counts}" for file, counts in wrong.items())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from np6_assets.refresh import jobs, late_event_checks
-from np6_assets.resources import NP6, STORE, keys_of, np6_of, store_of
+from np6_assets.resources import NP6, STORE, get_np6, get_store, list_resource_keys
 from np6_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             description="Fetches event days: all event assets of a day, or of a range of days, in one run.",
             executor_def=dg.in_process_executor,
         ),
-        required_resource_keys=keys_of(settings, NP6, STORE),
+        required_resource_keys=list_resource_keys(settings, NP6, STORE),
         minimum_interval_seconds=round(settings.probe_interval.total_seconds()),
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
@@ -49,8 +49,8 @@ def np6_refresh(settings: Settings, now: Callable[[], datetime]) -> dg.SensorDef
             return dg.SkipReason(settings.missing)
         from np6_assets.refresh.refresh_tick import RefreshTick
 
-        folder = store_of(context, settings).open_folder()
-        return RefreshTick(context, settings, folder, files(), now).run(np6_of(context, settings))
+        folder = get_store(context, settings).open_folder()
+        return RefreshTick(context, settings, folder, files(), now).run(get_np6(context, settings))
 
     return sensor
 

@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from np6_assets.contact.days import get_first_allowed
-from np6_assets.dagster_private import materialized_partitions
+from np6_assets.dagster_private import get_materialized_partitions
 from np6_assets.events.kinds import KINDS
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets.refresh import jobs, missing_notifications, planner
 from np6_assets.refresh.active_runs import find_active_runs
 from np6_assets.refresh.event_files import EventFiles
@@ -118,7 +118,7 @@ class RefreshTick:
         if str(self._first) < memory.first_day:  # NP6_START_DATE has moved back: earlier days may be open
             memory = replace(memory, closed_through="")
         if not memory.closed_through:
-            recorded = set[str]().union(*(materialized_partitions(self._instance, key) for key in self._asset_keys))
+            recorded = set[str]().union(*(get_materialized_partitions(self._instance, key) for key in self._asset_keys))
             first = min(map(date.fromisoformat, recorded), default=self._today)
             memory = replace(memory, closed_through=str(first - timedelta(days=1)))
         return replace(memory, closed_through=max(memory.closed_through, before), first_day=str(self._first))
@@ -142,7 +142,7 @@ class RefreshTick:
 
     def _find_watermarks(self, day: str) -> DayWatermarks:
         watermarks = {kind.asset: self._files.find_watermark(self._instance, kind.asset, day) for kind in KINDS}
-        return DayWatermarks(day_of(day, self._settings.timezone), watermarks)
+        return DayWatermarks(parse_day(day, self._settings.timezone), watermarks)
 
     def _find_needs(
         self, idle: list[DayWatermarks], memory: Memory, backing_off: Mapping[str, Mapping[str, Attempt]]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from np6_assets import markdown
 from np6_assets.partitions import day_at
-from np6_assets.resources import IO_MANAGER, STORE, keys_of, store_of
+from np6_assets.resources import IO_MANAGER, STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset
 
@@ -29,7 +29,7 @@ class ReportConfig(dg.Config):
     )
 
 
-def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
+def build_report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
     """Define the report on the newest cohorts."""
 
     def every_day(asset: str) -> dg.AssetIn:
@@ -46,7 +46,7 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         group_name=settings.named("rates"),
         kinds={"python", "duckdb", "html"},
         backfill_policy=dg.BackfillPolicy.single_run(),
-        required_resource_keys=keys_of(settings, STORE),
+        required_resource_keys=list_resource_keys(settings, STORE),
         io_manager_key=settings.named(IO_MANAGER),
         ins={
             "notifications": dg.AssetIn(settings.key("notifications")),
@@ -85,7 +85,7 @@ def report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDe
         )
         sentences = write_opening(report)
         page = render_page(report, sentences, made_at, settings.timezone).encode()
-        folder = store_of(context, settings).open_folder()
+        folder = get_store(context, settings).open_folder()
         with folder.replace(REPORT) as file:
             file.write(page)
         return dg.MaterializeResult(

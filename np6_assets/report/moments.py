@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from np6_assets.events.reasons import clean_reason
-from np6_assets.partitions import ACTIVATION_DATE, day_of, milliseconds
+from np6_assets.partitions import ACTIVATION_DATE, parse_day, to_epoch_ms
 from np6_assets.rates.compute import execute_within_memory
 from np6_assets.rates.measures import Share
 
@@ -172,12 +172,12 @@ def count_clicks_by_hour(database: duckdb.DuckDBPyConnection) -> list[int]:
 
 def _build_quarters(first: date, last: date, timezone: str) -> pa.Table:
     """Build the quarters of an hour of some days, numbered from the epoch, with their local day and hour."""
-    at, end = day_of(str(first), timezone).start, day_of(str(last), timezone).end
+    at, end = parse_day(str(first), timezone).start, parse_day(str(last), timezone).end
     zone = ZoneInfo(timezone)
     rows = []
     while at < end:
         local = at.astimezone(zone)
-        rows.append((milliseconds(at) // 900_000, local.date(), local.hour))
+        rows.append((to_epoch_ms(at) // 900_000, local.date(), local.hour))
         at += _QUARTER
     numbers, dates, hours = zip(*rows, strict=True)
     return pa.table(

@@ -9,7 +9,7 @@ from np6_assets.settings import Settings
 SCHEDULE = "morning_report"
 
 
-def report_schedule(settings: Settings) -> dg.ScheduleDefinition:
+def build_report_schedule(settings: Settings) -> dg.ScheduleDefinition:
     """Define the schedule. It is on unless somebody stops it: it reads what is stored and requests nothing."""
     rates, names = (dg.AssetKey(settings.key(asset)) for asset in ("reactivity_rates", "notifications"))
 

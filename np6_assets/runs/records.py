@@ -9,9 +9,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from np6_assets.dagster_private import event_files_of, home_of, remove_logs
+from np6_assets.dagster_private import get_home, list_event_files, remove_logs
 from np6_assets.refresh.jobs import COMPUTE_RATES, FETCHING
-from np6_assets.resources import STORE, keys_of
+from np6_assets.resources import STORE, list_resource_keys
 from np6_assets.settings import Settings
 
 CRON = "50 4 * * *"
@@ -41,12 +41,12 @@ def remove_old_records(
     @dg.op(
         name=settings.named("remove_records"),
         out=dg.Out(dg.Nothing),
-        required_resource_keys=keys_of(settings, STORE),  # by which it is alive
+        required_resource_keys=list_resource_keys(settings, STORE),  # by which it is alive
     )
     def remove(context: dg.OpExecutionContext) -> None:
         instance, moment = context.instance, now().astimezone(UTC)
         removed = remove_runs(instance, assets, set(map(settings.named, (*_JOBS, *_JOBS_OF_0_1))), moment)
-        logs = remove_tick_logs(home_of(instance), ticking, moment - KEPT)
+        logs = remove_tick_logs(get_home(instance), ticking, moment - KEPT)
         context.add_output_metadata({"runs": len(removed), "tick_logs": logs})
 
     @dg.job(
@@ -117,7 +117,7 @@ def _iter_materializations(
 def _remove_run(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.delete_run(run_id)
     remove_logs(instance, run_id)
-    for file in event_files_of(instance, run_id):
+    for file in list_event_files(instance, run_id):
         file.unlink(missing_ok=True)
 
 
@@ -135,7 +135,7 @@ def remove_tick_logs(home: Path, names: Iterable[str], before: datetime) -> int:
     return removed
 
 
-def records_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+def build_records_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """Build the nightly schedule. It runs by default: it removes only superseded records."""
     return dg.ScheduleDefinition(
         name=settings.named("old_records"),

@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from np6_assets.runs import lock
-from np6_assets.runs.bound import TAG
+from np6_assets.runs.time_limit import TAG
 from np6_assets.sandbox.app import create_app
 from np6_assets.sandbox.population import Account
 from np6_assets.sandbox.server import serve_in_thread

@@ -16,12 +16,12 @@ from np6_assets.np6.clock import ApiClock
 from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.stream import Part
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets_tests.events.decoding import DAY, HOUR, KIND, NOON, body_of, decoder
 from np6_assets_tests.support.builders import event, render
 
 LATE = DAY[1] + HOUR
-PLANS = [DayPlan(day, day.start) for day in (day_of("2026-03-20", "UTC"), day_of("2026-03-21", "UTC"))]
+PLANS = [DayPlan(day, day.start) for day in (parse_day("2026-03-20", "UTC"), parse_day("2026-03-21", "UTC"))]
 
 
 def part(*elements: Any) -> Part:

@@ -10,7 +10,7 @@ from np6_assets.events.plan import DayPlan
 from np6_assets.events.receive import FetchedDay
 from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES, sample_events
 from np6_assets.np6.stream import Part
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
 from np6_assets_tests.support.builders import Event, event
 from np6_assets_tests.support.oracle import expected_rows
@@ -59,7 +59,7 @@ def test_unknown_fields_hide_names_that_are_data(name: str):
 
 def test_unknown_fields_of_a_day_are_limited():
     found = DecodedEvents(unknown_fields={(0, f"field_{number:03}") for number in range(100)} | {(1, "other")})
-    day = day_of("2026-03-20", "UTC")
+    day = parse_day("2026-03-20", "UTC")
     plan = DayPlan(day, day.start)
     told = FetchedDay(plan, day.end, found, 0).unknown_fields
     assert told == [*(f"field_{number:03}" for number in range(24)), "and 76 more"]

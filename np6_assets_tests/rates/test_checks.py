@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.partition_checks import Records
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets.rates import counting
 from np6_assets.rates.checks import CHECKS
 from np6_assets.rates.counting import recount_cohorts
@@ -153,7 +153,7 @@ def test_recount_is_what_plain_python_finds(
                 pq.write_table(table_of(rows, columns(kind)), path)
     settings = Settings.from_environment({"NP6_TIMEZONE": tz, "NP6_WINDOW_DAYS": f"{window}"})
     # of a range that has a gap
-    asked = [day_of(f"{cohort}", tz) for cohort in cohorts if cohort != cohorts[2]]
+    asked = [parse_day(f"{cohort}", tz) for cohort in cohorts if cohort != cohorts[2]]
     found = {day.key: counts for day, counts, _ in recount_cohorts(Folder(str(tmp_path)), asked, settings)}
     assert list(found) == [day.key for day in asked]
     for key, counts in found.items():

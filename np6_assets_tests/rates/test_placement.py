@@ -11,7 +11,7 @@ import pytest
 
 from np6_assets_tests.support.deployment import Deployment, days
 from np6_assets_tests.support.events import KINDS, Population, event, population
-from np6_assets_tests.support.oracle import activated_at, day_bounds, day_of, event_time, why_not
+from np6_assets_tests.support.oracle import activated_at, day_bounds, event_time, parse_day, why_not
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIELD = Path(__file__).parent.parent / "field"
@@ -114,7 +114,7 @@ def test_every_stored_event_of_a_population_is_counted_or_told(
                 at = event_time(one)
                 assert at is not None
                 if start <= at < end:
-                    cohort = day_of(activated_at(one) or at, timezone)
+                    cohort = parse_day(activated_at(one) or at, timezone)
                     inside = first <= cohort and 0 <= (day - cohort).days <= window
                     expected[kind] += inside
                     expected["not counted"] += not inside

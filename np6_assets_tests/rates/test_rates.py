@@ -29,9 +29,9 @@ from np6_assets_tests.support.oracle import (
     Row,
     columns,
     day_bounds,
-    day_of,
     expected_rates,
     expected_rows,
+    parse_day,
     row_of,
 )
 from np6_assets_tests.support.tables import assert_alike, table_of, types_of
@@ -349,7 +349,7 @@ class Case:
         """An event of the send with this stamp, whose stamp is of noon."""
         fields = {"stamp_id": stamp, "stamp_time": NOON, "subscription": "phone", **fields}
         row = row_of(kind, event(kind, id=f"{next(self._ids)}", timestamp=at, **fields), "drop", None)
-        rows = self.feeds[kind][day_of(at, "UTC")]
+        rows = self.feeds[kind][parse_day(at, "UTC")]
         assert rows is not None
         rows.append(row)
 

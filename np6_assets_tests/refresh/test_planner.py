@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets.refresh import planner
 
 TODAY = date(2026, 3, 31)
@@ -17,11 +17,11 @@ ASSETS = ("hits", "optouts")
 
 
 def state(day: date, *until: datetime | None) -> planner.DayWatermarks:
-    return planner.DayWatermarks(day_of(str(day), "UTC"), dict(zip(ASSETS, until, strict=True)))
+    return planner.DayWatermarks(parse_day(str(day), "UTC"), dict(zip(ASSETS, until, strict=True)))
 
 
 def closed(day: date) -> planner.DayWatermarks:
-    end = day_of(str(day), "UTC").end
+    end = parse_day(str(day), "UTC").end
     return state(day, end, end)
 
 
@@ -34,7 +34,7 @@ def before(number: int) -> date:
 
 
 def test_day_is_closed_when_all_assets_are():
-    end = day_of(str(TODAY), "UTC").end
+    end = parse_day(str(TODAY), "UTC").end
     assert state(TODAY, end, end).is_closed
     assert not state(TODAY, end, end - timedelta(milliseconds=1)).is_closed
     assert not state(TODAY, end, None).is_closed
@@ -60,7 +60,7 @@ def test_selection_is_today_alone_once_all_is_closed():
 
 def test_yesterday_stays_open_during_the_lookback():
     memory = planner.Memory(closed_through=str(before(2)))
-    midnight = day_of(str(before(1)), "UTC").end
+    midnight = parse_day(str(before(1)), "UTC").end
     for moment, through in ((midnight + HOUR / 2, before(2)), (midnight + HOUR, before(1))):
         looked = planner.update_memory(memory, [missing(before(1)), missing(TODAY)], moment, HOUR)
         assert looked.closed_through == str(through)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets.partitions import day_of
+from np6_assets.partitions import parse_day
 from np6_assets.refresh.recount import recount_file
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -96,5 +96,5 @@ def test_recount_fails_in_one_line(deployment: Deployment, wrong: str):
 def test_recount_counts_each_fault(tmp_path: Path, ids: list[str], times: list[int], expected: tuple[int, ...]):
     for url in (str(tmp_path), f"memory://{tmp_path.name}"):
         parquet.write_file(Folder(url), "hits/part-0.parquet", table(ids, times))
-        counts = recount_file(Folder(url), "hits/part-0.parquet", day_of(f"{DAY}", PARIS))
+        counts = recount_file(Folder(url), "hits/part-0.parquet", parse_day(f"{DAY}", PARIS))
         assert counts == dict(zip(("rows", "repeated_ids", "outside_day", "out_of_order"), expected, strict=True))

@@ -16,7 +16,7 @@ from np6_assets_tests.report.made import percent
 from np6_assets_tests.support.deployment import Deployment, days
 from np6_assets_tests.support.events import population
 from np6_assets_tests.support.html import Page
-from np6_assets_tests.support.oracle import GRAIN, day_bounds, day_of, expected_rates, expected_rows
+from np6_assets_tests.support.oracle import GRAIN, day_bounds, expected_rates, expected_rows, parse_day
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST, LAST = date(2026, 3, 28), date(2026, 3, 31)  # 2026-03-29 has 23 hours in Paris
@@ -161,7 +161,7 @@ def test_click_throughs_are_counted_by_the_hour_of_the_clock(whole: Any):
     hours: Counter[int] = Counter()
     for row in {row["event_id"]: row for day in feeds["hits"].values() for row in day}.values():
         sent_at = row["event_time"] if row["activated_at"] is None else row["activated_at"]
-        late = day_of(row["event_time"], "Europe/Paris") - day_of(sent_at, "Europe/Paris")
+        late = parse_day(row["event_time"], "Europe/Paris") - parse_day(sent_at, "Europe/Paris")
         if (
             row["link_type"] == "redirection"
             and sent_at >= day_bounds(FIRST, "Europe/Paris")[0]

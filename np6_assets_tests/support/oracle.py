@@ -114,7 +114,7 @@ def _midnight_ms(day: date, tz: str) -> int:
     return (datetime.combine(day, time(), ZoneInfo(tz)).astimezone(UTC) - _EPOCH) // _MS
 
 
-def day_of(ms: int, tz: str) -> date:
+def parse_day(ms: int, tz: str) -> date:
     """The calendar day on which an instant falls."""
     return (_EPOCH + ms * _MS).astimezone(ZoneInfo(tz)).date()
 
@@ -492,7 +492,7 @@ def expected_rates(
         groups = defaultdict(list)
         for row in once.values():
             placed_by = row["event_time"] if row["activated_at"] is None else row["activated_at"]
-            if day_of(row["event_time"], tz) <= window[-1] and day_of(placed_by, tz) == activation_day:
+            if parse_day(row["event_time"], tz) <= window[-1] and parse_day(placed_by, tz) == activation_day:
                 groups[tuple(row[column] for column in GRAIN)].append(row)
         return groups
 

@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
-from np6_assets.runs.alive import watch_run
-from np6_assets.runs.bound import TAG
+from np6_assets.runs.run_watch import watch_run
+from np6_assets.runs.time_limit import TAG
 from np6_assets.storage.io_manager import ParquetStore
 
 

@@ -10,9 +10,9 @@ from types import FrameType
 
 import dagster as dg
 
-from np6_assets.dagster_private import home_of
+from np6_assets.dagster_private import get_home
 from np6_assets.runs import lock
-from np6_assets.runs.bound import limit_runtime
+from np6_assets.runs.time_limit import limit_runtime
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def watch_run(context: dg.InitResourceContext) -> Iterator[None]:
         yield
         return
     limit_runtime(context.instance, context.run)
-    with lock.hold_lock(home_of(context.instance), context.run.run_id), end_at_hangup():
+    with lock.hold_lock(get_home(context.instance), context.run.run_id), end_at_hangup():
         yield
 
 

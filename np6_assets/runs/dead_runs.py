@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from np6_assets.dagster_private import end_run, has_step_workers, home_of
+from np6_assets.dagster_private import end_run, get_home, has_step_workers
 from np6_assets.runs import lock
 from np6_assets.settings import Settings
 
@@ -23,7 +23,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
     A run whose steps have processes of their own may outlive one of them: its executor handles that.
     """
-    home = home_of(instance)
+    home = get_home(instance)
     ended = []
     for run_id in lock.find_dead_runs(home):
         run = instance.get_run_by_id(run_id)
@@ -34,7 +34,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return ended
 
 
-def dead_runs_sensor(settings: Settings) -> dg.SensorDefinition:
+def build_dead_runs_sensor(settings: Settings) -> dg.SensorDefinition:
     """Build the sensor. It runs by default: it reads a folder, and requests no run."""
 
     @dg.sensor(

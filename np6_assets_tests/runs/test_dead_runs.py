@@ -14,8 +14,8 @@ import dagster as dg
 import pytest
 
 from np6_assets.runs import lock
-from np6_assets.runs.alive import end_at_hangup
-from np6_assets.runs.dead import dead_runs_sensor
+from np6_assets.runs.dead_runs import build_dead_runs_sensor
+from np6_assets.runs.run_watch import end_at_hangup
 from np6_assets.settings import Settings
 from np6_assets_tests.support.dagster_processes import ROOT, until
 from np6_assets_tests.support.events import population
@@ -108,7 +108,7 @@ def test_run_ends_when_its_terminal_is_closed_and_is_ended_when_it_is_killed(
         killed.close()
         assert statuses(instance) == ["FAILURE", "STARTED"]
         until(lambda: list(lock.find_dead_runs(home)), "the end of the run's processes")
-        sensor = dead_runs_sensor(Settings.from_environment({}))
+        sensor = build_dead_runs_sensor(Settings.from_environment({}))
         said = sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message
         assert statuses(instance) == ["FAILURE", "FAILURE"]
         assert instance.get_runs()[0].run_id in (said or "")
