@@ -1,6 +1,6 @@
-"""The command `np6-assets`: its options, its one-line errors and its exit statuses; each command's work is elsewhere.
+"""Parse the command line of `np6-assets`, run the command, and report errors in one line.
 
-Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+A command imports what it needs itself, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status: 0, 1 after an error (one line on stderr), 130 after Ctrl-C.
+    """Run a command and return its exit status.
 
-    `doctor` gives 1 where it found something wrong, which it has printed.
+    0: success; 1: an error (one line on stderr), or `doctor` found something wrong; 130: Ctrl-C.
     """
     parser = _build_parser()
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+    if "_ARGCOMPLETE" in os.environ:  # set by a shell that completes a command
         import argcomplete
 
         argcomplete.autocomplete(parser)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run_sql(options)
         return _run_sandbox(options)
     except KeyboardInterrupt:
-        return _complain(options.command, "stopped", INTERRUPTED)
+        return _print_error(options.command, "stopped", INTERRUPTED)
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -156,7 +156,7 @@ def _parse_port(text: str) -> int:
     return number
 
 
-def _complain(command: str, line: str, status: int = 1) -> int:
+def _print_error(command: str, line: str, status: int = 1) -> int:
     print(f"np6-assets {command}: {line}", file=sys.stderr)
     return status
 
@@ -166,10 +166,10 @@ def _run_demo(options: argparse.Namespace) -> int:
     from np6_assets.settings import SettingsError
 
     try:
-        os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
+        os.environ.update(demo.read_env_file())  # as in Dagster, .env takes precedence
         demo.run(os.environ, options.days)
     except (demo.DemoError, SettingsError, OSError) as error:
-        return _complain(options.command, str(error))
+        return _print_error(options.command, str(error))
     return 0
 
 
@@ -180,17 +180,17 @@ def _run_doctor(options: argparse.Namespace) -> int:
 
     loaded, account = _load_account(options)
     if account is None and not loaded.error:
-        return _complain(options.command, _explain_account_choice(loaded, options.account))
+        return _print_error(options.command, _explain_account_choice(loaded, options.account))
     examination = Examination(os.environ, account, options.watch, simulated=simulated_account)
     return command.run(examination, loaded, as_json=options.json)
 
 
 def _load_account(options: argparse.Namespace) -> tuple[LoadedAccounts, NP6Account | None]:
-    """What Dagster loads here, and the account that the options name."""
+    """Load the accounts as Dagster does, and find the one that the options name."""
     from np6_assets import demo
     from np6_assets.doctor.loaded import load_accounts
 
-    os.environ.update(demo.read_env_file())  # as Dagster has it: what .env says wins
+    os.environ.update(demo.read_env_file())  # as in Dagster, .env takes precedence
     loaded = load_accounts(os.environ)
     return loaded, loaded.find(options.account)
 
@@ -207,7 +207,7 @@ def _run_sql(options: argparse.Namespace) -> int:
 
     loaded, account = _load_account(options)
     if account is None:
-        return _complain(options.command, loaded.error or _explain_account_choice(loaded, options.account))
+        return _print_error(options.command, loaded.error or _explain_account_choice(loaded, options.account))
     try:
         settings = account.settings()
         if options.write:
@@ -215,7 +215,7 @@ def _run_sql(options: argparse.Namespace) -> int:
         else:
             command.run(settings, options.query, as_csv=options.csv)
     except (command.QueryError, SettingsError, OSError) as error:
-        return _complain(options.command, str(error))
+        return _print_error(options.command, str(error))
     return 0
 
 
@@ -236,22 +236,22 @@ def _run_sandbox(options: argparse.Namespace) -> int:
     try:
         port = _find_port(options.host, options.port)
     except OSError as error:
-        return _complain(
+        return _print_error(
             options.command, f"cannot listen on {options.host} port {options.port}: {error.strerror}; try --port 0"
         )
-    _announce(options.host, port, options.key)
+    _print_instructions(options.host, port, options.key)
     serve(app, options.host, port)
     return 0
 
 
 def _find_port(host: str, port: int) -> int:
-    """The port, or a free one for 0. Raises OSError, before anything is announced, where it cannot be had."""
+    """Return the port, or a free one for 0. Raises OSError if it is in use or not permitted."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
         return int(listener.getsockname()[1])
 
 
-def _announce(host: str, port: int, key: str | None) -> None:
+def _print_instructions(host: str, port: int, key: str | None) -> None:
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     header = f" -H {shlex.quote(f'X-Key: {key}')}" if key else ""
     feed = f"{url}/notifications/reactivities/hits?sort=asc&reactivityStart={datetime.now(UTC):%Y-%m-%d}"

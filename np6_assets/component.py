@@ -1,4 +1,4 @@
-"""`NP6Account`: an account as a Dagster component. Its attributes are the settings; see docs/embedding.md."""
+"""Declare an account as a Dagster component, `NP6Account`; see docs/embedding.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRETS = {
     "tombstone_key_variable": "NP6_TOMBSTONE_KEY",
     "spark_connect_variable": "NP6_SPARK_CONNECT",
 }
-"""Attributes that name the environment variable of a secret, and the variable that the account without a prefix has."""
+"""Attributes that name the environment variable of a secret, with the variable of the account without a prefix."""
 
 LABELS = ("owners", "tags", "group_name")
 
@@ -36,10 +36,10 @@ def _resolve_prefix(context: dg.ResolutionContext, prefix: Any) -> str:
 
 
 class NP6AccountScaffolder(dg.Scaffolder):
-    """Writes a `defs.yaml` that loads, with the attributes that an account differs in."""
+    """Writes a `defs.yaml` that loads, with the attributes in which accounts usually differ."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
-        """Write it; the prefix is the name of its folder."""
+        """Write `defs.yaml`; the prefix is the name of its folder."""
         prefix = re.sub(r"[^a-z0-9]+", "_", request.target_path.name.lower()).strip("_")
         prefix = prefix if _PREFIX.fullmatch(prefix) else f"np6_{prefix}".rstrip("_")
         attributes = {
@@ -116,25 +116,25 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> NP6Account:
-        """The account without a prefix, from variables. Raises SettingsError, which names the variable."""
+        """Build the account without a prefix from variables. Raises SettingsError, which names the variable."""
         settings = Settings.from_environment(environment)
         given: dict[str, Any] = {
             name: environment[variable].strip()
-            for name in _plain_settings()
-            if environment.get(variable := _variable(name), "").strip()
+            for name in _list_plain_attributes()
+            if environment.get(variable := _name_variable(name), "").strip()
         }
         if given.pop("url_parameters", "all") != "all":
             given["url_parameters"] = environment["NP6_URL_PARAMETERS"].split(",")
         return cls(asset_key_prefix=None, owners=[settings.owner], **{"data_dir": "data", **SECRETS, **given})
 
     def settings(self) -> Settings:
-        """The settings, checked. Raises SettingsError, which names the attribute."""
+        """Return the checked settings. Raises SettingsError, which names the attribute."""
         for attribute in SECRETS:
             if not _VARIABLE.fullmatch(getattr(self, attribute) or "NONE"):
-                raise self._wrong(
+                raise self._build_error(
                     f"{attribute} is not the name of an environment variable; write the name, not the key"
                 )
-        values = {_variable(name): getattr(self, name) for name in _plain_settings()}
+        values = {_name_variable(name): getattr(self, name) for name in _list_plain_attributes()}
         if self.url_parameters is not None:
             values["NP6_URL_PARAMETERS"] = ",".join(self.url_parameters)
         if self.data_dir is None:
@@ -145,41 +145,41 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
             if (name := getattr(self, attribute))
         }
         texts = {name: str(value) for name, value in values.items() if value is not None}
-        with self._errors():
+        with self._translate_errors():
             return Settings.from_environment(texts | secrets, self.asset_key_prefix, self.api_key_variable or "")
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Everything of the account. Raises SettingsError where an attribute is wrong."""
+        """Build the definitions of the account. Raises SettingsError if an attribute is wrong."""
         from np6_assets.wiring import Labels, build_definitions
 
         settings = self.settings()
-        with self._errors():
+        with self._translate_errors():
             return build_definitions(settings, labels=Labels(self.owners, self.tags, self.group_name))
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Say what is wrong with a setting in the words of those who wrote attributes."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Reraise a SettingsError with the names of attributes in place of variables."""
         try:
             yield
         except SettingsError as error:
-            raise self._wrong(self._with_attributes(str(error))) from None
+            raise self._build_error(self._replace_variables(str(error))) from None
 
-    def _wrong(self, text: str) -> SettingsError:
+    def _build_error(self, text: str) -> SettingsError:
         return SettingsError(text if self.asset_key_prefix is None else f"account {self.asset_key_prefix}: {text}")
 
-    def _with_attributes(self, text: str) -> str:
+    def _replace_variables(self, text: str) -> str:
         if self.asset_key_prefix is None:
             return text
         named = {variable: getattr(self, attribute) or attribute for attribute, variable in SECRETS.items()}
-        named |= {_variable(name): name for name in _plain_settings()}
+        named |= {_name_variable(name): name for name in _list_plain_attributes()}
         return re.sub(r"NP6_[A-Z_]+", lambda found: named.get(found[0], found[0]), text)
 
 
-def _plain_settings() -> list[str]:
-    """The attributes that are settings and no secrets."""
+def _list_plain_attributes() -> list[str]:
+    """Return the attributes that are settings but not secrets."""
     return [name for name in NP6Account.model_fields if name not in (*SECRETS, *LABELS, "asset_key_prefix")]
 
 
-def _variable(attribute: str) -> str:
-    """The environment variable of a setting."""
+def _name_variable(attribute: str) -> str:
+    """Return the environment variable of an attribute."""
     return f"NP6_{attribute.upper()}"

@@ -1,7 +1,6 @@
-"""`np6-assets demo`: the last event days of the simulated account, from the API to the rates, through Dagster.
+"""Run `np6-assets demo`: materialize the last event days of the simulated account through Dagster.
 
-What belongs here: where the demo may write, the run, and its progress display. What is said of the result is in
-`demo_report.py`.
+This module chooses the folders, runs the assets and shows progress; `demo_report.py` prints the result.
 """
 
 from __future__ import annotations
@@ -28,40 +27,43 @@ from np6_assets.settings import SANDBOX, Settings
 if TYPE_CHECKING:
     import dagster as dg
 
-APART = "data/demo"
-"""Where the Parquet goes where an account's own events may be in the data folder."""
+SEPARATE_DATA_DIR = "data/demo"
+"""The data folder of the demo if NP6_DATA_DIR may hold events of a real account."""
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the text is one line."""
+    """The demo failed; the text is one line."""
 
 
 def read_env_file() -> dict[str, str]:
-    """What `.env` in the working directory says, as Dagster reads it; empty where there is none."""
+    """Read the variables of `.env` in the working directory, as Dagster does; empty without the file."""
     return {name: value for name, value in dotenv_values(".env").items() if value is not None}
 
 
 def run(environment: Mapping[str, str], days: int) -> None:
     """Materialize the last `days` event days, and print progress and result on standard output.
 
-    Raises DemoError, SettingsError or OSError; each has one line to say.
+    Raises DemoError, SettingsError or OSError, each with a text of one line.
     """
     settings = Settings.from_environment(environment)
-    # Dagster takes standard output for a step's log while the step runs; its copy stays what it was.
+    # Dagster redirects standard output into a step's log while the step runs; this copy is not redirected.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding) as output:
-        _run(settings, environment, days, Console(file=output, highlight=False))
+        _materialize_and_report(settings, environment, days, Console(file=output, highlight=False))
 
 
-def _run(settings: Settings, environment: Mapping[str, str], days: int, console: Console) -> None:
+def _materialize_and_report(settings: Settings, environment: Mapping[str, str], days: int, console: Console) -> None:
     first, last = _choose_event_days(settings, days)
     console.print(f"Event days {first} to {last} ({settings.timezone}) of the simulated account:", soft_wrap=True)
     display = _Display(console)
-    with display.shown():
-        apart = is_account_set(settings, environment) or holds_other_events(settings.data_dir)
+    with display.show():
+        is_separate = is_account_set(settings, environment) or holds_other_events(settings.data_dir)
         simulated = replace(
-            settings, base_url=SANDBOX, has_api_key=False, data_dir=APART if apart else settings.data_dir
+            settings,
+            base_url=SANDBOX,
+            has_api_key=False,
+            data_dir=SEPARATE_DATA_DIR if is_separate else settings.data_dir,
         )
-        home = None if apart else _prepare_dagster_home()
+        home = None if is_separate else _prepare_dagster_home()
         _materialize(simulated, first, last, home, display)
 
     from np6_assets import demo_report
@@ -70,7 +72,7 @@ def _run(settings: Settings, environment: Mapping[str, str], days: int, console:
 
 
 def _choose_event_days(settings: Settings, days: int) -> tuple[str, str]:
-    """The first and the last event day of the demo, as partition keys."""
+    """Return the first and the last event day of the demo, as partition keys."""
     today = datetime.now(ZoneInfo(settings.timezone)).date()
     if settings.start_date > today:
         raise DemoError(f"NP6_START_DATE={settings.start_date} has not come yet; set it to today or earlier")
@@ -79,19 +81,19 @@ def _choose_event_days(settings: Settings, days: int) -> tuple[str, str]:
 
 # --- Where the demo may write ---------------------------------------------------------------------
 #
-# Simulated events must never replace an account's own. So the demo writes where `make dev` would (and shares its
-# Dagster instance, so that the UI shows what the demo made) only if no account is set and every event in the data
-# folder is simulated. Otherwise it keeps apart: another folder, and a Dagster instance that is gone afterwards.
+# Simulated events must never replace those of a real account. The demo uses the folders of `make dev` (so that the UI
+# shows its result) only if no account is configured and every stored event is simulated. Otherwise it uses another
+# data folder and an ephemeral Dagster instance.
 
 
 def is_account_set(settings: Settings, environment: Mapping[str, str]) -> bool:
-    """Whether the settings name an account other than the simulated one."""
+    """Return whether the settings name an account other than the simulated one."""
     named = environment.get("NP6_BASE_URL", "").strip()
     return not settings.is_sandbox and (settings.has_api_key or bool(named))
 
 
 def holds_other_events(data_dir: str) -> bool:
-    """Whether an event in the data folder is not of the simulated account. Raises DemoError or OSError."""
+    """Return whether the data folder has an event of another account. Raises DemoError or OSError."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
@@ -115,12 +117,12 @@ def holds_other_events(data_dir: str) -> bool:
                 if events.head(1, columns=["agency"], filter=other).num_rows:
                     return True
             except pa.ArrowException:
-                return True  # no file of ours, so not ours to replace
+                return True  # not written by this project, so not to be replaced
     return False
 
 
 def _prepare_dagster_home() -> Path:
-    """DAGSTER_HOME, or the folder that `make dev` uses where it is not set."""
+    """Return DAGSTER_HOME, or, if it is not set, create and return the folder that `make dev` uses."""
     named = os.environ.get("DAGSTER_HOME")
     if named:
         return Path(named)
@@ -139,11 +141,11 @@ def _prepare_dagster_home() -> Path:
 
 
 def _materialize(settings: Settings, first: str, last: str, home: Path | None, display: _Display) -> None:
-    """One run for all assets and days. `home`: where Dagster keeps its records; None to keep none."""
+    """Materialize all assets and days in one run. `home`: DAGSTER_HOME; None for an ephemeral instance."""
     import dagster as dg
     from sqlalchemy.exc import SQLAlchemyError
 
-    logging.getLogger().addHandler(logging.NullHandler())  # or else what libraries log lands on stderr
+    logging.getLogger().addHandler(logging.NullHandler())  # without a handler, libraries log to stderr
     from np6_assets.wiring import build_definitions
 
     @dg.logger
@@ -154,24 +156,24 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
 
     definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"demo": to_display}))
     job = definitions.resolve_implicit_global_asset_job_def()
-    display.expect(len(definitions.resolve_all_asset_keys()))
+    display.set_total(len(definitions.resolve_all_asset_keys()))
     try:
         with _open_instance(home) as instance:
             job.execute_in_process(
                 instance=instance,
-                # the demo's logger alone: Dagster's own lines stay in its records
+                # only the demo's logger: Dagster's own lines are not printed
                 run_config={"loggers": {"demo": {}}},
                 tags={
                     "dagster/asset_partition_range_start": first,
                     "dagster/asset_partition_range_end": last,
-                    # a demo that was stopped is not for Dagster's daemon to start again
+                    # Dagster's daemon must not retry a demo that was stopped
                     "dagster/max_retries": "0",
                 },
             )
     except DemoError as error:
         raise DemoError(f"{error} (writing to {settings.data_dir})") from error
     except (dg.DagsterError, SQLAlchemyError) as error:
-        raise DemoError(f"Dagster in {home}: {_one_line(error)}") from error
+        raise DemoError(f"Dagster in {home}: {_join_lines(error)}") from error
 
 
 def _open_instance(home: Path | None) -> dg.DagsterInstance:
@@ -179,16 +181,16 @@ def _open_instance(home: Path | None) -> dg.DagsterInstance:
 
     if home is None:
         return dg.DagsterInstance.ephemeral()
-    os.environ["DAGSTER_HOME"] = str(home)  # the only way in that is public
+    os.environ["DAGSTER_HOME"] = str(home)  # the only public way to choose the folder
     return dg.DagsterInstance.get()
 
 
-def _one_line(error: BaseException) -> str:
+def _join_lines(error: BaseException) -> str:
     return " ".join(str(getattr(error, "orig", error)).split())
 
 
 class _Display(logging.Handler):
-    """Shows how far a run is, from the events that Dagster logs: a bar on a terminal, and a line for each asset."""
+    """Shows the progress of a run from the events that Dagster logs: a bar on a terminal, and a line for each asset."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -207,17 +209,17 @@ class _Display(logging.Handler):
         self._task = self._progress.add_task("starting Dagster", total=None)
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def show(self) -> Iterator[None]:
         """Draw the bar while the block runs."""
         with self._progress:
             yield
 
-    def expect(self, assets: int) -> None:
-        """Say how many assets there will be."""
+    def set_total(self, assets: int) -> None:
+        """Set the number of assets of the run."""
         self._progress.update(self._task, total=assets)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record from Dagster. Raises DemoError or KeyboardInterrupt, which end the run, where a step failed."""
+        """Show a log record of Dagster. Raises DemoError or KeyboardInterrupt, which end the run, if a step failed."""
         event: dg.DagsterEvent | None = getattr(record, "dagster_event", None)
         if event is None:
             if record.levelno >= logging.WARNING:
@@ -228,23 +230,23 @@ class _Display(logging.Handler):
             case "STEP_START":
                 self._progress.update(self._task, description=asset)
             case "ASSET_MATERIALIZATION":
-                made = event.step_materialization_data.materialization
-                rows = made.metadata.get("dagster/partition_row_count")  # the report has none
+                materialization = event.step_materialization_data.materialization
+                rows = materialization.metadata.get("dagster/partition_row_count")  # the report has none
                 counts = self._rows[asset]
-                if rows is not None:  # once for each partition, though that of a range has several records
-                    counts[made.partition or ""] = int(str(rows.value))
-            case "STEP_SUCCESS" if asset in self._rows:  # and not the checks'
+                if rows is not None:  # by partition, as a partition of a range has several records
+                    counts[materialization.partition or ""] = int(str(rows.value))
+            case "STEP_SUCCESS" if asset in self._rows:  # not a step of checks
                 seconds = event.step_success_data.duration_ms / 1000
                 counts = self._rows[asset]
-                rows_made = f"{sum(counts.values()):,} rows" if counts else ""
-                self._console.print(f"  {asset:<17}{rows_made:>14} {seconds:>6.1f} s")
+                row_count = f"{sum(counts.values()):,} rows" if counts else ""
+                self._console.print(f"  {asset:<17}{row_count:>14} {seconds:>6.1f} s")
                 self._progress.advance(self._task)
-            case "STEP_FAILURE" | "STEP_UP_FOR_RETRY":  # nobody waits half a minute for a demo's next try
+            case "STEP_FAILURE" | "STEP_UP_FOR_RETRY":  # a demo does not wait half a minute for a retry
                 _raise_failure(asset, getattr(event.event_specific_data, "error", None))
 
 
 def _raise_failure(asset: str, error: Any) -> NoReturn:
-    """Raise what made a step fail (Dagster's SerializableErrorInfo) as DemoError, or as KeyboardInterrupt."""
+    """Raise the cause of a failed step (Dagster's SerializableErrorInfo) as DemoError or KeyboardInterrupt."""
     while error is not None and error.cause is not None:
         error = error.cause
     if error is None:

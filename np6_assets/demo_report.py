@@ -1,4 +1,4 @@
-"""What `np6-assets demo` says of its result: the rates by notification, where the Parquet is, and how to go on."""
+"""Print the result of `np6-assets demo`: rates by notification, where the Parquet is, and the next commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from np6_assets.report.assets import REPORT
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 
-_BY_NOTIFICATION = """
+_RATES_BY_NOTIFICATION = """
     SELECT
         name,
         coalesce(denominator(bounce_rate), 0),
@@ -33,7 +33,7 @@ _BY_NOTIFICATION = """
     ORDER BY rate(hit_rate) DESC NULLS LAST, name
 """
 
-_PROVISIONAL = """
+_PROVISIONAL_COHORTS = """
     SELECT DISTINCT activation_date, window_days
     FROM cohorts
     WHERE status <> 'final' AND activation_date BETWEEN $first AND $last
@@ -49,15 +49,12 @@ END"""
 
 
 def print_result(console: Console, settings: Settings, first: date, last: date, home: Path | None) -> None:
-    """Print the result of a demo of the cohorts `first` to `last`.
-
-    `home`: Dagster's folder; None where nothing was kept of the run.
-    """
+    """Print the rates of the cohorts `first` to `last`. `home`: DAGSTER_HOME; None for an ephemeral instance."""
     folder = Folder(settings.data_dir)
     with open_views(settings) as database:
         cohorts = {"first": first, "last": last}
-        rates = database.execute(_BY_NOTIFICATION, cohorts).fetchall()
-        provisional = database.execute(_PROVISIONAL, cohorts).fetchall()
+        rates = database.execute(_RATES_BY_NOTIFICATION, cohorts).fetchall()
+        provisional = database.execute(_PROVISIONAL_COHORTS, cohorts).fetchall()
     console.print("\nReactivity rates by notification, from the best hit rate to the worst:")
     console.print(_build_table(rates))
     console.print(_describe_finality(provisional, (last - first).days + 1), soft_wrap=True)
@@ -65,10 +62,10 @@ def print_result(console: Console, settings: Settings, first: date, last: date, 
     console.print(f"\nThe report, for a browser: {data}/{REPORT}", markup=False, soft_wrap=True)
     if home is not None:
         console.print("\nThe rates by week; without the name, any query (docs/queries.md):\n")
-        console.print(f"{_command('np6-assets')} sql weekly_hit_rate", markup=False, soft_wrap=True)
+        console.print(f"{_format_command('np6-assets')} sql weekly_hit_rate", markup=False, soft_wrap=True)
     console.print(f"\nParquet: {data}, one folder for each asset. In pandas:\n", markup=False, soft_wrap=True)
     console.print(_write_snippet(_PANDAS, folder, data), markup=False, soft_wrap=True)
-    console.print(_next_steps(data, home), markup=False, soft_wrap=True)
+    console.print(_describe_next_steps(data, home), markup=False, soft_wrap=True)
 
 
 def _build_table(rates: Sequence[tuple[Any, ...]]) -> Table:
@@ -98,31 +95,31 @@ def _describe_finality(provisional: Sequence[tuple[Any, ...]], cohorts: int) -> 
 
 
 def _format_folder(folder: Folder) -> str:
-    """The data folder as one would type it."""
+    """Return the data folder as a user would type it."""
     if not folder.is_local:
         return folder.root
     return _shorten_path(Path(folder.root))
 
 
 def _shorten_path(path: Path) -> str:
-    """A path, relative where it is below the working directory."""
+    """Return the path, relative if it is below the working directory."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _write_snippet(template: str, folder: Folder, data: str) -> str:
-    """A program that reads the data, as one would type it."""
+    """Return a shell command that reads the data."""
     if folder.is_local:
-        return template.format(python=_command("python"), data=data, opened="", reading="")
+        return template.format(python=_format_command("python"), data=data, opened="", reading="")
     opened = f'from np6_assets.storage.files import Folder\nbucket = Folder("{data}").filesystem\n'
-    return template.format(python=_command("python"), data=data, opened=opened, reading=", filesystem=bucket")
+    return template.format(python=_format_command("python"), data=data, opened=opened, reading=", filesystem=bucket")
 
 
-def _command(name: str) -> str:
-    """A command of the environment in which this runs, as one would type it."""
+def _format_command(name: str) -> str:
+    """Return a command of this Python environment as a user would type it."""
     return shlex.quote(_shorten_path(Path(sys.executable).with_name(name)))
 
 
-def _next_steps(data: str, home: Path | None) -> str:
+def _describe_next_steps(data: str, home: Path | None) -> str:
     if home is None:
         return (
             "\nThere are settings or events of an account of your own, so the demo kept apart\n"

@@ -1,6 +1,6 @@
-"""Asset checks of partitions: each partition of a run, also of a run for a range, gets an evaluation of its own.
+"""Build asset checks that give each partition of a run, also of a range, its own evaluation.
 
-What is wrong with a partition, `events/checks.py` and `rates/examine.py` find; here it becomes what Dagster records.
+`events/checks.py` and `rates/examine.py` find what is wrong with a partition; this module records it in Dagster.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ ERROR = dg.AssetCheckSeverity.ERROR
 
 _RECORDS_PER_PAGE = 1000
 _MOST_NAMED = 12
-"""Partitions that a line names."""
+"""How many partitions a summary names."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check of each partition. One that is `blocking` fails its run, and so stops what is downstream."""
+    """A check of each partition. `blocking`: its errors fail the run, so that downstream assets do not run."""
 
     name: str
     description: str
@@ -35,7 +35,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found in a partition, in a line, with figures. `tolerated`: failed, and for once no error."""
+    """The result of a check in one line, with figures. `tolerated`: a failure is a warning, whatever the severity."""
 
     passed: bool
     text: str
@@ -44,7 +44,7 @@ class Finding:
 
 
 class Records:
-    """The newest materialization of each partition, as it was when it was first asked for."""
+    """Reads the newest materialization of each partition, and caches it for the run."""
 
     def __init__(self, instance: dg.DagsterInstance, settings: Settings) -> None:
         self._instance = instance
@@ -52,7 +52,7 @@ class Records:
         self._known: dict[tuple[str, tuple[str, ...]], dict[str, dg.EventLogRecord]] = {}
 
     def newest(self, asset: str, partitions: Sequence[str]) -> Mapping[str, dg.EventLogRecord]:
-        """The newest record of each of the partitions that were ever materialized."""
+        """Return the newest record by partition; none for partitions that were never materialized."""
         asked = asset, tuple(partitions)
         if asked not in self._known:
             self._known[asked] = self._newest(asset, partitions)
@@ -75,7 +75,7 @@ class Records:
 
 
 Examine = Callable[[Folder, Sequence[str], Records], Iterator[tuple[str, Mapping[str, Finding]]]]
-"""Looks at partitions of an asset: gives each one's key with what each check found, by the check's name."""
+"""Examines partitions of an asset: yields each partition key with its findings by check name."""
 
 NOT_THERE = Finding(False, "was never materialized; materialize it first", tolerated=True)
 
@@ -83,7 +83,7 @@ NOT_THERE = Finding(False, "was never materialized; materialize it first", toler
 def build_partition_checks(
     asset: str, checks: Sequence[Check], settings: Settings, examine: Examine
 ) -> dg.AssetsDefinition:
-    """The checks of an asset, in one step: a result for each partition, and of all of them a line."""
+    """Build the checks of an asset as one step, with an evaluation for each partition and a summary of all."""
     days = daily(settings.start_date, settings.timezone)
     key = dg.AssetKey(settings.key(asset))
     severities = {check.name: check.severity for check in checks}
@@ -129,9 +129,9 @@ def build_asset_checks(
     settings: Settings,
     examine: Callable[[dg.AssetCheckExecutionContext], Callable[[str], Finding]],
 ) -> dg.AssetChecksDefinition:
-    """Checks of assets as wholes, in one step; they warn. `examine` gives, once a run, what looks at an asset.
+    """Build checks of whole assets as one step; they only warn. `examine` is called once a run.
 
-    In a run of partitions Dagster plans a result for each of them, and shows those that do not come as skipped.
+    In a run of partitions each gets the same evaluation: Dagster shows a partition without one as skipped.
     """
 
     @dg.multi_asset_check(
@@ -161,7 +161,7 @@ def build_asset_checks(
 
 
 def list_run_partitions(context: dg.AssetCheckExecutionContext, settings: Settings) -> list[str]:
-    """The partitions that a check's run is for; none where it is for the asset as a whole."""
+    """Return the partitions of a check's run; none if it is for the whole asset."""
     op = context.op_execution_context
     if not (op.has_partition_key or op.has_partition_key_range):
         return []
@@ -170,7 +170,7 @@ def list_run_partitions(context: dg.AssetCheckExecutionContext, settings: Settin
 
 
 def summary(looked_at: int, failed: Sequence[str]) -> str:
-    """What became of a run's partitions, in a line."""
+    """Summarize the partitions of a run in one line."""
     days = f"{looked_at} day" if looked_at == 1 else f"{looked_at} days"
     if not failed:
         return f"{days}, all passed"
@@ -181,7 +181,7 @@ def summary(looked_at: int, failed: Sequence[str]) -> str:
 def _each(
     keys: Sequence[str], found: Iterator[tuple[str, Mapping[str, Finding]]]
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
-    """What was found in each partition; nothing of those that are not there."""
+    """Yield the findings of each partition, empty for those that are not stored."""
     left = dict.fromkeys(keys)
     for partition, findings in found:
         left.pop(partition, None)
@@ -204,7 +204,7 @@ def _result(spec: dg.AssetCheckSpec, finding: Finding) -> dg.AssetCheckResult:
 def build_morning_schedule(
     name: str, checks: dg.AssetChecksDefinition, settings: Settings, description: str, job_description: str
 ) -> dg.ScheduleDefinition:
-    """Looks once a day, at the hour by which yesterday must be there."""
+    """Build a schedule that runs checks daily, at the hour by which yesterday must be stored."""
     return dg.ScheduleDefinition(
         name=settings.named(name),
         description=description,

@@ -1,6 +1,6 @@
-"""Every setting, typed: its environment variable, its default, and what is wrong with a wrong one.
+"""Parse and check every setting: environment variable, default, error.
 
-The environment is read in `definitions.py` alone and handed in here as a mapping.
+Only `definitions.py` reads the environment; here it is a mapping.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SANDBOX = "sandbox://"
 NO_KEY = f"NP6_API_KEY is not set: set it to the account's API key, or set NP6_BASE_URL={SANDBOX} to try without one"
 
 OWNER = "team:data"
-"""Whom to ask about an asset, where nobody else is named."""
+"""The owner of assets if NP6_OWNER is not set."""
 
 RENAMED = {"NP6_REFRESH_OVERLAP_MINUTES": "NP6_LOOKBACK_MINUTES", "NP6_REFRESH_SECONDS": "NP6_PROBE_SECONDS"}
-"""Variables of version 0.1, and what they are called now."""
+"""Variables of version 0.1 and their present names."""
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one deployment, checked. The key itself is not among them: the resource reads it."""
+    """The checked settings of one account. The API key is not among them: the resource reads it."""
 
     base_url: str
     has_api_key: bool
@@ -65,9 +65,9 @@ class Settings:
     def from_environment(
         cls, environment: Mapping[str, str], account: str | None = None, key_variable: str = "NP6_API_KEY"
     ) -> Settings:
-        """Read the settings. Raises SettingsError for the first that is wrong; empty counts as not set.
+        """Parse the settings; an empty variable is not set. Raises SettingsError for the first wrong one.
 
-        `account` is the prefix of its assets' keys where it has one; `key_variable` names the variable with its key,
+        `account`: the prefix of its asset keys, if it has one; `key_variable`: the variable that holds its API key,
         which the resource reads when a run begins.
         """
 
@@ -76,41 +76,42 @@ class Settings:
             try:
                 return parse(text)
             except SettingsError:
-                raise  # its text does not show the value, as this one would
+                raise  # it hides the value, which the next line would show
             except ValueError as error:
                 raise SettingsError(f"{name}={text!r} {error}") from None
 
         for old, new in RENAMED.items():
             if environment.get(old, "").strip():
                 raise SettingsError(f"{old} is called {new} now: rename it")
-        _check_key(environment.get("NP6_API_KEY", ""))
-        window_days = read("NP6_WINDOW_DAYS", "7", _whole_number(0, 365))
-        trailing_days = read("NP6_TRAILING_DAYS", "3", _whole_number(0, 60))
+        _check_api_key(environment.get("NP6_API_KEY", ""))
+        window_days = read("NP6_WINDOW_DAYS", "7", _build_number_parser(0, 365))
+        trailing_days = read("NP6_TRAILING_DAYS", "3", _build_number_parser(0, 60))
         return cls(
-            base_url=read("NP6_BASE_URL", "https://api-cm.np6.com", _base_url),
+            base_url=read("NP6_BASE_URL", "https://api-cm.np6.com", _parse_base_url),
             has_api_key=bool(environment.get("NP6_API_KEY", "").strip()),
-            data_dir=read("NP6_DATA_DIR", "data", _data_dir),
-            start_date=read("NP6_START_DATE", "2026-01-01", _date),
-            timezone=read("NP6_TIMEZONE", "UTC", _timezone),
+            data_dir=read("NP6_DATA_DIR", "data", _parse_data_dir),
+            start_date=read("NP6_START_DATE", "2026-01-01", _parse_date),
+            timezone=read("NP6_TIMEZONE", "UTC", _parse_timezone),
             window_days=window_days,
-            contact=_contact(
-                read("NP6_CONTACT_DATA", "drop", _contact_mode),
+            contact=_build_contact_policy(
+                read("NP6_CONTACT_DATA", "drop", _parse_contact_mode),
                 environment.get("NP6_PSEUDONYM_KEY", ""),
-                read("NP6_URL_PARAMETERS", "all", _url_parameters),
+                read("NP6_URL_PARAMETERS", "all", _parse_url_parameters),
             ),
-            max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _whole_number(1, 64)),
-            backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _whole_number(0, 3660)) or None,
-            lookback=timedelta(minutes=read("NP6_LOOKBACK_MINUTES", "60", _whole_number(0, 7 * 24 * 60))),
-            probe_interval=timedelta(seconds=read("NP6_PROBE_SECONDS", "60", _whole_number(30, 24 * 3600))),
-            refresh_interval=timedelta(minutes=read("NP6_REFRESH_MINUTES", "15", _whole_number(0, 24 * 60))),
+            max_concurrent_requests=read("NP6_MAX_CONCURRENT_REQUESTS", "4", _build_number_parser(1, 64)),
+            backfill_days_per_run=read("NP6_BACKFILL_DAYS_PER_RUN", "0", _build_number_parser(0, 3660)) or None,
+            lookback=timedelta(minutes=read("NP6_LOOKBACK_MINUTES", "60", _build_number_parser(0, 7 * 24 * 60))),
+            probe_interval=timedelta(seconds=read("NP6_PROBE_SECONDS", "60", _build_number_parser(30, 24 * 3600))),
+            refresh_interval=timedelta(minutes=read("NP6_REFRESH_MINUTES", "15", _build_number_parser(0, 24 * 60))),
             trailing_days=trailing_days,
-            fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _whole_number(0, 23)),
-            retention_days=read("NP6_RETENTION_DAYS", "0", _retention(max(window_days, trailing_days) + 2)) or None,
-            tombstone_key=_tombstone_key(environment.get("NP6_TOMBSTONE_KEY", "").strip()),
-            spark_connect=_spark_connect(environment.get("NP6_SPARK_CONNECT", "").strip()),
+            fresh_by_hour=read("NP6_FRESH_BY_HOUR", "8", _build_number_parser(0, 23)),
+            retention_days=read("NP6_RETENTION_DAYS", "0", _build_retention_parser(max(window_days, trailing_days) + 2))
+            or None,
+            tombstone_key=_check_tombstone_key(environment.get("NP6_TOMBSTONE_KEY", "").strip()),
+            spark_connect=_parse_spark_connect(environment.get("NP6_SPARK_CONNECT", "").strip()),
             account=account,
             key_variable=key_variable,
-            owner=read("NP6_OWNER", OWNER, _owner),
+            owner=read("NP6_OWNER", OWNER, _parse_owner),
         )
 
     def key(self, asset: str) -> list[str]:
@@ -118,34 +119,34 @@ class Settings:
         return [asset] if self.account is None else [self.account, asset]
 
     def named(self, name: str) -> str:
-        """A name that is the account's own in the whole deployment: of a job, a group of assets, the pool."""
+        """Return a name (of a job, a group, the pool) with the account's prefix."""
         return "_".join(self.key(name))
 
     @property
     def pool(self) -> str:
-        """The pool of the runs that ask the API, or that change what those write."""
+        """Return the pool of the steps that request the API or change its files."""
         return self.named("np6_api")
 
     @property
     def file_mode(self) -> int | None:
-        """The mode of local files with events; None: as the umask says."""
+        """Return the mode of local files with events; None for the default of the umask."""
         return PRIVATE if self.contact.mode == "keep" else None
 
     @property
     def is_sandbox(self) -> bool:
-        """Whether this is the simulated account."""
+        """Return whether this is the simulated account."""
         return self.base_url == SANDBOX
 
     @property
     def missing(self) -> str | None:
-        """What a run cannot do without, in one line; None where nothing is missing."""
+        """Return why a run cannot start, in one line; None if nothing is missing."""
         if self.is_sandbox or self.has_api_key:
             return None
         return self.no_key
 
     @property
     def no_key(self) -> str:
-        """What to say where there is no key."""
+        """Return the error for a missing API key."""
         if self.account is None:
             return NO_KEY
         unset = f"{self.key_variable} is not set" if self.key_variable else "api_key_variable is not given"
@@ -155,12 +156,12 @@ class Settings:
         )
 
 
-def _check_key(key: str) -> None:
+def _check_api_key(key: str) -> None:
     if not (key.strip().isascii() and key.strip().isprintable()):
         raise SettingsError("NP6_API_KEY holds characters that an HTTP header cannot carry; copy the key again")
 
 
-def _base_url(text: str) -> str:
+def _parse_base_url(text: str) -> str:
     if text.rstrip("/") == SANDBOX.rstrip("/"):
         return SANDBOX
     if "@" in text or "?" in text or "#" in text:
@@ -186,8 +187,8 @@ def _is_address(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(host) and host.isprintable() and " " not in host
 
 
-def _data_dir(text: str) -> str:
-    # it is shown in the UI, in logs and in errors
+def _parse_data_dir(text: str) -> str:
+    # UI, logs and errors show it
     if "://" in text and (re.search(r"//[^/]*:[^/]*@", text) or "?" in text):
         raise SettingsError(
             "NP6_DATA_DIR holds a password or parameters; credentials belong in environment variables, such as "
@@ -200,14 +201,14 @@ def _data_dir(text: str) -> str:
     return text
 
 
-def _date(text: str) -> date:
+def _parse_date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
         raise ValueError("is not a date such as 2026-01-01") from None
 
 
-def _timezone(text: str) -> str:
+def _parse_timezone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (KeyError, ValueError, OSError):
@@ -215,14 +216,14 @@ def _timezone(text: str) -> str:
     return text
 
 
-def _owner(text: str) -> str:
-    """As Dagster has owners of assets."""
+def _parse_owner(text: str) -> str:
+    """Check an owner by the rules of Dagster."""
     if not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", text):
         raise ValueError("is neither team:NAME nor an e-mail address")
     return text
 
 
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
+def _build_number_parser(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
             raise ValueError(f"is not a whole number from {least} to {most}")
@@ -231,11 +232,11 @@ def _whole_number(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def _retention(least: int) -> Callable[[str], int]:
-    """0, or enough days for every cohort to become final and for every day that is fetched again."""
+def _build_retention_parser(least: int) -> Callable[[str], int]:
+    """Build a parser of 0 or at least `least` days: until cohorts are final and days are no longer fetched."""
 
     def parse(text: str) -> int:
-        days = _whole_number(0, 36600)(text)
+        days = _build_number_parser(0, 36600)(text)
         if 0 < days < least:
             raise ValueError(f"is too short: NP6_WINDOW_DAYS and NP6_TRAILING_DAYS need {least}, and 0 keeps all")
         return days
@@ -243,19 +244,19 @@ def _retention(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _contact_mode(text: str) -> ContactMode:
+def _parse_contact_mode(text: str) -> ContactMode:
     for mode in get_args(ContactMode):
         if text == mode:
             return mode  # type: ignore[no-any-return]
     raise ValueError(f"is none of {', '.join(get_args(ContactMode))}")
 
 
-def _url_parameters(text: str) -> frozenset[str] | None:
-    """Names between commas; None for all."""
+def _parse_url_parameters(text: str) -> frozenset[str] | None:
+    """Parse names separated by commas; None for all."""
     return None if text == "all" else frozenset(name.strip() for name in text.split(",")) - {""}
 
 
-def _tombstone_key(key: str) -> str:
+def _check_tombstone_key(key: str) -> str:
     if key and len(key) < LEAST_KEY:
         raise SettingsError(f"NP6_TOMBSTONE_KEY {SHORT_KEY}")
     return key
@@ -266,12 +267,12 @@ _SPARK_CONNECT = re.compile(
 )
 
 
-def _spark_connect(text: str) -> str | None:
+def _parse_spark_connect(text: str) -> str | None:
     if not text:
         return None
     address = _SPARK_CONNECT.fullmatch(text)
     if address is None or int(address[1] or 0) > 65535:
-        # a parameter may be a token: the value is not shown
+        # not shown, as a parameter may be a token
         raise SettingsError(
             "NP6_SPARK_CONNECT is not an address such as sc://localhost:15002 or sc://host:443/;use_ssl=true;token=... "
             "(in a value, = is written %3D)"
@@ -281,7 +282,7 @@ def _spark_connect(text: str) -> str | None:
     return text
 
 
-def _contact(mode: ContactMode, key: str, parameters: frozenset[str] | None) -> ContactPolicy:
+def _build_contact_policy(mode: ContactMode, key: str, parameters: frozenset[str] | None) -> ContactPolicy:
     if mode == "pseudonymize" and not key.strip():
         raise SettingsError("NP6_PSEUDONYM_KEY is not set: NP6_CONTACT_DATA=pseudonymize needs a secret key")
     return ContactPolicy(mode, key if mode == "pseudonymize" else "", parameters)

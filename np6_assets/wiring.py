@@ -1,4 +1,4 @@
-"""Wiring: the settings of an account become its definitions. Nothing else happens here."""
+"""Build the definitions of an account from its settings."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _PREVIEW = r"Specifying a partitions_def on an AssetCheckSpec"
 
 @dataclass(frozen=True)
 class Labels:
-    """What the assets of an account say of themselves. `group` is one for all; None for `events` and `rates`."""
+    """Owners, tags and group of an account's assets. `group`: one for all; None for `events` and `rates`."""
 
     owners: Sequence[str] = (OWNER,)
     tags: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
 
-    def on(self, spec: dg.AssetSpec) -> dg.AssetSpec:
-        """An asset's spec with these."""
+    def apply(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """Return the spec of an asset with these labels."""
         return spec.replace_attributes(
             owners=list(self.owners), tags={**spec.tags, **self.tags}, group_name=self.group or spec.group_name
         )
@@ -69,18 +69,18 @@ def _utc_now() -> datetime:
 def build_definitions(
     settings: Settings, now: Callable[[], datetime] = _utc_now, labels: Labels | None = None
 ) -> dg.Definitions:
-    """The definitions of one account. `now` tells the time, as an aware datetime.
+    """Build the definitions of one account. `now` returns the time, as an aware datetime.
 
-    Whatever has a name in a deployment has the account's before it, so that they merge with anybody's. There is no
-    executor among them: that is the deployment's.
+    Every name begins with the account's prefix, so that they merge with other definitions. They hold no executor: the
+    deployment chooses it.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _BETA, dg.BetaWarning)
         warnings.filterwarnings("ignore", _PREVIEW, dg.PreviewWarning)
-        return _definitions(settings, now, labels or Labels())
+        return _build_definitions(settings, now, labels or Labels())
 
 
-def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels) -> dg.Definitions:
+def _build_definitions(settings: Settings, now: Callable[[], datetime], labels: Labels) -> dg.Definitions:
     store = ParquetStore(data_dir=settings.data_dir)
     assets = [
         *(build_event_asset(kind, settings, now) for kind in KINDS),
@@ -102,10 +102,10 @@ def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels
     ticking = [*(sensor.name for sensor in sensors), *(schedule.name for schedule in schedules)]
     records = remove_old_records(settings, {key for asset in assets for key in asset.keys}, ticking, now)
     api = NP6Resource(base_url=settings.base_url, max_concurrent_requests=settings.max_concurrent_requests)
-    folder = store.build_definition(_during_a_run)
+    folder = store.build_definition(_prepare_run)
     claim_folder(settings, folder)
     return dg.Definitions(
-        assets=dg.with_source_code_references(dg.map_asset_specs(labels.on, assets)),
+        assets=dg.with_source_code_references(dg.map_asset_specs(labels.apply, assets)),
         asset_checks=[
             *(build_event_checks(kind, settings) for kind in KINDS),
             build_rates_checks(settings),
@@ -124,8 +124,8 @@ def _definitions(settings: Settings, now: Callable[[], datetime], labels: Labels
 
 
 @contextmanager
-def _during_a_run(context: dg.InitResourceContext) -> Iterator[None]:
-    """What the process of a run has while it has the data folder; nothing outside of a run."""
+def _prepare_run(context: dg.InitResourceContext) -> Iterator[None]:
+    """Watch the run and reduce its memory while the block runs; do nothing outside of a run."""
     if context.run is None:
         yield
         return

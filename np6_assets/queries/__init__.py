@@ -1,1 +1,1 @@
-"""The rates in SQL: `views.sql`, the queries beside it, and what opens DuckDB with them (`np6-assets sql`)."""
+"""SQL for analysts: `views.sql`, ready queries over it, and the command that runs them (`np6-assets sql`)."""

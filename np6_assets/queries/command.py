@@ -1,4 +1,4 @@
-"""`np6-assets sql`: one query as a table or CSV, a session in the terminal, or a file of the views for other tools."""
+"""Run `np6-assets sql`: print a query as a table or CSV, read SQL from a terminal, or write a file of the views."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from np6_assets.queries.ready import QUERIES
 from np6_assets.queries.views import open_views, write_views
 from np6_assets.settings import Settings
 
-_ALL = 2**31 - 1
-_ROWS_AT_ONCE = 2**13
+_UNLIMITED = 2**31 - 1
+_FETCH_ROWS = 2**13
 
 _HELP = "SQL ends with a semicolon; SHOW TABLES; lists the views. A query's name runs it: {names}. Ctrl-D ends."
 
 
 class QueryError(Exception):
-    """A query cannot be run; the text is one line."""
+    """A query failed; the text is one line."""
 
 
 def run(settings: Settings, query: str | None, *, as_csv: bool) -> None:
-    """Run a query, given by its name, its file or its text, and print the result; without one, read from the terminal.
+    """Run a query (a ready query's name, a .sql file or SQL) and print its rows; without one, read standard input.
 
-    Raises QueryError, or OSError where a file cannot be read.
+    Raises QueryError, or OSError if a file cannot be read.
     """
     if query is None and sys.stdin.isatty():
         _run_session(open_views(settings))
@@ -39,7 +39,7 @@ def run(settings: Settings, query: str | None, *, as_csv: bool) -> None:
 
 
 def write(settings: Settings, path: Path) -> None:
-    """Write a file of the views, and say what other programs need. Raises QueryError or OSError."""
+    """Write a DuckDB file of the views, and print what its readers need. Raises QueryError or OSError."""
     try:
         absent = write_views(settings, path)
     except duckdb.Error as error:
@@ -66,7 +66,7 @@ def _read_query(query: str) -> str:
 
 
 def _print_rows(database: duckdb.DuckDBPyConnection, text: str, *, as_csv: bool = False) -> None:
-    """Run each statement of a text, and print its rows: rounded to 4 digits in a table, as they are in CSV."""
+    """Run each statement and print its rows: rounded to 4 digits in a table, exact in CSV."""
     for statement in duckdb.extract_statements(text):
         if as_csv:
             _write_csv(database.execute(statement.query))
@@ -77,21 +77,21 @@ def _print_rows(database: duckdb.DuckDBPyConnection, text: str, *, as_csv: bool 
             f"round({column}, 4) AS {column}" if str(type_) == "DOUBLE" else column
             for column, type_ in zip(columns, relation.types, strict=True)
         ]
-        # as wide as it is where no terminal says how much there is room for
-        width = None if sys.stdout.isatty() else _ALL
-        relation.project(", ".join(shown)).show(max_width=width, max_rows=_ALL, null_value="")
+        # no limit where the output is no terminal
+        width = None if sys.stdout.isatty() else _UNLIMITED
+        relation.project(", ".join(shown)).show(max_width=width, max_rows=_UNLIMITED, null_value="")
 
 
 def _write_csv(result: duckdb.DuckDBPyConnection) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(column for column, *_ in result.description or ())
-    while rows := result.fetchmany(_ROWS_AT_ONCE):
+    while rows := result.fetchmany(_FETCH_ROWS):
         writer.writerows(rows)
 
 
 def _run_session(database: duckdb.DuckDBPyConnection) -> None:
-    """Read statements from the terminal and show what they give, until the end of input."""
-    import readline  # noqa: F401 -- gives input() a history and keys to edit with
+    """Read statements from the terminal and print their rows, until the end of input."""
+    import readline  # noqa: F401 -- gives input() history and line editing
 
     print(_HELP.format(names=", ".join(QUERIES)))
     text = ""
@@ -105,7 +105,7 @@ def _run_session(database: duckdb.DuckDBPyConnection) -> None:
         except EOFError:
             print()
             return
-        except KeyboardInterrupt:  # of a statement, or of what was typed of one
+        except KeyboardInterrupt:  # cancels a statement, or its input
             print()
         except duckdb.Error as error:
             print(error)

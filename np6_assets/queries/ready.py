@@ -11,9 +11,9 @@ QUERIES = {
     for file in sorted(files(__package__).iterdir(), key=lambda file: file.name)
     if file.name.endswith(".sql") and file.name != "views.sql"
 }
-"""The text of each query, by its name."""
+"""SQL by query name."""
 
 
 def describe_query(query: str) -> str:
-    """What a query answers: the first line of its comment."""
+    """Return the first line of a query's comment, which describes it."""
     return QUERIES[query].partition("\n")[0].removeprefix("-- ")

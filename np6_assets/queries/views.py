@@ -1,4 +1,4 @@
-"""Opens DuckDB with the stored assets and the views of `views.sql`, for a session or as a file for other tools."""
+"""Create the views of `views.sql` over the stored assets, in memory or in a DuckDB file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 
-# those that the views read; the file brings its others
+# columns that the views read; the file may have more
 _NOTIFICATIONS = pa.schema({"activation_id": pa.int64(), "name": pa.string()})
 
-# asset: its columns, and the one that it is partitioned by
+# asset: (columns, partition column)
 _ASSETS: Mapping[str, tuple[pa.Schema, str | None]] = {
     **{kind.asset: (kind.schema, EVENT_DATE) for kind in KINDS},
     "notifications": (_NOTIFICATIONS, None),
@@ -29,20 +29,23 @@ _ASSETS: Mapping[str, tuple[pa.Schema, str | None]] = {
 }
 
 _OLDEST_READER = "v1.0.0"
-"""The version of DuckDB that a written file is for: that of other tools is behind this one's."""
+"""The oldest version of DuckDB that reads a written file: other tools ship older versions."""
 
 
 def open_views(settings: Settings) -> duckdb.DuckDBPyConnection:
-    """A database in memory with the views, over what is stored whenever a query runs (remote: what is stored now)."""
+    """Open an in-memory database with the views.
+
+    Each query sees the files that are stored when it runs; in a remote folder, those stored now.
+    """
     database = open_duckdb()
     _create_views(database, settings)
     return database
 
 
 def write_views(settings: Settings, path: Path) -> list[str]:
-    """Write a DuckDB file with the views and no data; returns the assets that are not stored, whose views are empty.
+    """Write a DuckDB file with the views and no data; return the assets without files, whose views are empty.
 
-    Raises FileExistsError where there is a file, as it could hold tables of somebody.
+    Raises FileExistsError if the file exists: it could hold tables.
     """
     if path.exists():
         raise FileExistsError(f"{path} is there already: remove it, or name another file")
@@ -53,7 +56,7 @@ def write_views(settings: Settings, path: Path) -> list[str]:
 
 
 def _create_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
-    """Make the views; returns the assets that are not stored."""
+    """Create the views; return the assets without files."""
     folder = Folder(settings.data_dir)
     database.execute("CREATE SCHEMA stored")
     database.execute(f"CREATE VIEW settings AS SELECT {_quote_literal(settings.timezone)} AS timezone")
@@ -66,10 +69,10 @@ def _create_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> li
             absent.append(asset)
             database.execute(f"CREATE VIEW {name} AS {columns}")
             continue
-        # rates of before there was a column have not got it; the events' columns have always been these
+        # older files of rates lack newer columns; the columns of events have never changed
         union = ", union_by_name => true" if asset == "reactivity_rates" else ""
-        listed = ", ".join(map(_quote_literal, stored))
-        scan = f"FROM read_parquet([{listed}], hive_partitioning => {partition_column is not None}{union})"
+        paths = ", ".join(map(_quote_literal, stored))
+        scan = f"FROM read_parquet([{paths}], hive_partitioning => {partition_column is not None}{union})"
         database.execute(f"CREATE VIEW {name} AS {columns} UNION ALL BY NAME {scan}")
     database.execute(VIEWS)
     return absent
@@ -78,7 +81,7 @@ def _create_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> li
 def _find_files(
     database: duckdb.DuckDBPyConnection, folder: Folder, asset: str, schema: pa.Schema, partition_column: str | None
 ) -> list[str]:
-    """What DuckDB finds an asset's files by: a pattern where they are local, else the files; nothing where none is."""
+    """Return a glob pattern of an asset's local files, or the list of its remote files; empty if it has none."""
     if partition_column is None:
         if not folder.exists(parquet.build_path(asset)):
             return []
@@ -93,7 +96,7 @@ def _find_files(
 
 
 def _write_empty_query(schema: pa.Schema, partition_column: str | None) -> str:
-    """A query that has an asset's columns and no rows."""
+    """Return a query with an asset's columns and no rows."""
     all_columns = schema if partition_column is None else schema.append(pa.field(partition_column, pa.date32()))
     relation = duckdb.from_arrow(all_columns.empty_table())
     columns = ", ".join(
