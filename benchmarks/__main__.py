@@ -1,4 +1,4 @@
-"""The command: measure the parts, add the runs to OUT/results.json and write OUT/README.md from them."""
+"""The command: measure parts, add their runs to OUT/results.json, and write the report OUT/README.md."""
 
 from __future__ import annotations
 
@@ -18,114 +18,132 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backfill, ingest, rates, refresh, report, requests, startup, tick
+from benchmarks import backfill, ingest, rates, refresh, requests, startup, tick
 from benchmarks.inputs import Shape
 from benchmarks.measure import Limits, Run
-from benchmarks.rounds import PEERS, ROOT, Rounds
+from benchmarks.report import write_report
+from benchmarks.rounds import PEERS_BIN, ROOT, Rounds
 
-Part = Callable[[list[int], Rounds], list[dict[str, Any]]]
+Measurement = Callable[[Rounds], list[dict[str, Any]]]
+"""Measures one input and returns its rows of results.json."""
 
 
 def main() -> None:
-    options = _options()
+    options = _parse_options()
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for row in results.get("ingest", {}).get("rows", ()):
-        row.setdefault("shape", str(Shape.PLAIN))  # results of before there were several
-    parts: dict[str, tuple[Part, list[int]]] = {
-        "ingest": (partial(ingest.measure, shapes=options.shapes), options.sizes),
-        "rates": (rates.measure, options.sends),
-        "backfill": (backfill.measure, [options.days]),
-        "refresh": (refresh.measure, options.sizes[-1:]),
-        "tick": (tick.measure, options.sizes[:1]),
-        "requests": (requests.measure, [requests.NOTIFICATIONS]),
-        "startup": (startup.measure, [max(3 * options.repeats, 5)]),
-    }
+        row.setdefault("shape", str(Shape.PLAIN))  # older results have no shape
+    parts = _plan_parts(options)
     with tempfile.TemporaryDirectory(prefix="np6-bench-", dir=options.work) as work:
         for name in options.parts or parts:
             print(f"{name}:", file=sys.stderr)
-            measure, sizes = parts[name]
+            earlier = results.get(name, {}).get("rows", [])
             rounds = Rounds(Path(work), options.repeats, Limits(options.seconds, options.gib * 2**30))
-            before = results.get(name, {}).get("rows", [])
-            rounds.remember(before)
-            measured = _plain(measure(sizes, rounds))
-            replaced = {_input(row) for row in measured}
-            rows = [*(row for row in before if "size" in row and _input(row) not in replaced), *measured]
-            results[name] = {"machine": _machine(), "rows": sorted(rows, key=lambda row: row.get("size", 0))}
+            rounds.load_results(earlier)
+            measured = [_convert_row(row) for measure in parts[name] for row in measure(rounds)]
+            replaced = {_get_input(row) for row in measured}
+            rows = [*(row for row in earlier if "size" in row and _get_input(row) not in replaced), *measured]
+            results[name] = {"machine": _describe_machine(), "rows": sorted(rows, key=lambda row: row.get("size", 0))}
             file.write_text(json.dumps(results, indent=1) + "\n")
-    report.write(results, options.out)
+    write_report(results, options.out)
     print(f"The report is {options.out / 'README.md'}")
 
 
-def _input(row: dict[str, Any]) -> tuple[str, int | None]:
-    """The shape and size of a row's input."""
+def _plan_parts(options: argparse.Namespace) -> dict[str, list[Measurement]]:
+    """Return the measurements of each part, smaller sizes first."""
+    largest = options.sizes[-1]
+    return {
+        "ingest": [
+            partial(ingest.measure, size, shape=shape)
+            for shape in options.shapes or Shape
+            for size in options.sizes
+            if options.shapes or shape is Shape.PLAIN or size == largest
+        ],
+        "rates": [partial(rates.measure, sends) for sends in options.sends],
+        "backfill": [partial(backfill.measure, options.days)],
+        "refresh": [partial(refresh.measure, largest)],
+        "tick": [partial(tick.measure, options.sizes[0])],
+        "requests": [partial(requests.measure, requests.NOTIFICATIONS)],
+        "startup": [partial(startup.measure, max(3 * options.repeats, 5))],
+    }
+
+
+def _get_input(row: dict[str, Any]) -> tuple[str, int | None]:
+    """Return the shape and size of a row's input."""
     return row.get("shape", ""), row.get("size")
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
-        "--sizes", type=_numbers, default="20000,100000", help="events of a day, for ingest and refresh"
+        "--sizes",
+        type=_parse_numbers,
+        default="20000,100000",
+        help="events of a day: ingest; refresh takes the largest, tick the smallest",
     )
     parser.add_argument(
         "--shapes",
-        type=_shapes,
+        type=_parse_shapes,
         default=(),
-        help=f"shapes of ingest, of {' '.join(Shape)}; default: plain at all sizes, the others at the largest",
+        help=f"shapes of ingest: {' '.join(Shape)}; default: plain at all sizes, the others at the largest",
     )
     parser.add_argument(
-        "--sends", type=_numbers, default="1000000", help="sends of a cohort; a tenth as many reactions"
+        "--sends",
+        type=_parse_numbers,
+        default="1000000",
+        help="sends of the cohorts of rates; a tenth as many reactions",
     )
     parser.add_argument("--days", type=int, default=60, help="days of the backfill")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--seconds", type=float, default=600, help="longest run; what would take longer is not run")
-    parser.add_argument("--gib", type=int, default=14, help="most memory of a run, in GiB; it is ended beyond that")
-    parser.add_argument("--parts", type=str.split, help="which parts, separated by spaces; default: all")
+    parser.add_argument("--repeats", type=int, default=3, help="number of rounds")
+    parser.add_argument("--seconds", type=float, default=600, help="kill a run that takes longer; skip one that would")
+    parser.add_argument("--gib", type=int, default=14, help="the same for the memory of a run, in GiB")
+    parser.add_argument("--parts", type=str.split, help="parts to measure, separated by spaces; default: all")
     parser.add_argument("--out", type=Path, default=ROOT / ".bench", help="folder of the report")
     parser.add_argument("--work", type=Path, help="folder for large files, removed at the end; default: the system's")
     return parser.parse_args()
 
 
-def _numbers(text: str) -> list[int]:
+def _parse_numbers(text: str) -> list[int]:
     return sorted(int(number) for number in text.replace(",", " ").split())
 
 
-def _shapes(text: str) -> list[Shape]:
+def _parse_shapes(text: str) -> list[Shape]:
     names = text.replace(",", " ").split()
     if unknown := [name for name in names if name not in list(Shape)]:
-        raise argparse.ArgumentTypeError(f"{' '.join(unknown)} is none of {' '.join(Shape)}")
+        raise argparse.ArgumentTypeError(f"no such shape: {' '.join(unknown)}; there are {' '.join(Shape)}")
     return [Shape(name) for name in names]
 
 
-def _machine() -> dict[str, Any]:
-    """What it was measured on."""
+def _describe_machine() -> dict[str, Any]:
+    """Describe this machine and the versions of what is compared."""
     packages = ("dagster", "duckdb", "pyarrow", "pandas", "httpx")
     listed = subprocess.run(
-        [PEERS / "python", "-m", "pip", "list", "--format", "json"], capture_output=True, text=True, check=True
+        [PEERS_BIN / "python", "-m", "pip", "list", "--format", "json"], capture_output=True, text=True, check=True
     )
     peers = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _first_line("/proc/cpuinfo", "model name") or platform.machine(),
+        "cpu": _read_first_value("/proc/cpuinfo", "model name") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "python": platform.python_version(),
         "linux": platform.release(),
         "versions": {name: version(name) for name in packages}
         | {name: peers[name] for name in ("polars", "orjson", "dlt")},
-        "commit": _commit(),
+        "commit": _describe_commit(),
     }
 
 
-def _first_line(file: str, name: str) -> str:
+def _read_first_value(file: str, name: str) -> str:
     for line in Path(file).read_text().splitlines():
         if line.startswith(name):
             return line.partition(":")[2].strip()
     return ""
 
 
-def _commit() -> str:
+def _describe_commit() -> str:
     git = shutil.which("git")
     if git is None:
         return ""
@@ -134,13 +152,15 @@ def _commit() -> str:
     ).stdout.strip()
 
 
-def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, Run):
-            return {name: round(part, 4) if isinstance(part, float) else part for name, part in asdict(value).items()}
-        return [plain(one) for one in value] if isinstance(value, list) else value
+def _convert_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Convert the runs of a row to what JSON can hold."""
 
-    return [{name: plain(value) for name, value in row.items()} for row in rows]
+    def convert(run: Run) -> dict[str, Any]:
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(run).items()}
+
+    return {
+        name: [convert(run) for run in value] if name in ("runs", "start_up") else value for name, value in row.items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A year of the simulated account's smallest size, all assets: in one run over the range, and in a run a day."""
+"""Measure a backfill of the simulated account's smallest size, all assets: in one run, and in one run a day."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,122 +10,126 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.measure import Run
-from benchmarks.rounds import Contender, Rounds, WrongOutputError, in_dagster, materialize
-from benchmarks.server import Served, serving
+from benchmarks.rounds import (
+    Check,
+    Contender,
+    Rounds,
+    WrongOutputError,
+    build_materialize_command,
+    build_rows,
+    prepare_deployment,
+)
+from benchmarks.server import RunningServer, run_server
 
 FIRST = date(2025, 1, 1)
-EVENTS = "hits,optouts,bounces,impressions,activations"
-ASSETS = f"{EVENTS},reactivity_rates"
-RANGE = "one run over the range"
-SINGLE = "a run a day"
-NOTHING = "one run of assets that do nothing"
-VERSIONS = "the same, with a data version, a line and check results for each day"
-SINGLE_DAYS = 5
-"""How many runs of a day are made; the others are taken to cost as much."""
+EVENT_ASSETS = ("hits", "optouts", "bounces", "impressions", "activations")
+ASSETS = (*EVENT_ASSETS, "reactivity_rates")
+ONE_RUN = "one run over the range"
+DAILY_RUNS = "a run a day"
+EMPTY_RUN = "one run of assets that do nothing"
+EMPTY_RUN_WITH_RECORDS = "the same, with a data version, a line and check results for each day"
+SAMPLED_DAYS = 5
+"""How many days are fetched in runs of their own, from which the cost of a run a day is estimated."""
 
 
-def measure(days: list[int], rounds: Rounds) -> list[dict[str, Any]]:
-    """Runs by number of days."""
-    rows = []
-    with serving("sandbox", str(FIRST - timedelta(days=30))) as server:
-        for count in days:
-            last = FIRST + timedelta(days=count - 1)
-            every = max(count // SINGLE_DAYS, 1)
-            some = [FIRST + timedelta(days=number * every) for number in range(min(SINGLE_DAYS, count))]
-            alone: dict[date, dict[str, bytes]] = {}
-            singles = [_single(server, day, alone) for day in some]
-            ranged = _ranged(server, last, alone)
-            bounds = [_nothing(server, last, NOTHING), _nothing(server, last, VERSIONS, VERSIONS="yes")]
-            runs = rounds.measure(count, [*singles, ranged, *bounds], server.cpu)
-            rows += [
-                {"size": count, "contender": name, "runs": runs.pop(name), "dagster_runs": 1}
-                for name in (RANGE, NOTHING, VERSIONS)
-            ]
-            rows.append({"size": count, "contender": SINGLE, "runs": _extrapolated(runs, count), "dagster_runs": count})
-    return rows
+def measure(days: int, rounds: Rounds) -> list[dict[str, Any]]:
+    """Measure a backfill of so many days."""
+    last = FIRST + timedelta(days=days - 1)
+    step = max(days // SAMPLED_DAYS, 1)
+    sampled = [FIRST + timedelta(days=number * step) for number in range(min(SAMPLED_DAYS, days))]
+    with run_server("sandbox", str(FIRST - timedelta(days=30))) as server:
+        backfill = Backfill(server, last)
+        one_run = backfill.build_one_run()
+        samples = [backfill.build_daily_run(day) for day in sampled]
+        empty_runs = [
+            backfill.build_empty_run(EMPTY_RUN),
+            backfill.build_empty_run(EMPTY_RUN_WITH_RECORDS, BENCH_ALL_RECORDS="yes"),
+        ]
+        runs = rounds.measure(days, [*samples, one_run, *empty_runs], server.read_cpu)
+    sample_runs = [runs.pop(sample.name) for sample in samples]
+    daily_runs = {DAILY_RUNS: _extrapolate(sample_runs, days)}
+    return build_rows(days, runs, dagster_runs=1) + build_rows(days, daily_runs, dagster_runs=days)
 
 
-def _forget(server: Served) -> None:
-    server.sent()
+class Backfill:
+    """Builds the contenders of a backfill from `FIRST` to `last`, and compares their files."""
+
+    def __init__(self, server: RunningServer, last: date) -> None:
+        self._server = server
+        self._last = last
+        self._daily_files: dict[date, dict[str, bytes]] = {}
+
+    def build_one_run(self) -> Contender:
+        """Build the run over all days; its check compares the days that were fetched in runs of their own."""
+
+        def check(folder: Path) -> Mapping[str, float]:
+            data = folder / "data"
+            days = (self._last - FIRST).days + 1
+            for asset in ASSETS:
+                found = len(list((data / asset).glob("*/part-0.parquet")))
+                if found != days:
+                    raise WrongOutputError(f"{asset}: {found} days, expected {days}")
+            for day, files in self._daily_files.items():
+                if _read_event_files(data, day) != files:
+                    raise WrongOutputError(f"the files of {day} differ from those of a run of that day only")
+            rows = sum(pq.read_metadata(file).num_rows for file in data.glob("*/event_date=*/part-0.parquet"))
+            return {**self._server.take_counts(), "rows": rows}
+
+        return self._build_contender(ONE_RUN, f"{FIRST}...{self._last}", check)
+
+    def build_daily_run(self, day: date) -> Contender:
+        """Build the run of one day, whose files are kept to compare with."""
+
+        def check(folder: Path) -> Mapping[str, float]:
+            files = self._daily_files[day] = _read_event_files(folder / "data", day)
+            if files.keys() != set(EVENT_ASSETS):
+                raise WrongOutputError(f"{day}: files of {', '.join(sorted(files))} only")
+            return self._server.take_counts()
+
+        return self._build_contender(f"{DAILY_RUNS}: {day}", str(day), check)
+
+    def build_empty_run(self, name: str, **settings: str) -> Contender:
+        """Build the run over all days of assets that do nothing."""
+        return self._build_contender(
+            name,
+            f"{FIRST}...{self._last}",
+            lambda folder: self._server.take_counts(),
+            "benchmarks.contenders.records",
+            **settings,
+        )
+
+    def _build_contender(
+        self, name: str, partitions: str, check: Check, module: str = "np6_assets.definitions", **settings: str
+    ) -> Contender:
+        environment = {"NP6_START_DATE": str(FIRST), **settings}
+        return Contender(
+            name,
+            lambda folder: build_materialize_command(",".join(ASSETS), partitions, module),
+            check,
+            lambda folder: prepare_deployment(folder, self._server.url, **environment),
+            self._reset_counts,
+        )
+
+    def _reset_counts(self, folder: Path) -> None:
+        self._server.take_counts()
 
 
-def _environment(server: Served, folder: Path) -> dict[str, str]:
-    return in_dagster(server.url, folder / "data", folder / "home", NP6_START_DATE=str(FIRST))
-
-
-def _ranged(server: Served, last: date, alone: dict[date, dict[str, bytes]]) -> Contender:
-    return Contender(
-        RANGE,
-        lambda folder: materialize(ASSETS, f"{FIRST}...{last}"),
-        _whole(server, last, alone),
-        lambda folder: _environment(server, folder),
-        before=lambda folder: _forget(server),
-    )
-
-
-def _nothing(server: Served, last: date, name: str, **more: str) -> Contender:
-    return Contender(
-        name,
-        lambda folder: materialize(ASSETS, f"{FIRST}...{last}", "benchmarks.contenders.records"),
-        lambda folder: server.sent(),
-        lambda folder: _environment(server, folder) | more,
-        before=lambda folder: _forget(server),
-    )
-
-
-def _single(server: Served, day: date, alone: dict[date, dict[str, bytes]]) -> Contender:
-    def check(folder: Path) -> Mapping[str, float]:
-        alone[day] = _events_of(folder / "data", day)
-        if len(alone[day]) != EVENTS.count(",") + 1:
-            raise WrongOutputError(f"{day}: {sorted(alone[day])}")
-        return server.sent()
-
-    return Contender(
-        f"{SINGLE}: {day}",
-        lambda folder: materialize(ASSETS, str(day)),
-        check,
-        lambda folder: _environment(server, folder),
-        before=lambda folder: _forget(server),
-    )
-
-
-def _whole(server: Served, last: date, alone: dict[date, dict[str, bytes]]) -> Callable[[Path], Mapping[str, float]]:
-    """Every day of every asset is there, and those that were fetched alone have the same bytes."""
-
-    def check(folder: Path) -> Mapping[str, float]:
-        data = folder / "data"
-        days = (last - FIRST).days + 1
-        for asset in ASSETS.split(","):
-            found = len(list((data / asset).glob("*/part-0.parquet")))
-            if found != days:
-                raise WrongOutputError(f"{asset}: {found} days in place of {days}")
-        for day, files in alone.items():
-            if _events_of(data, day) != files:
-                raise WrongOutputError(f"{day} has other bytes than when it is fetched alone")
-        rows = sum(pq.read_metadata(file).num_rows for file in data.glob("*/event_date=*/part-0.parquet"))
-        return {**server.sent(), "rows": rows}
-
-    return check
-
-
-def _events_of(data: Path, day: date) -> dict[str, bytes]:
+def _read_event_files(data: Path, day: date) -> dict[str, bytes]:
+    """Read a day's event files, by asset."""
     return {file.parts[-3]: file.read_bytes() for file in data.glob(f"*/event_date={day}/part-0.parquet")}
 
 
-def _extrapolated(runs: Mapping[str, list[Run]], days: int) -> list[Run]:
-    """What all days would cost, for each round."""
-    made = []
-    for rounds in zip(*runs.values(), strict=True):
-        failed = next((one.failed for one in rounds if one.failed), "")
-        times = days / len(rounds)
-        made.append(
-            Run(
-                sum(one.wall for one in rounds) * times,
-                sum(one.cpu for one in rounds) * times,
-                max(one.peak for one in rounds),
-                sum(one.others for one in rounds) / len(rounds),
-                failed,
-                {"requests": round(sum(one.facts.get("requests", 0) for one in rounds) * times)},
-            )
+def _extrapolate(samples: list[list[Run]], days: int) -> list[Run]:
+    """Estimate what a run for each day costs, round by round, from the runs of some days."""
+    factor = days / len(samples)
+    return [
+        Run(
+            sum(run.wall for run in runs) * factor,
+            sum(run.cpu for run in runs) * factor,
+            max(run.peak for run in runs),
+            sum(run.others for run in runs) / len(runs),
+            next((run.failed for run in runs if run.failed), ""),
+            {"requests": round(sum(run.facts.get("requests", 0) for run in runs) * factor)},
         )
-    return made
+        for runs in zip(*samples, strict=False)
+    ]

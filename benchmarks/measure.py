@@ -1,4 +1,4 @@
-"""Runs a command as a whole process and says what it cost. Linux alone: reads /proc."""
+"""Run a command as a whole process and measure what it costs. Linux only: reads /proc."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
-TICK = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond these a run is ended, and the contender has none at that size."""
+    """Seconds and bytes of memory beyond which a run is killed."""
 
     seconds: float = 600
     bytes: int = 14 * 2**30
@@ -28,8 +28,9 @@ class Limits:
 class Run:
     """What one run cost.
 
-    `wall` and `cpu` are seconds, `cpu` and `peak` (bytes resident) of the whole process tree. `others` is how many
-    cores other programs had meanwhile, on average. `failed` says what went wrong, and is empty where nothing did.
+    `wall` and `cpu` are seconds; `cpu` and `peak` (bytes resident) are of the whole process tree. `others` is how many
+    cores other programs used meanwhile, on average. `failed` is the reason of a failure, empty if there was none.
+    `facts` are what the check of the output counted.
     """
 
     wall: float
@@ -40,20 +41,21 @@ class Run:
     facts: dict[str, float] = field(default_factory=dict)
 
 
-def run(
+def measure_command(
     command: Sequence[str],
     log: Path,
     *,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     limits: Limits = Limits(),
-    serving: Callable[[], float] = lambda: 0.0,
+    read_server_cpu: Callable[[], float] = lambda: 0.0,
 ) -> Run:
-    """Run a command to its end. What it says goes to `log`.
+    """Run a command to its end, with its output in `log`.
 
-    `serving` tells how many CPU seconds the server has used so far, which are not other programs'.
+    `read_server_cpu` returns the CPU seconds that the server has used so far: they count neither for the command nor
+    for other programs.
     """
-    busy, served, started = _busy(), serving(), time.perf_counter()
+    machine_cpu, server_cpu, started = _read_machine_cpu(), read_server_cpu(), time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -61,15 +63,15 @@ def run(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env={**_environment(), **(environment or {})},
+            env={**_build_environment(), **(environment or {})},
             start_new_session=True,
         )
         peak, failed = 0, ""
         while True:
-            done, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if done:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
                 break
-            peak = max(peak, _resident(process.pid))
+            peak = max(peak, _read_resident_bytes(process.pid))
             if not failed and time.perf_counter() - started > limits.seconds:
                 failed = f"more than {limits.seconds:.0f} s"
             if not failed and peak > limits.bytes:
@@ -81,44 +83,44 @@ def run(
     wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     cpu = usage.ru_utime + usage.ru_stime
-    others = max(_busy() - busy - cpu - (serving() - served), 0.0) / wall
-    text = log.read_text(errors="replace").strip()
+    other_cpu = _read_machine_cpu() - machine_cpu - cpu - (read_server_cpu() - server_cpu)
     if process.returncode and not failed:
+        text = log.read_text(errors="replace").strip()
         failed = f"exit status {process.returncode}: {text.rpartition(chr(10))[2]}\n{text[-2000:]}"
-    return Run(wall, cpu, peak, others, failed)
+    return Run(wall, cpu, peak, max(other_cpu, 0.0) / wall, failed)
 
 
-def cpu_of(pid: int) -> float:
-    """CPU seconds of a process so far."""
+def read_process_cpu(pid: int) -> float:
+    """Read the CPU seconds that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
-def _environment() -> dict[str, str]:
-    """The environment without settings of the project, of Dagster and of a virtual environment."""
+def _build_environment() -> dict[str, str]:
+    """Build this process' environment without settings of the project, of Dagster and of a virtual environment."""
     dropped = ("NP6_", "DAGSTER", "VIRTUAL_ENV", "PYTHON")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
-def _busy() -> float:
-    """CPU seconds of all programs since the machine was started, and those that its host took away."""
+def _read_machine_cpu() -> float:
+    """Read the CPU seconds that all programs have used since boot, with those that the machine's host took (steal)."""
     user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = (
         int(number) for number in Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
     )
-    return (user + nice + system + irq + softirq + steal) / TICK
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND
 
 
-def _resident(root: int) -> int:
-    """Bytes resident of a process and all that it started, now; or the most that the process alone ever had."""
-    total, todo = 0, [root]
-    while todo:
-        pid = todo.pop()
+def _read_resident_bytes(root: int) -> int:
+    """Read the bytes resident now of a process tree, or the peak of its root process if that is more."""
+    total, pids = 0, [root]
+    while pids:
+        pid = pids.pop()
         with contextlib.suppress(OSError):
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
             for task in Path(f"/proc/{pid}/task").iterdir():
-                todo += map(int, (task / "children").read_text().split())
+                pids += map(int, (task / "children").read_text().split())
     with contextlib.suppress(OSError):
-        # What wait4 says of it would count what this program had when it forked.
+        # The peak that wait4 reports includes this program's memory at the fork.
         for line in Path(f"/proc/{root}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 total = max(total, int(line.split()[1]) * 1024)

@@ -1,4 +1,4 @@
-"""The rates of one large cohort, from Parquet to Parquet."""
+"""Measure the rates of one large cohort, from Parquet to Parquet."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 
 import duckdb
 
-from benchmarks import inputs
+from benchmarks.cohort import COHORT, write_cohort
 from benchmarks.rounds import (
-    ALONE,
-    DAGSTER,
-    PEERS,
-    PROJECT,
+    PEERS_BIN,
+    PROJECT_BIN,
+    THIS_PROJECT,
+    WITHOUT_DAGSTER,
+    Check,
     Contender,
     Rounds,
     WrongOutputError,
-    in_dagster,
-    materialize,
-    script,
+    build_materialize_command,
+    build_rows,
+    build_script_command,
+    prepare_deployment,
 )
 
 COUNTS = (
@@ -30,53 +32,52 @@ COUNTS = (
 RATES = ("hit_rate", "optout_rate", "bounce_rate")
 
 
-def measure(sizes: list[int], rounds: Rounds) -> list[dict[str, Any]]:
-    """Runs by number of sends and contender."""
-    rows = []
-    for sends in sorted(sizes):
-        data = rounds.work / f"cohort-{sends}"
-        inputs.cohort(data, sends, sends // 10)
-        runs = rounds.measure(sends, contenders(data, sends))
-        rows += [{"size": sends, "contender": name, "runs": found} for name, found in runs.items()]
-        shutil.rmtree(data)
+def measure(sends: int, rounds: Rounds) -> list[dict[str, Any]]:
+    """Measure a cohort of so many sends, with a tenth as many reactions."""
+    data = rounds.work / f"cohort-{sends}"
+    write_cohort(data, sends, sends // 10)
+    rows = build_rows(sends, rounds.measure(sends, _build_contenders(data, sends)))
+    shutil.rmtree(data)
     return rows
 
 
-def contenders(data: Path, sends: int) -> list[Contender]:
-    """Everyone, for one cohort."""
-    day = inputs.COHORT.isoformat()
-    check = _checked(sends)
+def _build_contenders(data: Path, sends: int) -> list[Contender]:
+    build_check = _build_checks(sends)
 
-    def program(name: str, python: Path, file: str) -> Contender:
+    def build_program(name: str, bin_folder: Path, program: str) -> Contender:
         return Contender(
-            name, lambda folder: script(python, file, str(data), day, str(folder / "out.parquet")), check("out.parquet")
+            name,
+            lambda folder: build_script_command(
+                bin_folder, program, str(data), COHORT.key, str(folder / "out.parquet")
+            ),
+            build_check("out.parquet"),
         )
 
     return [
         Contender(
-            DAGSTER,
-            lambda folder: materialize("reactivity_rates", day),
-            check("data/reactivity_rates/*/*.parquet"),
-            lambda folder: in_dagster("http://127.0.0.1:1", folder / "data", folder / "home"),
-            before=lambda folder: _link(data, folder / "data"),
+            THIS_PROJECT,
+            lambda folder: build_materialize_command("reactivity_rates", COHORT.key),
+            build_check("data/reactivity_rates/*/*.parquet"),
+            lambda folder: prepare_deployment(folder, "http://127.0.0.1:1"),
+            prepare=lambda folder: _link_assets(data, folder / "data"),
         ),
-        program(ALONE, PROJECT, "rates_alone"),
-        program("pandas", PEERS, "rates_pandas"),
-        program("Polars, streaming", PEERS, "rates_polars"),
+        build_program(WITHOUT_DAGSTER, PROJECT_BIN, "rates_without_dagster"),
+        build_program("pandas", PEERS_BIN, "rates_pandas"),
+        build_program("Polars, streaming", PEERS_BIN, "rates_polars"),
     ]
 
 
-def _link(data: Path, folder: Path) -> None:
+def _link_assets(data: Path, folder: Path) -> None:
     folder.mkdir()
     for asset in data.iterdir():
         (folder / asset.name).symlink_to(asset)
 
 
-def _checked(sends: int) -> Callable[[str], Callable[[Path], Mapping[str, float]]]:
-    """Every send is counted, and every contender has the same rows as the first one."""
+def _build_checks(sends: int) -> Callable[[str], Check]:
+    """Return a builder of checks that every send is counted, and that all files have the rows of the first one."""
     first: list[Any] = []
 
-    def check_file(file: str) -> Callable[[Path], Mapping[str, float]]:
+    def build_check(file: str) -> Check:
         def check(folder: Path) -> Mapping[str, float]:
             columns = ", ".join([*COUNTS, *(f"round({rate}, 12)" for rate in RATES)])
             with duckdb.connect() as database:
@@ -85,14 +86,15 @@ def _checked(sends: int) -> Callable[[str], Callable[[Path], Mapping[str, float]
                     "ORDER BY ALL",
                     [str(folder / file)],
                 ).fetchall()
-            if sum(row[3] for row in rows) != sends:
-                raise WrongOutputError(f"{sum(row[3] for row in rows)} sends in place of {sends}")
+            counted = sum(row[3] for row in rows)
+            if counted != sends:
+                raise WrongOutputError(f"{counted} sends, expected {sends}")
             if not first:
                 first.extend(rows)
             if rows != first:
-                raise WrongOutputError("the rows are not those of the first contender")
+                raise WrongOutputError("the rows differ from those of the first contender")
             return {"rows": len(rows), "orphans": sum(row[3 + COUNTS.index("orphan_reactions")] for row in rows)}
 
         return check
 
-    return check_file
+    return build_check

@@ -1,78 +1,81 @@
-"""A day of which one event in a hundred is new: what was published since, against all of it."""
+"""Measure an incremental fetch of a day of which one event in a hundred is new, next to a full fetch."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from benchmarks import inputs
-from benchmarks.ingest import checked
-from benchmarks.measure import run
-from benchmarks.rounds import PROJECT, ROOT, Contender, Rounds, in_dagster, script
-from benchmarks.server import Served, serving
+from benchmarks.ingest import build_check
+from benchmarks.measure import measure_command
+from benchmarks.rounds import (
+    PROJECT_BIN,
+    ROOT,
+    Contender,
+    Rounds,
+    build_rows,
+    build_script_command,
+    prepare_deployment,
+)
+from benchmarks.server import RunningServer, run_server
 
 FULL = "all of the day"
-SINCE = "what is new, and 60 minutes again (default)"
-SINCE_LITTLE = "what is new, and 5 minutes again"
+DEFAULT_LOOKBACK = "what is new, and 60 minutes again (default)"
+SHORT_LOOKBACK = "what is new, and 5 minutes again"
 
-NEW = 0.01
-
-
-def measure(sizes: list[int], rounds: Rounds) -> list[dict[str, Any]]:
-    """Runs by number of events in the day."""
-    rows = []
-    for size in sorted(sizes):
-        feed = inputs.feed(rounds.work, size)
-        with serving("server", feed.body, feed.index) as server:
-            fetched = _fetched(rounds.work / "fetched", server)
-            runs = rounds.measure(size, contenders(feed, server, fetched), server.cpu)
-        rows += [{"size": size, "bytes": feed.bytes, "contender": name, "runs": found} for name, found in runs.items()]
-        shutil.rmtree(fetched)
-        inputs.remove(feed)
-    return rows
+NEW_SHARE = 0.01
 
 
-def _fetched(folder: Path, server: Served) -> Path:
-    """The data of a day that was fetched before its last hundredth."""
-    day = inputs.HITS_DAY
-    moment = day.end - (day.end - day.start) * NEW
-    server.show_until(round(moment.timestamp() * 1000))
-    environment = {"PYTHONPATH": str(ROOT), **_environment(server, folder, 60)}
-    done = run(script(PROJECT, "refresh", moment.isoformat()), folder / "log", environment=environment, folder=folder)
-    if done.failed:
-        raise RuntimeError(f"the first fetch failed: {done.failed}")
-    server.show_until(2**61)
+def measure(size: int, rounds: Rounds) -> list[dict[str, Any]]:
+    """Measure fetches of a day of so many events."""
+    feed = inputs.write_feed(rounds.work, size)
+    with run_server("server", *feed.files) as server:
+        fetched = _fetch_first(rounds.work / "fetched", server)
+        runs = rounds.measure(size, _build_contenders(feed, server, fetched), server.read_cpu)
+    shutil.rmtree(fetched)
+    feed.remove()
+    return build_rows(size, runs, bytes=feed.bytes)
+
+
+def _fetch_first(folder: Path, server: RunningServer) -> Path:
+    """Fetch the day before its last hundredth is published; return the folder with its data."""
+    day = inputs.DAY
+    now = day.end - (day.end - day.start) * NEW_SHARE
+    server.publish_until(round(now.timestamp() * 1000))
+    environment = {"PYTHONPATH": str(ROOT), **prepare_deployment(folder, server.url)}
+    command = build_script_command(PROJECT_BIN, "refresh", now.isoformat())
+    run = measure_command(command, folder / "log", environment=environment, folder=folder)
+    if run.failed:
+        raise RuntimeError(f"the first fetch failed: {run.failed}")
+    server.publish_until(2**61)
     return folder
 
 
-def contenders(feed: inputs.Feed, server: Served, fetched: Path) -> list[Contender]:
-    """What is new, and all of it."""
-    late = inputs.HITS_DAY.end - timedelta(milliseconds=1)
+def _build_contenders(feed: inputs.Feed, server: RunningServer, fetched: Path) -> list[Contender]:
+    now = inputs.DAY.end - timedelta(milliseconds=1)
+    check_events = build_check(feed, "data/hits/*/*.parquet")
 
-    def contender(name: str, lookback: int, *arguments: str) -> Contender:
+    def copy_data(folder: Path) -> None:
+        shutil.copytree(fetched / "data", folder / "data")
+        server.take_counts()
+
+    def check(folder: Path) -> Mapping[str, float]:
+        return {**check_events(folder), "downloaded": server.take_counts()["bytes"]}
+
+    def build_contender(name: str, lookback_minutes: int, *arguments: str) -> Contender:
         return Contender(
             name,
-            lambda folder: script(PROJECT, "refresh", late.isoformat(), *arguments),
-            _checked(feed, server),
-            lambda folder: _environment(server, folder, lookback),
-            before=lambda folder: _ready(fetched, folder, server),
+            lambda folder: build_script_command(PROJECT_BIN, "refresh", now.isoformat(), *arguments),
+            check,
+            lambda folder: prepare_deployment(folder, server.url, NP6_LOOKBACK_MINUTES=str(lookback_minutes)),
+            copy_data,
         )
 
-    return [contender(SINCE, 60), contender(SINCE_LITTLE, 5), contender(FULL, 60, "full")]
-
-
-def _environment(server: Served, folder: Path, lookback: int) -> dict[str, str]:
-    return in_dagster(server.url, folder / "data", folder / "home", NP6_LOOKBACK_MINUTES=str(lookback))
-
-
-def _ready(fetched: Path, folder: Path, server: Served) -> None:
-    shutil.copytree(fetched / "data", folder / "data")
-    server.sent()
-
-
-def _checked(feed: inputs.Feed, server: Served) -> Callable[[Path], Mapping[str, float]]:
-    check = checked(feed, "data/hits/*/*.parquet")
-    return lambda folder: {**check(folder), "downloaded": server.sent()["bytes"]}
+    return [
+        build_contender(DEFAULT_LOOKBACK, 60),
+        build_contender(SHORT_LOOKBACK, 5),
+        build_contender(FULL, 60, "full"),
+    ]

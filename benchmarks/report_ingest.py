@@ -1,4 +1,4 @@
-"""The report's section about ingest: whole runs, start-up, and what is beyond it."""
+"""Build the report's section about ingest: whole runs, start-up, and what is beyond it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from statistics import median
 from benchmarks import chart
 from benchmarks.figures import (
     Row,
-    contenders_of,
-    find,
-    good_runs,
-    middle,
-    peak,
-    peak_bytes,
-    peak_mib,
-    rate_of,
-    ratio,
-    sizes_of,
-    spread,
-    why_not,
+    build_cells,
+    build_table,
+    compute_median,
+    compute_peak,
+    compute_peak_mib,
+    compute_rate,
+    find_row,
+    format_costs,
+    format_median,
+    format_ratio,
+    list_contenders,
+    list_good_runs,
+    list_sizes,
 )
 from benchmarks.ingest import DUCKDB
 from benchmarks.inputs import NOTIFICATION_COUNT, Shape
-from benchmarks.rounds import ALONE, DAGSTER
+from benchmarks.rounds import THIS_PROJECT, WITHOUT_DAGSTER
 
 _SHAPES = {
     Shape.PLAIN: "Hits, sorted",
@@ -33,127 +34,138 @@ _SHAPES = {
     Shape.RANDOM: "Hits, in completely random order",
     Shape.NOTIFICATIONS: f"Activations over {NOTIFICATION_COUNT} notifications, each sorted",
 }
+_COLUMNS = (
+    "Events", "Contender", "Events a second", "Seconds", "CPU seconds", "Memory, MB (MiB)", "Parquet, MB", "Time",
+    "CPU", "Start-up, seconds", "Rate of `COPY`'s", "Dagster adds, seconds", "Dagster adds, MB",
+)  # fmt: skip
+_MARGINAL_COLUMNS = (
+    "From", "To", "Contender", "Events a second", "of DuckDB's", "CPU microseconds an event", "More memory, MiB",
+)  # fmt: skip
 
 
-def section(part: Row, folder: Path) -> list[str]:
+def build_section(rows: Sequence[Row], folder: Path) -> list[str]:
+    """Build the section's lines, and write its charts into a folder."""
     lines = [
         "## Ingest: a day of events from a loopback server to Parquet",
         "",
-        "The rate is of whole runs. *Time* and *CPU* are the contender's over this project's through Dagster, in the "
-        "same round: above 1 it is slower. *Start-up* is the same command's time for an empty day of hits: one "
-        "request, no event. *Rate of `COPY`'s* is the rate beyond start-up over that of DuckDB's `COPY` of one array "
-        "with the same bytes, in the same round, each without its own start-up: above 1 it is faster. It is left out "
-        "where a run took no longer than its start-up. *Dagster adds* is what the run through Dagster takes more than "
-        "client, decoder and writer alone: seconds beyond start-up, and memory at the peak.",
+        "*Events a second* is of whole runs. *Time* and *CPU* are the contender's divided by this project's through "
+        "Dagster, in the same round: above 1 is slower. *Start-up* is the same command for an empty day of hits: one "
+        "request, no event. *Rate of `COPY`'s* is the rate beyond start-up divided by that of DuckDB's `COPY` of one "
+        "array with the same bytes, in the same round: above 1 is faster. It is left out where a run took no longer "
+        "than its start-up. *Dagster adds* compares this project's runs with and without Dagster: seconds beyond "
+        "start-up, and peak memory.",
     ]
-    by_shape = {shape: [row for row in part["rows"] if row.get("shape", Shape.PLAIN) == shape] for shape in _SHAPES}
-    for shape, rows in by_shape.items():
-        if rows:
-            lines += ["", f"### {_SHAPES[shape]}", "", *_ingest_table(rows)]
-        if rows and shape is Shape.PLAIN:
-            lines += _ingest_charts(rows, folder)
+    for shape, title in _SHAPES.items():
+        of_shape = [row for row in rows if row.get("shape", Shape.PLAIN) == shape]
+        if of_shape:
+            lines += ["", f"### {title}", "", *_build_main_table(of_shape)]
+        if of_shape and shape is Shape.PLAIN:
+            lines += _build_charts(of_shape, folder)
     return lines
 
 
-def _ingest_table(rows: Sequence[Row]) -> list[str]:
-    lines = [
-        "| Events | Contender | Events a second | Seconds | CPU seconds | Memory, MB (MiB) | Parquet, MB | Time | CPU "
-        "| Start-up, seconds | Rate of `COPY`'s | Dagster adds, seconds | Dagster adds, MB |",
-        "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for size in sizes_of(rows):
-        base, alone, copy = (find(rows, size, name) for name in (DAGSTER, ALONE, DUCKDB))
-        for row in (row for row in rows if row["size"] == size):
-            good = good_runs(row)
-            if not good:
-                lines.append(f"| {size:,} | {row['contender']} | {why_not(row)} |{' |' * 10}")
-                continue
-            seconds, more = _added(row, alone) if row is base else ("", "")
-            lines.append(
-                f"| {size:,} | {row['contender']} | {middle([size / run['wall'] for run in good], ',.0f')} "
-                f"| {spread(good, 'wall', '.2f')} | {spread(good, 'cpu', '.2f')} "
-                f"| {peak_bytes(good) / 1e6:,.0f} ({peak(good)}) "
-                f"| {good[-1]['facts']['bytes'] / 1e6:.1f} | {ratio(row, base, 'wall')} | {ratio(row, base, 'cpu')} "
-                f"| {_start_up(row)} | {_rate_of_copy(row, copy)} | {seconds} | {more} |"
-            )
-    return lines
+def _build_main_table(rows: Sequence[Row]) -> list[str]:
+    def format_figures(row: Row) -> list[str]:
+        size, runs = row["size"], list_good_runs(row)
+        base, other, copy = (find_row(rows, size, name) for name in (THIS_PROJECT, WITHOUT_DAGSTER, DUCKDB))
+        seconds, cpu_seconds, mib = format_costs(row)
+        return [
+            format_median([size / run["wall"] for run in runs], ",.0f"),
+            seconds,
+            cpu_seconds,
+            f"{(compute_peak(row) or 0) / 1e6:,.0f} ({mib})",
+            f"{runs[-1]['facts']['bytes'] / 1e6:.1f}",
+            *(format_ratio(row, base, cost) for cost in ("wall", "cpu")),
+            _format_start_up(row),
+            _format_rate_of_copy(row, copy),
+            *(_format_what_dagster_adds(row, other) if row is base else ()),
+        ]
+
+    return build_table(
+        _COLUMNS,
+        [build_cells(row, format_figures) for row in rows],
+    )
 
 
-def _ingest_charts(rows: Sequence[Row], folder: Path) -> list[str]:
-    sizes = sizes_of(rows)
-    rates = {name: {size: rate_of(find(rows, size, name)) for size in sizes} for name in contenders_of(rows)}
-    peaks = {name: {size: peak_mib(find(rows, size, name)) for size in sizes} for name in contenders_of(rows)}
-    chart.write(folder / "ingest-rate.svg", "Ingest: events a second (more is better)", rates)
-    chart.write(folder / "ingest-memory.svg", "Ingest: peak memory, MiB (less is better)", peaks)
+def _build_charts(rows: Sequence[Row], folder: Path) -> list[str]:
+    sizes = list_sizes(rows)
+    for name, title, compute in (
+        ("rate", "Ingest: events a second (more is better)", compute_rate),
+        ("memory", "Ingest: peak memory, MiB (less is better)", compute_peak_mib),
+    ):
+        values = {
+            contender: {size: compute(find_row(rows, size, contender)) for size in sizes}
+            for contender in list_contenders(rows)
+        }
+        chart.write_chart(folder / f"ingest-{name}.svg", title, values)
     lines = ["", "![Events a second](ingest-rate.svg)", "", "![Peak memory](ingest-memory.svg)"]
-    return [*lines, *_marginal(rows)]
+    return [*lines, *_build_marginal_table(rows)]
 
 
-def _start_up(row: Row) -> str:
+def _format_start_up(row: Row) -> str:
     runs = row.get("start_up", ())
     failed = next((run["failed"].splitlines()[0] for run in runs if run["failed"]), "")
-    return failed or (spread(runs, "wall", ".2f") if runs else "")
+    return failed or (format_median([run["wall"] for run in runs], ".2f") if runs else "")
 
 
-def _beyond_start_up(row: Row) -> list[float]:
-    """Seconds beyond the start-up of the same round, by round; empty where a run failed or start-up has no figure."""
-    runs, starts = good_runs(row), row.get("start_up", ())
-    if len(runs) != len(starts) or any(start["failed"] for start in starts):
+def _compute_seconds_beyond_start_up(row: Row) -> list[float]:
+    """Compute a run's seconds less those of its start-up, by round; none if a run or a start-up failed."""
+    runs, start_ups = list_good_runs(row), row.get("start_up", ())
+    if len(runs) != len(start_ups) or any(start_up["failed"] for start_up in start_ups):
         return []
-    return [run["wall"] - start["wall"] for run, start in zip(runs, starts, strict=True)]
+    return [run["wall"] - start_up["wall"] for run, start_up in zip(runs, start_ups, strict=True)]
 
 
-def _rate_of_copy(row: Row, copy: Row) -> str:
-    pairs = list(zip(_beyond_start_up(row), _beyond_start_up(copy), strict=False))
+def _format_rate_of_copy(row: Row, copy: Row) -> str:
+    pairs = list(zip(_compute_seconds_beyond_start_up(row), _compute_seconds_beyond_start_up(copy), strict=False))
     if not pairs or min(min(pair) for pair in pairs) <= 0:  # leaving out single rounds would favour one side
         return ""
-    return "1" if row is copy else middle([bound / seconds for seconds, bound in pairs], ".2f")
+    return "1" if row is copy else format_median([bound / seconds for seconds, bound in pairs], ".2f")
 
 
-def _added(dagster: Row, alone: Row) -> tuple[str, str]:
-    """What Dagster's run adds, in seconds beyond start-up and in MB at the peak, each also as a share."""
-    runs, others = good_runs(dagster), good_runs(alone)
-    if not runs or not others:
-        return "", ""
-    ours, theirs = peak_bytes(runs), peak_bytes(others)
-    memory = f"{(ours - theirs) / 1e6:,.0f} ({ours / theirs - 1:.0%})"
-    pairs = list(zip(_beyond_start_up(dagster), _beyond_start_up(alone), strict=False))
+def _format_what_dagster_adds(row: Row, other: Row) -> list[str]:
+    """Format seconds beyond start-up and MB at the peak, each also as a share."""
+    peak, other_peak = compute_peak(row), compute_peak(other)
+    if peak is None or other_peak is None:
+        return []
+    memory = f"{(peak - other_peak) / 1e6:,.0f} ({peak / other_peak - 1:.0%})"
+    pairs = list(zip(_compute_seconds_beyond_start_up(row), _compute_seconds_beyond_start_up(other), strict=False))
     if not pairs:
-        return "", memory
-    seconds = median(one - other for one, other in pairs)
-    base = median(other for _, other in pairs)
-    return f"{seconds:.2f}" + (f" ({seconds / base:.0%})" if base > 0 else ""), memory
+        return ["", memory]
+    seconds = median(dagster - without for dagster, without in pairs)
+    base = median(without for _, without in pairs)
+    return [f"{seconds:.2f}" + (f" ({seconds / base:.0%})" if base > 0 else ""), memory]
 
 
-def _marginal(rows: Sequence[Row]) -> list[str]:
-    """What each further event costs, which start-up has no part in."""
-    sizes = sizes_of(rows)
+def _build_marginal_table(rows: Sequence[Row]) -> list[str]:
+    """Build the table of what each further event costs, without start-up."""
+    sizes = list_sizes(rows)
     if len(sizes) < 2:
         return []
-    lines = [
-        "",
-        "Without start-up: events a second from one size to the next (the further events over the further seconds, "
-        "medians), and megabytes more at the peak.",
-        "",
-        "| From | To | Contender | Events a second | of DuckDB's | CPU microseconds an event | More memory, MiB |",
-        "| ---: | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
+    cells = []
     for small, large in pairwise(sizes):
-        bound = _slope(rows, small, large, DUCKDB, "wall")
-        for name in contenders_of(rows):
-            seconds, cpu = (_slope(rows, small, large, name, cost) for cost in ("wall", "cpu"))
+        bound = _compute_slope(rows, small, large, DUCKDB, "wall")
+        for name in list_contenders(rows):
+            seconds, cpu = (_compute_slope(rows, small, large, name, cost) for cost in ("wall", "cpu"))
             if seconds is None or cpu is None or seconds <= 0:
                 continue
             share = f"{bound / seconds:.2f}" if bound and bound > 0 else ""
-            more = (peak_mib(find(rows, large, name)) or 0) - (peak_mib(find(rows, small, name)) or 0)
-            lines.append(
-                f"| {small:,} | {large:,} | {name} | {1 / seconds:,.0f} | {share} | {cpu * 1e6:.1f} | {more:,.0f} |"
-            )
-    return lines
+            peaks = [compute_peak_mib(find_row(rows, size, name)) or 0 for size in (small, large)]
+            figures = [f"{1 / seconds:,.0f}", share, f"{cpu * 1e6:.1f}", f"{peaks[1] - peaks[0]:,.0f}"]
+            cells.append([f"{small:,}", f"{large:,}", name, *figures])
+    return [
+        "",
+        "Without start-up, from one size to the next: further events divided by further seconds (medians), and the "
+        "growth of the peak.",
+        "",
+        *build_table(
+            _MARGINAL_COLUMNS,
+            cells,
+        ),
+    ]
 
 
-def _slope(rows: Sequence[Row], small: int, large: int, name: str, cost: str) -> float | None:
-    few, many = good_runs(find(rows, small, name)), good_runs(find(rows, large, name))
-    if not few or not many:
-        return None
-    return float(median(run[cost] for run in many) - median(run[cost] for run in few)) / (large - small)
+def _compute_slope(rows: Sequence[Row], small: int, large: int, name: str, cost: str) -> float | None:
+    """Compute a contender's cost per further event between two sizes."""
+    few, many = (compute_median(find_row(rows, size, name), cost) for size in (small, large))
+    return None if few is None or many is None else (many - few) / (large - small)

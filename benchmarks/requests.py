@@ -1,4 +1,4 @@
-"""How many requests an account of thousands of notifications costs in a day of refreshes, of which few are active."""
+"""Count the requests of a day of refreshes of an account with thousands of notifications, of which few send."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rounds import PROJECT, Contender, Rounds, script
+from benchmarks.rounds import PROJECT_BIN, Contender, Rounds, build_rows, build_script_command
 
 NOTIFICATIONS, ACTIVE = 5_000, 30
 
 KINDS = ("list", "feeds", "activations", "probes")
-"""What a request asks for, as a fact of a run: the list of notifications, the feed of a whole account, the activations
-of one notification; or, in a tick of the sensor, whether there is anything new."""
+"""Kinds of requests: the list of notifications; a feed of the whole account; the activations of one notification; and
+any of these by a tick of the sensor."""
 
 PHASES = {
     "first": "first fetch: four days, by `daily_ingest`",
@@ -21,31 +21,28 @@ PHASES = {
     "closing": "the refresh that closes the day",
     "nightly": "the next night's fetch of four days, by `daily_ingest`",
 }
-DAY = ("refresh", "closing", "nightly")
+DAY_PHASES = ("refresh", "closing", "nightly")
 """The phases of an ordinary day."""
 
 
-def measure(sizes: list[int], rounds: Rounds) -> list[dict[str, Any]]:
-    """One run, as its counts are the same each time."""
+def measure(notifications: int, rounds: Rounds) -> list[dict[str, Any]]:
+    """Count requests in one run, as every run has the same counts."""
+    contender = Contender(
+        "a day",
+        lambda folder: build_script_command(PROJECT_BIN, "day_of_refreshes", str(notifications), str(ACTIVE)),
+        lambda folder: json.loads(Path(folder, "requests.json").read_text()),
+    )
+    runs = Rounds(rounds.work, 1, rounds.limits).measure(notifications, [contender])
+    return build_rows(notifications, runs)
+
+
+def build_table_rows(notifications: int, facts: Mapping[str, float]) -> list[list[str]]:
+    """Build the report's rows: one for each phase, and one for the day."""
+    counts = {phase: [int(facts.get(f"{phase} {kind}", 0)) for kind in ("runs", *KINDS)] for phase in PHASES}
+    day = [sum(column) for column in zip(*(counts[phase] for phase in DAY_PHASES), strict=True)]
     rows = []
-    for size in sizes:
-        day = Contender(
-            "a day",
-            lambda folder, size=size: script(PROJECT, "day_of_refreshes", str(size), str(ACTIVE)),
-            lambda folder: json.loads(Path(folder, "requests.json").read_text()),
-        )
-        runs = Rounds(rounds.work, 1, rounds.limits).measure(size, [day])
-        rows += [{"size": size, "contender": name, "runs": found} for name, found in runs.items()]
-    return rows
-
-
-def lines(size: int, facts: Mapping[str, float]) -> list[str]:
-    """The rows of the report's table, by phase and for the day."""
-    counts = {phase: [int(facts.get(f"{phase} {what}", 0)) for what in ("runs", *KINDS)] for phase in PHASES}
-    day = [sum(column) for column in zip(*(counts[phase] for phase in DAY), strict=True)]
-    made = []
     for what, (runs, *kinds) in [*((PHASES[phase], counts[phase]) for phase in PHASES), ("all of the day", day)]:
-        everyone = sum(kinds) - kinds[KINDS.index("activations")] + runs * size
-        cells = " | ".join(f"{number:,}" for number in (runs, *kinds, sum(kinds), everyone))
-        made.append(f"| {size:,} | {what} | {cells} |")
-    return made
+        everyone = sum(kinds) - kinds[KINDS.index("activations")] + runs * notifications
+        numbers = [f"{number:,}" for number in (runs, *kinds, sum(kinds), everyone)]
+        rows.append([f"{notifications:,}", what, *numbers])
+    return rows

@@ -1,43 +1,39 @@
-"""What importing the definitions takes, next to importing Dagster, and where it goes."""
+"""Measure the import of the definitions, next to that of Dagster, and the time of each package in it."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.rounds import PROJECT, ROOT, Contender, Rounds
+from benchmarks.rounds import PROJECT_BIN, ROOT, Contender, Rounds, build_rows
 
-NOTHING = "python -c pass"
-DAGSTER_ALONE = "import dagster"
-DEFINITIONS = "import np6_assets.definitions"
+PYTHON = str(PROJECT_BIN / "python")
+IMPORT_DAGSTER = "import dagster"
+IMPORT_DEFINITIONS = "import np6_assets.definitions"
 
 
-def measure(sizes: list[int], rounds: Rounds) -> list[dict[str, Any]]:
-    """Runs of each import."""
-    python = str(PROJECT / "python")
+def measure(repeats: int, rounds: Rounds) -> list[dict[str, Any]]:
+    """Measure each import so many times."""
 
-    def contender(name: str, code: str) -> Contender:
-        return Contender(name, lambda folder: [python, "-c", code], lambda folder: {})
+    def build_contender(name: str, code: str) -> Contender:
+        return Contender(name, lambda folder: [PYTHON, "-c", code], lambda folder: {})
 
-    everyone = [
-        contender(NOTHING, "pass"),
-        contender(DAGSTER_ALONE, DAGSTER_ALONE),
-        contender(DEFINITIONS, DEFINITIONS),
+    contenders = [
+        build_contender("python -c pass", "pass"),
+        build_contender(IMPORT_DAGSTER, IMPORT_DAGSTER),
+        build_contender(IMPORT_DEFINITIONS, IMPORT_DEFINITIONS),
     ]
-    rows = []
-    for size in sizes:
-        runs = Rounds(rounds.work, size, rounds.limits).measure(size, everyone)
-        rows += [{"size": size, "contender": name, "runs": found} for name, found in runs.items()]
-    return [*rows, {"contender": "packages", "packages": _packages([python, "-X", "importtime", "-c", DEFINITIONS])}]
+    runs = Rounds(rounds.work, repeats, rounds.limits).measure(repeats, contenders)
+    return [*build_rows(repeats, runs), {"contender": "packages", "packages": _measure_packages()}]
 
 
-def _packages(command: Sequence[str]) -> dict[str, float]:
-    """Seconds that each package's own modules take while the definitions are imported, the largest first."""
-    said = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True).stderr
+def _measure_packages() -> dict[str, float]:
+    """Measure the seconds that each package's own modules take in the import of the definitions, the slowest first."""
+    command = [PYTHON, "-X", "importtime", "-c", IMPORT_DEFINITIONS]
+    output = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True).stderr
     seconds: dict[str, float] = {}
-    for found in re.finditer(r"^import time:\s*(\d+) \|\s*\d+ \|\s*([\w.]+)$", said, re.MULTILINE):
-        package = found[2].partition(".")[0]
-        seconds[package] = seconds.get(package, 0.0) + int(found[1]) / 1e6
+    for match in re.finditer(r"^import time:\s*(\d+) \|\s*\d+ \|\s*([\w.]+)$", output, re.MULTILINE):
+        package = match[2].partition(".")[0]
+        seconds[package] = seconds.get(package, 0.0) + int(match[1]) / 1e6
     return dict(sorted(seconds.items(), key=lambda item: -item[1])[:12])

@@ -1,4 +1,4 @@
-"""A tick of the sensor when nothing is new since the day was fetched."""
+"""Measure a tick of the sensor np6_refresh when nothing is new since the day was fetched."""
 
 from __future__ import annotations
 
@@ -8,30 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import inputs
-from benchmarks.rounds import PROJECT, Contender, Rounds, in_dagster, script
-from benchmarks.server import serving
-
-TICK = "np6_refresh, one day open"
+from benchmarks.rounds import PROJECT_BIN, Contender, Rounds, build_rows, build_script_command, prepare_deployment
+from benchmarks.server import run_server
 
 
-def measure(sizes: list[int], rounds: Rounds) -> list[dict[str, Any]]:
-    """Runs by number of events in the day."""
-    rows = []
-    fetched_at = inputs.HITS_DAY.start + timedelta(hours=12)
+def measure(size: int, rounds: Rounds) -> list[dict[str, Any]]:
+    """Measure a tick for a day of so many events."""
+    fetched_at = inputs.DAY.start + timedelta(hours=12)
     now = fetched_at + timedelta(minutes=20)  # a day is not probed for NP6_REFRESH_MINUTES after its fetch
-    for size in sizes:
-        feed = inputs.feed(rounds.work, size)
-        with serving("server", feed.body, feed.index) as server:
-            server.show_until(round(fetched_at.timestamp() * 1000))
-            tick = Contender(
-                TICK,
-                lambda folder: script(PROJECT, "tick", server.url, fetched_at.isoformat(), now.isoformat()),
-                lambda folder: json.loads(Path(folder, "tick.json").read_text()),
-                lambda folder: in_dagster(
-                    server.url, folder / "data", folder / "home", NP6_START_DATE=inputs.HITS_DAY.key
-                ),
-            )
-            runs = rounds.measure(size, [tick], server.cpu)
-        rows += [{"size": size, "contender": name, "runs": found} for name, found in runs.items()]
-        inputs.remove(feed)
-    return rows
+    feed = inputs.write_feed(rounds.work, size)
+    with run_server("server", *feed.files) as server:
+        server.publish_until(round(fetched_at.timestamp() * 1000))
+        contender = Contender(
+            "np6_refresh, one day open",
+            lambda folder: build_script_command(
+                PROJECT_BIN, "tick", server.url, fetched_at.isoformat(), now.isoformat()
+            ),
+            lambda folder: json.loads(Path(folder, "tick.json").read_text()),
+            lambda folder: prepare_deployment(folder, server.url, NP6_START_DATE=inputs.DAY.key),
+        )
+        runs = rounds.measure(size, [contender], server.read_cpu)
+    feed.remove()
+    return build_rows(size, runs)

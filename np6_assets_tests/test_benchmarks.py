@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import inputs, report, requests
-from benchmarks.ingest import checked
-from benchmarks.measure import Limits, run
+from benchmarks import inputs, requests
+from benchmarks.ingest import build_check
+from benchmarks.measure import Limits, measure_command
+from benchmarks.report import write_report
 from benchmarks.rounds import Contender, Rounds, WrongOutputError
-from benchmarks.server import Served, serving
+from benchmarks.server import RunningServer, run_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process costs is read from /proc")
 
@@ -25,7 +26,7 @@ EVENTS = 6_000
 
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> inputs.Feed:
-    return inputs.feed(tmp_path_factory.mktemp("feed"), EVENTS)
+    return inputs.write_feed(tmp_path_factory.mktemp("feed"), EVENTS)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +35,12 @@ def events(feed: inputs.Feed) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def server(feed: inputs.Feed) -> Iterator[Served]:
-    with serving("server", feed.body, feed.index) as served:
-        yield served
+def server(feed: inputs.Feed) -> Iterator[RunningServer]:
+    with run_server("server", *feed.files) as running:
+        yield running
 
 
-def ask(server: Served, start: int, end: int) -> list[dict]:
+def ask(server: RunningServer, start: int, end: int) -> list[dict]:
     query = f"reactivityStart={start}&reactivityEnd={end}"
     with urllib.request.urlopen(f"{server.url}/notifications/reactivities/hits?{query}") as answer:
         return json.load(answer)
@@ -50,20 +51,20 @@ def test_a_feed_is_sorted_unique_and_the_same_for_the_same_seed(
 ) -> None:
     times = [event["timestamp"] for event in events]
     assert times == sorted(times)
-    assert inputs.HITS_DAY.start_ms <= times[0] <= times[-1] < inputs.HITS_DAY.end_ms
+    assert inputs.DAY.start_ms <= times[0] <= times[-1] < inputs.DAY.end_ms
     assert len({event["id"] for event in events}) == feed.rows == feed.distinct == EVENTS
-    assert Path(inputs.feed(tmp_path, EVENTS).body).read_bytes() == Path(feed.body).read_bytes()
+    assert Path(inputs.write_feed(tmp_path, EVENTS).body).read_bytes() == Path(feed.body).read_bytes()
 
 
-def test_the_server_sends_the_window_that_is_asked_for_and_counts(server: Served, events: list[dict]) -> None:
+def test_the_server_sends_the_window_that_is_asked_for_and_counts(server: RunningServer, events: list[dict]) -> None:
     start, end = events[4_990]["timestamp"], events[5_010]["timestamp"]
-    server.sent()
+    server.take_counts()
     assert ask(server, start, end) == events[4_990:5_010]
     assert ask(server, end, start) == []
-    counts = server.sent()
+    counts = server.take_counts()
     assert counts["requests"] == 2
     assert counts["bytes"] > 20 * 700
-    server.show_until(start)
+    server.publish_until(start)
     assert ask(server, 0, 2**61) == events[:4_990]
 
 
@@ -71,7 +72,7 @@ def test_an_output_that_lacks_an_event_or_has_it_twice_is_wrong(
     feed: inputs.Feed, events: list[dict], tmp_path: Path
 ) -> None:
     rows = [(event["id"], event["source"]["detail"]["link"]["type"]) for event in events]
-    check = checked(feed, "out.parquet")
+    check = build_check(feed, "out.parquet")
 
     def write(rows: list[tuple[str, str]]) -> None:
         ids, types = zip(*rows, strict=True)
@@ -90,7 +91,7 @@ WORK = "held = b'x' * 100_000_000; sum(range(5_000_000))"
 
 
 def test_what_a_child_process_costs_counts(tmp_path: Path) -> None:
-    done = run([sys.executable, "-c", CHILD, WORK], tmp_path / "log")
+    done = measure_command([sys.executable, "-c", CHILD, WORK], tmp_path / "log")
     assert not done.failed
     assert done.peak > 100_000_000
     assert 0.02 < done.cpu < 60
@@ -100,7 +101,9 @@ def test_what_a_child_process_costs_counts(tmp_path: Path) -> None:
 def test_a_run_beyond_a_limit_is_ended_with_its_children(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     endless = f"import time; open({str(marker)!r}, 'w'); held = b'x' * 200_000_000; time.sleep(100)"
-    done = run([sys.executable, "-c", CHILD, endless], tmp_path / "log", limits=Limits(seconds=60, bytes=100_000_000))
+    done = measure_command(
+        [sys.executable, "-c", CHILD, endless], tmp_path / "log", limits=Limits(seconds=60, bytes=100_000_000)
+    )
     assert "more than" in done.failed
     assert done.wall < 60
     assert marker.exists()
@@ -135,7 +138,7 @@ def test_a_report_says_what_has_no_figure(tmp_path: Path) -> None:
             "large": [{**good, "failed": "more than 14 GiB\nand so on"}],
         }.items()
     ]
-    report.write({"ingest": {"machine": machine, "rows": rows}}, tmp_path)
+    write_report({"ingest": {"machine": machine, "rows": rows}}, tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "| 1,000 | large | more than 14 GiB | | | | | | |" in text
     assert "7.00 (4.00 to 10.00)" in text  # 8 over 2 and 10 over 1
@@ -145,6 +148,6 @@ def test_a_report_says_what_has_no_figure(tmp_path: Path) -> None:
 def test_a_day_s_requests_stand_beside_those_of_asking_every_notification():
     facts = {"refresh runs": 90, "refresh list": 90, "refresh feeds": 360, "refresh activations": 2_700}
     facts |= {"refresh probes": 100, "closing runs": 1, "closing activations": 5_030, "nightly runs": 1}
-    rows = {line.split(" | ")[1]: line for line in requests.lines(5_000, facts)}
-    assert rows[requests.PHASES["refresh"]].endswith("| 90 | 90 | 360 | 2,700 | 100 | 3,250 | 450,550 |")
-    assert rows["all of the day"].endswith("| 92 | 90 | 360 | 7,730 | 100 | 8,280 | 460,550 |")
+    rows = {what: cells for _, what, *cells in requests.build_table_rows(5_000, facts)}
+    assert rows[requests.PHASES["refresh"]] == ["90", "90", "360", "2,700", "100", "3,250", "450,550"]
+    assert rows["all of the day"] == ["92", "90", "360", "7,730", "100", "8,280", "460,550"]

@@ -1,1 +1,1 @@
-"""One program a contender, each run as a whole process; its docstring says what it stands for."""
+"""Programs to compare, each run as a whole process; the docstring of each names its arguments."""

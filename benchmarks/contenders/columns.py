@@ -1,4 +1,4 @@
-"""The columns of hits and where they stand in an event, for the contenders that name their columns."""
+"""Paths of the columns of hits in an event, for contenders that select columns."""
 
 ACTIVATION = ("source", "detail", "activation")
 COLUMNS = {

@@ -1,4 +1,4 @@
-"""dlt's rest_api source and its filesystem destination, with Parquet: URL FOLDER WORK."""
+"""Ingest with dlt's rest_api source and filesystem destination: URL FOLDER WORK."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""DuckDB's own COPY of a local file, without download, order, checks or deduplication: BODY FILE [ASSET]."""
+"""Convert a local file with DuckDB's COPY, without download, sorting, checks or deduplication: BODY FILE ASSET."""
 
 import sys
 
@@ -6,8 +6,8 @@ import duckdb
 
 from benchmarks.contenders.columns import COLUMNS
 
-body, file, *asset = sys.argv[1:]
-has_link = asset != ["activations"]
+body, file, asset = sys.argv[1:]
+has_link = asset == "hits"
 TEXT = "VARCHAR"
 LINK = f', link STRUCT("type" {TEXT}, "label" {TEXT}, uri {TEXT})' if has_link else ""
 STRUCTURE = f"""{{

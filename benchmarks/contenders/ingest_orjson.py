@@ -1,4 +1,4 @@
-"""The plain script by someone who knows what is fast: httpx, orjson and pyarrow. URL FILE."""
+"""Ingest with a script made for speed, httpx, orjson and pyarrow: URL FILE."""
 
 import sys
 
@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from benchmarks.contenders.columns import COLUMNS
 
 url, file = sys.argv[1:]
-answer = httpx.get(url, headers={"X-Key": "any"}, timeout=60)
-answer.raise_for_status()
-table = pa.Table.from_pylist(orjson.loads(answer.content))
+response = httpx.get(url, headers={"X-Key": "any"}, timeout=60)
+response.raise_for_status()
+table = pa.Table.from_pylist(orjson.loads(response.content))
 while any(pa.types.is_struct(field.type) for field in table.schema):
     table = table.flatten()
 columns = {name: table[".".join(path)] for name, path in COLUMNS.items()}

@@ -1,4 +1,4 @@
-"""What is written first: httpx, json, pandas.json_normalize and to_parquet. URL FILE."""
+"""Ingest with the simplest script, httpx, json, pandas.json_normalize and to_parquet: URL FILE."""
 
 import json
 import sys
@@ -7,6 +7,6 @@ import httpx
 import pandas as pd
 
 url, file = sys.argv[1:]
-answer = httpx.get(url, headers={"X-Key": "any"}, timeout=60)
-answer.raise_for_status()
-pd.json_normalize(json.loads(answer.content)).to_parquet(file)
+response = httpx.get(url, headers={"X-Key": "any"}, timeout=60)
+response.raise_for_status()
+pd.json_normalize(json.loads(response.content)).to_parquet(file)

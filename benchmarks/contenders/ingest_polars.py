@@ -1,4 +1,4 @@
-"""httpx and Polars. URL FILE."""
+"""Ingest with httpx and Polars: URL FILE."""
 
 import io
 import sys
@@ -10,10 +10,10 @@ import polars as pl
 from benchmarks.contenders.columns import COLUMNS
 
 url, file = sys.argv[1:]
-answer = httpx.get(url, headers={"X-Key": "any"}, timeout=60)
-answer.raise_for_status()
+response = httpx.get(url, headers={"X-Key": "any"}, timeout=60)
+response.raise_for_status()
 fields = [
     reduce(lambda field, name: field.struct.field(name), path[1:], pl.col(path[0])).alias(column)
     for column, path in COLUMNS.items()
 ]
-pl.read_json(io.BytesIO(answer.content)).select(fields).write_parquet(file, compression="zstd")
+pl.read_json(io.BytesIO(response.content)).select(fields).write_parquet(file, compression="zstd")

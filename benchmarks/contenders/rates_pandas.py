@@ -1,4 +1,4 @@
-"""The rates of a cohort with pandas: FOLDER DAY FILE."""
+"""Compute the rates of a cohort with pandas: FOLDER DAY FILE."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ start = pd.Timestamp(day, tz="UTC")
 
 
 def read(asset: str, days: int, *more: str) -> pd.DataFrame:
-    """The cohort's events, each once."""
+    """Read the cohort's events, without duplicates."""
     dates = [f"{start + pd.Timedelta(days=ahead):%Y-%m-%d}" for ahead in range(days + 1)]
     files = [Path(folder, asset, f"event_date={date}", "part-0.parquet") for date in dates]
     columns = [*SEND, "event_id", "activated_at", *more]

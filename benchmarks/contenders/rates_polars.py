@@ -1,4 +1,4 @@
-"""The rates of a cohort with Polars, lazily and with its streaming engine: FOLDER DAY FILE."""
+"""Compute the rates of a cohort with Polars, with its streaming engine: FOLDER DAY FILE."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,8 +12,8 @@ folder, day, file = sys.argv[1:]
 start = datetime.fromisoformat(day).replace(tzinfo=UTC)
 
 
-def read(asset: str, days: int, *more: str) -> pl.LazyFrame:
-    """The cohort's events."""
+def scan(asset: str, days: int, *more: str) -> pl.LazyFrame:
+    """Scan the cohort's events."""
     dates = [f"{start + timedelta(days=ahead):%Y-%m-%d}" for ahead in range(days + 1)]
     files = [f"{folder}/{asset}/event_date={date}/part-0.parquet" for date in dates]
     events = pl.scan_parquet(files, hive_partitioning=False)
@@ -23,15 +23,15 @@ def read(asset: str, days: int, *more: str) -> pl.LazyFrame:
 
 events = pl.concat(
     [
-        read("activations", 1),
-        read("hits", 7, "link_type"),
-        read("optouts", 7),
-        read("bounces", 7, "bounce_verdict"),
-        read("impressions", 7),
+        scan("activations", 1),
+        scan("hits", 7, "link_type"),
+        scan("optouts", 7),
+        scan("bounces", 7, "bounce_verdict"),
+        scan("impressions", 7),
     ],
     how="diagonal",
 )
-kind, redirection = pl.col("kind"), pl.col("link_type") == "redirection"
+kind, is_redirection = pl.col("kind"), pl.col("link_type") == "redirection"
 is_hit = kind == "hits"
 sends = events.group_by(SEND).agg(
     is_sent=(kind == "activations").any(),
@@ -40,8 +40,8 @@ sends = events.group_by(SEND).agg(
     is_bounced=(kind == "bounces").any(),
     is_hard=(pl.col("bounce_verdict") == "hard").any(),
     is_soft=(pl.col("bounce_verdict") == "soft").any(),
-    hits=pl.col("event_id").filter(is_hit & redirection).n_unique(),
-    other_hits=pl.col("event_id").filter(is_hit & redirection.not_()).n_unique(),
+    hits=pl.col("event_id").filter(is_hit & is_redirection).n_unique(),
+    other_hits=pl.col("event_id").filter(is_hit & is_redirection.not_()).n_unique(),
 )
 is_hard, is_bounced, is_sent = pl.col("is_hard"), pl.col("is_bounced"), pl.col("is_sent")
 reacts = (pl.col("hits") > 0) | pl.col("is_optout") | is_bounced

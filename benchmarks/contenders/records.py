@@ -1,7 +1,7 @@
-"""Assets with this project's names and partitions that do nothing: what the records of a backfill take in Dagster.
+"""Define assets with this project's names and partitions that do nothing: the cost of a backfill's records in Dagster.
 
-With VERSIONS each partition's data version, a line of progress and the results of its checks are recorded as well, as
-this project does: Dagster gives the partitions of a range one version between them.
+With the environment variable BENCH_ALL_RECORDS they record all that this project records of each partition: its data
+version (Dagster gives a range one version), a line of progress and the results of its checks.
 """
 
 import os
@@ -9,11 +9,14 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-EVENTS = ("hits", "optouts", "bounces", "impressions", "activations")
+EVENT_ASSETS = ("hits", "optouts", "bounces", "impressions", "activations")
 DAYS = dg.DailyPartitionsDefinition(os.environ["NP6_START_DATE"])
+RECORD_ALL = "BENCH_ALL_RECORDS" in os.environ
+CHECK_COUNTS = {**dict.fromkeys(EVENT_ASSETS, 3), "reactivity_rates": 5}
+"""How many checks of each partition an asset has in this project, as a range of days records them."""
 
 
-def _nothing(name: str, deps: tuple[str, ...] = ()) -> dg.AssetsDefinition:
+def _build_asset(name: str, deps: tuple[str, ...] = ()) -> dg.AssetsDefinition:
     @dg.asset(
         name=name,
         deps=deps,
@@ -22,9 +25,9 @@ def _nothing(name: str, deps: tuple[str, ...] = ()) -> dg.AssetsDefinition:
         dagster_type=dg.Nothing,
     )
     def asset(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None] | dg.AssetMaterialization]:
-        """Do nothing; Dagster records a planned and a made materialization of each partition."""
+        """Do nothing; Dagster records each partition as planned and as materialized."""
         yield dg.Output(None)
-        if "VERSIONS" in os.environ:
+        if RECORD_ALL:
             for key in context.partition_keys:
                 context.log.info(f"{key} {name}: 0 events")
                 yield dg.AssetMaterialization(name, partition=key, tags={"dagster/data_version": key})
@@ -32,12 +35,12 @@ def _nothing(name: str, deps: tuple[str, ...] = ()) -> dg.AssetsDefinition:
     return asset
 
 
-def _checks(asset: str, number: int) -> dg.AssetsDefinition:
-    specs = [dg.AssetCheckSpec(f"check_{n}", asset=asset, partitions_def=DAYS) for n in range(number)]
+def _build_checks(asset: str, count: int) -> dg.AssetsDefinition:
+    specs = [dg.AssetCheckSpec(f"check_{number}", asset=asset, partitions_def=DAYS) for number in range(count)]
 
     @dg.multi_asset_check(name=f"{asset}_checks", specs=specs)
-    def look(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
-        """Find nothing; Dagster records the result of each check of each partition."""
+    def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
+        """Check nothing; Dagster records each check of each partition as passed."""
         for key in DAYS.get_partition_keys_in_range(context.op_execution_context.partition_key_range):
             for spec in specs:
                 yield dg.AssetCheckEvaluation(
@@ -46,14 +49,11 @@ def _checks(asset: str, number: int) -> dg.AssetsDefinition:
         for spec in specs:
             yield dg.Output(None, spec.get_python_identifier())
 
-    return look
+    return checks
 
-
-CHECKS = {**dict.fromkeys(EVENTS, 3), "reactivity_rates": 5}
-"""How many checks of each partition an asset has in this project, as a range of days records them."""
 
 defs = dg.Definitions(
-    assets=[*map(_nothing, EVENTS), _nothing("reactivity_rates", EVENTS)],
-    asset_checks=[_checks(asset, number) for asset, number in CHECKS.items()] if "VERSIONS" in os.environ else [],
+    assets=[*map(_build_asset, EVENT_ASSETS), _build_asset("reactivity_rates", EVENT_ASSETS)],
+    asset_checks=[_build_checks(asset, count) for asset, count in CHECK_COUNTS.items()] if RECORD_ALL else [],
     executor=dg.in_process_executor,
 )

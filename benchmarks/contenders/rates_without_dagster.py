@@ -1,4 +1,4 @@
-"""This project's computation of a cohort without Dagster's run: FOLDER DAY FILE."""
+"""Compute the rates of a cohort with this project, without Dagster's run: FOLDER DAY FILE."""
 
 import sys
 from datetime import date, timedelta
