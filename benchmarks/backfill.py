@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow.parquet as pq
 
 from benchmarks.measure import Run
@@ -27,7 +28,7 @@ ASSETS = (*EVENT_ASSETS, "reactivity_rates")
 ONE_RUN = "one run over the range"
 DAILY_RUNS = "a run a day"
 EMPTY_RUN = "one run of assets that do nothing"
-EMPTY_RUN_WITH_RECORDS = "the same, with a data version, a line and check results for each day"
+EMPTY_RUN_WITH_RECORDS = "the same, with the records of this project for each day"
 SAMPLED_DAYS = 5
 """How many days are fetched in runs of their own, from which the cost of a run a day is estimated."""
 
@@ -38,12 +39,12 @@ def measure(days: int, rounds: Rounds) -> list[dict[str, Any]]:
     step = max(days // SAMPLED_DAYS, 1)
     sampled = [FIRST + timedelta(days=number * step) for number in range(min(SAMPLED_DAYS, days))]
     with run_server("sandbox", str(FIRST - timedelta(days=30))) as server:
-        backfill = Backfill(server, last)
+        backfill = Backfill(server, last, rounds.work / "records.json")
         one_run = backfill.build_one_run()
         samples = [backfill.build_daily_run(day) for day in sampled]
         empty_runs = [
             backfill.build_empty_run(EMPTY_RUN),
-            backfill.build_empty_run(EMPTY_RUN_WITH_RECORDS, BENCH_ALL_RECORDS="yes"),
+            backfill.build_empty_run(EMPTY_RUN_WITH_RECORDS, BENCH_RECORDS=str(rounds.work / "records.json")),
         ]
         runs = rounds.measure(days, [*samples, one_run, *empty_runs], server.read_cpu)
     sample_runs = [runs.pop(sample.name) for sample in samples]
@@ -52,11 +53,15 @@ def measure(days: int, rounds: Rounds) -> list[dict[str, Any]]:
 
 
 class Backfill:
-    """Builds the contenders of a backfill from `FIRST` to `last`, and compares their files."""
+    """Builds the contenders of a backfill from `FIRST` to `last`, and compares their files.
 
-    def __init__(self, server: RunningServer, last: date) -> None:
+    What the run over all days records of one of them is written to `records`, for the bound to record the same.
+    """
+
+    def __init__(self, server: RunningServer, last: date, records: Path) -> None:
         self._server = server
         self._last = last
+        self._records = records
         self._daily_files: dict[date, dict[str, bytes]] = {}
 
     def build_one_run(self) -> Contender:
@@ -73,6 +78,7 @@ class Backfill:
                 if _read_event_files(data, day) != files:
                     raise WrongOutputError(f"the files of {day} differ from those of a run of that day only")
             rows = sum(pq.read_metadata(file).num_rows for file in data.glob("*/event_date=*/part-0.parquet"))
+            self._records.write_text(_read_records(folder / "home", FIRST + timedelta(days=days // 2)))
             return {**self._server.take_counts(), "rows": rows}
 
         return self._build_contender(ONE_RUN, f"{FIRST}...{self._last}", check)
@@ -112,6 +118,23 @@ class Backfill:
 
     def _reset_counts(self, folder: Path) -> None:
         self._server.take_counts()
+
+
+def _read_records(home: Path, day: date) -> str:
+    """Read what the last run recorded of a day: its own materializations, not Dagster's, and the checks' results."""
+    found: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        (run,) = instance.get_runs(limit=1)
+        for entry in instance.all_logs(run.run_id):
+            if (event := entry.dagster_event) is None:
+                continue
+            if event.is_step_materialization:
+                found.append(event.step_materialization_data.materialization)
+            elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                found.append(event.asset_check_evaluation_data)
+    of_day = [one for one in found if one.partition == str(day)]
+    own = [one for one in of_day if "dagster/code_version" not in (getattr(one, "tags", None) or {})]
+    return dg.serialize_value(own)
 
 
 def _read_event_files(data: Path, day: date) -> dict[str, bytes]:
