@@ -19,18 +19,22 @@ help: ## show this
 # The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
 stamp = echo "$$(cat pyproject.toml $(1) | cksum), $$($(BIN)/python -V 2>&1), $$PWD"
-PIP := $(BIN)/python -I -m pip --disable-pip-version-check
+# Installing pip in .venv takes as long as all else: PYTHON's own installs there, unless it has none, as on Debian.
+HAS_PIP = $(shell "$(PYTHON)" -c "import pip; print(1)" 2>/dev/null)
+PIP = $(if $(HAS_PIP),"$(PYTHON)" -I -m pip --python $(BIN)/python,$(BIN)/python -I -m pip) --disable-pip-version-check
 # A link would let a change in .venv reach the cache.
 export UV_LINK_MODE := copy
 # uv asks the index that pip is set up to ask.
-UV := index="$$($(PIP) config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1)"; \
+UV = index="$$($(PIP) config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1)"; \
 	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
 	$(BIN)/uv
-# What is really used is compiled on first use.
 uv_install = $(UV) pip install --quiet --python $(2) --no-build-isolation --require-hashes --no-deps -r $(1)
 # The same, with packages that are released as source alone (pyspark): setuptools, which builds them, comes first.
 uv_build = sed -n '/^setuptools==/,/^ *\#/p' $(1) > .venv/setuptools.txt; \
 	$(call uv_install,.venv/setuptools.txt,$(2)); $(call uv_install,$(1),$(2))
+
+# On all cores, which the first start would do on one; and for users who may not write to .venv.
+compile = $(BIN)/python -m compileall -q -j 0 -x '/tests/' .venv/lib np6_assets >/dev/null || true
 
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(call stamp,requirements.lock))" ]; then exit 0; fi; \
@@ -42,13 +46,15 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || fail "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv"; \
 	echo "Making .venv with $$("$(PYTHON)" -V)"; \
 	rm -f $(STAMP); \
-	"$(PYTHON)" -m venv --clear .venv; \
+	"$(PYTHON)" -m venv --clear $(if $(HAS_PIP),--without-pip) .venv; \
 	sed -n '/^uv==/,/^ *#/p' requirements.lock > .venv/uv.txt; \
 	$(PIP) install -qq --no-compile --require-hashes --no-deps -r .venv/uv.txt; \
 	echo "Installing $$(grep -c '^[a-z]' requirements.lock) pinned packages"; \
 	$(call uv_install,requirements.lock,$(BIN)/python); \
 	$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-build-isolation --no-deps -e .; \
 	$(BIN)/uv pip check --quiet --python $(BIN)/python || fail "requirements.lock does not fit pyproject.toml: make lock"; \
+	echo "Compiling"; \
+	$(compile); \
 	$(call stamp,requirements.lock) > $(STAMP); \
 	echo "Installed in .venv"
 
@@ -58,8 +64,7 @@ install-all: install ## and what the files in deploy/, tests and lint need
 	echo "Installing what deployments, tests and lint need beside it"; \
 	$(call uv_build,requirements-all.lock,$(BIN)/python); \
 	$(BIN)/uv pip check --quiet --python $(BIN)/python; \
-	echo "Compiling, for users who may not write to .venv"; \
-	$(BIN)/python -m compileall -q -j 0 .venv/lib np6_assets >/dev/null || true; \
+	$(compile); \
 	$(call stamp,requirements-all.lock) > $(STAMP)-all
 
 demo: install ## ten days of the simulated account, from events to rates, in a minute
