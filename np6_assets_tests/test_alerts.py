@@ -17,7 +17,7 @@ import yaml
 
 from np6_assets_tests.support.deployment import Deployment
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tls import certificate
+from np6_assets_tests.support.tls import create_certificate
 from np6_assets_tests.test_documentation import FENCED, ROOT
 
 DAY = date(2026, 3, 20)
@@ -43,7 +43,7 @@ def sensor_of(text: str, tmp_path: Path) -> dg.SensorDefinition:
 @pytest.fixture
 def failed(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> dg.RunStatusSensorContext:
     """What Dagster tells of a run whose key is refused."""
-    server.always("/notifications/reactivities/hits", "401")
+    server.script_always("/notifications/reactivities/hits", "401")
     deployment = Deployment(tmp_path / "data", server, instance)
     result = deployment.materialize("hits", DAY, raise_on_error=False)
     return dg.build_run_status_sensor_context(
@@ -126,7 +126,7 @@ def test_alert_to_slack_says_what_failed_and_where_to_look(
 def test_alert_by_email_is_sent_over_tls_with_a_link_to_the_run(
     failed: dg.RunStatusSensorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    file, context = certificate(tmp_path, timedelta(days=30))
+    file, context = create_certificate(tmp_path, timedelta(days=30))
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     server = socketserver.TCPServer(("127.0.0.1", 0), Mail)
     server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -9,19 +9,22 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets_tests.support.deployment import Deployment, published
-from np6_assets_tests.support.events import HOUR_MS, Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import Deployment, select_published
+from np6_assets_tests.support.events import HOUR_MS, Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 DAY = date(2026, 3, 20)
-START, END = (datetime.fromtimestamp(ms / 1000, UTC) for ms in day_bounds(DAY, "UTC"))
+START, END = (datetime.fromtimestamp(ms / 1000, UTC) for ms in compute_day_bounds(DAY, "UTC"))
 HOUR = timedelta(hours=1)
 
 
 ACCOUNT = Population(
     notifications=[{"id": 156}],
-    hits=[event("hits", id=f"hit {at}", timestamp=day_bounds(DAY, "UTC")[0] + at * HOUR_MS // 2) for at in range(48)],
+    hits=[
+        build_event("hits", id=f"hit {at}", timestamp=compute_day_bounds(DAY, "UTC")[0] + at * HOUR_MS // 2)
+        for at in range(48)
+    ],
 )
 
 
@@ -37,7 +40,7 @@ class Clocks:
     def fetch(self, api: datetime, ours: datetime) -> datetime:
         """Fetch the day while the clocks show this; gives its watermark. The day has what was published by then."""
         self.api, self.ours = api, ours
-        there = published(ACCOUNT, round(api.timestamp() * 1000))
+        there = select_published(ACCOUNT, round(api.timestamp() * 1000))
         self.server.serve(there)
         self.deployment.materialize("hits", DAY)
         self.deployment.assert_holds(there, ["hits"], DAY, DAY)

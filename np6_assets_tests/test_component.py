@@ -15,7 +15,7 @@ import pytest
 from np6_assets import accounts, cli
 from np6_assets.component import NP6Account
 from np6_assets.settings import Settings, SettingsError
-from np6_assets_tests.support.project import load, make_project
+from np6_assets_tests.support.project import load_project, make_project
 from np6_assets_tests.support.rude_server import RudeServer
 
 BRAND_A = {"asset_key_prefix": "brand_a", "base_url": "sandbox://"}
@@ -41,7 +41,7 @@ def names(definitions: dg.Definitions) -> set[str]:
 
 
 def test_every_name_of_an_account_begins_with_its_prefix(tmp_path: Path) -> None:
-    definitions = load(tmp_path, BRAND_A, BRAND_B)
+    definitions = load_project(tmp_path, BRAND_A, BRAND_B)
     found = names(definitions)
     assert {name.startswith(("brand_a", "brand_b")) for name in found - {"io_manager"}} == {True}  # Dagster's own
     assert {name for name in found if name.startswith("brand_a")} == {
@@ -140,21 +140,21 @@ def test_a_wrong_attribute_is_one_line_that_names_account_and_attribute(
     attributes: dict[str, Any], line: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        load(tmp_path, {**BRAND_A, **attributes})
+        load_project(tmp_path, {**BRAND_A, **attributes})
     assert str(caught.value) == line
 
 
 @pytest.mark.parametrize("prefix", ["", None, "Brand", "brand-b", "brand__b", "b b", "é", "1b", "brand_"])
 def test_yaml_needs_a_prefix_that_can_be_in_every_name(prefix: str | None, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="asset_key_prefix"):
-        load(tmp_path, {**BRAND_A, "asset_key_prefix": prefix})
+        load_project(tmp_path, {**BRAND_A, "asset_key_prefix": prefix})
     with pytest.raises(Exception, match="asset_key_prefix"):
         NP6Account.resolve_from_dict({"base_url": "sandbox://"})
 
 
 def test_a_missing_key_does_not_stop_the_others_and_is_told_by_its_name(tmp_path: Path) -> None:
     account = {"asset_key_prefix": "brand_b", "api_key_variable": "KEY_OF_B"}
-    definitions = load(tmp_path, BRAND_A, account)
+    definitions = load_project(tmp_path, BRAND_A, account)
     [spec] = [one for one in definitions.resolve_all_asset_specs() if one.key == dg.AssetKey(["brand_b", "hits"])]
     assert "account brand_b: KEY_OF_B is not set" in (spec.description or "")
 
@@ -164,7 +164,7 @@ def test_a_missing_key_does_not_stop_the_others_and_is_told_by_its_name(tmp_path
 
 def test_labels_are_on_every_asset(tmp_path: Path) -> None:
     labels = {"owners": ["team:crm"], "tags": {"domain": "push"}, "group_name": "push"}
-    for spec in load(tmp_path, {**BRAND_A, **labels}).resolve_all_asset_specs():
+    for spec in load_project(tmp_path, {**BRAND_A, **labels}).resolve_all_asset_specs():
         assert (spec.owners, spec.group_name, spec.tags["domain"]) == (["team:crm"], "push", "push")
         assert spec.kinds
 
@@ -177,7 +177,8 @@ def test_post_processing_labels_and_automates(tmp_path: Path) -> None:
     eager = "{{ automation_condition.eager() }}"
     given = processing("key:brand_a/reactivity_report", tags={"tier": "1"}, automation_condition=eager)
     specs = {
-        spec.key.path[-1]: spec for spec in load(tmp_path, BRAND_A, post_processing=given).resolve_all_asset_specs()
+        spec.key.path[-1]: spec
+        for spec in load_project(tmp_path, BRAND_A, post_processing=given).resolve_all_asset_specs()
     }
     assert specs["reactivity_report"].tags["tier"] == "1"
     assert specs["reactivity_report"].automation_condition == dg.AutomationCondition.eager()
@@ -188,17 +189,17 @@ def test_post_processing_labels_and_automates(tmp_path: Path) -> None:
 def test_post_processing_changes_no_partitions(asset: str, tmp_path: Path) -> None:
     weekly = {"type": "weekly", "start_date": "2026-01-01"}
     with pytest.raises(dg.DagsterInvalidDefinitionError, match=r"artitions.definition"):
-        load(tmp_path, BRAND_A, post_processing=processing(f"key:brand_a/{asset}", partitions_def=weekly))
+        load_project(tmp_path, BRAND_A, post_processing=processing(f"key:brand_a/{asset}", partitions_def=weekly))
 
 
 def test_post_processing_takes_no_inputs_away(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="Attempted to remove argument-backed dependency"):
-        load(tmp_path, BRAND_A, post_processing=processing("key:brand_a/reactivity_rates", deps=[]))
+        load_project(tmp_path, BRAND_A, post_processing=processing("key:brand_a/reactivity_rates", deps=[]))
 
 
 def test_post_processing_takes_no_columns_away(tmp_path: Path) -> None:
     replaced = processing("key:brand_a/hits", "replace", metadata={"team": "crm"})
-    definitions = load(tmp_path, BRAND_A, post_processing=replaced)
+    definitions = load_project(tmp_path, BRAND_A, post_processing=replaced)
     [spec] = [one for one in definitions.resolve_all_asset_specs() if one.key == dg.AssetKey(["brand_a", "hits"])]
     assert {"team", "dagster/column_schema", "partition_expr"} <= set(spec.metadata)
 

@@ -10,9 +10,9 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets_tests.support.deployment import Deployment, impatient, published
-from np6_assets_tests.support.events import HOUR_MS, Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import Deployment, build_resource, select_published
+from np6_assets_tests.support.events import HOUR_MS, Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST = date(2026, 3, 20)
@@ -25,10 +25,12 @@ SENDS = 8
 def account(ids: tuple[int, ...] = IDS, days: int = 4) -> Population:
     made = Population(notifications=[{"id": id_, "name": f"Notification {id_}"} for id_ in ids])
     for ahead in range(days):
-        start = day_bounds(FIRST + ahead * DAY, "UTC")[0]
+        start = compute_day_bounds(FIRST + ahead * DAY, "UTC")[0]
         for id_ in ids:
             made.activations += [
-                event("activations", id=f"{id_} {ahead} {at}", timestamp=start + 3 * at * HOUR_MS, activation_id=id_)
+                build_event(
+                    "activations", id=f"{id_} {ahead} {at}", timestamp=start + 3 * at * HOUR_MS, activation_id=id_
+                )
                 for at in range(SENDS)
             ]
     return made
@@ -42,16 +44,16 @@ class Time:
         self.server = server
         self.made = made
         self.deployment = Deployment(data, server, instance, lambda: self.now)
-        self.deployment.np6 = impatient(server, max_retries=1, step_retries=0)
+        self.deployment.np6 = build_resource(server, max_retries=1, step_retries=0)
 
     def fetch(self, hours: float, day: date = FIRST, **options: object) -> list[str]:
         """Fetch a day's activations so many hours after its start; the paths that were asked."""
         self.now = datetime(day.year, day.month, day.day, tzinfo=UTC) + hours * HOUR
-        there = published(self.made, round(self.now.timestamp() * 1000))
+        there = select_published(self.made, round(self.now.timestamp() * 1000))
         self.server.serve(there)
-        before = len(self.server.asked())
+        before = len(self.server.list_requests())
         self.deployment.materialize("activations", day, **options)
-        return sorted({request.path for request in self.server.asked()[before:]} - {"/notifications"})
+        return sorted({request.path for request in self.server.list_requests()[before:]} - {"/notifications"})
 
     def ids(self, day: date = FIRST) -> dict[int, int]:
         """How many sends of each notification a day has."""
@@ -63,7 +65,7 @@ class Time:
         return json.loads(said.get(b"np6.missing_ids", b"[]"))
 
     def is_closed(self, day: date = FIRST) -> bool:
-        end = datetime.fromtimestamp(day_bounds(day, "UTC")[1] / 1000, UTC)
+        end = datetime.fromtimestamp(compute_day_bounds(day, "UTC")[1] / 1000, UTC)
         return self.deployment.fetched_until("activations", day) == end
 
 
@@ -82,7 +84,7 @@ MISSING_ONLY = {"ops": {"activations": {"config": {"missing_only": True}}}}
 
 def test_unlisted_notification_is_still_requested(time: Time):
     time.fetch(12)
-    time.server.hidden = {102}
+    time.server.unlisted = {102}
     assert path(102) in time.fetch(20)
     time.fetch(25)
     assert time.ids() == ALL
@@ -92,7 +94,7 @@ def test_unlisted_notification_is_still_requested(time: Time):
 @pytest.mark.parametrize("status", ["404", pytest.param("410", marks=pytest.mark.slow)])
 def test_deleted_notification_keeps_its_rows_and_is_not_requested_again(time: Time, status: str):
     time.fetch(12)
-    time.server.hidden = {102}
+    time.server.unlisted = {102}
     time.server.script(path(102), *[status] * 9)
     assert path(102) in time.fetch(20)
     assert path(102) not in time.fetch(25)
@@ -105,8 +107,10 @@ def test_deleted_notification_keeps_its_rows_and_is_not_requested_again(time: Ti
 
 @pytest.mark.slow
 def test_notification_named_by_later_reactions_is_requested_for_closed_days(time: Time):
-    time.server.hidden = {103}
-    time.made.hits = [event("hits", id="late", timestamp=day_bounds(FIRST, "UTC")[1] + HOUR_MS, activation_id=103)]
+    time.server.unlisted = {103}
+    time.made.hits = [
+        build_event("hits", id="late", timestamp=compute_day_bounds(FIRST, "UTC")[1] + HOUR_MS, activation_id=103)
+    ]
     time.fetch(25)
     assert time.ids() == {101: SENDS, 102: SENDS, 103: 0}
     time.fetch(12, FIRST + DAY)
@@ -217,7 +221,7 @@ def test_address_that_answers_404_to_everything_closes_no_day(time: Time):
 
 def test_day_whose_notifications_are_all_deleted_closes_with_its_rows(time: Time):
     time.fetch(12)
-    time.server.hidden = set(IDS)
+    time.server.unlisted = set(IDS)
     for id_ in IDS:
         time.server.script(path(id_), *["404"] * 9)
     time.fetch(25)
@@ -226,11 +230,11 @@ def test_day_whose_notifications_are_all_deleted_closes_with_its_rows(time: Time
 
 
 def test_new_notification_is_fetched_from_the_days_start(time: Time):
-    time.server.hidden = {103}
+    time.server.unlisted = {103}
     time.fetch(12)
     time.deployment.materialize("notifications")
     assert time.ids() == {101: 4, 102: 4, 103: 0}
-    time.server.hidden = set()
+    time.server.unlisted = set()
     time.fetch(20)
     assert time.ids() == dict.fromkeys(IDS, 7)
     time.fetch(25)
@@ -261,26 +265,26 @@ def test_account_of_5000_notifications_costs_5000_requests_when_a_day_closes_and
     active = tuple(range(101, 131))
     made = account(active, days=1)
     made.notifications += [{"id": id_} for id_ in range(1000, 5970)]
-    restarted = day_bounds(FIRST + DAY, "UTC")[0] + 10 * HOUR_MS
+    restarted = compute_day_bounds(FIRST + DAY, "UTC")[0] + 10 * HOUR_MS
     for id_ in active:
-        made.activations.append(event("activations", id=f"{id_}", timestamp=restarted, activation_id=id_))
-    made.activations.append(event("activations", id="again", timestamp=restarted, activation_id=1000))
+        made.activations.append(build_event("activations", id=f"{id_}", timestamp=restarted, activation_id=id_))
+    made.activations.append(build_event("activations", id="again", timestamp=restarted, activation_id=1000))
     time = Time(tmp_path / "data", server, instance, made)
     assert len(time.fetch(25)) == 5000
     time.deployment.materialize("notifications")
-    before = len(server.asked())
+    before = len(server.list_requests())
     for hour in range(4, 25, 4):
         time.fetch(hour, FIRST + DAY)
-    assert len(server.asked()) - before == 6 * (30 + 1)  # and the list of notifications
+    assert len(server.list_requests()) - before == 6 * (30 + 1)  # and the list of notifications
     # one that was silent sends again: it is seen when the day closes, at the latest
     assert len(time.deployment.rows("activations", FIRST + DAY)) == 30
     assert len(time.fetch(25, FIRST + DAY)) == 5000
     assert len(time.deployment.rows("activations", FIRST + DAY)) == 31
-    assert len(server.asked()) - before == 6 * 31 + 5001
+    assert len(server.list_requests()) - before == 6 * 31 + 5001
     # and by every refresh from then on
     assert len(time.fetch(8, FIRST + 2 * DAY)) == 31
     # days that close together share the requests
-    before = len(server.asked())
+    before = len(server.list_requests())
     time.now += 3 * DAY
     time.deployment.materialize("activations", FIRST + 2 * DAY, FIRST + 3 * DAY)
-    assert len(server.asked()) - before == 5001
+    assert len(server.list_requests()) - before == 5001

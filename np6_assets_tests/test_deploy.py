@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 import yaml
 
-from np6_assets_tests.support.deployment import files
+from np6_assets_tests.support.deployment import read_files
 from np6_assets_tests.support.units import INSTALLED, Unit, UnitProcesses
 
 ROOT = Path(__file__).parents[1]
@@ -162,7 +162,7 @@ def test_backup_brings_back_files_and_records_and_stores_what_is_unchanged_once(
     assert not first.exists()
     assert [path.name for path in to.iterdir()] == [second.name]
     unfinished = "hits/event_date=2026-03-21/.part-0.parquet.1.tmp"
-    assert files(second / "data") == {name: text for name, text in files(data).items() if name != unfinished}
+    assert read_files(second / "data") == {name: text for name, text in read_files(data).items() if name != unfinished}
     with dg.DagsterInstance.from_config(str(second / "dagster")) as restored:
         assert restored.get_dynamic_partitions("days") == ["2026-03-20"]
 
@@ -174,6 +174,6 @@ def test_one_machine_as_its_units_start_it(tmp_path: Path) -> None:
         [run] = deployed.finished(deployed.launch(["hits"], day))
         assert run.status == "SUCCESS", deployed.logs()
         made = backup(deployed.data, deployed.home, tmp_path / "backups")
-        assert files(made / "data") == files(deployed.data)
+        assert read_files(made / "data") == read_files(deployed.data)
     with dg.DagsterInstance.from_config(str(made / "dagster")) as restored:
         assert restored.get_run_by_id(run.id)

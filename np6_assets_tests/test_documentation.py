@@ -22,7 +22,7 @@ import yaml
 
 from np6_assets.definitions import defs
 from np6_assets.settings import Settings
-from np6_assets_tests.support.project import load, make_project
+from np6_assets_tests.support.project import load_project, make_project
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
@@ -82,7 +82,7 @@ def test_make_knows_the_target(line: str) -> None:
 def test_accounts_in_yaml_load(tmp_path: Path) -> None:
     [account] = [text for _, language, text in blocks() if text.startswith("type: np6_assets.NP6Account")]
     [processing] = [text for _, language, text in blocks() if text.startswith("post_processing:")]
-    made = load(tmp_path, yaml.safe_load(account)["attributes"], **yaml.safe_load(processing))
+    made = load_project(tmp_path, yaml.safe_load(account)["attributes"], **yaml.safe_load(processing))
     [report] = [one for one in made.resolve_all_asset_specs() if one.key.path == ["brand_a", "reactivity_report"]]
     assert (report.tags["tier"], report.automation_condition) == ("gold", dg.AutomationCondition.eager())
 

@@ -23,11 +23,18 @@ import pytest
 
 from np6_assets.events import plan
 from np6_assets.storage.files import Folder
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, days, dump, files, impatient
-from np6_assets_tests.support.events import KINDS, Population, event, population
-from np6_assets_tests.support.oracle import day_bounds, expected_rates, expected_rows
+from np6_assets_tests.support.deployment import (
+    PSEUDONYM_KEY,
+    Deployment,
+    build_resource,
+    dump_json,
+    list_days,
+    read_files,
+)
+from np6_assets_tests.support.events import KINDS, Population, build_event, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds, expect_rates, expect_rows
 from np6_assets_tests.support.rude_server import Act, Request, RudeServer
-from np6_assets_tests.support.tables import assert_alike, rows_of, types_of
+from np6_assets_tests.support.tables import assert_rows_equal, read_rows, read_types
 
 ROOT = Path(__file__).parents[1]
 FIRST, LAST = date(2026, 3, 28), date(2026, 3, 30)  # 2026-03-29 has 23 hours in Paris
@@ -64,26 +71,26 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_range_gives_the_same_bytes_as_single_days_and_the_rows_of_the_oracle(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, timezone: str, contact: str, kinds: list[str]
 ):
-    made = population(21, FIRST, 3, timezone, misfit_days=[FIRST, LAST])
+    made = build_population(21, FIRST, 3, timezone, misfit_days=[FIRST, LAST])
     server.serve(made)
     environment = {"NP6_TIMEZONE": timezone, "NP6_CONTACT_DATA": contact, "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
     together = Deployment(tmp_path / "together", server, instance, **environment)
     together.materialize(kinds, FIRST, LAST)
     together.assert_holds(made, kinds, FIRST, LAST, contact)
     alone = Deployment(tmp_path / "alone", server, instance, **environment)
-    for day in reversed(days(FIRST, LAST)):
+    for day in reversed(list_days(FIRST, LAST)):
         alone.materialize(kinds, day)
-    assert files(alone.data) == files(together.data)
+    assert read_files(alone.data) == read_files(together.data)
 
 
 def test_run_survives_a_third_of_failing_requests(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    made = population(22, FIRST, 3, misfit_days=[LAST])
+    made = build_population(22, FIRST, 3, misfit_days=[LAST])
     server.serve(made)
     server.fail(0.35, seed=5, wait=0)
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize(list(KINDS), FIRST, LAST)
     deployment.assert_holds(made, KINDS, FIRST, LAST)
-    ways = {request.done for request in server.asked()}
+    ways = {request.outcome for request in server.list_requests()}
     assert len(ways) > 8, ways  # "ok" is one of them
 
 
@@ -91,14 +98,14 @@ def test_run_survives_a_third_of_failing_requests(server: RudeServer, instance: 
 def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    made = population(23, FIRST, 1, misfit_days=[FIRST])
+    made = build_population(23, FIRST, 1, misfit_days=[FIRST])
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
     misfits = [misfit for misfit in made.misfits if misfit.kind == "hits"]
     deployment.materialize("hits", FIRST)
     deployment.assert_holds(made, ["hits"], FIRST, FIRST, "keep")
-    rejected = sorted(dump(misfit.event) for misfit in misfits)
-    assert sorted(map(dump, deployment.quarantined("hits", FIRST))) == rejected
+    rejected = sorted(dump_json(misfit.event) for misfit in misfits)
+    assert sorted(map(dump_json, deployment.quarantined("hits", FIRST))) == rejected
     metadata = deployment.metadata("hits", FIRST)
     assert metadata["quarantined"] == len(misfits)
     assert metadata["dagster/partition_row_count"] == len(deployment.rows("hits", FIRST))
@@ -109,11 +116,11 @@ def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
     server.serve(replace(made, misfits=[]))
     deployment.materialize("hits", FIRST)
     assert deployment.metadata("hits", FIRST)["quarantined"] == len(misfits)
-    assert sorted(map(dump, deployment.quarantined("hits", FIRST))) == rejected
+    assert sorted(map(dump_json, deployment.quarantined("hits", FIRST))) == rejected
 
     # it corrects one
     [bad] = [misfit for misfit in misfits if misfit.name == "text stamp"]
-    good = event("hits", id=bad.event["id"], timestamp=bad.placed_ms, activation_id=bad.notification_id)
+    good = build_event("hits", id=bad.event["id"], timestamp=bad.placed_ms, activation_id=bad.notification_id)
     corrected = replace(made, hits=[*made.hits, good], misfits=[one for one in made.misfits if one is not bad])
     server.serve(corrected)
     deployment.materialize("hits", FIRST)
@@ -130,26 +137,26 @@ def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
 def test_refused_day_keeps_the_file_that_was_there(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, status: str
 ):
-    server.serve(population(24, FIRST, 2))
+    server.serve(build_population(24, FIRST, 2))
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize(["hits", "activations"], FIRST)
-    before = files(deployment.data)
-    server.serve(population(25, FIRST, 2))
+    before = read_files(deployment.data)
+    server.serve(build_population(25, FIRST, 2))
     for path in ("/notifications/reactivities/hits", "/notifications/114/events/activations"):
-        server.always(path, status)
-    asked = len(server.asked("/notifications/reactivities/hits"))
+        server.script_always(path, status)
+    asked = len(server.list_requests("/notifications/reactivities/hits"))
     # one notification that is not found costs no day; a key that is not known does
     for asset in ("hits", "activations") if status == "401" else ("hits",):
         with pytest.raises(dg.Failure, match=rf"{status} .*x-request-id"):
             deployment.materialize(asset, FIRST)
-    assert files(deployment.data) == before
+    assert read_files(deployment.data) == before
     # neither the client nor Dagster tries again
-    assert len(server.asked("/notifications/reactivities/hits")) == asked + 1
+    assert len(server.list_requests("/notifications/reactivities/hits")) == asked + 1
 
 
 def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date, status: str = "503") -> None:
     """From now on the server refuses every request whose window holds one of these days."""
-    bounds = [day_bounds(day, "UTC") for day in refused]
+    bounds = [compute_day_bounds(day, "UTC") for day in refused]
 
     def decide(request: Request) -> Act | None:
         window = [request.query.get(f"reactivity{end}") or request.query.get(end.lower()) for end in ("Start", "End")]
@@ -171,35 +178,42 @@ def test_failed_day_of_a_range_costs_that_day_alone(
 ):
     # one day a request, for activations as well
     monkeypatch.setattr(plan, "DAYS_PER_REQUEST", 1)
-    old = population(26, FIRST, 3)
-    new = old.merged(population(27, FIRST, 3))
+    old = build_population(26, FIRST, 3)
+    new = old.merged(build_population(27, FIRST, 3))
     server.serve(old)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
         deployment.materialize(asset, LAST)
         server.serve(new)
-        deployment.np6 = impatient(server, max_concurrent_requests=1, max_retries=2, step_retries=1, step_retry_delay=0)
+        deployment.np6 = build_resource(
+            server, max_concurrent_requests=1, max_retries=2, step_retries=1, step_retry_delay=0
+        )
         second = FIRST + timedelta(days=1)
         refuse(server, monkeypatch, second)
-        before = len(server.asked())
+        before = len(server.list_requests())
         failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
         assert not failed.success
         assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in told(failed)
         assert f"Failed: {second}" in told(failed)
         starts = [
-            request.query.get("reactivityStart") or request.query.get("start") for request in server.asked()[before:]
+            request.query.get("reactivityStart") or request.query.get("start")
+            for request in server.list_requests()[before:]
         ]
         # Dagster starts the step again for the day that failed alone, and the client tries three times
-        assert starts.count(str(day_bounds(FIRST, "UTC")[0])) == starts.count(str(day_bounds(LAST, "UTC")[0]))
-        assert starts.count(str(day_bounds(second, "UTC")[0])) == 6 * starts.count(str(day_bounds(FIRST, "UTC")[0]))
+        assert starts.count(str(compute_day_bounds(FIRST, "UTC")[0])) == starts.count(
+            str(compute_day_bounds(LAST, "UTC")[0])
+        )
+        assert starts.count(str(compute_day_bounds(second, "UTC")[0])) == 6 * starts.count(
+            str(compute_day_bounds(FIRST, "UTC")[0])
+        )
         for day in (FIRST, LAST):
-            assert deployment.rows(asset, day) == expected_rows(asset, new.feed(asset), *day_bounds(day, "UTC"))
-        assert len(files(deployment.data)) == 2
+            assert deployment.rows(asset, day) == expect_rows(asset, new.feed(asset), *compute_day_bounds(day, "UTC"))
+        assert len(read_files(deployment.data)) == 2
         assert recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
 
         refuse(server, monkeypatch)
         deployment.materialize(asset, second)
-        assert recorded(deployment, asset) == {f"{day}" for day in days(FIRST, LAST)}
+        assert recorded(deployment, asset) == {f"{day}" for day in list_days(FIRST, LAST)}
         deployment.assert_holds(new, [asset], FIRST, LAST)
 
 
@@ -207,19 +221,19 @@ def test_failed_day_of_a_range_costs_that_day_alone(
 def test_refused_day_of_a_range_costs_that_day_alone(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str, status: str
 ):
-    made = population(26, FIRST, 3)
+    made = build_population(26, FIRST, 3)
     server.serve(made)
     second = FIRST + timedelta(days=1)
     refuse(server, monkeypatch, second, status=status)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
-        deployment.np6 = impatient(server, step_retries=0)
+        deployment.np6 = build_resource(server, step_retries=0)
         failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
         assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in told(failed)
         assert re.search(rf"Failed: {second} \(GET /notifications/.* returned {status} .*x-request-id", told(failed))
         assert recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
         for day in (FIRST, LAST):
-            assert deployment.rows(asset, day) == expected_rows(asset, made.feed(asset), *day_bounds(day, "UTC"))
+            assert deployment.rows(asset, day) == expect_rows(asset, made.feed(asset), *compute_day_bounds(day, "UTC"))
         assert not deployment.path(asset, second).exists()
 
 
@@ -229,34 +243,34 @@ def test_refused_key_ends_the_range(
 ):
     monkeypatch.setattr(plan, "DAYS_PER_REQUEST", 1)
     first, last = FIRST - timedelta(days=20), LAST
-    made = population(32, first, 3)
+    made = build_population(32, first, 3)
     server.serve(made)
-    refuse(server, monkeypatch, *days(first + timedelta(days=1), last), status=status)
+    refuse(server, monkeypatch, *list_days(first + timedelta(days=1), last), status=status)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
-        deployment.np6 = impatient(server, max_concurrent_requests=1, step_retry_delay=0)
+        deployment.np6 = build_resource(server, max_concurrent_requests=1, step_retry_delay=0)
         with pytest.raises(dg.Failure, match=rf"^GET /notifications/.* returned {status} "):
             deployment.materialize(asset, first, last)
         # one that is refused, and what was under way by then; neither the client nor Dagster asks again
-        refused = [request for request in server.asked() if request.done == status]
+        refused = [request for request in server.list_requests() if request.outcome == status]
         assert 1 <= len(refused) <= 3
         assert recorded(deployment, asset) <= {f"{first}"}
-        assert len(files(deployment.data)) == len(recorded(deployment, asset))
+        assert len(read_files(deployment.data)) == len(recorded(deployment, asset))
 
 
 def test_range_ends_after_three_failed_days_in_a_row(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first = FIRST - timedelta(days=20)
-    server.serve(population(32, FIRST, 1))
+    server.serve(build_population(32, FIRST, 1))
     deployment = Deployment(tmp_path / "data", server, instance)
-    deployment.np6 = impatient(server, max_concurrent_requests=1, max_retries=0, step_retries=0)
-    refuse(server, monkeypatch, *days(first + timedelta(days=2), LAST))
+    deployment.np6 = build_resource(server, max_concurrent_requests=1, max_retries=0, step_retries=0)
+    refuse(server, monkeypatch, *list_days(first + timedelta(days=2), LAST))
     failed = deployment.materialize("hits", first, LAST, raise_on_error=False)
     assert "3 of 23 days could not be fetched; gave up after 3 in a row" in told(failed)
     # two good days, three that fail, and those that were asked for ahead
-    assert len(server.asked()) <= 2 + 3 + 2
-    assert len(files(deployment.data)) == 2
+    assert len(server.list_requests()) <= 2 + 3 + 2
+    assert len(read_files(deployment.data)) == 2
 
 
 def told(result: dg.ExecuteInProcessResult) -> str:
@@ -274,7 +288,11 @@ BEYOND = {
     "begins before": (date(2026, 1, 30), date(2026, 2, 2), "2026-01-30 is before NP6_START_DATE=2026-02-01"),
     "is before": (date(2026, 1, 2), date(2026, 1, 4), "2026-01-02 is before NP6_START_DATE=2026-02-01"),
     "ends after": (TODAY, TODAY + timedelta(days=2), f"{TODAY + timedelta(days=2)} has not begun"),
-    "is after": (TODAY + timedelta(days=3), TODAY + timedelta(days=4), f"{TODAY + timedelta(days=4)} has not begun"),
+    "is after": (
+        TODAY + timedelta(days=3),
+        TODAY + timedelta(days=4),
+        f"{TODAY + timedelta(days=4)} has not begun",
+    ),
 }
 
 
@@ -297,8 +315,8 @@ def test_range_beyond_the_days_there_are_is_refused_in_one_line(
     assert refused.value.description.startswith(why)
     assert "launch days from 2026-02-01 to " in refused.value.description
     assert "\n" not in refused.value.description
-    assert server.asked() == []
-    assert files(deployment.data) == {}
+    assert server.list_requests() == []
+    assert read_files(deployment.data) == {}
 
 
 @pytest.mark.slow
@@ -306,14 +324,14 @@ def test_range_of_activations_takes_one_request_a_notification_for_31_days(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, last = date(2026, 3, 1), date(2026, 4, 2)  # 33 days
-    made = population(28, FIRST, 3, "Europe/Paris", sends_per_day=8, misfit_days=[FIRST])
+    made = build_population(28, FIRST, 3, "Europe/Paris", sends_per_day=8, misfit_days=[FIRST])
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE="Europe/Paris")
     deployment.materialize("activations", first, last)
     deployment.assert_holds(made, ["activations"], first, last)
     for notification in made.notifications:
-        assert len(server.asked(f"/notifications/{notification['id']}/events/activations")) == 2
-    assert len(server.asked()) == 1 + 2 * len(made.notifications)
+        assert len(server.list_requests(f"/notifications/{notification['id']}/events/activations")) == 2
+    assert len(server.list_requests()) == 1 + 2 * len(made.notifications)
 
 
 @pytest.mark.slow
@@ -321,21 +339,21 @@ def test_small_days_of_a_range_share_a_request(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, last = date(2026, 3, 1), date(2026, 4, 13)  # 44 days, the clocks change in between
-    made = population(33, first, 44, "Europe/Paris", sends_per_day=2)
+    made = build_population(33, first, 44, "Europe/Paris", sends_per_day=2)
     server.serve(made)
     together = Deployment(tmp_path / "together", server, instance, NP6_TIMEZONE="Europe/Paris")
-    together.np6 = impatient(server, max_concurrent_requests=2)
+    together.np6 = build_resource(server, max_concurrent_requests=2)
     together.materialize("hits", first, last)
     together.assert_holds(made, ["hits"], first, last)
     # a week tells that they are small, during which three more are asked for; then 31 days, and those that are left
-    assert len(server.asked()) == 7 + 3 + 2
+    assert len(server.list_requests()) == 7 + 3 + 2
     monkeypatch.setattr(plan, "EVENTS_PER_REQUEST", 1)  # now they are large
     alone = Deployment(tmp_path / "alone", server, instance, NP6_TIMEZONE="Europe/Paris")
-    before = len(server.asked())
+    before = len(server.list_requests())
     alone.materialize("hits", FIRST, LAST)
-    assert len(server.asked()) == before + 3
-    stored = files(together.data)
-    assert files(alone.data) == {name: stored[name] for name in files(alone.data)}
+    assert len(server.list_requests()) == before + 3
+    stored = read_files(together.data)
+    assert read_files(alone.data) == {name: stored[name] for name in read_files(alone.data)}
 
 
 @pytest.mark.slow
@@ -343,17 +361,19 @@ def test_open_days_of_a_range_are_fetched_incrementally_one_request_each(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, last = date(2026, 3, 1), date(2026, 3, 4)
-    made = population(36, first, 4, sends_per_day=8)
+    made = build_population(36, first, 4, sends_per_day=8)
     server.serve(made)
-    for day in days(first, last):
+    for day in list_days(first, last):
         noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
         Deployment(tmp_path, server, instance, lambda noon=noon: noon).materialize("hits", day)
-    before = len(server.asked())
+    before = len(server.list_requests())
     deployment = Deployment(tmp_path, server, instance)
-    deployment.np6 = impatient(server, max_concurrent_requests=1)
+    deployment.np6 = build_resource(server, max_concurrent_requests=1)
     deployment.materialize("hits", first, last)
-    eleven = [str(day_bounds(day, "UTC")[0] + 11 * 3_600_000) for day in days(first, last)]  # noon, less the lookback
-    assert sorted(request.query["reactivityStart"] for request in server.asked()[before:]) == eleven
+    eleven = [
+        str(compute_day_bounds(day, "UTC")[0] + 11 * 3_600_000) for day in list_days(first, last)
+    ]  # noon, less the lookback
+    assert sorted(request.query["reactivityStart"] for request in server.list_requests()[before:]) == eleven
     deployment.assert_holds(made, ["hits"], first, last)
 
 
@@ -362,21 +382,23 @@ def test_request_of_several_days_that_fails_is_halved_down_to_the_failed_day(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, bad, last = date(2026, 3, 1), date(2026, 3, 30), date(2026, 4, 2)
-    made = population(34, first, 33, sends_per_day=2)
+    made = build_population(34, first, 33, sends_per_day=2)
     server.serve(made)
     refuse(server, monkeypatch, bad)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
-        deployment.np6 = impatient(server, max_retries=0, step_retries=0)
+        deployment.np6 = build_resource(server, max_retries=0, step_retries=0)
         failed = deployment.materialize("hits", first, last, raise_on_error=False)
         assert "1 of 33 days could not be fetched" in told(failed)
         assert f"Failed: {bad}" in told(failed)
-        good = [day for day in days(first, last) if day != bad]
+        good = [day for day in list_days(first, last) if day != bad]
         assert recorded(deployment, "hits") == {f"{day}" for day in good}
         for day in good:
-            assert deployment.rows("hits", day) == expected_rows("hits", made.feed("hits"), *day_bounds(day, "UTC"))
+            assert deployment.rows("hits", day) == expect_rows(
+                "hits", made.feed("hits"), *compute_day_bounds(day, "UTC")
+            )
     # with 22 others, then in halves: 12, 6, 3 and 2 days, and alone
-    assert [request.done for request in server.asked()].count("503") == 6
+    assert [request.outcome for request in server.list_requests()].count("503") == 6
 
 
 @pytest.mark.slow
@@ -384,13 +406,13 @@ def test_rejected_event_of_a_shared_request_goes_to_the_quarantine_of_its_day(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, odd, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
-    made = population(35, first, 33, sends_per_day=2, misfit_days=[odd])
+    made = build_population(35, first, 33, sends_per_day=2, misfit_days=[odd])
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
     deployment.materialize("hits", first, last)
     deployment.assert_holds(made, ["hits"], first, last, "keep")
     misfits = [misfit.event for misfit in made.misfits if misfit.kind == "hits"]
-    assert sorted(map(dump, deployment.quarantined("hits", odd))) == sorted(map(dump, misfits))
+    assert sorted(map(dump_json, deployment.quarantined("hits", odd))) == sorted(map(dump_json, misfits))
     assert [path.name for path in deployment.data.glob("quarantine/hits/*")] == [f"event_date={odd}"]
 
 
@@ -401,7 +423,7 @@ def test_account_without_notifications_has_empty_days(server: RudeServer, instan
 
 
 def test_notifications_are_listed_by_id(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    made = population(29, FIRST, 1)
+    made = build_population(29, FIRST, 1)
     server.serve(made)
     now = datetime(2026, 4, 2, 9, tzinfo=UTC)
     deployment = Deployment(tmp_path / "data", server, instance, lambda: now)
@@ -409,7 +431,7 @@ def test_notifications_are_listed_by_id(server: RudeServer, instance: dg.Dagster
     table = pq.read_table(deployment.data / "notifications" / "part-0.parquet")
     time = "timestamp[ms, tz=UTC]"
     types = {"activation_id": "int64", "name": "string", "type": "string", "unlisted_since": time, "first_seen": time}
-    assert types_of(table) == types
+    assert read_types(table) == types
     assert table.to_pylist() == [
         {
             "activation_id": entry["id"],
@@ -432,7 +454,7 @@ def test_file_has_the_watermark_of_its_day(server: RudeServer, instance: dg.Dags
     after = datetime.now(UTC)
     # the closed day: its end, which is 22:00 UTC in summer time; today: when it was asked for, to a second
     assert deployment.fetched_until("hits", date(2026, 3, 29)) == datetime(2026, 3, 29, 22, tzinfo=UTC)
-    end = datetime.fromtimestamp(day_bounds(today, "Europe/Paris")[1] / 1000, UTC)
+    end = datetime.fromtimestamp(compute_day_bounds(today, "Europe/Paris")[1] / 1000, UTC)
     assert (
         min(before - timedelta(seconds=1), end - timedelta(milliseconds=1))
         <= deployment.fetched_until("hits", today)
@@ -447,21 +469,24 @@ def test_file_has_the_watermark_of_its_day(server: RudeServer, instance: dg.Dags
 @pytest.mark.usefixtures("charts")
 def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     timezone, window = "Europe/Paris", 2
-    made = population(30, FIRST, 3, timezone, window_days=window)
+    made = build_population(30, FIRST, 3, timezone, window_days=window)
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=timezone, NP6_WINDOW_DAYS=str(window))
     deployment.materialize(list(KINDS), FIRST, LAST)
     deployment.materialize("reactivity_rates", FIRST, LAST)
     feeds = {
-        kind: {day: expected_rows(kind, made.feed(kind), *day_bounds(day, timezone)) for day in days(FIRST, LAST)}
+        kind: {
+            day: expect_rows(kind, made.feed(kind), *compute_day_bounds(day, timezone))
+            for day in list_days(FIRST, LAST)
+        }
         for kind in KINDS
     }
-    for number, day in enumerate(days(FIRST, LAST)):
-        expected = expected_rates(day, timezone, window, feeds)
+    for number, day in enumerate(list_days(FIRST, LAST)):
+        expected = expect_rates(day, timezone, window, feeds)
         assert {row["is_final"] for row in expected} == {number < 1}
         found = deployment.rates(day)
         assert len(expected) > 5
-        assert_alike(found, expected)
+        assert_rows_equal(found, expected)
         # what the UI plots: the account's own rates
         metadata = deployment.metadata("reactivity_rates", day)
         known = [row for row in expected if row["delivered"]]
@@ -474,14 +499,14 @@ def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instan
         assert shown[:3] == ["dagster/partition_row_count", "rates", "notifications"]
         assert shown[-3:] == ["bytes", "path", "rows_digest"]
         assert metadata["rates"].startswith(f"hit {hit / delivered:.2%} (")
-    together = files(deployment.data / "reactivity_rates")
-    for day in days(FIRST, LAST):
+    together = read_files(deployment.data / "reactivity_rates")
+    for day in list_days(FIRST, LAST):
         deployment.materialize("reactivity_rates", day)
-    assert files(deployment.data / "reactivity_rates") == together
+    assert read_files(deployment.data / "reactivity_rates") == together
 
 
 def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    server.serve(population(33, FIRST, 3, misfit_days=[FIRST]))
+    server.serve(build_population(33, FIRST, 3, misfit_days=[FIRST]))
     url = f"memory://{tmp_path.name}/data"
     now = datetime.now(UTC)
     local = Deployment(tmp_path / "data", server, instance, lambda: now)
@@ -495,7 +520,7 @@ def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instanc
     report = "reactivity_report/report.html"
     assert found.pop(report).startswith(b"<!DOCTYPE html>")
     assert found.pop("np6.json") == (local.data / "np6.json").read_bytes()
-    assert found == {name: content for name, content in files(local.data).items() if name != report}
+    assert found == {name: content for name, content in read_files(local.data).items() if name != report}
 
 
 # --- the command line ----------------------------------------------------------------------------------------------
@@ -541,7 +566,7 @@ def command(
 
 @pytest.mark.slow
 def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, tmp_path: Path, temporary: Path):
-    made = population(31, FIRST, 3)
+    made = build_population(31, FIRST, 3)
     server.serve(made)
     home, data = tmp_path / "home", tmp_path / "data"
     hits = "/notifications/reactivities/hits"
@@ -553,9 +578,9 @@ def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, 
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         output = process.communicate()[0]
-    assert len(server.asked(hits)) == 2, output
+    assert len(server.list_requests(hits)) == 2, output
     first = f"hits/event_date={FIRST}/part-0.parquet"
-    assert files(data).keys() <= {first, ".in_use"}  # who held the folder: the next run writes it anew
+    assert read_files(data).keys() <= {first, ".in_use"}  # who held the folder: the next run writes it anew
     assert list(temporary.iterdir()) == []
 
     server.released = threading.Event()
@@ -563,21 +588,23 @@ def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, 
     process = command(server, home, data, temporary)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
-    stored = [data / "hits" / f"event_date={day}" / "part-0.parquet" for day in days(FIRST, FIRST + timedelta(days=2))]
-    for path, day in zip(stored, days(FIRST, FIRST + timedelta(days=2)), strict=True):
-        rows = rows_of(pq.read_table(path, partitioning=None))
-        assert rows == expected_rows("hits", made.hits, *day_bounds(day, "UTC"))
-    assert len(files(data)) == 3
+    stored = [
+        data / "hits" / f"event_date={day}" / "part-0.parquet" for day in list_days(FIRST, FIRST + timedelta(days=2))
+    ]
+    for path, day in zip(stored, list_days(FIRST, FIRST + timedelta(days=2)), strict=True):
+        rows = read_rows(pq.read_table(path, partitioning=None))
+        assert rows == expect_rows("hits", made.hits, *compute_day_bounds(day, "UTC"))
+    assert len(read_files(data)) == 3
     # the key is in no line and in no file of Dagster's
     assert server.key not in output
-    assert not [name for name, content in files(home).items() if server.key.encode() in content]
+    assert not [name for name, content in read_files(home).items() if server.key.encode() in content]
 
 
 @pytest.mark.slow
 def test_killed_runs_end_as_one_that_was_not(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, temporary: Path
 ):
-    made = population(38, FIRST, 3, misfit_days=[FIRST])
+    made = build_population(38, FIRST, 3, misfit_days=[FIRST])
     server.serve(made)
     clean = Deployment(tmp_path / "clean", server, instance, NP6_START_DATE="2026-03-20")
     clean.materialize(["hits", "activations"], FIRST, FIRST + timedelta(days=2))
@@ -591,19 +618,19 @@ def test_killed_runs_end_as_one_that_was_not(
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        there = {name: content for name, content in files(data).items() if not Path(name).name.startswith(".")}
+        there = {name: content for name, content in read_files(data).items() if not Path(name).name.startswith(".")}
         # each day is there whole or not at all
-        assert there.items() <= files(clean.data).items(), seconds
+        assert there.items() <= read_files(clean.data).items(), seconds
         assert list(temporary.iterdir()) == []
     process = command(server, home, data, temporary, "hits", "activations")
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
-    assert files(data) == files(clean.data)
+    assert read_files(data) == read_files(clean.data)
 
 
 @pytest.mark.slow
 def test_runs_at_once_end_as_one(server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path):
-    made = population(39, FIRST, 3, misfit_days=[FIRST])
+    made = build_population(39, FIRST, 3, misfit_days=[FIRST])
     server.serve(made)
     server.fail(0.2, seed=6, wait=0)
     one, other = (Deployment(tmp_path / "data", server, kept_instance) for _ in range(2))
@@ -613,4 +640,4 @@ def test_runs_at_once_end_as_one(server: RudeServer, kept_instance: dg.DagsterIn
     one.assert_holds(made, ["hits", "activations"], FIRST, LAST)
     alone = Deployment(tmp_path / "alone", server, kept_instance)
     alone.materialize(["hits", "activations"], FIRST, LAST)
-    assert files(one.data) == files(alone.data)
+    assert read_files(one.data) == read_files(alone.data)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.events import Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.events import Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 PARIS = "Europe/Paris"
@@ -22,8 +22,8 @@ DAY = date(2026, 3, 20)
 
 
 def hits(agency: str | None, count: int, *, customer: str = "028", first: int = 0) -> list[dict[str, Any]]:
-    start = day_bounds(DAY, PARIS)[0]
-    made = [event("hits", id=f"{agency} {at}", timestamp=start + at * 1000) for at in range(first, first + count)]
+    start = compute_day_bounds(DAY, PARIS)[0]
+    made = [build_event("hits", id=f"{agency} {at}", timestamp=start + at * 1000) for at in range(first, first + count)]
     for one in made:
         one["identity"]["agency"] = agency
         one["identity"]["customer"] = customer
@@ -103,12 +103,12 @@ def test_other_source_or_time_zone_is_refused_in_one_line(
     server.serve(Population(hits=hits("DEMO", 3)))
     deployment = deployed(tmp_path / "data", server, instance)
     deployment.materialize("hits", DAY)
-    asked = len(server.asked())
+    asked = len(server.list_requests())
     line = refusal(Deployment(deployment.data, server, instance, **{"NP6_TIMEZONE": PARIS, **environment}), asset, day)
     assert "np6.json" in line
     assert all(side in line for side in sides)
     assert "\n" not in line
-    assert len(server.asked()) == asked
+    assert len(server.list_requests()) == asked
 
 
 def test_events_of_another_agency_go_to_quarantine(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):

@@ -15,12 +15,12 @@ import pytest
 from np6_assets.component import NP6Account
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity
-from np6_assets_tests.support.deployment import files
-from np6_assets_tests.support.events import KINDS, Population, of_one_agency, population
-from np6_assets_tests.support.oracle import day_bounds, expected_rows
-from np6_assets_tests.support.project import load
+from np6_assets_tests.support.deployment import read_files
+from np6_assets_tests.support.events import KINDS, Population, build_population, set_one_agency
+from np6_assets_tests.support.oracle import compute_day_bounds, expect_rows
+from np6_assets_tests.support.project import load_project
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import canonical, rows_of
+from np6_assets_tests.support.tables import canonicalize, read_rows
 
 DAY = date(2026, 3, 1)
 NAMES = ("brand_a", "brand_b")
@@ -29,7 +29,7 @@ DOCUMENT = (Path(__file__).parents[1] / "docs" / "embedding.md").read_text()
 
 
 def events(seed: int) -> Population:
-    return of_one_agency(population(seed, DAY, 1, sends_per_day=6))
+    return set_one_agency(build_population(seed, DAY, 1, sends_per_day=6))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def accounts(servers: dict[str, RudeServer], tmp_path: Path, monkeypatch: pytest
                 "window_days": 1,
             }
         )
-    return load(tmp_path / "project", *given)
+    return load_project(tmp_path / "project", *given)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def stored(folder: Path, kind: str) -> list[dict[str, object]]:
     import pyarrow.parquet as pq
 
     path = folder / kind / f"event_date={DAY}" / "part-0.parquet"
-    return canonical(rows_of(pq.read_table(path, partitioning=None)))
+    return canonicalize(read_rows(pq.read_table(path, partitioning=None)))
 
 
 @pytest.mark.slow
@@ -127,9 +127,9 @@ def test_accounts_run_beside_what_a_host_has(
     assert set(given["of a day"]["activation_date"].astype(str)) == {f"{DAY}"}
     for name, server in servers.items():
         assert {request.headers["x-key"] for request in server.requests} == {server.key}
-        expected = expected_rows("hits", events(NAMES.index(name) + 1).feed("hits"), *day_bounds(DAY, "UTC"))
-        assert stored(tmp_path / "data" / name, "hits") == canonical(expected)
-    assert {Path(name).parts[0] for name in files(tmp_path / "data")} == set(NAMES)
+        expected = expect_rows("hits", events(NAMES.index(name) + 1).feed("hits"), *compute_day_bounds(DAY, "UTC"))
+        assert stored(tmp_path / "data" / name, "hits") == canonicalize(expected)
+    assert {Path(name).parts[0] for name in read_files(tmp_path / "data")} == set(NAMES)
     assert instance.get_materialized_partitions(dg.AssetKey(["brand_b", "hits"])) == {f"{DAY}"}
 
 

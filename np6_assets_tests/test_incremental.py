@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files, published
-from np6_assets_tests.support.events import KINDS, population
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files, select_published
+from np6_assets_tests.support.events import KINDS, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import Request, RudeServer
 
 DAY = date(2026, 3, 29)  # 23 hours in Paris
@@ -28,7 +28,7 @@ class Clock:
     """A clock that is set by hand."""
 
     def __init__(self, hours: float) -> None:
-        self.now = datetime.fromtimestamp(day_bounds(DAY, PARIS)[0] / 1000, UTC)
+        self.now = datetime.fromtimestamp(compute_day_bounds(DAY, PARIS)[0] / 1000, UTC)
         self.forward(hours)
 
     def __call__(self) -> datetime:
@@ -59,25 +59,25 @@ class Account:
 
     def __init__(self, data: Path, server: RudeServer, instance: dg.DagsterInstance, **environment: str) -> None:
         self.clock = Clock(hours=10)
-        self.made = population(41, DAY, 1, PARIS, sends_per_day=60)
+        self.made = build_population(41, DAY, 1, PARIS, sends_per_day=60)
         self.server = server
         self.environment = {"NP6_TIMEZONE": PARIS, "NP6_LOOKBACK_MINUTES": "30", **environment}
         self.deployment = Deployment(data / "stored", server, instance, self.clock, **self.environment)
 
     def fetch(self, *assets: str, late: int = 0, full: bool = False) -> list[Request]:
         """Fetch what the API has by now; the requests."""
-        self.server.serve(published(self.made, self.clock.milliseconds, late))
-        before = len(self.server.asked())
+        self.server.serve(select_published(self.made, self.clock.milliseconds, late))
+        before = len(self.server.list_requests())
         config = {"ops": {asset: FULL["ops"][asset] for asset in assets}} if full else None
         self.deployment.materialize(list(assets), DAY, run_config=config)
-        return self.server.asked()[before:]
+        return self.server.list_requests()[before:]
 
     def in_full(self, *assets: str) -> dict[str, bytes]:
         """The files that a deployment without any has after one fetch."""
         with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.ephemeral() as instance:
             fresh = Deployment(Path(folder), self.server, instance, self.clock, **self.environment)
             fresh.materialize(list(assets), DAY)
-            return files(Path(folder))
+            return read_files(Path(folder))
 
     def version(self, asset: str) -> str:
         records = self.deployment.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
@@ -104,12 +104,12 @@ def test_incremental_fetches_of_an_open_day_end_as_a_full_fetch(account: Account
         starts = {request.query.get("reactivityStart") or request.query.get("start") for request in asked} - {None}
         if hours < 1 or hours > 3.5 or hours == 3:
             assert starts == {milliseconds(asked_from)}
-        assert files(account.deployment.data) == account.in_full(*kinds)
+        assert read_files(account.deployment.data) == account.in_full(*kinds)
         metadata = account.deployment.metadata("hits", DAY)
         assert metadata["events_gained"] == len(account.deployment.rows("hits", DAY)) - rows
         rows += metadata["events_gained"]
     account.deployment.assert_holds(account.made, kinds, DAY, DAY)
-    end = datetime.fromtimestamp(day_bounds(DAY, PARIS)[1] / 1000, UTC)
+    end = datetime.fromtimestamp(compute_day_bounds(DAY, PARIS)[1] / 1000, UTC)
     assert account.deployment.fetched_until("hits", DAY) == end
 
 
@@ -145,24 +145,24 @@ def test_full_refresh_fetches_the_whole_day(account: Account):
     account.fetch("hits")
     account.clock.forward(2)
     [request] = account.fetch("hits", full=True)
-    assert request.query["reactivityStart"] == str(day_bounds(DAY, PARIS)[0])
-    assert files(account.deployment.data) == account.in_full("hits")
+    assert request.query["reactivityStart"] == str(compute_day_bounds(DAY, PARIS)[0])
+    assert read_files(account.deployment.data) == account.in_full("hits")
 
 
 def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_new(account: Account):
     account.clock.forward(24)
     everything = account.made
-    first = min(one["timestamp"] for one in everything.hits if one["timestamp"] >= day_bounds(DAY, PARIS)[0])
+    first = min(one["timestamp"] for one in everything.hits if one["timestamp"] >= compute_day_bounds(DAY, PARIS)[0])
     late = {one["id"] for one in everything.hits if one["timestamp"] == first}
     account.made = replace(everything, hits=[one for one in everything.hits if one["id"] not in late])
     account.fetch("hits")
     version = account.version("hits")
-    before = files(account.deployment.data)
+    before = read_files(account.deployment.data)
 
     account.clock.forward(5)
     [request] = account.fetch("hits")
-    assert request.query["reactivityStart"] == str(day_bounds(DAY, PARIS)[0])
-    assert files(account.deployment.data) == before
+    assert request.query["reactivityStart"] == str(compute_day_bounds(DAY, PARIS)[0])
+    assert read_files(account.deployment.data) == before
     assert account.version("hits") == version
     assert account.deployment.metadata("hits", DAY)["events_gained"] == 0
 
@@ -175,7 +175,7 @@ def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_n
 
 def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance):
     account = Account(tmp_path, server, instance)
-    account.made = population(42, DAY, 1, PARIS, misfit_days=[DAY])
+    account.made = build_population(42, DAY, 1, PARIS, misfit_days=[DAY])
     account.clock.forward(2 + 3 / 3600)  # 12:00:03, when the rejected events begin
     fetched_until = account.clock.now
     account.fetch("hits")
@@ -187,7 +187,7 @@ def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer,
     after = account.deployment.quarantine("hits", DAY)
     assert len(after) > len(before)
     assert {row["event_key"] for row in before} < {row["event_key"] for row in after}
-    assert files(account.deployment.data) == account.in_full("hits")
+    assert read_files(account.deployment.data) == account.in_full("hits")
     account.clock.forward(24)
     account.fetch("hits")
     account.deployment.assert_holds(account.made, ["hits"], DAY, DAY)
@@ -196,7 +196,7 @@ def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer,
 @pytest.mark.parametrize("mode", ["drop", "pseudonymize"])
 @pytest.mark.slow
 def test_contact_data_that_was_kept_is_treated_in_stored_rows(account: Account, mode: str):
-    account.made = population(42, DAY, 1, PARIS, misfit_days=[DAY])
+    account.made = build_population(42, DAY, 1, PARIS, misfit_days=[DAY])
     kept = {"NP6_CONTACT_DATA": "keep", "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
     for environment in (kept, {**kept, "NP6_CONTACT_DATA": mode}):
         account.environment |= environment
@@ -208,4 +208,4 @@ def test_contact_data_that_was_kept_is_treated_in_stored_rows(account: Account, 
         [request] = account.fetch("hits")
     assert request.query["reactivityStart"] == milliseconds(fetched_until - LOOKBACK)
     assert account.deployment.metadata("hits", DAY)["quarantined"] > 0
-    assert files(account.deployment.data) == account.in_full("hits")
+    assert read_files(account.deployment.data) == account.in_full("hits")

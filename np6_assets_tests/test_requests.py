@@ -12,8 +12,8 @@ import pytest
 
 from np6_assets.storage.files import Folder
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.bucket import Bucket, store
-from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.bucket import Bucket, run_store
+from np6_assets_tests.support.events import KINDS, build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
 pytestmark = pytest.mark.slow
@@ -49,11 +49,11 @@ class Stored:
 def stored(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Stored]:
-    with store() as started:
+    with run_store() as started:
         bucket = started.bucket()
         for name, value in bucket.environment.items():
             monkeypatch.setenv(name, value)
-        events = population(33, FIRST, DAYS, sends_per_day=4, window_days=WINDOW)
+        events = build_population(33, FIRST, DAYS, sends_per_day=4, window_days=WINDOW)
         start = datetime.combine(FIRST + timedelta(days=DAYS + 1), datetime.min.time(), UTC) + timedelta(hours=12)
         settings = {"NP6_DATA_DIR": bucket.url, "NP6_START_DATE": f"{FIRST}", "NP6_WINDOW_DAYS": f"{WINDOW}"}
         yield Stored(Account.made(tmp_path, server, instance, start, events, **settings), bucket)

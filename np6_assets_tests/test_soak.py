@@ -14,14 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from np6_assets_tests.support.deployment import Deployment, days
-from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, Population, population
-from np6_assets_tests.support.oracle import activation_id, day_bounds
+from np6_assets_tests.support.deployment import Deployment, list_days
+from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, Population, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds, read_activation_id
 from np6_assets_tests.support.rude_server import Act, Request, RudeServer
-from soak import compare, forgetful, report
-from soak.faults import FAULTS, Deck, unlisted
-from soak.forgetful import ForgetfulServer, Spell
+from soak import compare, month_server
+from soak.faults import FAULTS, Deck, find_unlisted_ids
 from soak.month import TRAILING_DAYS
+from soak.month_server import MonthServer, Outage, Renaming
+from soak.report import build_report
 from soak.round import Outcome
 
 # They show that the endurance suite would find a loss, and are for those who change it.
@@ -36,7 +37,7 @@ RATES = f"reactivity_rates/activation_date={FIRST}/part-0.parquet"
 
 @pytest.fixture(scope="module")
 def made() -> Population:
-    return population(51, FIRST, 2, TIMEZONE, misfit_days=[FIRST])
+    return build_population(51, FIRST, 2, TIMEZONE, misfit_days=[FIRST])
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +58,16 @@ def shaken(clean: Path, tmp_path: Path) -> Path:
 
 
 def test_nothing_is_lost_where_all_is_the_same(clean: Path, shaken: Path) -> None:
-    (shaken / "hits" / ".part-0.parquet.0.tmp").touch()  # a killed upload, over which readers pass
-    assert compare.differing(shaken, clean) == []
-    assert compare.hidden(shaken) == 1
+    (shaken / "hits" / ".part-0.parquet.0.tmp").touch()  # a killed upload, which no reader opens
+    assert compare.find_different_files(shaken, clean) == []
 
 
 def test_a_file_that_differs_is_missing_or_too_many_is_lost(clean: Path, shaken: Path) -> None:
     (shaken / RATES).write_bytes((shaken / RATES).read_bytes() + b" ")
     (shaken / HITS).rename(shaken / "hits" / "part-1.parquet")
-    assert compare.differing(shaken, clean) == [
+    assert compare.find_different_files(shaken, clean) == [
         f"{HITS} is missing",
-        "hits/part-1.parquet should not be there",
+        "hits/part-1.parquet should not exist",
         f"{RATES} differs",
     ]
 
@@ -89,30 +89,30 @@ def test_a_file_that_differs_is_missing_or_too_many_is_lost(clean: Path, shaken:
 def test_rows_that_the_events_do_not_give_are_lost(
     file: str, change: Callable[[pa.Table], pa.Table], told: str, made: Population, shaken: Path
 ) -> None:
-    wanted = made, days(FIRST, LAST), TIMEZONE, WINDOW_DAYS
+    wanted = made, list_days(FIRST, LAST), TIMEZONE, WINDOW_DAYS
     # contact data is not what is compared: the rounds drop it
     for one in shaken.glob("*/event_date=*/*.parquet"):
         table = pq.read_table(one, partitioning=None)
         for name in ("receiver_unicity", "receiver_hash"):
             table = table.set_column(table.column_names.index(name), name, pa.nulls(table.num_rows, pa.string()))
         pq.write_table(table, one)
-    assert compare.wrong(shaken, *wanted) == []
+    assert compare.find_wrong_rows(shaken, *wanted) == []
     pq.write_table(change(pq.read_table(shaken / file, partitioning=None)), shaken / file)
-    assert compare.wrong(shaken, *wanted) == [told]
+    assert compare.find_wrong_rows(shaken, *wanted) == [told]
 
 
 def test_a_spool_that_is_left_and_a_secret_in_a_file_are_told(tmp_path: Path) -> None:
     (tmp_path / "tmp" / "np6-spool").mkdir(parents=True)
     (tmp_path / "log").write_bytes(b"X-Key: a-key-of-the-soak\n")
-    assert compare.left_over(tmp_path / "tmp") == ["np6-spool is left in the temporary folder"]
-    assert compare.leaked([tmp_path], {"the key": b"a-key-of-the-soak", "an address": b"@example.com"}) == [
-        "the key stands in log"
+    assert compare.find_leftover_files(tmp_path / "tmp") == ["np6-spool is left in the temporary folder"]
+    assert compare.find_leaks([tmp_path], {"the key": b"a-key-of-the-soak", "an address": b"@example.com"}) == [
+        "the key is in log"
     ]
 
 
 def test_addresses_that_are_kept_are_found(clean: Path) -> None:
-    found = compare.leaked([clean / "hits"], {"an address": b"@example.com", "nobody": b"@example.org"})
-    assert found == ["an address stands in part-0.parquet"] * 2  # though it is compressed there
+    found = compare.find_leaks([clean / "hits"], {"an address": b"@example.com", "nobody": b"@example.org"})
+    assert found == ["an address is in part-0.parquet"] * 2  # though it is compressed there
 
 
 def test_every_fault_is_dealt_before_any_comes_again() -> None:
@@ -122,13 +122,13 @@ def test_every_fault_is_dealt_before_any_comes_again() -> None:
 
 
 def test_a_day_that_is_open_or_misses_a_notification_is_lost(clean: Path, shaken: Path) -> None:
-    assert compare.not_closed(clean, days(FIRST, LAST), TIMEZONE) == []
+    assert compare.find_open_days(clean, list_days(FIRST, LAST), TIMEZONE) == []
     file = shaken / HITS
     table = pq.read_table(file, partitioning=None)
     said = {b"np6.fetched_until": b"2026-03-29T12:00:00+00:00", b"np6.missing_ids": b"[7]"}
     pq.write_table(table.replace_schema_metadata(said), file)
     (shaken / f"bounces/event_date={LAST}/part-0.parquet").unlink()
-    assert compare.not_closed(shaken, days(FIRST, LAST), TIMEZONE) == [
+    assert compare.find_open_days(shaken, list_days(FIRST, LAST), TIMEZONE) == [
         f"hits of {FIRST} is not closed",
         f"hits of {FIRST} misses [7]",
         f"bounces of {LAST} is missing",
@@ -139,20 +139,24 @@ def test_another_name_and_another_agency_are_lost(made: Population, shaken: Path
     pq.write_table(pa.table({"activation_id": [1, 2], "name": ["One", None]}), shaken / "names.parquet")
     (shaken / "notifications").mkdir()
     (shaken / "names.parquet").rename(shaken / "notifications" / "part-0.parquet")
-    assert compare.wrongly_named(shaken, {1: "One", 2: None}) == []
-    told = ["notification 1 is One, not Two", "notification 2 is None, not None", "notification 3 is None, not Three"]
-    assert compare.wrongly_named(shaken, {1: "Two", 3: "Three"}) == told
-    assert compare.wrong_identity(shaken, made, days(FIRST, LAST), TIMEZONE) == []
+    assert compare.find_wrong_names(shaken, {1: "One", 2: None}) == []
+    told = [
+        "notification 3 is not stored",
+        "notification 2 should not exist",
+        "notification 1 is named One, not Two",
+    ]
+    assert compare.find_wrong_names(shaken, {1: "Two", 3: "Three"}) == told
+    assert compare.find_wrong_identity(shaken, made, list_days(FIRST, LAST), TIMEZONE) == []
     (shaken / "np6.json").write_text('{"agencies": {"OTHER": ["028"]}}')
-    assert len(compare.wrong_identity(shaken, made, days(FIRST, LAST), TIMEZONE)) == 1
+    assert len(compare.find_wrong_identity(shaken, made, list_days(FIRST, LAST), TIMEZONE)) == 1
 
 
 def test_every_day_of_a_month_has_a_night_without_a_fault_of_what_is_fetched() -> None:
     start, night = 1_000 * DAY_MS, 4 * HOUR_MS
     for seed in range(20):
-        drawn = forgetful.spells(random.Random(seed), [7], start, start + 30 * DAY_MS)
-        broken = [one for one in drawn if one.what not in (forgetful.FORGETS, *forgetful.DATES)]
-        assert {one.what for one in drawn} & {forgetful.OTHER_ACCOUNT}
+        drawn = month_server.draw_outages(random.Random(seed), [7], start, start + 30 * DAY_MS)
+        broken = [one for one in drawn if one.fault not in (month_server.FORGETS, *month_server.DATES)]
+        assert {one.fault for one in drawn} & {month_server.OTHER_ACCOUNT}
         for feed in KINDS:
             of_feed = [one for one in broken if one.subject in (feed, "account", "notifications", "hits")]
             of_feed += [one for one in broken if one.subject == "7" and feed == "activations"]
@@ -162,45 +166,47 @@ def test_every_day_of_a_month_has_a_night_without_a_fault_of_what_is_fetched() -
 
 
 def test_an_api_forgets_blanks_hides_renames_and_lies_while_a_spell_lasts(made: Population) -> None:
-    now = day_bounds(LAST, TIMEZONE)[1]
+    now = compute_day_bounds(LAST, TIMEZONE)[1]
     path, id_ = "/notifications/reactivities/hits", made.notifications[0]["id"]
     request = Request(0, path, {"reactivityStart": "0"}, {}, 0.0, 1, "")
 
-    def serving(what: str, subject: str, amount: int = 0) -> ForgetfulServer:
-        server = ForgetfulServer(made, [Spell(what, subject, now, now + 1, amount)], [(now - 1, id_, "New")], 1, "key")
+    def serving(what: str, subject: str, amount: int = 0) -> MonthServer:
+        server = MonthServer(
+            made, [Outage(what, subject, now, now + 1, amount)], [Renaming(now - 1, id_, "New")], 1, "key"
+        )
         server.until_ms = now
         return server
 
     well = serving("hidden from the list", str(id_))
-    assert b"New" not in b"".join(well.listing(Request(0, "/notifications", {}, {}, 0.0, 1, "")))
-    events = well.elements(request)
-    forgotten = serving(forgetful.FORGETS, "account", 1).elements(request)
+    assert b"New" not in b"".join(well.list_notifications(Request(0, "/notifications", {}, {}, 0.0, 1, "")))
+    events = well.select_items(request)
+    forgotten = serving(month_server.FORGETS, "account", 1).select_items(request)
     assert {one.body for one in forgotten} == {one.body for one in events if one.ms >= now - DAY_MS}
     assert 0 < len(forgotten) < len(events)
-    assert serving("blank 200", "hits").elements(request) == []
+    assert serving("blank 200", "hits").select_items(request) == []
     assert serving("hidden 403", "hits").decide(request) == Act("403")
-    others = serving(forgetful.OTHER_ACCOUNT, "account").elements(request)
-    assert len(others) == forgetful.FOREIGN_EVENTS
+    others = serving(month_server.OTHER_ACCOUNT, "account").select_items(request)
+    assert len(others) == month_server.FOREIGN_EVENTS
     assert all(b"OTHER" in one.body for one in others)
     ahead = serving("Date ahead", "clock", 2)
-    assert ahead.date_now() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(hours=2)
-    assert serving("no Date", "clock").date_now() is None
+    assert ahead.get_date() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(hours=2)
+    assert serving("no Date", "clock").get_date() is None
     ahead.until_ms += 1
-    assert ahead.date_now() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(milliseconds=1)
-    assert b"New" in b"".join(ahead.listing(request))
+    assert ahead.get_date() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(milliseconds=1)
+    assert b"New" in b"".join(ahead.list_notifications(request))
 
 
 def test_a_notification_that_only_events_name_is_found(made: Population) -> None:
-    [deleted] = unlisted(made)
+    [deleted] = find_unlisted_ids(made)
     assert deleted not in {entry["id"] for entry in made.notifications}
-    assert any(activation_id(one) == deleted for one in made.hits)
+    assert any(read_activation_id(one) == deleted for one in made.hits)
 
 
 def test_the_report_counts_what_was_survived_and_names_what_was_lost() -> None:
     clock = datetime(2026, 3, 29, 1, tzinfo=UTC)
-    good = Outcome(1, 11, clock, on_full_disk=False, faults=Counter({"500": 2}), kills=1)
-    bad = Outcome(2, 22, clock, on_full_disk=True, faults=Counter({"500": 1}), refusals=3, lost=[f"{HITS} differs"])
-    text = report.markdown([good, bad], seed=5)
+    good = Outcome(1, 11, clock, limited_disk=False, faults=Counter({"500": 2}), kills=1)
+    bad = Outcome(2, 22, clock, limited_disk=True, faults=Counter({"500": 1}), full_disks=3, losses=[f"{HITS} differs"])
+    text = build_report([good, bad], seed=5)
     assert "**Lost: 1.**" in text
     assert f"- round 2, seed 22: {HITS} differs" in text
     assert "| 500 | 3 | 2 | 1 |" in text

@@ -29,10 +29,10 @@ from np6_assets.settings import Settings
 from np6_assets.storage import io_manager
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity
-from np6_assets_tests.support.deployment import Deployment, impatient
-from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.deployment import Deployment, build_resource
+from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.unreachable import nobody
+from np6_assets_tests.support.unreachable import open_unreachable
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -77,7 +77,7 @@ def answer(*acts: str) -> Seen:
 def no_connection(trouble: str) -> Seen:
     def seen(folder: Path) -> str:
         with (
-            nobody(trouble, folder) as (url, _),
+            open_unreachable(trouble, folder) as (url, _),
             closing(NP6Client(url, "key", timeout=0.2, retry=RetryPolicy(retries=0))) as client,
         ):
             return told(lambda: client.get_list("/notifications"))
@@ -97,8 +97,8 @@ def out_of_order(folder: Path) -> str:
     """What a run of some days says where the API answers to none of them."""
     with RudeServer() as server, dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(folder, server, instance, lambda: NOW)
-        deployment.np6 = impatient(server, max_retries=0, step_retries=0)
-        server.always("/notifications/reactivities/hits", "503")
+        deployment.np6 = build_resource(server, max_retries=0, step_retries=0)
+        server.script_always("/notifications/reactivities/hits", "503")
         first = DAY - timedelta(days=3)
         result = deployment.materialize("hits", first, DAY, raise_on_error=False)
         [failed] = [one for one in result.all_events if one.event_type_value == "STEP_FAILURE"]
@@ -110,10 +110,10 @@ def another_agency(folder: Path) -> str:
     start = round((NOW - timedelta(minutes=1)).timestamp() * 1000)
     with RudeServer() as server, dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(folder, server, instance, lambda: NOW)
-        server.serve(Population(hits=[event("hits", id="1", timestamp=start)]))
+        server.serve(Population(hits=[build_event("hits", id="1", timestamp=start)]))
         deployment.materialize("hits", DAY)
         server.serve(
-            Population(hits=[event("hits", id=f"{n}", timestamp=start + n, agency="OTHER") for n in range(11)])
+            Population(hits=[build_event("hits", id=f"{n}", timestamp=start + n, agency="OTHER") for n in range(11)])
         )
         result = deployment.materialize("hits", DAY, raise_on_error=False)
         [failed] = [one for one in result.all_events if one.event_type_value == "STEP_FAILURE"]

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.storage.files import Folder
-from np6_assets_tests.support.bucket import Bucket, Store, store
+from np6_assets_tests.support.bucket import Bucket, Store, run_store
 from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.events import MISSING, Misfit, Population, event
+from np6_assets_tests.support.events import MISSING, Misfit, Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
 
 pytestmark = pytest.mark.slow
@@ -37,8 +37,10 @@ def account(*receivers: str) -> Population:
     made = Population()
     made.notifications = [{"id": SENDER, "name": "News", "type": "push"}]
     for hour, who in enumerate(receivers):
-        made.hits.append(event("hits", id=f"hit-{who}", timestamp=at(hour), activation_id=SENDER, receiver_id=who))
-        odd = event("hits", id=f"odd-{who}", timestamp=at(hour), activation_id=MISSING, receiver_id=who)
+        made.hits.append(
+            build_event("hits", id=f"hit-{who}", timestamp=at(hour), activation_id=SENDER, receiver_id=who)
+        )
+        odd = build_event("hits", id=f"odd-{who}", timestamp=at(hour), activation_id=MISSING, receiver_id=who)
         made.misfits.append(Misfit("no activation.id", "hits", at(hour), SENDER, odd))
     return made
 
@@ -104,7 +106,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def buckets() -> Iterator[Store]:
-    with store() as started:
+    with run_store() as started:
         yield started
 
 

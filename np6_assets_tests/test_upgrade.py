@@ -17,7 +17,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files
 from np6_assets_tests.support.events import HOUR_MS, KINDS
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.version_0_1 import FIRST, NOON_MS, SECOND, account
@@ -55,7 +55,7 @@ def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
 ):
     data = tmp_path / "data"
     shutil.unpack_archive(FOLDERS / f"{mode}.tar.xz", data, filter="data")
-    written = files(data)
+    written = read_files(data)
     now = NOON
     environment = {"NP6_CONTACT_DATA": mode, "NP6_START_DATE": f"{FIRST}", **MODES[mode]}
     deployment = Deployment(data, server, instance, lambda: now, **environment)
@@ -64,7 +64,9 @@ def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
     now = NOON + timedelta(hours=5)
     server.serve(account(NOON_MS + 5 * HOUR_MS))
     deployment.materialize(list(KINDS), SECOND)
-    starts = {request.query.get("reactivityStart", request.query.get("start")) for request in server.asked()} - {None}
+    starts = {
+        request.query.get("reactivityStart", request.query.get("start")) for request in server.list_requests()
+    } - {None}
     # activations of notification 102, which has not sent that day, are asked from its start
     assert starts == {f"{NOON_MS - HOUR_MS}", f"{NOON_MS - 12 * HOUR_MS}"}
     sends = {row["stamp_id"]: row for row in deployment.rows("activations", SECOND)}
@@ -78,13 +80,13 @@ def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
         capfd.readouterr()
     )
     first = f"hits/event_date={FIRST}/part-0.parquet"
-    assert files(data)[first] == written[first]
+    assert read_files(data)[first] == written[first]
 
     # it is closed, and its rates and those of the day before are final
     now = datetime(THIRD.year, THIRD.month, THIRD.day, tzinfo=UTC) + timedelta(hours=26)
     server.serve(account(NOON_MS + 48 * HOUR_MS))
     deployment.materialize(list(KINDS), FIRST, THIRD)
-    events = files(data)
+    events = read_files(data)
     for day in (SECOND, FIRST):
         deployment.materialize("reactivity_rates", day)
     rates = {(day, row["activation_id"]): row for day in (FIRST, SECOND) for row in deployment.rates(day)}
@@ -96,5 +98,5 @@ def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
     # as if version 0.1 had never been there
     fresh = Deployment(tmp_path / "fresh", server, instance, lambda: now, **environment)
     fresh.materialize(list(KINDS), FIRST, THIRD)
-    assert {name: events[name] for name in files(fresh.data)} == files(fresh.data)
+    assert {name: events[name] for name in read_files(fresh.data)} == read_files(fresh.data)
     assert len(deployment.quarantine("hits", FIRST)) == 1

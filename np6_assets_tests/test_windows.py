@@ -14,11 +14,24 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from np6_assets_tests.support.deployment import Deployment, days, files, impatient, published
-from np6_assets_tests.support.events import HOUR_MS, Population, event, misfits, of_one_agency, population
-from np6_assets_tests.support.oracle import activated_at, activation_id, day_bounds, event_time, expected_rows
+from np6_assets_tests.support.deployment import Deployment, build_resource, list_days, read_files, select_published
+from np6_assets_tests.support.events import (
+    HOUR_MS,
+    Population,
+    build_event,
+    build_misfits,
+    build_population,
+    set_one_agency,
+)
+from np6_assets_tests.support.oracle import (
+    compute_day_bounds,
+    expect_rows,
+    read_activated_at,
+    read_activation_id,
+    read_event_time,
+)
 from np6_assets_tests.support.rude_server import END_MODES, Act, Request, RudeServer
-from np6_assets_tests.support.tables import canonical
+from np6_assets_tests.support.tables import canonicalize
 
 PARIS = "Europe/Paris"
 DAY = date(2026, 3, 29)  # 23 hours in Paris
@@ -50,7 +63,7 @@ SERVERS = [
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[RudeServer]:
     with RudeServer(seed=1) as running:
-        running.end, running.sorts = request.param
+        running.end_mode, running.sorts = request.param
         yield running
 
 
@@ -63,25 +76,25 @@ def sorting_server() -> Iterator[RudeServer]:
 @pytest.fixture(scope="module")
 def account() -> Population:
     """Five days of sends and their reactions, with ties on the edges of days and rejected events on both sides."""
-    made = of_one_agency(population(81, FIRST, 5, PARIS, notifications=3, sends_per_day=6, window_days=2))
+    made = set_one_agency(build_population(81, FIRST, 5, PARIS, notifications=3, sends_per_day=6, window_days=2))
     for kind in ("optouts", "bounces", "impressions"):
         made.feed(kind).clear()
     sender = made.notifications[0]["id"]
-    start, end = day_bounds(DAY, PARIS)
+    start, end = compute_day_bounds(DAY, PARIS)
     for kind in KINDS:
         # a clock that is behind: events of the day, though their send is stamped at its end and after it
         made.feed(kind).extend(
-            event(kind, id=f"{kind} {ahead}", timestamp=end - 1, activation_id=sender, stamp_time=end + ahead)
+            build_event(kind, id=f"{kind} {ahead}", timestamp=end - 1, activation_id=sender, stamp_time=end + ahead)
             for ahead in (0, 1, 5_000, 55_000)
         )
         for at in (start - 2000, start, end - 2000, end):
-            made.misfits += misfits(kind, f"rejected at {at}", at, sender, ["text stamp", "null source"])
+            made.misfits += build_misfits(kind, f"rejected at {at}", at, sender, ["text stamp", "null source"])
     return made
 
 
 def deployed(data: Path, server: RudeServer, instance: dg.DagsterInstance, **options: Any) -> Deployment:
     deployment = Deployment(data, server, instance, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
-    deployment.np6 = impatient(server, **options)
+    deployment.np6 = build_resource(server, **options)
     return deployment
 
 
@@ -90,7 +103,7 @@ def deployed(data: Path, server: RudeServer, instance: dg.DagsterInstance, **opt
 
 def outside(made: Population, requests: Sequence[Request], mode: str, first: date, last: date) -> Counter[str]:
     """How many events outside their windows the answers held, by kind, as the mode says."""
-    edges = [day_bounds(day, PARIS)[1] for day in days(first, last)]
+    edges = [compute_day_bounds(day, PARIS)[1] for day in list_days(first, last)]
     found: Counter[str] = Counter()
     for request in requests:
         if request.path == "/notifications":
@@ -112,11 +125,11 @@ def outside(made: Population, requests: Sequence[Request], mode: str, first: dat
 def sources(made: Population, kind: str) -> Iterator[tuple[int, int, Any]]:
     """When each event of a feed was published and sent, and its notification."""
     for one in made.feed(kind):
-        at = event_time(one) or 0
-        yield at, activated_at(one) or at, activation_id(one)
+        at = read_event_time(one) or 0
+        yield at, read_activated_at(one) or at, read_activation_id(one)
     for misfit in made.misfits:
         if misfit.kind == kind:
-            yield misfit.placed_ms, activated_at(misfit.event) or misfit.placed_ms, misfit.notification_id
+            yield misfit.placed_ms, read_activated_at(misfit.event) or misfit.placed_ms, misfit.notification_id
 
 
 def is_before(at: int, sent: int, end: int | None, mode: str) -> bool:
@@ -138,8 +151,8 @@ def test_closed_day_equals_the_truth(
     server.fail(0.6, seed=3, kinds=CUTS, streak=4)  # before, inside and beyond the window
     deployment = deployed(tmp_path / "data", server, instance)
     deployment.materialize(KINDS, DAY)
-    assert {request.done for request in server.asked()} > {"ok"}
-    assert not [request for request in server.asked() if request.done == "400"]
+    assert {request.outcome for request in server.list_requests()} > {"ok"}
+    assert not [request for request in server.list_requests() if request.outcome == "400"]
     deployment.assert_holds(account, KINDS, DAY, DAY, "keep")
 
 
@@ -150,20 +163,20 @@ def test_range_equals_the_truth(server: RudeServer, account: Population, instanc
     deployment = deployed(tmp_path / "data", server, instance, max_concurrent_requests=1)
     deployment.materialize(KINDS, FIRST, LAST)
     deployment.assert_holds(account, KINDS, FIRST, LAST, "keep")
-    stored = files(deployment.data)
+    stored = read_files(deployment.data)
 
     server.fail(0)
-    before = len(server.asked())
+    before = len(server.list_requests())
     deployment.materialize(KINDS, FIRST, LAST)
-    assert files(deployment.data) == stored
-    asked = server.asked()[before:]
+    assert read_files(deployment.data) == stored
+    asked = server.list_requests()[before:]
     # the last days of hits share a request
-    assert len([request for request in asked if request.path == HITS]) < len(days(FIRST, LAST))
-    expected = outside(account, asked, server.end, FIRST, LAST)
+    assert len([request for request in asked if request.path == HITS]) < len(list_days(FIRST, LAST))
+    expected = outside(account, asked, server.end_mode, FIRST, LAST)
     for kind in KINDS:
-        told = sum(deployment.metadata(kind, day)["events_outside_window"] for day in days(FIRST, LAST))
+        told = sum(deployment.metadata(kind, day)["events_outside_window"] for day in list_days(FIRST, LAST))
         assert told == expected[kind]
-        if server.end in ("ignored", "by activation"):
+        if server.end_mode in ("ignored", "by activation"):
             assert told > 5
 
 
@@ -183,7 +196,7 @@ class Clock:
 def between(made: Population, start: datetime, end: datetime) -> Population:
     """The events of that time: there is less to serve."""
     first, last = (round(moment.timestamp() * 1000) for moment in (start, end))
-    feeds = {kind: [one for one in made.feed(kind) if first <= (event_time(one) or 0) < last] for kind in KINDS}
+    feeds = {kind: [one for one in made.feed(kind) if first <= (read_event_time(one) or 0) < last] for kind in KINDS}
     return replace(made, **feeds)
 
 
@@ -194,7 +207,7 @@ def test_open_day_fetched_until_it_closes_equals_the_truth(
     instance: dg.DagsterInstance,
     tmp_path: Path,
 ):
-    start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in day_bounds(DAY, PARIS))
+    start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in compute_day_bounds(DAY, PARIS))
     clock = Clock(start)
     data = tmp_path / "data"
     deployment = Deployment(data, server, instance, clock, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
@@ -204,17 +217,17 @@ def test_open_day_fetched_until_it_closes_equals_the_truth(
     # through the day, right after it, when it can be closed, and again when its end is old enough to be sent
     moments = (start + 12 * hour, end + hour / 2, end + hour, end + 25 * hour)
     for clock.now, share in zip(moments, (0.5, 0, 0.5, 0.5), strict=True):
-        there = published(around, round(clock.now.timestamp() * 1000))
+        there = select_published(around, round(clock.now.timestamp() * 1000))
         server.serve(there)
         server.fail(share, seed=5, kinds=CUTS)
-        before = len(server.asked())
+        before = len(server.list_requests())
         deployment.materialize(KINDS, DAY)
-        asked = [request for request in server.asked()[before:] if request.path != "/notifications"]
+        asked = [request for request in server.list_requests()[before:] if request.path != "/notifications"]
         deployment.assert_holds(there, KINDS, DAY, DAY, "keep")
-        assert not [request for request in asked if request.done == "400"]
+        assert not [request for request in asked if request.outcome == "400"]
         ends.append({request.query.get("reactivityEnd") or request.query.get("end") for request in asked})
         if not share:
-            expected = outside(there, asked, server.end, DAY, DAY)
+            expected = outside(there, asked, server.end_mode, DAY, DAY)
             assert [deployment.metadata(kind, DAY)["events_outside_window"] for kind in KINDS] == [
                 expected[kind] for kind in KINDS
             ]
@@ -230,13 +243,13 @@ def test_end_of_the_send_leaves_out_nothing_of_the_window(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     """Events of the last second of a day whose send is stamped after it, by a clock that is ahead."""
-    end = day_bounds(DAY, PARIS)[1]
+    end = compute_day_bounds(DAY, PARIS)[1]
     made = Population(notifications=[{"id": 156}])
     for kind in KINDS:
         for ahead in (-1, 0, 1, 3_000, 59_000):
-            made.feed(kind).append(event(kind, id=f"{kind} {ahead}", timestamp=end - 1, stamp_time=end + ahead))
+            made.feed(kind).append(build_event(kind, id=f"{kind} {ahead}", timestamp=end - 1, stamp_time=end + ahead))
     sorting_server.serve(made)
-    sorting_server.end = "by activation"
+    sorting_server.end_mode = "by activation"
     deployment = deployed(tmp_path / "data", sorting_server, instance)
     deployment.materialize(KINDS, DAY)
     deployment.assert_holds(made, KINDS, DAY, DAY, "keep")
@@ -246,13 +259,13 @@ def test_download_cut_beyond_its_window_makes_progress(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The end is ignored, and long answers are cut half way: each goes on from the last event received."""
-    end = day_bounds(DAY, PARIS)[1]
-    made = Population(hits=[event("hits", id=f"hit {at}", timestamp=end + at * 1000) for at in range(-40, 300)])
+    end = compute_day_bounds(DAY, PARIS)[1]
+    made = Population(hits=[build_event("hits", id=f"hit {at}", timestamp=end + at * 1000) for at in range(-40, 300)])
     sorting_server.serve(made)
-    sorting_server.end = "ignored"
+    sorting_server.end_mode = "ignored"
 
     def decide(request: Request) -> Act | None:
-        is_long = request.query.get("sort") == "asc" and len(sorting_server.elements(request)) > 30
+        is_long = request.query.get("sort") == "asc" and len(sorting_server.select_items(request)) > 30
         return Act("cut chunked", at=0.5) if is_long else None
 
     monkeypatch.setattr(sorting_server, "decide", decide)
@@ -264,8 +277,8 @@ def test_download_cut_beyond_its_window_makes_progress(
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
 def test_cut_answers_that_are_in_order_by_chance_lose_nothing(instance: dg.DagsterInstance, tmp_path: Path, seed: int):
-    start = day_bounds(DAY, PARIS)[0]
-    made = Population(hits=[event("hits", id=f"hit {at}", timestamp=start + at * 1000) for at in range(3)])
+    start = compute_day_bounds(DAY, PARIS)[0]
+    made = Population(hits=[build_event("hits", id=f"hit {at}", timestamp=start + at * 1000) for at in range(3)])
     with RudeServer(made, seed=seed) as server:
         server.sorts = False
         server.script(HITS, Act("cut chunked", at=0.5))
@@ -278,16 +291,16 @@ def test_cut_answers_that_are_in_order_by_chance_lose_nothing(instance: dg.Dagst
 def test_rejected_event_without_a_time_is_in_some_quarantine(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, end: str
 ):  # reported: dropped where the event before it, in an answer that is not sorted, is outside the window
-    start, first, last = day_bounds(DAY, PARIS)[0], DAY, DAY + timedelta(days=1)
+    start, first, last = compute_day_bounds(DAY, PARIS)[0], DAY, DAY + timedelta(days=1)
     for seed in range(3):
-        made = Population(misfits=misfits("hits", seed, start + 5000, 156, ["no timestamp"]))
-        made.hits = [event("hits", id=f"hit {at}", timestamp=start + at * 23 * HOUR_MS // 3) for at in range(9)]
-        sorting_server.seed, sorting_server.sorts, sorting_server.end = seed, False, end
+        made = Population(misfits=build_misfits("hits", seed, start + 5000, 156, ["no timestamp"]))
+        made.hits = [build_event("hits", id=f"hit {at}", timestamp=start + at * 23 * HOUR_MS // 3) for at in range(9)]
+        sorting_server.seed, sorting_server.sorts, sorting_server.end_mode = seed, False, end
         sorting_server.serve(made)
         deployment = deployed(tmp_path / f"{seed}", sorting_server, instance)
-        for day in days(first, last):
+        for day in list_days(first, last):
             deployment.materialize("hits", day)
-        assert sum(len(deployment.quarantine("hits", day)) for day in days(first, last)) >= 1, seed
+        assert sum(len(deployment.quarantine("hits", day)) for day in list_days(first, last)) >= 1, seed
 
 
 @pytest.mark.parametrize("sorts", [True, False])
@@ -298,15 +311,15 @@ def test_window_of_sends_alone_holds_the_reactions_to_its_own_sends(
 
     What is stored is true and incomplete; the doctor says so.
     """
-    sorting_server.end, sorting_server.sorts = "both by activation", sorts
+    sorting_server.end_mode, sorting_server.sorts = "both by activation", sorts
     sorting_server.serve(account)
     deployment = deployed(tmp_path / "data", sorting_server, instance)
     deployment.materialize(KINDS, DAY)
-    start, end = day_bounds(DAY, PARIS)
+    start, end = compute_day_bounds(DAY, PARIS)
     for kind in KINDS:
-        truth = canonical(expected_rows(kind, account.feed(kind), start, end, "keep"))
+        truth = canonicalize(expect_rows(kind, account.feed(kind), start, end, "keep"))
         to_be_had = [row for row in truth if row["activated_at"] is None or start <= row["activated_at"] < end + 60_000]
-        assert canonical(deployment.rows(kind, DAY)) == to_be_had
+        assert canonicalize(deployment.rows(kind, DAY)) == to_be_had
     assert len(to_be_had) < len(truth) or kind == "activations"
-    expected = outside(account, sorting_server.asked(), "both by activation", DAY, DAY)
+    expected = outside(account, sorting_server.list_requests(), "both by activation", DAY, DAY)
     assert expected["hits"] > 0

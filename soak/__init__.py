@@ -1,1 +1,1 @@
-"""Endurance: whole rounds of ingestion and rates under every fault at once, compared with a run without any."""
+"""Endurance: rounds of ingestion and rates under all faults at once, compared with a run without faults."""

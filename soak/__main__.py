@@ -1,4 +1,4 @@
-"""The command: plays rounds until their number or the time is up, writes the report, and fails if anything was lost."""
+"""Run rounds until their number or the time is reached, write the report, and fail if anything was lost."""
 
 from __future__ import annotations
 
@@ -10,50 +10,56 @@ import tempfile
 import time
 from pathlib import Path
 
-from soak import month, report
 from soak.faults import Deck
-from soak.round import ROOT, Outcome, play
+from soak.month import run_month
+from soak.report import build_report
+from soak.round import ROOT, Outcome, run_round
 
 MONTH_EVERY = 4
-"""The second of so many rounds is a month; the others have five days."""
+"""The second of so many rounds is a month."""
 
 
 def main() -> None:
-    """Play, and tell."""
-    options = _options()
+    """Run rounds as the options say."""
+    options = _parse_options()
     rng = random.Random(options.seed)
     deck = Deck(rng)
-    ends = time.monotonic() + options.seconds
+    deadline = time.monotonic() + options.seconds
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="np6-soak-") as work:
-        while len(outcomes) < options.rounds and (not outcomes or time.monotonic() < ends):
-            folder = Path(work) / f"{len(outcomes)}"
+        while len(outcomes) < options.rounds and (not outcomes or time.monotonic() < deadline):
             number, seed = len(outcomes) + 1, rng.getrandbits(32)
+            folder = Path(work) / f"{number}"
             is_month = number % MONTH_EVERY == 2
-            outcome = month.play(number, seed, folder) if is_month else play(number, seed, deck, folder)
+            outcome = run_month(number, seed, folder) if is_month else run_round(number, seed, deck, folder)
             outcomes.append(outcome)
-            print(_line(outcome), file=sys.stderr)
-            if outcome.lost:
-                shutil.copytree(folder, options.out / f"round-{outcome.number}", dirs_exist_ok=True)
+            print(_format_progress(outcome), file=sys.stderr)
+            if outcome.losses:
+                shutil.copytree(folder, options.out / f"round-{number}", dirs_exist_ok=True)
             shutil.rmtree(folder)
-    text = report.markdown(outcomes, options.seed)
+    report = build_report(outcomes, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "README.md").write_text(text)
-    print(text)
-    sys.exit(any(outcome.lost for outcome in outcomes))
+    (options.out / "README.md").write_text(report)
+    print(report)
+    sys.exit(any(outcome.losses for outcome in outcomes))
 
 
-def _line(one: Outcome) -> str:
-    done = f"{one.faults.total()} faults in {one.requests} requests, {one.kills} kills, disk full {one.refusals} times"
-    return f"round {one.number}, seed {one.seed}, {one.seconds:.0f} s: {done}, lost {len(one.lost)}"
+def _format_progress(outcome: Outcome) -> str:
+    return (
+        f"round {outcome.number}, seed {outcome.seed}, {outcome.seconds:.0f} s: {outcome.faults.total()} faults in "
+        f"{outcome.requests} requests, {outcome.kills} kills, {outcome.full_disks} full disks, "
+        f"{len(outcome.losses)} losses"
+    )
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="of everything random but the timing of the processes")
-    parser.add_argument("--rounds", type=int, default=8, help="most rounds")
-    parser.add_argument("--seconds", type=float, default=600, help="no round starts later than this")
-    parser.add_argument("--out", type=Path, default=ROOT / ".soak", help="folder of the report, and of lossy rounds")
+    parser.add_argument("--seed", type=int, default=1, help="of all that is random, except the timing of processes")
+    parser.add_argument("--rounds", type=int, default=8, help="maximum number of rounds")
+    parser.add_argument("--seconds", type=float, default=600, help="start no round after this time")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / ".soak", help="folder of the report, and of rounds with losses"
+    )
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full after some bytes: what the project writes into its data folder then fails, halfway through."""
+"""Make the disk of the data folder full after some bytes, so that a write of the project fails halfway."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from np6_assets.storage.files import ExpectedVersion
 from np6_assets.storage.local import LocalFiles
 
 
-class _Written(io.RawIOBase):
-    """A file on that disk."""
+class _LimitedFile(io.RawIOBase):
+    """A file on a disk with `free["bytes"]` left; all files of the disk share the dict."""
 
-    def __init__(self, file: IO[bytes], disk: dict[str, int]) -> None:
+    def __init__(self, file: IO[bytes], free: dict[str, int]) -> None:
         self._file = file
-        self._disk = disk
+        self._free = free
 
     def writable(self) -> bool:
-        """As a file has it."""
+        """Return True, as any file that is open for writing."""
         return True
 
     def write(self, data: Any) -> int:
-        """Write as much as fits."""
-        self._file.write(bytes(data)[: self._disk["left"]])
-        self._disk["left"] -= len(data)
-        if self._disk["left"] < 0:
-            self._disk["left"] = 0
+        """Write what fits; raise ENOSPC if that is not all."""
+        self._file.write(bytes(data)[: self._free["bytes"]])
+        fits = len(data) <= self._free["bytes"]
+        self._free["bytes"] = max(self._free["bytes"] - len(data), 0)
+        if not fits:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return len(data)
 
 
-def fill(left: int) -> None:
-    """Let the process' data folder be on a disk with so many bytes left."""
-    disk = {"left": left}
-    replacing = LocalFiles.replace
+def limit_disk(free_bytes: int) -> None:
+    """Let this process write so many bytes into its data folder, and no more."""
+    free = {"bytes": free_bytes}
+    replace = LocalFiles.replace
 
     @contextmanager
-    def on_full_disk(
+    def replace_on_limited_disk(
         files: LocalFiles, relative: str, mode: int | None, before: ExpectedVersion
     ) -> Iterator[IO[bytes]]:
-        with replacing(files, relative, mode, before) as file:
-            yield _Written(file, disk)  # type: ignore[misc]
+        with replace(files, relative, mode, before) as file:
+            yield _LimitedFile(file, free)  # type: ignore[misc]
 
-    LocalFiles.replace = on_full_disk  # type: ignore[method-assign]
+    LocalFiles.replace = replace_on_limited_disk  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Serve a round's account, with one fault in every ten answers."""
+"""Serve a round's account, with a fault in one of ten responses."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ from datetime import UTC, datetime
 from typing import Any
 
 from np6_assets_tests.support.events import KINDS, Population
-from np6_assets_tests.support.oracle import activation_id
+from np6_assets_tests.support.oracle import read_activation_id
 from np6_assets_tests.support.rude_server import (
     BOMBS,
     END_MODES,
     OTHER_FORMATS,
     STALLS,
     TRANSIENT,
-    TRICKLES,
     Act,
     Request,
     RudeServer,
 )
 
 FAULTS = (*TRANSIENT, *STALLS, *BOMBS, *OTHER_FORMATS, "outside window", "end ignored", "shuffled and cut")
-"""Faults after which the project must have the right data in the end, by itself or in a new worker."""
+"""Faults after which the data must be right in the end, by retries or by another worker. A response that trickles is
+not among them, as it ends after 120 seconds at the earliest."""
 
-SLOW_FAULTS = TRICKLES
-"""Faults that are not dealt: a trickle ends after 120 seconds, however short the read timeout is."""
+END_MODES_OF_ROUNDS = tuple(mode for mode in END_MODES if mode != "both by activation")
+"""How a server may filter by a window's end; with the mode that is left out no client can get all events."""
 
-ENDS = tuple(mode for mode in END_MODES if mode != "both by activation")
-"""What a round's server makes of a window's end. Where the start is not the event's either, no client can be right."""
-
-SHARE = 0.1
+FAULT_SHARE = 0.1
 """Share of the requests that meet a fault."""
 
 
 class FaultyServer(RudeServer):
-    """Serve what was published until `until_ms`, its clock; while it is `faulty`, a tenth of the answers has a fault.
+    """Serves what was published before `until_ms`, its clock; while `faulty`, with faults from a deck.
 
-    Faults are dealt from a shuffled deck, so that each kind comes before any comes twice. `injected` counts them.
+    `injected` counts the faults by name.
     """
 
     def __init__(self, population: Population, deck: Deck, seed: int, key: str) -> None:
@@ -50,34 +47,35 @@ class FaultyServer(RudeServer):
         self._rng = random.Random(f"{seed} faults")
 
     def decide(self, request: Request) -> Act | None:
-        """What to do to this request."""
+        """Choose the fault of a request, if any."""
         with self.lock:
-            if not self.faulty or self._rng.random() >= SHARE:
+            if not self.faulty or self._rng.random() >= FAULT_SHARE:
                 return None
             act = Act(self._deck.deal(), at=self._rng.random(), wait=0)
             self.injected[act.name] += 1
             return act
 
-    def elements(self, request: Request, **options: Any) -> list[Any]:
-        """The published array elements that the request asks for."""
-        return [item for item in super().elements(request, **options) if item.ms < self.until_ms]
+    def select_items(self, request: Request, **options: Any) -> list[Any]:
+        """Return the published array elements that the request asks for."""
+        return [item for item in super().select_items(request, **options) if item.ms < self.until_ms]
 
 
-def unlisted(made: Population) -> list[int]:
-    """The notifications that only events name: the list has had them once."""
-    named = {activation_id(one) for kind in KINDS for one in made.feed(kind)}
-    return sorted(id_ for id_ in named if id_ is not None and all(entry["id"] != id_ for entry in made.notifications))
+def find_unlisted_ids(population: Population) -> list[int]:
+    """Find the notifications that events name and the list does not, as if they had been deleted."""
+    named = {read_activation_id(event) for kind in KINDS for event in population.feed(kind)}
+    listed = {entry["id"] for entry in population.notifications}
+    return sorted(id_ for id_ in named - listed if id_ is not None)
 
 
 class Deck:
-    """Every kind of fault once, in random order, and again."""
+    """Deals all faults in random order, each once, and begins again."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._left: list[str] = []
+        self._remaining: list[str] = []
 
     def deal(self) -> str:
-        """The next one."""
-        if not self._left:
-            self._left = self._rng.sample(FAULTS, len(FAULTS))
-        return self._left.pop()
+        """Return the next fault."""
+        if not self._remaining:
+            self._remaining = self._rng.sample(FAULTS, len(FAULTS))
+        return self._remaining.pop()

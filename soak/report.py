@@ -1,4 +1,4 @@
-"""Write the report of a soak: the faults, and what was lost."""
+"""Build the report of a soak: the faults, and the losses."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from soak import month
 from soak.faults import FAULTS
 from soak.round import Outcome
 
+KILL, FULL_DISK = "killed (SIGKILL)", "full disk"
 
-def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
-    """The report, in Markdown."""
+
+def build_report(outcomes: Sequence[Outcome], seed: int) -> str:
+    """Build the report, in Markdown."""
     injected: Counter[str] = Counter()
     survived: Counter[str] = Counter()
     for outcome in outcomes:
-        events = outcome.faults + Counter({"killed (SIGKILL)": outcome.kills, "full disk": outcome.refusals})
-        injected += events
-        survived += Counter() if outcome.lost else events
-    lost = [f"round {outcome.number}, seed {outcome.seed}: {text}" for outcome in outcomes for text in outcome.lost]
+        faults = outcome.faults + Counter({KILL: outcome.kills, FULL_DISK: outcome.full_disks})
+        injected += faults
+        survived += Counter() if outcome.losses else faults
+    losses = [f"round {outcome.number}, seed {outcome.seed}: {loss}" for outcome in outcomes for loss in outcome.losses]
     lines = [
         "# Endurance",
         "",
@@ -27,28 +29,42 @@ def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
         f"{sum(outcome.faults.total() for outcome in outcomes)} faults; "
         f"{sum(outcome.starts for outcome in outcomes)} workers and runs of months, "
         f"{sum(outcome.kills for outcome in outcomes)} of them killed; "
-        f"{sum(outcome.files for outcome in outcomes)} files compared with those of a run without "
-        "faults, or with what the events say.",
+        f"{sum(outcome.files for outcome in outcomes)} files compared with those of a run without faults, or with what "
+        "plain Python computes from the events.",
         "",
-        f"**Lost: {len(lost)}.**",
+        f"**Lost: {len(losses)}.**",
         "",
-        *(f"- {text}" for text in lost),
-        *([""] if lost else []),
+        *(f"- {loss}" for loss in losses),
+        *([""] if losses else []),
         "| Fault | Injected | Survived | In rounds that lost something |",
         "| --- | ---: | ---: | ---: |",
         *(
             f"| {name} | {injected[name]} | {survived[name]} | {injected[name] - survived[name]} |"
-            for name in (*FAULTS, "killed (SIGKILL)", "full disk", *month.FAULTS)
+            for name in (*FAULTS, KILL, FULL_DISK, *month.FAULTS)
         ),
         "",
         "| Round | Seed | Days | Clock first | Disk | Window's end | Sorts | Workers or runs | Killed | Disk full "
         "| Requests | Faults | Files | Lost |",
         "| ---: | ---: | ---: | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *(f"| {' | '.join(map(str, _build_cells(outcome)))} |" for outcome in outcomes),
     ]
-    for one in outcomes:
-        disk = "full at times" if one.on_full_disk else "local"
-        server = (disk, one.end, "yes" if one.sorts else "no")
-        workers = (one.starts, one.kills, one.refusals, one.requests, one.faults.total(), one.files, len(one.lost))
-        cells = (one.number, one.seed, one.days, f"{one.clock:%Y-%m-%d %H:%M:%S} UTC", *server, *workers)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
+
+
+def _build_cells(outcome: Outcome) -> list[object]:
+    return [
+        outcome.number,
+        outcome.seed,
+        outcome.days,
+        f"{outcome.clock:%Y-%m-%d %H:%M:%S} UTC",
+        "full at times" if outcome.limited_disk else "local",
+        outcome.end,
+        "yes" if outcome.sorts else "no",
+        outcome.starts,
+        outcome.kills,
+        outcome.full_disks,
+        outcome.requests,
+        outcome.faults.total(),
+        outcome.files,
+        len(outcome.losses),
+    ]

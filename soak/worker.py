@@ -1,9 +1,9 @@
-"""One worker process: the project's definitions over some days, as a deployment runs them, with shorter waits.
+"""Run the project's definitions over some days in one process, as a deployment does, with shorter waits.
 
     python -m soak.worker FIRST LAST NOW
 
-NOW is the clock, ISO 8601. Settings and DAGSTER_HOME come from the environment. Exit status 1 where a run
-failed.
+NOW is the clock, ISO 8601. Settings and DAGSTER_HOME come from the environment; SOAK_FREE_BYTES, if set, limits the
+disk. The exit status is 1 if a run failed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from np6_assets.np6.resource import NP6Resource
 from np6_assets.refresh.jobs import EVENT_ASSETS
 from np6_assets.settings import Settings
 from np6_assets.wiring import build_definitions
-from soak import disk
+from soak.disk import limit_disk
 
 READ_TIMEOUT = 0.5
-"""Seconds; a stalled request costs as much."""
+"""Seconds, which every stalled request takes."""
 
 
 def main() -> None:
     """Fetch the days and compute their rates."""
-    first, last, now = sys.argv[1:]
-    if left := os.environ.get("SOAK_BYTES"):
-        disk.fill(int(left))
-    moment = datetime.fromisoformat(now)
+    first, last, now_text = sys.argv[1:]
+    if free_bytes := os.environ.get("SOAK_FREE_BYTES"):
+        limit_disk(int(free_bytes))
+    now = datetime.fromisoformat(now_text)
     settings = Settings.from_environment(os.environ)
-    definitions = build_definitions(settings, lambda: moment)
+    definitions = build_definitions(settings, lambda: now)
     np6 = NP6Resource(
         base_url=settings.base_url,
         api_key=dg.EnvVar("NP6_API_KEY"),

@@ -15,8 +15,8 @@ from typing import Any
 import dagster as dg
 
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.events import KINDS, Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.events import KINDS, Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import Request, RudeServer
 
 DAY = datetime(2026, 3, 20, tzinfo=UTC)
@@ -33,9 +33,9 @@ class ClockServer(RudeServer):
 
     now = DAY
 
-    def elements(self, request: Request, **options: Any) -> list[Any]:
+    def select_items(self, request: Request, **options: Any) -> list[Any]:
         until = self.now.timestamp() * 1000
-        return [item for item in super().elements(request, **options) if item.ms < until]
+        return [item for item in super().select_items(request, **options) if item.ms < until]
 
 
 class ClockAccount(Account):
@@ -57,8 +57,8 @@ def build_population(notifications: int, active: int) -> Population:
             sent_at = first + number * timedelta(days=1) / SENDS_PER_DAY
             ms = round(sent_at.timestamp() * 1000)
             stamp = {"activation_id": id_, "stamp_id": f"{id_} {number}", "stamp_time": ms}
-            population.activations.append(event("activations", id=f"send {id_} {number}", timestamp=ms, **stamp))
-            population.hits.append(event("hits", id=f"hit {id_} {number}", timestamp=ms + 5 * 60_000, **stamp))
+            population.activations.append(build_event("activations", id=f"send {id_} {number}", timestamp=ms, **stamp))
+            population.hits.append(build_event("hits", id=f"hit {id_} {number}", timestamp=ms + 5 * 60_000, **stamp))
     return population
 
 
@@ -100,7 +100,7 @@ def main(notifications: int, active: int) -> None:
 
 def assert_day_is_complete(account: Account, population: Population) -> None:
     """Assert that the day has all of its events and is closed."""
-    start, end = day_bounds(DAY.date(), "UTC")
+    start, end = compute_day_bounds(DAY.date(), "UTC")
     for asset in ("activations", "hits"):
         found = {row["event_id"] for row in account.deployment.rows(asset, DAY.date())}
         assert found == {each["id"] for each in population.feed(asset) if start <= each["timestamp"] < end}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg2
 
-from np6_assets_tests.support.dagster_processes import ROOT, free_port, until
+from np6_assets_tests.support.dagster_processes import ROOT, find_free_port, wait_until
 
 PASSWORD = "of the test alone"
 DEPLOY = ROOT / "deploy" / "workers"
@@ -95,7 +95,7 @@ class Postgres:
     def running(cls) -> Iterator[Postgres]:
         """Start both."""
         folder = Path(tempfile.mkdtemp(prefix="np6-postgres-"))
-        made = cls(folder, free_port(), free_port())
+        made = cls(folder, find_free_port(), find_free_port())
         try:
             if os.geteuid() == 0:
                 shutil.chown(folder, "postgres")
@@ -128,7 +128,7 @@ class Postgres:
         program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         command = as_postgres([program, str(self._shared("pgbouncer.ini", settings))])
         with process(command, self.folder / "pgbouncer.log"):
-            until(lambda: "listening on" in (self.folder / "pgbouncer.log").read_text(), "PgBouncer", 20)
+            wait_until(lambda: "listening on" in (self.folder / "pgbouncer.log").read_text(), "PgBouncer", 20)
             yield
 
     def _shared(self, name: str, text: str) -> Path:
@@ -141,8 +141,8 @@ class Postgres:
 @contextmanager
 def redis(folder: Path) -> Iterator[dict[str, str]]:
     """A redis of its own; what dagster.yaml reads."""
-    port = free_port()
+    port = find_free_port()
     command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
     with process([*command, "--maxmemory-policy", "noeviction"], folder / "redis.log"):
-        until(lambda: "Ready to accept connections" in (folder / "redis.log").read_text(), "redis", 20)
+        wait_until(lambda: "Ready to accept connections" in (folder / "redis.log").read_text(), "redis", 20)
         yield {"DAGSTER_CELERY_URL": f"redis://127.0.0.1:{port}/0"}

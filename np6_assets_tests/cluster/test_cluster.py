@@ -31,12 +31,12 @@ from np6_assets.settings import Settings
 from np6_assets.wiring import build_definitions
 from np6_assets_tests.cluster.counting import CountedAccount
 from np6_assets_tests.cluster.services import DEPLOY, Postgres, redis
-from np6_assets_tests.support.bucket import Bucket, store
-from np6_assets_tests.support.dagster_processes import Run, until
-from np6_assets_tests.support.deployment import days, files
+from np6_assets_tests.support.bucket import Bucket, run_store
+from np6_assets_tests.support.dagster_processes import Run, wait_until
+from np6_assets_tests.support.deployment import list_days, read_files
 from np6_assets_tests.support.units import UnitProcesses
 
-DAYS = days(date(2026, 1, 1), date(2026, 4, 30))
+DAYS = list_days(date(2026, 1, 1), date(2026, 4, 30))
 DAYS_PER_RUN = 40
 ASSETS = ["hits", "activations"]
 CAP = 3
@@ -79,7 +79,7 @@ class Cluster(UnitProcesses):
         """Start workers, each with a HOME, a TMPDIR and a DAGSTER_HOME that nobody else has."""
         workers = [self._start_worker(name) for name in names]
         for worker in workers:
-            until(lambda worker=worker: self._is_ready(worker), f"the worker {worker.name}")
+            wait_until(lambda worker=worker: self._is_ready(worker), f"the worker {worker.name}")
 
     def _start_worker(self, name: str) -> Worker:
         folder = self.home.parent / name
@@ -150,7 +150,7 @@ def of_one_machine(folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) 
         job = definitions.resolve_implicit_global_asset_job_def()
         assets = {dg.AssetKey(asset) for asset in ASSETS}
         assert job.get_subset(asset_selection=assets).execute_in_process(instance=instance, tags=tags).success
-    return files(folder)
+    return read_files(folder)
 
 
 def objects(bucket: Bucket, prefix: str) -> dict[str, bytes]:
@@ -191,7 +191,7 @@ def test_backfill_over_two_workers_ends_as_on_one_machine(
     begun = time.monotonic()
     with ExitStack() as stack:
         counted, address = stack.enter_context(account())
-        bucket = stack.enter_context(store()).bucket()
+        bucket = stack.enter_context(run_store()).bucket()
         lot, refused = random.Random(20), Counter[str]()
 
         def refuse(kind: str, key: str) -> int | None:
@@ -219,29 +219,29 @@ def test_backfill_over_two_workers_ends_as_on_one_machine(
         # the first run is in the middle of its days when its machine dies
         counted.hold_after(6)
         cluster.backfill(ASSETS, DAYS)
-        until(counted.holding.is_set, "a run that asks the account", SECONDS)
+        wait_until(counted.holding.is_set, "a run that asks the account", SECONDS)
         [run] = [run for run in cluster.runs() if run.status == "STARTED"]
         assert int(cluster.run(run.id).tags[TAG]) == 3600 + DAYS_PER_RUN * 600
         dead = cluster.where(run.id)
         cluster.stop(dead.name, how=signal.SIGKILL)
         counted.release()
-        until(lambda: counted.under_way == 0, "the end of the dead run's requests")
+        wait_until(lambda: counted.under_way == 0, "the end of the dead run's requests")
         assert cluster.run(run.id).status == "STARTED"  # nobody is left to say otherwise
         head = environment | {"DAGSTER_HOME": str(cluster.home)}
         bound(head, run.id, 1)  # over now, and not in eight hours
-        [again] = until(lambda: cluster.retries(run.id), "a run in the place of the dead one", SECONDS)
+        [again] = wait_until(lambda: cluster.retries(run.id), "a run in the place of the dead one", SECONDS)
         bound(head, again, 3600)  # it has the tags of the run in whose place it is
         assert cluster.run(run.id).status == "FAILURE"
         report.append(f"a new run in the place of the dead one after {time.monotonic() - begun:.0f} s")
 
         # the database is restarted while a run asks the account, and another worker comes
         counted.hold_after(6)
-        until(counted.holding.is_set, "the next run's requests", SECONDS)
+        wait_until(counted.holding.is_set, "the next run's requests", SECONDS)
         postgres.restart()
         counted.release()
         cluster.start_workers("c")
 
-        runs = until(lambda: all_over(cluster), "the end of the backfill", SECONDS)
+        runs = wait_until(lambda: all_over(cluster), "the end of the backfill", SECONDS)
         report.append(f"all over after {time.monotonic() - begun:.0f} s")
         failed = {one.id for one in runs if one.status != "SUCCESS"}
         assert run.id in failed

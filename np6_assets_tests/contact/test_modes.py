@@ -16,13 +16,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
-from np6_assets_tests.support.events import HOUR_MS, MISSING, Misfit, Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files
+from np6_assets_tests.support.events import HOUR_MS, MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 DAY = date(2026, 3, 20)
-START = day_bounds(DAY, "UTC")[0]
+START = compute_day_bounds(DAY, "UTC")[0]
 ADDRESS = "canary.bird@example.com"
 KEYS = {"key A": PSEUDONYM_KEY, "key B": "another key for pseudonyms, long enough"}
 MODES = ("keep", "drop", *KEYS)
@@ -34,7 +34,9 @@ PAIRS = [
 
 def hit(id_: str, hour: int, **fields: Any) -> Any:
     at = START + hour * HOUR_MS
-    return event("hits", id=id_, timestamp=at, unicity=ADDRESS, hash=ADDRESS, link_label=f"for {ADDRESS}", **fields)
+    return build_event(
+        "hits", id=id_, timestamp=at, unicity=ADDRESS, hash=ADDRESS, link_label=f"for {ADDRESS}", **fields
+    )
 
 
 def fetch(server: RudeServer, instance: dg.DagsterInstance, data: Path, modes: tuple[str, str], *, closed: bool):
@@ -82,6 +84,6 @@ def test_stored_contact_data_becomes_what_a_new_mode_says(
     assert detail["link"]["label"] == "for [removed]"
     fresh = fetch(server, instance, tmp_path / "fresh", (new, new), closed=closed)
     if old == "keep" or new == "drop":  # the old mode left all that the new one needs
-        assert files(deployment.data) == files(fresh.data)
+        assert read_files(deployment.data) == read_files(fresh.data)
     else:
         assert {row["event_id"]: row for row in fresh.rows("hits", DAY)}["second"] == rows["second"]

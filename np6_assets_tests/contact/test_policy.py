@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from np6_assets.contact.policy import ContactPolicy
-from np6_assets_tests.support.builders import event, put
+from np6_assets_tests.support.builders import build_event, set_field
 
 SECRET = "a secret for tests, long enough"
 ADDRESS = "zoé@example.com"
@@ -79,9 +79,9 @@ def test_free_text_of_version_0_1_and_of_other_parameters_is_treated_again():
 def test_receivers_of_version_0_1_stay_as_they_are_stored(policy: ContactPolicy):
     stored = policy.treat_column(column(ADDRESS, None))
     assert policy.treat_stored_column(stored, policy.fingerprint_of_0_1).to_pylist() == stored.to_pylist()
-    made = event("hits", id="", timestamp=1, unicity=stored[0].as_py(), hash=None, channel=f"to {ADDRESS}")
+    made = build_event("hits", id="", timestamp=1, unicity=stored[0].as_py(), hash=None, channel=f"to {ADDRESS}")
     again = json.loads(policy.treat_stored_event(made, json.dumps(made), policy.fingerprint_of_0_1) or "")
-    put(made, "channel", "to [removed]")
+    set_field(made, "channel", "to [removed]")
     assert again == made
 
 
@@ -98,10 +98,10 @@ def test_fingerprint_makes_guessing_a_short_key_slow():
 
 @each_policy
 def test_rejected_event_is_whole_but_for_contact_data(policy: ContactPolicy, expected: str | None):
-    made = event("hits", id="", timestamp=1, agency=5, unicity=ADDRESS, hash=ADDRESS, channel='é "x" \\ud800')
+    made = build_event("hits", id="", timestamp=1, agency=5, unicity=ADDRESS, hash=ADDRESS, channel='é "x" \\ud800')
     whole = json.loads(json.dumps(made))
-    put(whole, "unicity", expected)
-    put(whole, "hash", expected)
+    set_field(whole, "unicity", expected)
+    set_field(whole, "hash", expected)
     assert json.loads(policy.treat_event(made, b"") or "") == whole
 
 
@@ -118,7 +118,7 @@ def test_rejected_event_shows_no_contact_data_in_any_shape(policy: ContactPolicy
     own = SHOWN[shown]
 
     def hit(**fields: Any) -> Any:
-        return event("hits", id="x", timestamp=1, **fields)
+        return build_event("hits", id="x", timestamp=1, **fields)
 
     odd = [
         *(hit(receiver=value) for value in (own, [own], [[{"value": own}]], {"type": "mail", "value": own})),
@@ -140,7 +140,7 @@ def test_rejected_event_shows_no_contact_data_in_any_shape(policy: ContactPolicy
 
 @each_policy
 def test_receiver_s_id_stays_in_a_rejected_event(policy: ContactPolicy, expected: str | None):
-    made = event("hits", id="", timestamp=1, receiver={"type": "id", "value": "000ABC12"}, channel="000ABC12")
+    made = build_event("hits", id="", timestamp=1, receiver={"type": "id", "value": "000ABC12"}, channel="000ABC12")
     assert json.loads(policy.treat_event(made, b"") or "") == made
 
 

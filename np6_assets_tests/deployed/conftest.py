@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_assets_tests.support.dagster_processes import IN_PROGRESS, DagsterProcesses
-from np6_assets_tests.support.deployment import days
-from np6_assets_tests.support.events import KINDS, REACTIVITIES, Population, population
-from np6_assets_tests.support.oracle import Row, day_bounds, expected_rates, expected_rows
+from np6_assets_tests.support.deployment import list_days
+from np6_assets_tests.support.events import KINDS, REACTIVITIES, Population, build_population
+from np6_assets_tests.support.oracle import Row, compute_day_bounds, expect_rates, expect_rows
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import assert_alike, canonical, rows_of
+from np6_assets_tests.support.tables import assert_rows_equal, canonicalize, read_rows
 
 CAP = 2
 WINDOW = 0  # one cohort follows a day, in one tick: with more of them Dagster makes a backfill, half a minute later
@@ -37,7 +37,7 @@ class Deployed:
         """These days are on disk as the oracle has them."""
         for asset in assets:
             for day in days:
-                assert canonical(self._stored(asset, "event_date", day)) == canonical(self._expected(asset, day))
+                assert canonicalize(self._stored(asset, "event_date", day)) == canonicalize(self._expected(asset, day))
 
     def assert_rates(self, days: Sequence[date]) -> None:
         """The rates of these days are on disk as the oracle has them, from the event days that are on disk."""
@@ -48,7 +48,7 @@ class Deployed:
                 }
                 for kind in KINDS
             }
-            expected = expected_rates(
+            expected = expect_rates(
                 day,
                 "UTC",
                 WINDOW,
@@ -57,7 +57,7 @@ class Deployed:
                 missing_ids={("activations", self.days[-1]): self._missing()},
             )
             found = self._stored("reactivity_rates", "activation_date", day)
-            assert_alike([{"activation_date": day, **row} for row in found], expected)
+            assert_rows_equal([{"activation_date": day, **row} for row in found], expected)
 
     def assert_complete(self) -> None:
         """Every day of every asset is on disk as it should be, and nothing is under way."""
@@ -78,18 +78,18 @@ class Deployed:
 
     def _fetches(self, notification_id: int, day: date) -> int:
         """How often the account was asked for a notification's activations of the day, the sensor's probes apart."""
-        requests = self.server.asked(f"/notifications/{notification_id}/events/activations")
-        start = day_bounds(day, "UTC")[0]
+        requests = self.server.list_requests(f"/notifications/{notification_id}/events/activations")
+        start = compute_day_bounds(day, "UTC")[0]
         return sum(
             int(request.query["start"]) >= start and request.headers["accept-encoding"] != "identity"
             for request in requests
         )
 
     def _expected(self, asset: str, day: date) -> list[Row]:
-        return expected_rows(asset, self.made.feed(asset), *day_bounds(day, "UTC"))
+        return expect_rows(asset, self.made.feed(asset), *compute_day_bounds(day, "UTC"))
 
     def _stored(self, asset: str, column: str, day: date) -> list[Row]:
-        return rows_of(pq.read_table(self._path(asset, column, day), partitioning=None))
+        return read_rows(pq.read_table(self._path(asset, column, day), partitioning=None))
 
     def _path(self, asset: str, column: str, day: date) -> Path:
         return self.dagster.data / asset / f"{column}={day}" / "part-0.parquet"
@@ -99,7 +99,7 @@ class Deployed:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     today = datetime.now(UTC).date()
     first = today - timedelta(days=6)
-    made = population(51, first, 7, lead_days=0, window_days=WINDOW)
+    made = build_population(51, first, 7, lead_days=0, window_days=WINDOW)
     for kind in KINDS:  # nothing is published before its time
         made.feed(kind)[:] = [event for event in made.feed(kind) if event["timestamp"] < time.time() * 1000]
     with (
@@ -116,7 +116,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             NP6_LOOKBACK_MINUTES="0",
         ) as dagster,
     ):
-        yield Deployed(dagster, server, made, days(first, today))
+        yield Deployed(dagster, server, made, list_days(first, today))
 
 
 @pytest.fixture

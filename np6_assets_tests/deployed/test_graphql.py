@@ -9,8 +9,8 @@ from datetime import date
 import pytest
 
 from np6_assets_tests.deployed.conftest import CAP, WINDOW, Deployed
-from np6_assets_tests.support.dagster_processes import Run, eventually, until
-from np6_assets_tests.support.deployment import days as days_between
+from np6_assets_tests.support.dagster_processes import Run, wait_until, wait_until_passes
+from np6_assets_tests.support.deployment import list_days as days_between
 from np6_assets_tests.support.events import KINDS
 
 pytestmark = pytest.mark.slow
@@ -22,12 +22,12 @@ IMPRESSIONS = "/notifications/reactivities/impressions"
 
 def test_concurrent_runs_share_the_cap_on_requests(deployed: Deployed):
     dagster, server = deployed.dagster, deployed.server
-    server.always(HITS, "stall before")
+    server.script_always(HITS, "stall before")
     # All of them are in the queue when the daemon first looks at it, which is when Dagster does not know the pool yet.
     dagster.stop("daemon")
     runs = [dagster.launch(["hits"], *deployed.days[at : at + CAP]) for at in (0, CAP, 2 * CAP)]
     dagster.start_daemon()
-    until(lambda: len(server.asked(HITS)) == CAP, "the first run's requests")
+    wait_until(lambda: len(server.list_requests(HITS)) == CAP, "the first run's requests")
     # Rates ask the API for nothing: their run, which was launched last, overtakes the two that wait.
     rates = dagster.launch(["reactivity_rates"], deployed.days[-1])
     assert [run.status for run in dagster.finished(rates)] == ["SUCCESS"]
@@ -41,31 +41,31 @@ def test_concurrent_runs_share_the_cap_on_requests(deployed: Deployed):
 def test_killed_run_is_restarted_and_a_refused_one_is_not(deployed: Deployed):
     dagster, server = deployed.dagster, deployed.server
     days = deployed.days[3:6]
-    server.always(OPTOUTS, "401")
-    before = len(server.asked(OPTOUTS))
+    server.script_always(OPTOUTS, "401")
+    before = len(server.list_requests(OPTOUTS))
     refused = dagster.launch(["optouts"], days[0])
     assert [run.status for run in dagster.finished(refused)] == ["FAILURE"]
 
     # days that are not stored: each has a request of its own
     server.script(IMPRESSIONS, None, None, "stall in body")
     killed = dagster.launch(["impressions"], days[0], days[2])
-    until(lambda: len(server.asked(IMPRESSIONS)) == 3, "the request that stalls")
+    wait_until(lambda: len(server.list_requests(IMPRESSIONS)) == 3, "the request that stalls")
     os.kill(dagster.process_of(killed), signal.SIGKILL)
-    again = until(lambda: dagster.retries(killed), "the run to be started again")
+    again = wait_until(lambda: dagster.retries(killed), "the run to be started again")
     assert [run.status for run in dagster.finished(*again)] == ["SUCCESS"]
     deployed.assert_stored(["impressions"], days)
 
     # What looks for runs to be started again has passed the failure before.
     assert dagster.retries(refused) == []
-    assert len(server.asked(OPTOUTS)) == before + 1
+    assert len(server.list_requests(OPTOUTS)) == before + 1
 
 
 def test_killed_run_of_the_command_line_holds_the_pool_for_minutes_alone(deployed: Deployed):
     dagster, server = deployed.dagster, deployed.server
-    server.always(HITS, "stall before")
-    before = len(server.asked(HITS))
+    server.script_always(HITS, "stall before")
+    before = len(server.list_requests(HITS))
     command = dagster.command_line("asset", "materialize", "--select", "hits", "--partition", f"{deployed.days[0]}")
-    until(lambda: len(server.asked(HITS)) > before, "the request of the command line")
+    wait_until(lambda: len(server.list_requests(HITS)) > before, "the request of the command line")
     [killed] = [run for run in dagster.runs() if run.status == "STARTED"]
     waits = dagster.launch(["optouts"], deployed.days[0])
     command.kill()
@@ -85,7 +85,7 @@ def test_backfill_is_one_run_and_the_sensors_do_the_rest(deployed: Deployed):
     backfill = dagster.backfill([*KINDS, "reactivity_rates"], days)
     dagster.turn("np6_refresh", on=True)
     dagster.start_daemon()
-    eventually(deployed.assert_complete)
+    wait_until_passes(deployed.assert_complete)
     dagster.turn("np6_refresh", on=False)
     assert [run.status for run in dagster.runs(dagster_backfill=backfill)] == ["SUCCESS"]
     # the sensor's own share

@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from np6_assets_tests.deployed.conftest import Deployed
-from np6_assets_tests.support.browser import chromium, in_a_browser
-from np6_assets_tests.support.dagster_processes import eventually, until
-from np6_assets_tests.support.events import event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.browser import in_a_browser, launch_chromium
+from np6_assets_tests.support.dagster_processes import wait_until, wait_until_passes
+from np6_assets_tests.support.events import build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 
 PATIENCE_MS = 60_000
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, in_a_browser]
 @pytest.fixture
 def page() -> Iterator[Page]:
     expect.set_options(timeout=PATIENCE_MS)
-    with chromium() as browser:
+    with launch_chromium() as browser:
         opened = browser.new_page(viewport={"width": 1500, "height": 950})
         opened.set_default_timeout(PATIENCE_MS)
         yield opened
@@ -37,7 +37,7 @@ def page() -> Iterator[Page]:
 def publish(deployed: Deployed, kind: str, at_ms: int) -> None:
     """One event more in a feed."""
     fields = {"stamp_time": at_ms, "stamp_id": f"stamp {at_ms}"}
-    deployed.made.feed(kind).append(event(kind, id=f"{kind} {at_ms}", timestamp=at_ms, **fields))
+    deployed.made.feed(kind).append(build_event(kind, id=f"{kind} {at_ms}", timestamp=at_ms, **fields))
     deployed.server.serve(deployed.made)
 
 
@@ -61,8 +61,8 @@ def test_ui_launches_a_day_a_backfill_and_the_sensor_and_plots_the_rates(deploye
     expect(page.get_by_text("reactivity_rates")).to_be_visible()
 
     # something new on a day, of which the hits are fetched at once, on another, and today
-    publish(deployed, "hits", day_bounds(day, "UTC")[0])
-    publish(deployed, "optouts", day_bounds(other, "UTC")[0])
+    publish(deployed, "hits", compute_day_bounds(day, "UTC")[0])
+    publish(deployed, "optouts", compute_day_bounds(other, "UTC")[0])
     page.goto(f"{dagster.url}/assets/hits")
     assert launch(page, "Materialize…", f"{day}").startswith("Launched run")
     page.goto(f"{dagster.url}/asset-groups")
@@ -74,13 +74,13 @@ def test_ui_launches_a_day_a_backfill_and_the_sensor_and_plots_the_rates(deploye
     before = dagster.runs(dagster_sensor_name="np6_refresh")
     page.goto(f"{dagster.url}/locations/np6_assets/sensors/np6_refresh")
     page.get_by_role("checkbox").dispatch_event("click")
-    until(lambda: len(dagster.runs(dagster_sensor_name="np6_refresh")) > len(before), "the sensor's run")
+    wait_until(lambda: len(dagster.runs(dagster_sensor_name="np6_refresh")) > len(before), "the sensor's run")
     page.reload()
     # yesterday and today in one run, the other days that are open in another
     expect(page.get_by_text("2 runs requested").first).to_be_visible()
     page.get_by_role("checkbox").dispatch_event("click")
 
-    eventually(deployed.assert_complete)
+    wait_until_passes(deployed.assert_complete)
     page.goto(f"{dagster.url}/assets/reactivity_rates")
     page.get_by_role("button", name="Plots").click()
     for rate in ("hit_rate", "optout_rate", "bounce_rate"):

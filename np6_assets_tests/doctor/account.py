@@ -7,7 +7,7 @@ from np6_assets.doctor.diagnosis import Diagnosis
 from np6_assets.doctor.examination import Examination
 from np6_assets.doctor.judgements import examine
 from np6_assets.np6.connection import Traffic
-from np6_assets_tests.support.events import Event, Population, event
+from np6_assets_tests.support.events import Event, Population, build_event
 
 KEY = "s3cret-key-of-the-account"
 NOW = datetime(2026, 4, 12, 15, 0, tzinfo=UTC)
@@ -19,13 +19,13 @@ def ms(moment: datetime) -> int:
 
 
 def hit(number: int, at: datetime, **fields) -> Event:
-    return event("hits", id=f"hit-{number:06d}", timestamp=ms(at), **fields)
+    return build_event("hits", id=f"hit-{number:06d}", timestamp=ms(at), **fields)
 
 
 def account(hits=60, every=timedelta(minutes=7), **feeds) -> Population:
     """An account whose newest hit is seven minutes old."""
     made = [hit(number, NOW - (number + 1) * every) for number in range(hits)]
-    activations = [event("activations", id="send", timestamp=ms(NOW - timedelta(hours=2)))]
+    activations = [build_event("activations", id="send", timestamp=ms(NOW - timedelta(hours=2)))]
     kinds = {"hits": made, "activations": activations, **feeds}
     return Population(notifications=[{"id": 156, "name": "Spring sale"}], **kinds)
 

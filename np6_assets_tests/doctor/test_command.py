@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from np6_assets import cli
-from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
 
 KEY = "s3cret-key-of-the-account"
@@ -53,7 +53,7 @@ def doctor_here(tmp_path, monkeypatch, capsys, caplog):
 def hits():
     now = datetime.now(UTC)
     return [
-        event(
+        build_event(
             "hits",
             id=f"hit {number}",
             timestamp=round((now - timedelta(minutes=number + 1)).timestamp() * 1000),
@@ -121,7 +121,7 @@ def test_doctor_prints_findings_as_json(doctor_here):
 @pytest.mark.parametrize("act", [None, "401", "403", "503"])
 def test_doctor_prints_neither_key_nor_contact_data(server, doctor_here, arguments, act):
     if act:
-        server.always("/notifications", act)
+        server.script_always("/notifications", act)
     status, output, errors = doctor_here(*arguments, NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
     assert status == (1 if act else 0)
     assert output

@@ -11,7 +11,7 @@ from np6_assets.doctor.diagnosis import find_worst
 from np6_assets.doctor.probe import Item, Reply
 from np6_assets.doctor.survey import Survey
 from np6_assets_tests.doctor.account import HITS, NOW, account, diagnosed, hit, ms
-from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import Act
 
 ANSWERED = ("window end", "window content", "sort")
@@ -53,7 +53,7 @@ def test_doctor_finds_nothing_wrong_with_a_good_account(server, tmp_path, monkey
     ],
 )
 def test_doctor_stops_where_the_account_cannot_be_reached(server, tmp_path, act, subject, says, advises):
-    server.always("/notifications", act)
+    server.script_always("/notifications", act)
     found = diagnosed(server.url, tmp_path)
     assert found[subject].verdict == "wrong"
     assert says in found[subject].text
@@ -74,13 +74,13 @@ def test_reachability_names_a_refused_connection_and_the_proxy(tmp_path):
 
 def test_reachability_names_a_timeout(server, tmp_path, monkeypatch):
     monkeypatch.setattr("np6_assets.doctor.examination._READ_SECONDS", 0.1)
-    server.always("/notifications", "stall before")
+    server.script_always("/notifications", "stall before")
     found = diagnosed(server.url, tmp_path)
     assert (found["reachability"].verdict, found["reachability"].values["trouble"]) == ("wrong", "timeout")
 
 
 def test_feeds_names_a_feed_that_the_key_may_not_read(server, tmp_path):
-    server.always("/notifications/reactivities/bounces", "403")
+    server.script_always("/notifications/reactivities/bounces", "403")
     found = diagnosed(server.url, tmp_path)
     assert found["feeds"].verdict == "wrong"
     assert "reactivities/bounces returned 403" in found["feeds"].text
@@ -104,7 +104,7 @@ def test_feeds_names_a_feed_that_the_key_may_not_read(server, tmp_path):
     ],
 )
 def test_feeds_says_what_came_instead_of_events(server, tmp_path, act, says):
-    server.always(HITS, act)
+    server.script_always(HITS, act)
     found = diagnosed(server.url, tmp_path)
     assert (found["feeds"].verdict, found["key"].verdict) == ("wrong", "ok")
     assert says in found["feeds"].text
@@ -112,13 +112,13 @@ def test_feeds_says_what_came_instead_of_events(server, tmp_path, act, says):
 
 @pytest.mark.parametrize("act", ["BOM", "204", "wrong content type", "gzip bomb"])
 def test_feeds_accepts_what_runs_accept(server, tmp_path, act):
-    server.always(HITS, act)
+    server.script_always(HITS, act)
     assert diagnosed(server.url, tmp_path)["feeds"].verdict == "ok"
 
 
 def test_feeds_names_a_feed_that_trickles(server, tmp_path, monkeypatch):
     monkeypatch.setattr("np6_assets.doctor.probe.LONGEST_BODY", timedelta(seconds=2))
-    server.always(HITS, "trickle")
+    server.script_always(HITS, "trickle")
     found = diagnosed(server.url, tmp_path, now=lambda: datetime.now(UTC))["feeds"]
     assert (found.verdict, "no whole event for 2 seconds" in found.text) == ("wrong", True)
 
@@ -212,7 +212,7 @@ def test_doctor_stops_after_429(server, tmp_path):
 
 
 def test_sort_counts_events_out_of_order(server, tmp_path):
-    server.always(HITS, "shuffled")
+    server.script_always(HITS, "shuffled")
     found = diagnosed(server.url, tmp_path)
     assert found["sort"].verdict == "warning"
     assert all(found["sort"].values[order]["out_of_order"] > 0 for order in ("asc", "desc"))
@@ -221,7 +221,7 @@ def test_sort_counts_events_out_of_order(server, tmp_path):
 
 @pytest.mark.parametrize(("encoding", "verdict"), [("gzip", "ok"), ("", "warning")])
 def test_compression_names_the_encoding(server, tmp_path, monkeypatch, encoding, verdict):
-    monkeypatch.setattr("np6_assets_tests.support.rude_server._Handler._encoding", lambda self: encoding)
+    monkeypatch.setattr("np6_assets_tests.support.rude_server._Handler._choose_encoding", lambda self: encoding)
     found = diagnosed(server.url, tmp_path)["compression"]
     assert found.verdict == verdict
     assert list(found.values["encodings"]) == [encoding or "none"]
@@ -231,7 +231,7 @@ def test_values_are_counted_and_the_others_named(server, tmp_path):
     types = ["redirection"] * 5 + ["dismissal"] * 3 + [None]
     hits = [hit(number, NOW - timedelta(minutes=number + 1), link_type=one) for number, one in enumerate(types)]
     bounces = [
-        event("bounces", id=f"b{number}", timestamp=ms(NOW - timedelta(minutes=number + 1)), verdict=one)
+        build_event("bounces", id=f"b{number}", timestamp=ms(NOW - timedelta(minutes=number + 1)), verdict=one)
         for number, one in enumerate(["hard", "hard", "blocked"])
     ]
     server.serve(Population(notifications=account().notifications, hits=hits, bounces=bounces))

@@ -14,7 +14,7 @@ from np6_assets.storage.files import Folder
 from np6_assets_tests.doctor.account import KEY, account, diagnosed
 from np6_assets_tests.refresh.account import turn_on
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tls import certificate
+from np6_assets_tests.support.tls import create_certificate
 
 # --- TLS ------------------------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ from np6_assets_tests.support.tls import certificate
     ],
 )
 def test_tls_says_how_long_the_certificate_is_valid(tmp_path, monkeypatch, days, trusted, verdict, says):
-    file, context = certificate(tmp_path, timedelta(days=days))
+    file, context = create_certificate(tmp_path, timedelta(days=days))
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with RudeServer(account(), key=KEY, tls=context) as server:

@@ -15,9 +15,9 @@ from np6_assets.doctor.examination import Examination
 from np6_assets.doctor.judgements import examine
 from np6_assets.doctor.stored import judge_files
 from np6_assets.settings import Settings
-from np6_assets_tests.support.deployment import Deployment, impatient
-from np6_assets_tests.support.events import Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import Deployment, build_resource
+from np6_assets_tests.support.events import Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 DAY = date(2026, 3, 20)
@@ -26,11 +26,11 @@ NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 
 @pytest.fixture
 def server() -> Iterator[RudeServer]:
-    start = day_bounds(DAY, "UTC")[0]
+    start = compute_day_bounds(DAY, "UTC")[0]
     made = Population(
         notifications=[{"id": 101}, {"id": 102}],
-        hits=[event("hits", id="h", timestamp=start)],
-        activations=[event("activations", id="a", timestamp=start, activation_id=101)],
+        hits=[build_event("hits", id="h", timestamp=start)],
+        activations=[build_event("activations", id="a", timestamp=start, activation_id=101)],
     )
     with RudeServer(made, seed=1) as running:
         yield running
@@ -40,7 +40,7 @@ def server() -> Iterator[RudeServer]:
 def deployment(tmp_path: Path, server: RudeServer) -> Iterator[Deployment]:
     with dg.DagsterInstance.ephemeral() as instance:
         found = Deployment(tmp_path / "data", server, instance, lambda: NOON)
-        found.np6 = impatient(server, max_retries=0, step_retries=0)
+        found.np6 = build_resource(server, max_retries=0, step_retries=0)
         yield found
 
 
@@ -74,7 +74,7 @@ def test_notification_that_did_not_answer_is_named_with_its_day(deployment: Depl
 
 def test_notification_that_was_deleted_is_named_with_its_day(deployment: Deployment, server: RudeServer):
     deployment.materialize("activations", DAY)
-    server.hidden = {101}
+    server.unlisted = {101}
     server.script("/notifications/101/events/activations", "404")
     deployment.materialize("activations", DAY)
     found = diagnoses(deployment, NOON)

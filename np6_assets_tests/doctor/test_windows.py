@@ -35,7 +35,7 @@ def slow_and_quick(count=60, every=timedelta(minutes=7)):
 @pytest.mark.parametrize("end", SAYS)
 def test_doctor_says_what_the_end_means(server, tmp_path, end, sorts):
     server.serve(slow_and_quick())
-    server.end, server.sorts = end, sorts
+    server.end_mode, server.sorts = end, sorts
     found = diagnosed(server.url, tmp_path)
     verdict, text, advice = SAYS[end]
     assert found["window end"].verdict == verdict
@@ -54,7 +54,7 @@ def test_doctor_says_what_the_end_means(server, tmp_path, end, sorts):
 def test_doctor_tells_meanings_apart_where_every_hit_answers_one_send(server, tmp_path, end, sorts):
     hits = [hit(number, NOW - (number + 1) * timedelta(minutes=7), stamp_time=LONG_AGO) for number in range(60)]
     server.serve(Population(notifications=account().notifications, hits=hits))
-    server.end, server.sorts = end, sorts
+    server.end_mode, server.sorts = end, sorts
     found = diagnosed(server.url, tmp_path)["window end"]
     assert found.values["meanings"] == [end]
     assert SAYS[end][1] in found.text
@@ -63,7 +63,7 @@ def test_doctor_tells_meanings_apart_where_every_hit_answers_one_send(server, tm
 @pytest.mark.parametrize("end", ["half open", "ignored"])
 def test_doctor_tells_meanings_apart_by_one_event(server, tmp_path, end):
     server.serve(account(hits=1))
-    server.end = end
+    server.end_mode = end
     found = diagnosed(server.url, tmp_path)
     assert found["window end"].values["meanings"] == [end]
     assert (found["window content"].verdict, found["sort"].verdict) == ("unknown", "unknown")
@@ -73,7 +73,7 @@ def test_doctor_tells_meanings_apart_by_one_event(server, tmp_path, end):
 def test_doctor_does_not_guess_between_two_meanings(server, tmp_path):
     """The one hit is in every window that has its time and its send's."""
     server.serve(account(hits=1))
-    server.end = "by activation"
+    server.end_mode = "by activation"
     found = diagnosed(server.url, tmp_path)["window end"]
     assert found.verdict == "unknown"
     assert "may be by activation or both by activation: 1 events are too few to tell" in found.text
@@ -81,7 +81,7 @@ def test_doctor_does_not_guess_between_two_meanings(server, tmp_path):
 
 def test_doctor_does_not_guess_where_an_answer_is_too_long(server, tmp_path):
     server.serve(slow_and_quick(3000, timedelta(seconds=20)))
-    server.end, server.sorts = "by activation", False
+    server.end_mode, server.sorts = "by activation", False
     found = diagnosed(server.url, tmp_path)["window end"]
     assert found.verdict == "unknown"
     assert "too long" in found.text
@@ -90,7 +90,7 @@ def test_doctor_does_not_guess_where_an_answer_is_too_long(server, tmp_path):
 @pytest.mark.parametrize("end", ["half open", "inclusive", pytest.param("ignored", marks=pytest.mark.slow)])
 def test_doctor_says_what_the_end_means_in_a_large_account_without_order(server, tmp_path, end):
     server.serve(slow_and_quick(3000, timedelta(seconds=20)))
-    server.end, server.sorts = end, False
+    server.end_mode, server.sorts = end, False
     found = diagnosed(server.url, tmp_path)
     assert found["window end"].values["meanings"] == [end]
     assert found["sort"].verdict == "warning"
@@ -104,7 +104,7 @@ def test_doctor_reads_little_of_a_large_account(server, tmp_path, end):
     """3 MB of hits in the last day; what is read of them is the beginning."""
     server.transports = ("length",)
     server.serve(slow_and_quick(3000, timedelta(seconds=20)))
-    server.end, traffic = end, Traffic()
+    server.end_mode, traffic = end, Traffic()
     found = diagnosed(server.url, tmp_path, traffic=traffic)
     assert found["window end"].values["meanings"] == [end]
     assert traffic.requests == len(server.requests) <= 12

@@ -17,9 +17,9 @@ from np6_assets.events.decode import DecodedEvents, DecodedPart, Decoder
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.merge import EVENTS, RunStore, merge_runs
 from np6_assets.np6.stream import PartWriter
-from np6_assets_tests.support.builders import Event, RawEvent, event, put, render
-from np6_assets_tests.support.oracle import Row, columns
-from np6_assets_tests.support.tables import rows_of, table_of
+from np6_assets_tests.support.builders import Event, RawEvent, build_event, render, set_field
+from np6_assets_tests.support.oracle import Row, list_columns
+from np6_assets_tests.support.tables import build_table, read_rows
 from np6_assets_tests.support.variants import Misfit
 
 KIND = {kind.asset: kind for kind in KINDS}
@@ -102,14 +102,14 @@ def decode(
             result.found += part.events
         for table in merge_runs(result.found.runs, EVENTS):
             selected = table.select(using.kind.schema.names)
-            result.rows += rows_of(selected)
+            result.rows += read_rows(selected)
             result.schema = selected.schema
     return result
 
 
 def between(kind: str, one: Any) -> Result:
     """What becomes of an element between two good events, which are stored whatever it is."""
-    neighbours = [event(kind, id=name, timestamp=DAY[place]) for place, name in enumerate(("before", "after"))]
+    neighbours = [build_event(kind, id=name, timestamp=DAY[place]) for place, name in enumerate(("before", "after"))]
     result = decode(kind, [neighbours[0], one, neighbours[1]])
     stored = [row for row in result.rows if row["event_id"] not in ("before", "after")]
     assert len(result.rows) == 2 + len(stored)
@@ -121,14 +121,14 @@ def between(kind: str, one: Any) -> Result:
 def hits_table(ids: Sequence[str], times: Iterable[int]) -> pa.Table:
     """Stored hits with these ids and times."""
     rows = [
-        {**dict.fromkeys(columns("hits")), "event_id": id_, "event_time": time, "activation_id": 1}
+        {**dict.fromkeys(list_columns("hits")), "event_id": id_, "event_time": time, "activation_id": 1}
         for id_, time in zip(ids, times, strict=True)
     ]
-    return table_of(rows, columns("hits"))
+    return build_table(rows, list_columns("hits"))
 
 
 def hit(id: object, timestamp: Any = NOON, **fields: Any) -> Event:
     """A hit; its time may be anything."""
-    made = event("hits", id=str(id), timestamp=NOON, **fields)
-    put(made, "timestamp", timestamp)
+    made = build_event("hits", id=str(id), timestamp=NOON, **fields)
+    set_field(made, "timestamp", timestamp)
     return made

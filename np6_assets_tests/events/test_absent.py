@@ -8,26 +8,26 @@ from pathlib import Path
 import dagster as dg
 
 from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.events import DAY_MS, HOUR_MS, MISSING, Misfit, Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.events import DAY_MS, HOUR_MS, MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 DAY = date(2026, 3, 20)
-START = day_bounds(DAY, "UTC")[0]
+START = compute_day_bounds(DAY, "UTC")[0]
 LATER = datetime(2026, 3, 25, tzinfo=UTC)
 
 
 def hit(number: int, at: int = START) -> dict[str, object]:
-    return event("hits", id=f"hit {number}", timestamp=at + number, activation_id=101)
+    return build_event("hits", id=f"hit {number}", timestamp=at + number, activation_id=101)
 
 
 def test_metadata_counts_kept_dropped_rejected_and_missing_events(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    odd = event("hits", id="odd", timestamp=START + HOUR_MS, activation_id=MISSING)
+    odd = build_event("hits", id="odd", timestamp=START + HOUR_MS, activation_id=MISSING)
     made = Population(
         notifications=[{"id": 101}, {"id": 102}],
-        activations=[event("activations", id="send", timestamp=START, activation_id=101)],
+        activations=[build_event("activations", id="send", timestamp=START, activation_id=101)],
         hits=[hit(number) for number in range(5)],
         misfits=[Misfit("no id", "hits", START + HOUR_MS, 101, odd)],
     )
@@ -37,7 +37,7 @@ def test_metadata_counts_kept_dropped_rejected_and_missing_events(
     # three are forgotten, and two of another day come along
     made.hits = [hit(3), hit(4), hit(8, START + DAY_MS), hit(9, START + DAY_MS)]
     server.serve(made)
-    server.end = "ignored"
+    server.end_mode = "ignored"
     server.script("/notifications/102/events/activations", "403")
     deployment.materialize(["hits", "activations"], DAY)
     rows = {

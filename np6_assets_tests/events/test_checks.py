@@ -14,16 +14,16 @@ from np6_assets.events.checks import CHECK, check_metadata, check_volume
 from np6_assets.partition_checks import summary
 from np6_assets.storage import parquet
 from np6_assets_tests.events.decoding import HOUR, hit, hits_table
-from np6_assets_tests.support.deployment import Deployment, days
-from np6_assets_tests.support.events import Population, population
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import Deployment, list_days
+from np6_assets_tests.support.events import Population, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.variants import Misfit
 
 PARIS = "Europe/Paris"
 DAY = date(2026, 3, 29)  # 23 hours in Paris
 FIRST, LAST = DAY - timedelta(days=1), DAY + timedelta(days=1)
-START = day_bounds(DAY, PARIS)[0]
+START = compute_day_bounds(DAY, PARIS)[0]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def deployment(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path)
 
 def put(deployment: Deployment, day: date, rows: int, *, closed: bool = True) -> None:
     """A day's file, as a run could have left it."""
-    start, end = day_bounds(day, PARIS)
+    start, end = compute_day_bounds(day, PARIS)
     until = datetime.fromtimestamp((end if closed else start) / 1000, UTC)
     table = hits_table([f"{number:06}" for number in range(rows)], range(start, start + rows))
     path = deployment.path("hits", day)
@@ -73,10 +73,10 @@ def shown(deployment: Deployment) -> dict[str | None, tuple[str, bool]]:
 def test_check_gives_each_day_of_a_range_its_evaluation(server: RudeServer, deployment: Deployment):
     first, last = DAY - timedelta(days=17), DAY + timedelta(days=16)  # more days than one request has
     bad = Misfit("", "hits", START + HOUR, 100, hit("x", timestamp=START + HOUR, agency=[]))
-    made = population(41, first, 34, PARIS, notifications=1, sends_per_day=2)
+    made = build_population(41, first, 34, PARIS, notifications=1, sends_per_day=2)
     server.serve(Population(hits=made.hits, misfits=[bad]))
     found = materialize(deployment, first, last)
-    every = {f"{day}" for day in days(first, last)}
+    every = {f"{day}" for day in list_days(first, last)}
     assert found.keys() == every
     assert [day for day, one in found.items() if not one.passed and "quarantined" in one.metadata] == [f"{DAY}"]
     assert all(one.severity == dg.AssetCheckSeverity.WARN and not one.blocking for one in found.values())
@@ -225,7 +225,7 @@ def test_volume_is_compared_with_the_same_weekday_of_the_weeks_before(deployment
 
 @pytest.mark.parametrize(("before", "passed"), [(101, False), (100, True)])
 def test_check_warns_of_an_empty_day_after_a_busy_week(deployment: Deployment, before: int, passed: bool):
-    for day in days(DAY - timedelta(days=7), FIRST):
+    for day in list_days(DAY - timedelta(days=7), FIRST):
         put(deployment, day, before if day.weekday() else 0)
     put(deployment, DAY, 0)
     assert check(deployment, DAY)[f"{DAY}"].passed is passed

@@ -32,17 +32,17 @@ from np6_assets_tests.events.decoding import (
     decoder,
     hit,
 )
-from np6_assets_tests.support.events import PATHS, TEXTS, event, poison, population, put, render
-from np6_assets_tests.support.oracle import columns, event_key, expected_rows, unreadable, why_not
-from np6_assets_tests.support.poison import FIELD, POISON, Poison, field_elements, field_poison, is_bulky
-from np6_assets_tests.support.tables import canonical, types_of
-from np6_assets_tests.support.variants import Misfit, quarantine_errors
+from np6_assets_tests.support.events import PATHS, TEXTS, build_event, build_poison, build_population, render, set_field
+from np6_assets_tests.support.oracle import compute_event_key, count_unreadable, expect_rows, find_reason, list_columns
+from np6_assets_tests.support.poison import FIELD, POISON, Poison, is_bulky, list_field_poison, read_field_elements
+from np6_assets_tests.support.tables import canonicalize, read_types
+from np6_assets_tests.support.variants import Misfit, compare_quarantine
 
 D = date(2026, 3, 20)
 
 
 def expected(kind: str, events: Iterable[Any], mode: str = "keep") -> list[dict[str, Any]]:
-    return canonical(expected_rows(kind, events, *ALL_TIME, mode, SECRET))
+    return canonicalize(expect_rows(kind, events, *ALL_TIME, mode, SECRET))
 
 
 def assert_decoded(kind: str, result: Result, elements: Iterable[Any], mode: str = "keep") -> None:
@@ -50,13 +50,15 @@ def assert_decoded(kind: str, result: Result, elements: Iterable[Any], mode: str
     elements = list(elements)
     rejected = [one for one in elements if isinstance(one, Misfit)]
     stored = [one for one in elements if not isinstance(one, Misfit)]
-    assert canonical(result.rows) == expected(kind, stored, mode)
-    assert quarantine_errors(result.keys, rejected) == []
+    assert canonicalize(result.rows) == expected(kind, stored, mode)
+    assert compare_quarantine(result.keys, rejected) == []
     assert all(len(row["reason"]) > 8 and "\n" not in row["reason"] for row in result.rejected)
     if mode == "keep":
         texts = {row["event_key"]: row["event"] for row in result.rejected}
-        assert all(json.loads(texts[event_key(one.body)]) == one.event for one in rejected if one.event is not None)
-    lost = sum((unreadable(kind, one) for one in stored), Counter())
+        assert all(
+            json.loads(texts[compute_event_key(one.body)]) == one.event for one in rejected if one.event is not None
+        )
+    lost = sum((count_unreadable(kind, one) for one in stored), Counter())
     assert {column: count for (_, column), count in result.found.unreadable_values.items()} == dict(lost)
 
 
@@ -75,11 +77,11 @@ OWN = {
 
 @pytest.mark.parametrize("kind", KIND)
 def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
-    result = decode(kind, [event(kind, id=SAMPLE.split()[0], timestamp=1614089593000)])
+    result = decode(kind, [build_event(kind, id=SAMPLE.split()[0], timestamp=1614089593000)])
     assert [str(value) for value in result.rows[0].values()] == (SAMPLE + OWN.get(kind, "")).split()
     assert (result.rejected, result.unknown) == ([], set())
     assert result.schema is not None
-    assert types_of(result.schema) == columns(kind)
+    assert read_types(result.schema) == list_columns(kind)
     assert [field.name for field in result.schema if not field.nullable] == ["event_id", "event_time", "activation_id"]
 
 
@@ -92,7 +94,7 @@ def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
 )
 def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
     options: dict[str, Any] = {"misfit_days": [D], "poison_days": [D] if kind in OWN else [], "coerced_share": 0.3}
-    made = population(11, D, 1, "Europe/Paris", lead_days=1, sends_per_day=9, **options)
+    made = build_population(11, D, 1, "Europe/Paris", lead_days=1, sends_per_day=9, **options)
     elements = [*made.feed(kind), *(one for one in made.misfits if one.kind == kind)]
     rng = random.Random(f"{kind} {mode}")
     rng.shuffle(elements)
@@ -111,16 +113,16 @@ def assert_costs_at_most_itself(one: Poison, result: Result) -> None:
     """Assert what became of a poison that stood between two good events."""
     assert one.outcome in ("stored" if result.rows else "rejected", "either")
     if one.event is not None and result.rows:
-        assert canonical(result.rows) == expected(one.kind, [one.event])
+        assert canonicalize(result.rows) == expected(one.kind, [one.event])
     if result.rejected:
-        assert quarantine_errors(result.keys, [Misfit(one.name, one.kind, 0, 156, None, one.raw)]) == []
+        assert compare_quarantine(result.keys, [Misfit(one.name, one.kind, 0, 156, None, one.raw)]) == []
         assert len(result.rejected[0]["reason"]) > 8
 
 
 @pytest.mark.slow  # all together they are in the quick suite
 @pytest.mark.parametrize("name", POISON)
 def test_poisonous_event_costs_at_most_itself(name: str):
-    [one] = poison("hits", 1, NOON, 156, [name])
+    [one] = build_poison("hits", 1, NOON, 156, [name])
     assert_costs_at_most_itself(one, between("hits", one.raw))
 
 
@@ -128,24 +130,24 @@ def test_poisonous_event_costs_at_most_itself(name: str):
     ("kind", "part_bytes"), [("hits", WHOLE), pytest.param("bounces", 2**14, marks=pytest.mark.slow)]
 )
 def test_poisonous_events_together_cost_at_most_themselves(kind: str, part_bytes: int):
-    several = [one for one in poison(kind, 2, NOON, 156) if part_bytes == WHOLE or not is_bulky(one.name)]
-    good = [event(kind, id=f"good {number}", timestamp=NOON + 1000 * number) for number in range(len(several))]
+    several = [one for one in build_poison(kind, 2, NOON, 156) if part_bytes == WHOLE or not is_bulky(one.name)]
+    good = [build_event(kind, id=f"good {number}", timestamp=NOON + 1000 * number) for number in range(len(several))]
     elements = [one for pair in zip(good, [one.raw for one in several], strict=True) for one in pair]
     result = decode(kind, elements, part_bytes=part_bytes)
     assert len(result.rows) + len(result.rejected) == len(elements)
     stored = [one.event for one in several if one.outcome == "stored"]
     surely = expected(kind, [*good, *stored])
     ids = {row["event_id"] for row in surely}
-    assert canonical(row for row in result.rows if row["event_id"] in ids) == surely
+    assert canonicalize(row for row in result.rows if row["event_id"] in ids) == surely
     rejected = [Misfit(one.name, kind, 0, 156, None, one.raw) for one in several if one.outcome != "stored"]
-    missing = {error.removesuffix(" is missing") for error in quarantine_errors(result.keys, rejected)}
+    missing = {error.removesuffix(" is missing") for error in compare_quarantine(result.keys, rejected)}
     assert missing <= {one.name for one in several if one.outcome == "either"}
 
 
 @pytest.mark.parametrize("name", ["invalid UTF-8 in a text column", "text in place of receiver", "repeated id"])
 def test_poisonous_event_in_a_large_part_costs_at_most_itself(name: str):
     good = [hit(f"good {number:04}", NOON + number) for number in range(1400)]
-    [one] = poison("hits", 3, NOON, 156, [name])
+    [one] = build_poison("hits", 3, NOON, 156, [name])
     result = decode("hits", body := body_of([*good[:700], one.raw, *good[700:]]))
     assert len(result.parts) == 1
     assert len(body) > 2**20
@@ -153,9 +155,9 @@ def test_poisonous_event_in_a_large_part_costs_at_most_itself(name: str):
     assert len(result.rows) + len(result.rejected) == len(good) + 1
 
 
-@pytest.mark.parametrize("one", field_poison(), ids=lambda one: one.name)
+@pytest.mark.parametrize("one", list_field_poison(), ids=lambda one: one.name)
 def test_body_from_the_field_costs_at_most_its_middle_event(one: Poison):
-    first, middle, last = field_elements(one.name)
+    first, middle, last = read_field_elements(one.name)
     neighbours = expected("hits", [json.loads(first), json.loads(last)])
     result = decode("hits", [first, middle, last])
     assert [row for row in result.rows if row in neighbours] == neighbours
@@ -201,13 +203,14 @@ def test_any_value_in_any_field_is_stored_or_rejected_as_the_oracle_says(
 ):
     events = list(others)
     for number, fields in enumerate(changes):
-        events.append(event(kind, id=f"event {number}", timestamp=NOON + number))
+        events.append(build_event(kind, id=f"event {number}", timestamp=NOON + number))
         for name in sorted(fields, key=lambda name: len(PATHS[name])):
-            put(events[-1], name, fields[name])
+            set_field(events[-1], name, fields[name])
     rng.shuffle(events)
     # as bytes: a rejected event without an id is known by them
     elements = [
-        one if why_not(kind, one) is None else Misfit("", kind, 0, 0, one, render(one, rng).encode()) for one in events
+        one if find_reason(kind, one) is None else Misfit("", kind, 0, 0, one, render(one, rng).encode())
+        for one in events
     ]
     assert_decoded(kind, decode(kind, elements, rng=rng), elements)
 
@@ -217,9 +220,9 @@ def test_text_that_looks_like_json_is_stored_where_an_object_is_rejected(column:
     texts, wrong = ["[1]", "{}", '{"a":"b"}', "[", "{x"], [{"a": "b"}, [1], [], {}]
     events = [hit(number) for number in range(len(texts) + len(wrong))]
     for one, value in zip(events, texts + wrong, strict=True):
-        put(one, column, value)
+        set_field(one, column, value)
     result = decode("hits", events)
-    assert canonical(result.rows) == expected("hits", events[: len(texts)])
+    assert canonicalize(result.rows) == expected("hits", events[: len(texts)])
     assert len(result.rejected) == len(wrong)
     assert all(".".join(PATHS[column]) in row["reason"] for row in result.rejected)
 
@@ -270,9 +273,9 @@ def test_rejected_event_is_known_by_its_id_or_its_bytes():
     texts = ['{"id":"x"}', '{"id":12}', '{"id":1.5}', '{ "id" : "" }', '{"id":true}', '{"id":null}', '{"id":["x"]}']
     elements = [text.encode() for text in [*texts, "{}", "{ }", '"x"', "nonsense"]]
     fast = decode("hits", elements[:9])
-    assert sorted(fast.keys) == sorted(map(event_key, elements[:9]))
+    assert sorted(fast.keys) == sorted(map(compute_event_key, elements[:9]))
     slow = decode("hits", [b" \n" + element + b"\t" for element in elements])
-    assert sorted(slow.keys) == sorted(map(event_key, elements))
+    assert sorted(slow.keys) == sorted(map(compute_event_key, elements))
     assert {"x", "12", "1.5"} <= set(slow.keys)
     assert len(set(slow.keys)) == len(elements)
 

@@ -18,7 +18,7 @@ from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.stream import Part
 from np6_assets.partitions import parse_day
 from np6_assets_tests.events.decoding import DAY, HOUR, KIND, NOON, body_of, decoder
-from np6_assets_tests.support.builders import event, render
+from np6_assets_tests.support.builders import build_event, render
 
 LATE = DAY[1] + HOUR
 PLANS = [DayPlan(day, day.start) for day in (parse_day("2026-03-20", "UTC"), parse_day("2026-03-21", "UTC"))]
@@ -70,7 +70,7 @@ def contents(day: FetchedDay) -> tuple[list[str], list[str]]:
 
 
 def sent(id_: str, time: int) -> dict[str, Any]:
-    return event("activations", id=id_, timestamp=time)
+    return build_event("activations", id=id_, timestamp=time)
 
 
 def whole(*parts: Part) -> Callable[[Any], None]:
@@ -113,9 +113,9 @@ def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(kind: str, jo
     refused = []
 
     def answer(receiver: Any) -> None:
-        receiver.add(part(*(event(kind, id=f"{number}", timestamp=NOON + number) for number in range(10))))
+        receiver.add(part(*(build_event(kind, id=f"{number}", timestamp=NOON + number) for number in range(10))))
         assert receiver.resume_from() == (NOON, NOON + 9)
-        receiver.add(part(event(kind, id="c", timestamp=NOON + joint)))
+        receiver.add(part(build_event(kind, id="c", timestamp=NOON + joint)))
         try:
             receiver.finish()
         except BadResponseError as error:
@@ -127,7 +127,7 @@ def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(kind: str, jo
 
 
 def test_facts_of_a_batch_belong_to_their_day():
-    unreadable = event("activations", id="c", timestamp=LATE, urgent="maybe")
+    unreadable = build_event("activations", id="c", timestamp=LATE, urgent="maybe")
     elements = [sent("b", LATE) | {"novelty": 1}, unreadable, sent("d", PLANS[1].day.end_ms)]
     client: Any = Client(whole(part(sent("a", NOON), *elements)), whole(part(sent("e", NOON))))
     known: Any = Known(range(2))

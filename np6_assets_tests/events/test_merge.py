@@ -27,7 +27,7 @@ from np6_assets.events.merge import (
     merge_runs,
     sort_and_deduplicate,
 )
-from np6_assets_tests.support.tables import rows_of, table_of, types_of
+from np6_assets_tests.support.tables import build_table, read_rows, read_types
 
 TIME = pa.timestamp("ms", "UTC")
 SCHEMA = pa.schema(
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def table(rows: Iterable[Row]) -> pa.Table:
-    return table_of([row._asdict() for row in rows], types_of(SCHEMA))
+    return build_table([row._asdict() for row in rows], read_types(SCHEMA))
 
 
 def runs_of(tables: Iterable[Iterable[Row]], store: RunStore) -> list[SortedRun]:
@@ -59,7 +59,7 @@ def merged(
 ) -> list[Row]:
     with closing(RunStore(EVENTS)) as store:
         runs = merge_overlapping_runs(runs_of(tables, store), EVENTS, store)
-        return [Row(**row) for found in merge_runs(runs, EVENTS, span, keep) for row in rows_of(found)]
+        return [Row(**row) for found in merge_runs(runs, EVENTS, span, keep) for row in read_rows(found)]
 
 
 def reference(tables: Iterable[Iterable[Row]], span: tuple[int, int] = UNBOUNDED) -> list[Row]:
@@ -204,5 +204,5 @@ def test_runs_are_added_side_by_side(monkeypatch: pytest.MonkeyPatch):
     tables = [[Row(f"{number} {row}", 7 * row + number) for row in range(200)] for number in range(20)]
     with closing(RunStore(EVENTS)) as store, ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(lambda rows: runs_of([rows], store)[0], tables))
-        found = [Row(**row) for one in merge_runs(runs, EVENTS) for row in rows_of(one)]
+        found = [Row(**row) for one in merge_runs(runs, EVENTS) for row in read_rows(one)]
     assert found == reference(tables)

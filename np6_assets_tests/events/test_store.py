@@ -17,11 +17,11 @@ from np6_assets.storage.files import Folder
 from np6_assets_tests.events.decoding import DAY as BOUNDS
 from np6_assets_tests.events.decoding import HOUR, NOON, hit, hits_table
 from np6_assets_tests.support.builders import Event, render
-from np6_assets_tests.support.deployment import TOMBSTONE_KEY, Deployment, files
-from np6_assets_tests.support.events import Population, population
-from np6_assets_tests.support.oracle import columns, event_key, event_time, expected_rows
+from np6_assets_tests.support.deployment import TOMBSTONE_KEY, Deployment, read_files
+from np6_assets_tests.support.events import Population, build_population
+from np6_assets_tests.support.oracle import compute_event_key, expect_rows, list_columns, read_event_time
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import table_of
+from np6_assets_tests.support.tables import build_table
 from np6_assets_tests.support.variants import Misfit
 
 D = date(2026, 3, 20)
@@ -85,9 +85,9 @@ def quarantined(made: Deployment) -> dict[str, str]:
 def test_stored_events_stay_if_the_answer_lacks_them(account: Account, missing: int, warns: bool):
     events = [hit(f"{number:04}", NOON + number) for number in range(30)]
     account.fetch(events)
-    before = files(account.data)
+    before = read_files(account.data)
     made = account.fetch(events[missing:])
-    assert files(account.data) == before
+    assert read_files(account.data) == before
     metadata = made.metadata("hits", D)
     assert (metadata["events_kept"], metadata["events_received"]) == (missing, 30 - missing)
     evaluation = made.check("hits", D)["events_as_expected", f"{D}"]
@@ -171,7 +171,7 @@ def test_erasure_of_all_receivers_of_a_day_leaves_it_empty(account: Account):
 
 def test_rejected_event_leaves_the_quarantine_once_its_id_is_accepted(account: Account):
     made = account.fetch([hit("good")], [hit("x", agency=[]), hit("y", agency=[]), {"a": 1}, b"nonsense"])
-    keys = {"x", "y", event_key(b'{"a":1}'), event_key(b"nonsense")}
+    keys = {"x", "y", compute_event_key(b'{"a":1}'), compute_event_key(b"nonsense")}
     assert quarantined(made).keys() == keys
     # one that the API does not send again stays, one that it sends again is there once
     made = account.fetch([hit("good")], [hit("y", agency=[]), b"nonsense"])
@@ -255,12 +255,14 @@ def test_events_of_version_0_1_without_an_id_stay_in_quarantine(account: Account
 @pytest.mark.parametrize("statistics", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_unsorted_file_of_another_program_is_merged_sorted(account: Account, statistics: bool):
     events = [hit(f"{number}", NOON + number * 7919 % 400) for number in range(400)]
-    rows = sorted(expected_rows("hits", events, *BOUNDS), key=lambda row: row["event_id"])
-    write_day(account, table_of([*rows, *rows[:10]], columns("hits")), row_group_size=90, write_statistics=statistics)
+    rows = sorted(expect_rows("hits", events, *BOUNDS), key=lambda row: row["event_id"])
+    write_day(
+        account, build_table([*rows, *rows[:10]], list_columns("hits")), row_group_size=90, write_statistics=statistics
+    )
     found = account.deployment(NP6_CONTACT_DATA="keep").check("hits", D)["events_as_expected", f"{D}"]
     assert "unknown" in str(found.description)
     made = account.fetch([*events[300:], hit("new", NOON - 1)])
-    assert made.rows("hits", D) == expected_rows("hits", [*events, hit("new", NOON - 1)], *BOUNDS)
+    assert made.rows("hits", D) == expect_rows("hits", [*events, hit("new", NOON - 1)], *BOUNDS)
     assert made.metadata("hits", D)["events_kept"] == 300
 
 
@@ -268,11 +270,11 @@ def test_unsorted_file_of_another_program_is_merged_sorted(account: Account, sta
 def test_incremental_fetches_give_the_bytes_of_a_full_one(
     account: Account, tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance
 ):
-    made = population(7, D, 1, misfit_days=[D], sends_per_day=40, coerced_share=0.1)
+    made = build_population(7, D, 1, misfit_days=[D], sends_per_day=40, coerced_share=0.1)
 
     def there(until: int) -> Population:
         return Population(
-            hits=[one for one in made.hits if (event_time(one) or 0) < until],
+            hits=[one for one in made.hits if (read_event_time(one) or 0) < until],
             misfits=[one for one in made.misfits if one.kind == "hits" and one.placed_ms < until],
         )
 
@@ -281,13 +283,13 @@ def test_incremental_fetches_give_the_bytes_of_a_full_one(
         account.now = datetime.fromtimestamp(BOUNDS[0] / 1000, UTC) + timedelta(hours=hours)
         server.serve(there(BOUNDS[0] + int(hours * HOUR)))
         server.date = lambda: account.now
-        before = len(server.asked())
+        before = len(server.list_requests())
         one.materialize("hits", D)
-        assert len(server.asked()) == before + 1
+        assert len(server.list_requests()) == before + 1
         fresh = Account(tmp_path / f"fresh {hours}", server, instance)
         fresh.now = account.now
         fresh.deployment().materialize("hits", D)
-        assert files(account.data) == files(fresh.data)
+        assert read_files(account.data) == read_files(fresh.data)
     one.materialize("hits", D, run_config=FULL)
-    assert files(account.data) == files(fresh.data)
+    assert read_files(account.data) == read_files(fresh.data)
     one.assert_holds(made, ["hits"], D, D)

@@ -12,9 +12,9 @@ from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES, sample_events
 from np6_assets.np6.stream import Part
 from np6_assets.partitions import parse_day
 from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
-from np6_assets_tests.support.builders import Event, event
-from np6_assets_tests.support.oracle import expected_rows
-from np6_assets_tests.support.poison import poison
+from np6_assets_tests.support.builders import Event, build_event
+from np6_assets_tests.support.oracle import expect_rows
+from np6_assets_tests.support.poison import build_poison
 
 
 def with_unknown(made: Event, name: str = "novelty", value: Any = 1) -> Event:
@@ -41,7 +41,7 @@ def test_unknown_fields_are_reported_by_path_and_cost_no_events():
         (0, "source.detail.link."),
         (0, "source.detail.link.*"),
     }
-    assert result.rows == expected_rows("hits", [made, hit("plain")], *ALL_TIME, "keep")
+    assert result.rows == expect_rows("hits", [made, hit("plain")], *ALL_TIME, "keep")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,9 @@ def test_unknown_fields_of_a_day_are_limited():
 
 
 def test_documented_fields_and_values_of_any_shape_are_known():
-    made = event("bounces", id="e", timestamp=NOON, status={"code": 550}, channel={"name": "x"}, receiver_value="text")
+    made = build_event(
+        "bounces", id="e", timestamp=NOON, status={"code": 550}, channel={"name": "x"}, receiver_value="text"
+    )
     made["source"]["detail"]["activation"]["stamp"]["set"] = {"any": "thing"}
     made["source"]["detail"]["bounce"]["analysis"]["subject"] = {"type": "token", "detail": {"type": "a"}}
     assert decode("bounces", [made, "text", {"source": 5}, {"source": {"detail": [1]}}]).unknown == set()
@@ -108,7 +110,7 @@ IN_BETWEEN = (
 
 @pytest.mark.parametrize("name", IN_BETWEEN)
 def test_poison_does_not_break_the_sample(name: str):
-    [one] = poison("hits", 1, NOON, 156, [name])
+    [one] = build_poison("hits", 1, NOON, 156, [name])
     around = [with_unknown(hit("before"), "above"), one.raw, with_unknown(hit("after"), "below")]
     assert {(0, "source.detail.above"), (0, "source.detail.below")} <= decode("hits", around).unknown
 
@@ -126,7 +128,7 @@ class Counted(io.BytesIO):
 
 @pytest.mark.parametrize("name", ["event of 20 MiB in an unknown field", "100,000 levels in an unknown field"])
 def test_sample_reads_little_of_a_large_event(name: str):
-    [one] = poison("hits", 1, NOON, 156, [name])
+    [one] = build_poison("hits", 1, NOON, 156, [name])
     file = Counted(b"[%b]" % one.raw)
     assert list(sample_events(Part(file, len(file.getvalue()), 1))) == []
     assert 0 < file.count <= SLICES * SLICE_BYTES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from np6_assets_tests.support.deployment import Deployment, impatient
+from np6_assets_tests.support.deployment import Deployment, build_resource
 from np6_assets_tests.support.events import Population
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -26,7 +26,7 @@ def test_runs_wait_only_for_an_address_that_has_answered(tmp_path: Path, instanc
         known = Deployment(tmp_path / "known", server, instance)
         assert known.materialize("notifications").success
         new = Deployment(tmp_path / "new", server, instance)
-        known.np6 = new.np6 = impatient(server, max_retries=0, step_retry_delay=0.0)
+        known.np6 = new.np6 = build_resource(server, max_retries=0, step_retry_delay=0.0)
     cause = f"dagster._core.definitions.events.Failure: connection refused by {server.url.removeprefix('http://')}; "
     for deployment, attempts in ((new, 1), (known, 3)):
         found, message = attempts_and_failure(deployment)

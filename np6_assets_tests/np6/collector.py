@@ -17,8 +17,8 @@ from np6_assets.np6.errors import BadResponseError, NP6Error
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.retry import RetryPolicy
 from np6_assets.np6.stream import Part
-from np6_assets_tests.support.events import DAY_MS, Event, Population, RawEvent, event, population, render
-from np6_assets_tests.support.oracle import event_time, why_not
+from np6_assets_tests.support.events import DAY_MS, Event, Population, RawEvent, build_event, build_population, render
+from np6_assets_tests.support.oracle import find_reason, read_event_time
 from np6_assets_tests.support.rude_server import RudeServer
 
 HITS = "/notifications/reactivities/hits"
@@ -36,7 +36,7 @@ def _only_hits(account: Population) -> Population:
     return Population(notifications=account.notifications, hits=hits, misfits=misfits)
 
 
-ACCOUNT = _only_hits(population(7, DAY, 2, sends_per_day=12, lead_days=1, misfit_days=[DAY]))
+ACCOUNT = _only_hits(build_population(7, DAY, 2, sends_per_day=12, lead_days=1, misfit_days=[DAY]))
 """Hits of a few days from DAY on, with all that is odd about single events on DAY itself."""
 
 
@@ -91,12 +91,12 @@ class Collector:
 
 @cache
 def _time_of(text: str) -> int | None:
-    return event_time(json.loads(text))
+    return read_event_time(json.loads(text))
 
 
 @cache
 def _is_stored(text: str) -> bool:
-    return why_not("hits", json.loads(text)) is None
+    return find_reason("hits", json.loads(text)) is None
 
 
 class Collectors:
@@ -141,7 +141,7 @@ def _expected_of_account(request: Request) -> set[str]:
 
 
 def _expected(request: Request, account: Population) -> set[str]:
-    events = [one for one in account.hits if request.start <= (event_time(one) or 0) < request.end]
+    events = [one for one in account.hits if request.start <= (read_event_time(one) or 0) < request.end]
     odd = [one.event for one in account.misfits if request.start <= one.placed_ms < request.end]
     return {canonical(one) for one in [*events, *odd]}
 
@@ -188,7 +188,7 @@ def simple(*times: int, kind: str = "hits", **fields: Any) -> Population:
     """Events at these milliseconds of the day, called by their places."""
     made = Population(notifications=[{"id": 156}])
     for place, ms in enumerate(times):
-        made.feed(kind).append(rendered(event(kind, id=f"{place}", timestamp=START + ms, **fields)))
+        made.feed(kind).append(rendered(build_event(kind, id=f"{place}", timestamp=START + ms, **fields)))
     return made
 
 
@@ -199,7 +199,7 @@ def rendered(one: Event) -> RawEvent:
 
 def starts(server: RudeServer, sort: str = "asc") -> list[int]:
     """Where the windows that the server was asked for start, in milliseconds from START."""
-    asked = [request.query for request in server.asked(HITS)]
+    asked = [request.query for request in server.list_requests(HITS)]
     return [int(query["reactivityStart"]) - START for query in asked if query["sort"] == sort]
 
 

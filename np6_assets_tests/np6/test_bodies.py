@@ -39,7 +39,7 @@ OTHERS = {
 @pytest.mark.parametrize("no_content", [True, False])
 def test_empty_window_is_204_or_an_empty_array(no_content):
     with RudeServer(Population(), key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.no_content = no_content
+        server.sends_204 = no_content
         assert fetch(client).sizes == []
         server.script("/notifications", "204" if no_content else None)
         assert client.get_list("/notifications") == []
@@ -49,7 +49,7 @@ def test_empty_window_is_204_or_an_empty_array(no_content):
 @pytest.mark.parametrize("name", ["BOM", "wrong content type"])
 def test_body_may_begin_with_a_byte_order_mark_and_be_called_anything(name):
     with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.always("/", name)
+        server.script_always("/", name)
         for _ in range(5):  # in every encoding and transport
             assert len(fetch(client).elements) == 3
         assert client.get_list("/notifications") == THREE.notifications
@@ -63,7 +63,7 @@ def test_body_may_begin_with_a_byte_order_mark_and_be_called_anything(name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_wrong_body_is_requested_five_times_at_most(name):
     with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
-        server.always("/", name)
+        server.script_always("/", name)
         collectors = Collectors(day_request())
         [answer] = client.fetch(day_request(), collectors)
         assert len(server.requests) == 5
@@ -78,7 +78,7 @@ def test_wrong_body_is_requested_five_times_at_most(name):
 def test_list_with_a_wrong_body_is_requested_five_times_at_most(name):
     listing = Population(notifications=[{"id": 1, "name": "s3cret"}, {"id": 2, "name": "s3cret"}])
     with RudeServer(listing, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
-        server.always("/", name)
+        server.script_always("/", name)
         with pytest.raises(GaveUpError) as caught:
             client.get_list("/notifications")
         assert len(server.requests) == 5
@@ -90,7 +90,7 @@ def test_list_with_a_wrong_body_is_requested_five_times_at_most(name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_probe_of_a_wrong_body_is_sent_five_times_at_most(name):
     with RudeServer(THREE, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=PATIENT)) as client:
-        server.always("/", name)
+        server.script_always("/", name)
         with pytest.raises(GaveUpError, match="after 5 attempts"):
             client.has_events(day_request())
 
@@ -100,7 +100,7 @@ def test_body_that_is_empty_under_its_encoding_is_empty():
 
 
 class Latin(RudeServer):
-    def listing(self, request):
+    def list_notifications(self, request):
         return [b'"caf\xe9 s3cret"']
 
 
@@ -130,8 +130,8 @@ def test_gzip_bomb_is_refused_in_little_memory(name):
         RudeServer(THREE, key=KEY) as server,
         closing(NP6Client(server.url, KEY, retry=RetryPolicy(retries=0))) as client,
     ):
-        server.always("/", name)
-        rude_bodies.bomb(name.split()[0])  # made before memory is measured
+        server.script_always("/", name)
+        rude_bodies.build_bomb(name.split()[0])  # made before memory is measured
         tracemalloc.start()
         try:
             [answer] = client.fetch(day_request(), Collectors(day_request()))

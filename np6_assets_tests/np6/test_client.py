@@ -73,9 +73,9 @@ def test_client_uses_the_parameter_names_of_the_endpoint():
 def test_client_sends_only_an_end_that_is_a_day_old(server, hours, has_end):
     # the API refuses an end in its own future, whatever our clock says
     now = datetime.fromtimestamp((START + DAY_MS) / 1000 + 3600 * hours, UTC)
-    server.end, server.date = "refused in the future", lambda: datetime.fromtimestamp(START / 1000 + 3600, UTC)
+    server.end_mode, server.date = "refused in the future", lambda: datetime.fromtimestamp(START / 1000 + 3600, UTC)
     if has_end:
-        server.end = "half open"
+        server.end_mode = "half open"
     with closing(NP6Client(server.url, KEY, retry=HASTE, now=lambda: now)) as client:
         assert whole_day() <= fetch(client).distinct
         assert client.has_events(day_request())
@@ -111,8 +111,8 @@ def test_client_gets_over_a_fault_that_passes(server, client, request, name, par
         assert collector.distinct == whole_day()
         assert len(collector.sizes) > (10 if parts == "many parts" else 0)
         first, *others = server.requests[before:]
-        assert first.done == name
-        assert {one.done for one in others} <= {"ok"}
+        assert first.outcome == name
+        assert {one.outcome for one in others} <= {"ok"}
         # again, from the start or from the cut, and where that does not hold, once more from the start
         again = sum(one.query["sort"] == "asc" for one in others)
         assert again == (0 if name in ODD_BUT_WHOLE else 1) or (name == "shuffled and cut" and again == 2)
@@ -122,7 +122,7 @@ def test_client_gets_over_a_fault_that_passes(server, client, request, name, par
 def test_client_gets_the_list_over_a_fault_that_passes(server, client, name):
     server.script("/notifications", Act(name, at=0.5))
     assert client.get_list("/notifications") == ACCOUNT.notifications
-    assert [one.done for one in server.requests] == ([name] if name == "BOM" else [name, "ok"])
+    assert [one.outcome for one in server.requests] == ([name] if name == "BOM" else [name, "ok"])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -143,7 +143,7 @@ def test_client_ends_a_stalled_answer(name):
     ):
         server.script(HITS, name)
         assert fetch(client).distinct == whole_day()
-        assert server.requests[0].done == name
+        assert server.requests[0].outcome == name
 
 
 @pytest.mark.parametrize("act", [Act("trickle", at=0.2), Act("trickle", at=0.7), Act("trickle headers")], ids=str)
@@ -157,7 +157,7 @@ def test_client_ends_an_answer_that_trickles(server, act):
 
 
 def test_client_gives_up_on_an_answer_that_trickles_for_ever(server):
-    server.always(HITS, Act("trickle", at=0.7))
+    server.script_always(HITS, Act("trickle", at=0.7))
     client = NP6Client(server.url, KEY, timeout=20, stall_seconds=0.1, retry=with_retries(1))
     with closing(client):
         [answer] = client.fetch(day_request(), partial(Collector, day_request()))
@@ -172,7 +172,7 @@ def test_client_gives_up_on_an_answer_that_trickles_for_ever(server):
 def test_fetch_all_fetches_up_to_its_limit_at_once_and_in_order():
     # requests stall until as many as may are under way: they are let go when the third has come, and never a fourth
     with RudeServer(ACCOUNT, key=KEY) as server:
-        server.always(HITS, "stall before")
+        server.script_always(HITS, "stall before")
         requests = [day_request(number) for number in range(-3, 6)]
         watcher = threading.Thread(target=_release_at, args=(server, 3))
         watcher.start()
@@ -224,7 +224,7 @@ PATIENT = RetryPolicy(50, 30.0, 600.0)
 
 def test_fetch_all_stops_its_downloads_when_its_consumer_goes():
     with RudeServer(ACCOUNT, key=KEY) as server:
-        server.always(OPTOUTS, Act("503 retry-after seconds", wait=600))
+        server.script_always(OPTOUTS, Act("503 retry-after seconds", wait=600))
         opened = [Collectors(request) for request in FIRST_AND_WAITING]
         client = NP6Client(server.url, KEY, timeout=20, retry=PATIENT, concurrency=2)
         answers = client.fetch_all(zip(FIRST_AND_WAITING, opened, strict=True))
@@ -255,8 +255,8 @@ def test_fetch_all_ends_for_a_request_that_cannot_be_taken(server, client):
 def test_fetch_all_ends_at_once_where_the_key_is_refused(server, place):
     others = FIRST_AND_WAITING[1:]
     requests = [*others[:place], day_request(), *others[place:]]
-    server.always(HITS, "403")
-    server.always(OPTOUTS, Act("503 retry-after seconds", wait=600))
+    server.script_always(HITS, "403")
+    server.script_always(OPTOUTS, Act("503 retry-after seconds", wait=600))
     opened: list[Collectors] = []
 
     def remember(request: Request) -> Collectors:

@@ -10,7 +10,7 @@ from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import CancelledError
 from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.np6.collector import HASTE, KEY, START, Collector, day_request, failure, rendered, simple
-from np6_assets_tests.support.events import Population, event
+from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import Act, RudeServer
 
 ENDLESS = [
@@ -23,7 +23,7 @@ ENDLESS = [
 @pytest.mark.parametrize("what", ["probe", "day"])
 def test_client_is_closed_after_its_seconds_whatever_the_server_does(act, what):
     with RudeServer(simple(1), key=KEY) as server:
-        server.always("/", act)
+        server.script_always("/", act)
         begun = time.monotonic()
         client = NP6Client(server.url, KEY, timeout=60, retry=RetryPolicy(50, 30, 600))
         with client.close_after(0.1), pytest.raises(CancelledError):
@@ -57,7 +57,10 @@ def test_client_that_is_closed_ends_a_download(small_parts, how):
             go_on.wait(20)
 
     labels = random.Random(1)  # a megabyte, also where it is compressed
-    hits = [event("hits", id=f"{n}", timestamp=START + n, link_label=labels.randbytes(1000).hex()) for n in range(1000)]
+    hits = [
+        build_event("hits", id=f"{n}", timestamp=START + n, link_label=labels.randbytes(1000).hex())
+        for n in range(1000)
+    ]
     with RudeServer(Population(hits=list(map(rendered, hits))), key=KEY) as server:
         client = NP6Client(server.url, KEY, timeout=20, retry=HASTE)
         failed: list[BaseException] = []

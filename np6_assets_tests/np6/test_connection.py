@@ -31,7 +31,7 @@ from np6_assets_tests.np6.collector import (
     with_retries,
 )
 from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, RudeServer
-from np6_assets_tests.support.unreachable import TROUBLES, nobody
+from np6_assets_tests.support.unreachable import TROUBLES, open_unreachable
 
 ERRORS = {"401": AccessError, "403": ForbiddenError, "404": NotFoundError, "410": NotFoundError}
 
@@ -45,7 +45,7 @@ ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": 
 @pytest.mark.parametrize("what", ["day", "list", "probe"])
 def test_refusal_is_reported_at_once_in_one_line(server, client, caplog, status, what):
     caplog.set_level(logging.DEBUG)
-    server.always("/", status)
+    server.script_always("/", status)
     error = failure(client, what)
     assert type(error) is ERRORS.get(status, PermanentError)
     [asked] = server.requests
@@ -112,7 +112,7 @@ def test_invalid_address_is_reported_in_one_line(address):
 @pytest.mark.parametrize("what", ["day", "list", "probe"])
 def test_redirect_is_not_followed_to_another_host(server, client, what):
     with RudeServer(ACCOUNT, key=KEY) as other:
-        server.always("/", Act("redirect", url=other.url))
+        server.script_always("/", Act("redirect", url=other.url))
         error = failure(client, what)
         assert isinstance(error, PermanentError)
         assert "returned 302" in str(error)
@@ -123,7 +123,7 @@ def test_redirect_is_not_followed_to_another_host(server, client, what):
 
 @pytest.mark.parametrize("where", ["", "//127.0.0.1:1", "http://[bad", "ftp://127.0.0.1"])
 def test_redirect_of_any_form_is_not_followed(server, client, where):
-    server.always("/", Act("redirect", url=where))
+    server.script_always("/", Act("redirect", url=where))
     error = failure(client, "list")
     assert isinstance(error, PermanentError)
     assert "not followed" in str(error)
@@ -140,7 +140,7 @@ def test_redirect_of_any_form_is_not_followed(server, client, where):
 def test_client_gives_up_after_as_many_failures_as_it_may(server, caplog, name, what):
     caplog.set_level(logging.DEBUG)
     lines: list[str] = []
-    server.always("/", Act(name, at=0.0))
+    server.script_always("/", Act(name, at=0.0))
     with closing(NP6Client(server.url, KEY, retry=with_retries(3), log=lines.append)) as client:
         error = failure(client, what)
         assert client.traffic.retries == 3
@@ -163,7 +163,7 @@ def test_client_does_not_wait_where_nothing_has_ever_answered(monkeypatch, tmp_p
     monkeypatch.setattr(client_module, "UNANSWERED_SECONDS", 0.3)
     monkeypatch.setattr("np6_assets.np6.retry.RetryPolicy.compute_wait", lambda *_: 0.01)
     with (
-        nobody(trouble, tmp_path) as (url, says),
+        open_unreachable(trouble, tmp_path) as (url, says),
         closing(NP6Client(url, KEY, timeout=0.2, retry=RetryPolicy(retries=1000))) as client,
     ):
         with pytest.raises(UnreachableError) as caught:  # and not the day's own failure

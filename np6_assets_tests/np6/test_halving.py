@@ -69,7 +69,7 @@ def test_client_fetches_days_singly_where_the_api_answers_no_longer_window():
 
 @pytest.mark.parametrize("status", ["401", "403"])
 def test_client_halves_nothing_after_a_refused_key(server, client, status):
-    server.always(HITS, status)
+    server.script_always(HITS, status)
     collectors = Collectors(day_request(-1, 4))
     with pytest.raises(AccessError, match=status):
         client.fetch(day_request(-1, 4), collectors)
@@ -80,12 +80,12 @@ def test_client_halves_nothing_after_a_refused_key(server, client, status):
 @pytest.mark.parametrize("days", [1, 2])
 def test_client_goes_on_where_one_notification_is_forbidden(server, client, days):
     request = replace(day_request(days=days), is_whole_feed=False)
-    server.always(HITS, "403")
+    server.script_always(HITS, "403")
     answers = client.fetch(request, Collectors(request))
     assert {type(answer.error) for answer in answers} == {ForbiddenError}
     assert (answers[0].request.start, answers[-1].request.end) == (request.start, request.end)
     server.behave()
-    server.always(HITS, "401")
+    server.script_always(HITS, "401")
     with pytest.raises(AccessError, match="401"):
         client.fetch(request, Collectors(request))
 
@@ -103,7 +103,7 @@ def test_fetch_all_gives_failed_days_in_their_place():
 
 @pytest.mark.parametrize("status", ["503", "404"])
 def test_client_gives_up_early_on_a_range_if_the_api_is_out_of_order(server, status):
-    server.always(HITS, status)
+    server.script_always(HITS, status)
     with closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
         answers = client.fetch(day_request(0, 31), Collectors(day_request(0, 31)))
     assert all(answer.error is not None for answer in answers)

@@ -7,7 +7,7 @@ import pytest
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import GaveUpError
 from np6_assets_tests.np6.collector import HASTE, HITS, KEY, START, day_request, fetch, simple
-from np6_assets_tests.support.events import DAY_MS, Misfit, Population, event
+from np6_assets_tests.support.events import DAY_MS, Misfit, Population, build_event
 from np6_assets_tests.support.rude_server import (
     BROKEN,
     CUT,
@@ -52,12 +52,12 @@ def test_probe_gets_over_every_fault_that_passes(account):
 )
 @pytest.mark.parametrize("end", ["half open", "ignored"])
 def test_probe_tells_whether_the_first_event_is_in_the_window(times, is_inside, end):
-    assert probed(simple(*times), end=end) == is_inside
+    assert probed(simple(*times), end_mode=end) == is_inside
 
 
 @pytest.mark.parametrize("no_content", [True, False])
 def test_probe_finds_nothing_in_an_empty_window(no_content):
-    assert not probed(Population(), no_content=no_content)
+    assert not probed(Population(), sends_204=no_content)
 
 
 @pytest.mark.parametrize("odd", [{"timestamp": "2026"}, {"timestamp": None}, {}, [], [{}]], ids=str)
@@ -83,20 +83,20 @@ def test_probe_reads_little_of_a_large_answer():
         [request] = server.requests
         assert request.headers["accept-encoding"] == "identity"  # a compressed body may hold the first event back
         for _ in range(200):
-            if not request.client_left:
+            if not request.client_disconnected:
                 server.released.wait(0.05)
-        assert request.client_left
+        assert request.client_disconnected
 
 
 def test_probe_reads_a_large_event():
-    large = event("hits", id="large", timestamp=START, link_label='"}]' + "x" * 3_000_000)
+    large = build_event("hits", id="large", timestamp=START, link_label='"}]' + "x" * 3_000_000)
     with RudeServer(Population(hits=[large]), key=KEY) as server, closing(NP6Client(server.url, KEY)) as client:
         assert client.has_events(day_request())
 
 
 def test_probe_gives_up():
     with RudeServer(SOME, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
-        server.always(HITS, "503")
+        server.script_always(HITS, "503")
         with pytest.raises(GaveUpError, match="503"):
             client.has_events(day_request())
         assert client.traffic.requests == 1 + HASTE.retries

@@ -121,7 +121,7 @@ def test_key_is_sent_without_white_space_around_it(server):
 
 @pytest.mark.parametrize("name", PERMANENT)
 def test_step_is_not_retried_after_a_refusal(server, name):
-    server.always("/", name)
+    server.script_always("/", name)
     result, events = run(resource(server.url))
     assert not result.success
     assert len(server.requests) == 1
@@ -134,7 +134,7 @@ def test_step_is_not_retried_after_a_refusal(server, name):
 
 
 def test_step_is_retried_after_failures_that_may_pass(server):
-    server.always("/", "503")
+    server.script_always("/", "503")
     result, events = run(resource(server.url))
     assert not result.success
     # three attempts of two requests each

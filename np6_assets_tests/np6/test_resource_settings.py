@@ -43,7 +43,7 @@ def test_resource_refuses_a_setting_out_of_range(name, value):
 
 
 def test_resource_hands_its_settings_to_the_client(server):
-    server.always("/", Act("503"))
+    server.script_always("/", Act("503"))
     lines: list[str] = []
     np6 = NP6Resource(base_url=server.url, api_key=KEY, max_retries=3, backoff=0.001, longest_wait=0.01)
     with pytest.raises(dg.RetryRequested) as caught, np6.open_client(lines.append) as client:
@@ -77,7 +77,7 @@ def test_resource_ends_answers_without_an_event_for_two_minutes(monkeypatch, rea
 @pytest.mark.parametrize("name", ["trickle", "trickle headers", "stall before", "503 retry-after seconds"])
 def test_probes_end_within_their_seconds(monkeypatch, server, name):
     monkeypatch.setattr(resource_module, "PROBE_SECONDS", 0.2)
-    server.always("/", Act(name, wait=600))
+    server.script_always("/", Act(name, wait=600))
     begun = time.monotonic()
     with (
         pytest.raises(CancelledError),

@@ -21,7 +21,7 @@ from np6_assets_tests.np6.collector import (
     whole_day,
     with_retries,
 )
-from np6_assets_tests.support.events import Misfit, event
+from np6_assets_tests.support.events import Misfit, build_event
 from np6_assets_tests.support.rude_server import Act, Refusal, RudeServer
 
 HUNDRED = simple(*range(0, 10_000, 100))
@@ -77,7 +77,14 @@ def test_client_checks_once_a_feed_whether_the_api_sorts():
             server.script(path, Act("cut length"), None, Act("cut length"), None, Act("cut length"))
             for _ in range(2):
                 assert len({canonical(one) for one in fetch(client, day_request(path=path)).elements}) == 100
-            assert [one.query["sort"] for one in server.asked(path)] == ["asc", "desc", "asc", "asc", "asc", "asc"]
+            assert [one.query["sort"] for one in server.list_requests(path)] == [
+                "asc",
+                "desc",
+                "asc",
+                "asc",
+                "asc",
+                "asc",
+            ]
 
 
 def test_download_starts_again_where_whether_the_api_sorts_is_not_known():
@@ -114,8 +121,8 @@ class ByGroup(RudeServer):
 
     groups: tuple[set[int], ...] = ()
 
-    def elements(self, request, **options):
-        found = super().elements(request, **options)
+    def select_items(self, request, **options):
+        found = super().select_items(request, **options)
         groups = self.groups if request.query["sort"] == "asc" else self.groups[::-1]
         return [item for group in groups for item in found if item.ms - START in group]
 
@@ -145,7 +152,7 @@ def test_download_of_groups_that_are_sorted_loses_none(request, groups, resumes,
 @pytest.mark.parametrize("time", ["yesterday", None, True, -1, [1]], ids=str)
 def test_download_starts_again_where_the_newest_event_has_no_time(time):
     account = simple(*range(0, 10_000, 100))
-    odd = event("hits", id="odd", timestamp=0) | {"timestamp": time}
+    odd = build_event("hits", id="odd", timestamp=0) | {"timestamp": time}
     account.misfits.append(Misfit("odd", "hits", START + 9999, 156, odd))
     with RudeServer(account, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=HASTE)) as client:
         server.script(HITS, Act("cut length"))
@@ -164,8 +171,8 @@ def test_download_goes_on_after_a_status_in_its_way(name):
 class Unsorted(RudeServer):
     """Ignores `sort`: answers in the order of the ids."""
 
-    def elements(self, request, **options):
-        return sorted(super().elements(request, **options), key=lambda item: int(json.loads(item.body)["id"]))
+    def select_items(self, request, **options):
+        return sorted(super().select_items(request, **options), key=lambda item: int(json.loads(item.body)["id"]))
 
 
 @pytest.mark.parametrize("at", [0.3, 0.6])
@@ -178,10 +185,10 @@ def test_download_starts_again_where_the_api_ignores_sort(at):
 
 
 class RefusingDesc(RudeServer):
-    def elements(self, request, **options):
+    def select_items(self, request, **options):
         if request.query["sort"] == "desc":
             raise Refusal(400, "sort is asc")
-        return super().elements(request, **options)
+        return super().select_items(request, **options)
 
 
 def test_download_starts_again_where_the_api_refuses_desc():

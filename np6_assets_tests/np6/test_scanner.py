@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from np6_assets.np6.stream import ArrayScanner, Part, PartWriter, find_elements
 from np6_assets_tests.np6.arrays import ARRAYS, PLACES, STYLES, by_size, cut_up, is_event
-from np6_assets_tests.support.poison import POISON, field_poison, is_bulky, poison
+from np6_assets_tests.support.poison import POISON, build_poison, is_bulky, list_field_poison
 
 SMALL_POISON = [name for name in POISON if "100,000" not in name and not is_bulky(name)]
 
@@ -62,7 +62,7 @@ def test_elements_need_not_be_json():
 
 
 def test_poison_is_an_element_like_any_other():
-    raws = [one.raw for one in [*poison("hits", 1, 1_774_000_000_000, 156, SMALL_POISON), *field_poison()]]
+    raws = [one.raw for one in [*build_poison("hits", 1, 1_774_000_000_000, 156, SMALL_POISON), *list_field_poison()]]
     body = b"[%b]" % b",\n".join(raws)
     for size in (997, 2**16):
         found: list[bytes] = []

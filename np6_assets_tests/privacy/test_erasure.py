@@ -19,10 +19,10 @@ import pytest
 
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.storage import parquet
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, TOMBSTONE_KEY, Deployment, files
-from np6_assets_tests.support.events import KINDS, MISSING, Misfit, Population, event, population
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, TOMBSTONE_KEY, Deployment, read_files
+from np6_assets_tests.support.events import KINDS, MISSING, Misfit, Population, build_event, build_population
 from np6_assets_tests.support.rude_server import RudeServer
-from soak.compare import leaked
+from soak.compare import find_leaks
 
 FIRST = date(2026, 3, 1)
 LAST = date(2026, 3, 2)
@@ -65,8 +65,8 @@ def canary(sender: int) -> Population:
     for kind in KINDS:
         for day in (FIRST, LAST):
             who: dict[str, Any] = {"receiver_id": RECEIVER, "unicity": UNICITY, "hash": HASH}
-            fits = event(kind, id=f"bird-{kind}-{day}", timestamp=at(day, 9), activation_id=sender, **who)
-            odd = event(kind, id=f"odd-{kind}-{day}", timestamp=at(day, 10), activation_id=MISSING, **who)
+            fits = build_event(kind, id=f"bird-{kind}-{day}", timestamp=at(day, 9), activation_id=sender, **who)
+            odd = build_event(kind, id=f"odd-{kind}-{day}", timestamp=at(day, 10), activation_id=MISSING, **who)
             for one in (fits, odd):
                 spread(one, kind)
             made.feed(kind).append(fits)
@@ -75,7 +75,7 @@ def canary(sender: int) -> Population:
 
 
 def others() -> Population:
-    return population(71, FIRST, 2, sends_per_day=4, misfit_days=[LAST])
+    return build_population(71, FIRST, 2, sends_per_day=4, misfit_days=[LAST])
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def erase(deployment: Deployment, tmp_path: Path, *named: str) -> dict[str, Any]
 
 def held(data: Path) -> dict[str, Any]:
     """The files of events and rates; of those in quarantine, whose text and order are the feed's, the events."""
-    found: dict[str, Any] = {name: content for name, content in files(data).items() if "_date=" in name}
+    found: dict[str, Any] = {name: content for name, content in read_files(data).items() if "_date=" in name}
     for name in found:
         if name.startswith("quarantine/"):
             texts = pq.read_table(data / name, partitioning=None).column("event").to_pylist()
@@ -148,9 +148,9 @@ def test_erased_receiver_is_nowhere_and_all_others_stay(
     fill(deployment, kinds)
     if mode == "keep":
         deployment.materialize(["notifications", "reactivity_report"])
-    read = {name for name, secret in SECRETS.items() if leaked([data], {name: secret})}
+    read = {name for name, secret in SECRETS.items() if find_leaks([data], {name: secret})}
     assert read == (set(SECRETS) if mode == "keep" else {"the id"})
-    assert leaked([home, temporary], SECRETS) == []
+    assert find_leaks([home, temporary], SECRETS) == []
 
     pseudonym = ContactPolicy("pseudonymize", PSEUDONYM_KEY).compute_pseudonym(UNICITY)
     receipt = erase(deployment, tmp_path, {**NAMES, "pseudonym": pseudonym}[named])
@@ -158,7 +158,7 @@ def test_erased_receiver_is_nowhere_and_all_others_stay(
     assert receipt["events_removed"] == {**dict.fromkeys(kinds, 2), **{f"quarantine/{kind}": 2 for kind in kinds}}
     assert len(receipt["files"]) == len(set(receipt["files"])) == 4 * len(kinds)
     secrets = {**SECRETS, "the pseudonym": pseudonym.encode()}
-    assert leaked([data, home, temporary], secrets) == []
+    assert find_leaks([data, home, temporary], secrets) == []
     printed = "".join(capfd.readouterr()).encode()
     assert [name for name, secret in secrets.items() if secret in printed] == []
 
@@ -187,7 +187,7 @@ def test_erased_unicity_that_is_not_stored_stays_out_of_later_fetches(
     deployment = deployed(server, instance, tmp_path / "data", "drop")
     assert erase(deployment, tmp_path, UNICITY)["events_removed"] == {}
     deployment.materialize(list(KINDS), FIRST, LAST)
-    assert leaked([tmp_path / "data"], SECRETS) == []
+    assert find_leaks([tmp_path / "data"], SECRETS) == []
 
 
 @pytest.mark.slow
@@ -196,10 +196,10 @@ def test_erasure_covers_days_before_a_later_start_date(
 ) -> None:
     data = tmp_path / "data"
     deployed(server, instance, data, "keep").materialize(["hits", "optouts"], FIRST, LAST)
-    assert leaked([data], SECRETS)
+    assert find_leaks([data], SECRETS)
     settings = {"NP6_CONTACT_DATA": "keep", "NP6_START_DATE": "2026-03-10"}
     erase(Deployment(data, server, instance, lambda: NOW, **settings), tmp_path, HASH)
-    assert leaked([data], SECRETS) == []
+    assert find_leaks([data], SECRETS) == []
 
 
 def test_tombstones_are_digests_for_their_owner_alone(
@@ -207,7 +207,7 @@ def test_tombstones_are_digests_for_their_owner_alone(
 ) -> None:
     deployment = deployed(server, instance, tmp_path / "data", "drop")
     erase(deployment, tmp_path, RECEIVER)
-    [(name, content)] = files(tmp_path / "data").items()
+    [(name, content)] = read_files(tmp_path / "data").items()
     assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
     digests = json.loads(content)["keyed"]["digests"]
     assert len(digests) == 1
@@ -236,7 +236,7 @@ def test_killed_erasure_is_completed_by_the_next(
             erase(deployment, tmp_path, RECEIVER)
     receipt = erase(deployment, tmp_path, RECEIVER)
     assert receipt["events_removed"]["hits"] == 1  # the other was out already
-    assert leaked([data], SECRETS) == []
+    assert find_leaks([data], SECRETS) == []
     assert deployment.metadata("hits", FIRST)["rows_digest"] == content_of(deployment.path("hits", FIRST))
     assert deployment.fetched_until("hits", FIRST).timestamp() == deployment.metadata("hits", FIRST)["fetched_until"]
     assert erase(deployment, tmp_path, RECEIVER)["files"] == []
@@ -256,12 +256,14 @@ def small(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Deployment]:
     made = Population(
         notifications=[{"id": 156}],
         hits=[
-            event("hits", id="first", timestamp=at(FIRST, 1), **WHO),
-            event("hits", id="second", timestamp=at(FIRST, 2), **WHO | {"unicity": "another@example.com"}),
-            event("hits", id="other", timestamp=at(FIRST, 3), receiver_id="000ZOF", unicity=None, hash=None),
-            event("hits", id="empty", timestamp=at(FIRST, 4), receiver_id="", unicity="empty@example.com", hash=None),
-            event("hits", id="empty too", timestamp=at(FIRST, 5), receiver_id="", unicity=None, hash=None),
-            event("hits", id="missing", timestamp=at(FIRST, 6), receiver_value=None),
+            build_event("hits", id="first", timestamp=at(FIRST, 1), **WHO),
+            build_event("hits", id="second", timestamp=at(FIRST, 2), **WHO | {"unicity": "another@example.com"}),
+            build_event("hits", id="other", timestamp=at(FIRST, 3), receiver_id="000ZOF", unicity=None, hash=None),
+            build_event(
+                "hits", id="empty", timestamp=at(FIRST, 4), receiver_id="", unicity="empty@example.com", hash=None
+            ),
+            build_event("hits", id="empty too", timestamp=at(FIRST, 5), receiver_id="", unicity=None, hash=None),
+            build_event("hits", id="missing", timestamp=at(FIRST, 6), receiver_value=None),
         ],
     )
     with RudeServer(made) as server:
@@ -312,7 +314,7 @@ def test_erasure_removes_unfinished_files(small: Deployment, tmp_path: Path) -> 
     alone.write_bytes(ODD.encode())
     receipt = erase(small, tmp_path, ODD)
     assert receipt["swept"] == [str(one.relative_to(small.data)) for one in (left, alone)]
-    assert leaked([small.data], {"the unicity": ODD.encode()}) == []
+    assert find_leaks([small.data], {"the unicity": ODD.encode()}) == []
 
 
 def test_folders_of_others_are_passed_over_with_a_warning(
@@ -334,7 +336,7 @@ def test_unparsable_event_is_erased_if_its_text_holds_the_receiver(
     small: Deployment, server: RudeServer, tmp_path: Path
 ) -> None:
     broken = [b'{"broken" "' + ODD.encode() + b'"}', b'{"broken" "another"}']
-    timed = event("hits", id="timed", timestamp=at(FIRST, 7))
+    timed = build_event("hits", id="timed", timestamp=at(FIRST, 7))
     server.serve(Population(hits=[timed], misfits=[Misfit("", "hits", at(FIRST, 7), 156, None, one) for one in broken]))
     small = deployed(server, small.instance, small.data, "keep")
     small.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
@@ -355,13 +357,13 @@ def test_fetch_and_erasure_refuse_without_the_tombstones_key(
     small: Deployment, server: RudeServer, tmp_path: Path, settings: dict[str, str], said: str
 ) -> None:
     erase(small, tmp_path, ODD)
-    before = files(small.data)
+    before = read_files(small.data)
     locked = Deployment(small.data, server, small.instance, lambda: NOW, NP6_CONTACT_DATA="keep", **settings)
     with pytest.raises(dg.Failure, match=f"^{said}"):
         erase(locked, tmp_path, "000ZOF")
     with pytest.raises(dg.Failure, match=f"^{said}"):
         locked.materialize("hits", FIRST)
-    assert files(small.data) == before
+    assert read_files(small.data) == before
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -390,18 +392,18 @@ def test_erasure_refuses_a_file_that_names_nobody(
             resources=deployment.definitions.resources,
             run_config={"ops": {"erase": {"config": {"file": str(file)}}}},
         )
-    assert files(tmp_path / "data") == {}
+    assert read_files(tmp_path / "data") == {}
 
 
 def test_broken_tombstones_stop_a_run(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     data = tmp_path / "data"
     deployment = deployed(server, instance, data, "drop")
     erase(deployment, tmp_path, RECEIVER)
-    [name] = files(data)
+    [name] = read_files(data)
     (data / name).write_text("{")
     with pytest.raises(dg.Failure, match=r"tombstones\.json is broken: restore it from a backup"):
         deployment.materialize("hits", FIRST)
-    assert list(files(data)) == [name]
+    assert list(read_files(data)) == [name]
 
 
 def test_folder_without_its_tombstones_is_refused(small: Deployment, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.deployment import Deployment, days, files
-from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.support.events import KINDS, build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
 STORED = ("hits", "activations")  # of all kinds these two, for what all cost
@@ -30,7 +30,7 @@ def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, **set
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten days of events, some of them in quarantine, and of rates."""
     data = tmp_path_factory.mktemp("filled") / "data"
-    made = population(61, FIRST, 10, sends_per_day=2, misfit_days=[FIRST, LAST])
+    made = build_population(61, FIRST, 10, sends_per_day=2, misfit_days=[FIRST, LAST])
     with RudeServer(made) as server, dg.DagsterInstance.ephemeral() as instance:
         deployment = deployed(server, instance, data)
         deployment.materialize(STORED, FIRST, LAST)
@@ -60,32 +60,32 @@ def retain(deployment: Deployment, first_kept: date | None = KEPT) -> dict[str, 
 def test_retention_removes_only_old_events_and_their_quarantine(
     server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
-    before = files(data)
-    old = {name for name in before if any(f"event_date={day}/" in name for day in days(FIRST, date(2026, 3, 7)))}
+    before = read_files(data)
+    old = {name for name in before if any(f"event_date={day}/" in name for day in list_days(FIRST, date(2026, 3, 7)))}
     assert len(old) == 7 * len(STORED) + len(STORED)  # a day of each kind is in quarantine
     deployment = deployed(server, instance, data, **SETTINGS)
     said = retain(deployment)
     assert said["first_kept"] == f"{KEPT}"
     assert set(said["files"]) == old
     assert said["removed"] == {**dict.fromkeys(STORED, 7), **{f"quarantine/{kind}": 1 for kind in STORED}}
-    assert files(data) == {name: content for name, content in before.items() if name not in old}
+    assert read_files(data) == {name: content for name, content in before.items() if name not in old}
     assert not (data / "hits" / f"event_date={FIRST}").exists()
     assert retain(deployment)["files"] == []
     # of the cohorts whose events are gone there is nothing to count anew, and each has a result all the same
     found = deployment.check("reactivity_rates", FIRST, LAST)
-    assert {day for _, day in found if day} == {f"{day}" for day in days(FIRST, LAST)}
+    assert {day for _, day in found if day} == {f"{day}" for day in list_days(FIRST, LAST)}
 
 
 def test_retention_covers_days_before_a_later_start_date(
     server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
-    before = files(data)
+    before = read_files(data)
     # days before the new start stay for as long as others do
     deployment = deployed(server, instance, data, **SETTINGS, NP6_START_DATE="2026-03-10")
     said = retain(deployment)
     assert said["first_kept"] == f"{KEPT}"
-    old = {name for name in before if any(f"event_date={day}/" in name for day in days(FIRST, date(2026, 3, 7)))}
-    assert files(data) == {name: content for name, content in before.items() if name not in old}
+    old = {name for name in before if any(f"event_date={day}/" in name for day in list_days(FIRST, date(2026, 3, 7)))}
+    assert read_files(data) == {name: content for name, content in before.items() if name not in old}
 
 
 def later(server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int) -> Deployment:
@@ -117,16 +117,16 @@ def test_retention_needs_no_confirmation_for_few_days_if_clock_and_watermark_agr
 def test_retention_needs_confirmation_if_the_clock_or_the_setting_may_be_wrong(
     server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int, said: str
 ) -> None:
-    before = files(data)
+    before = read_files(data)
     deployment = later(server, instance, data, now, keep)
     first = now.date() - timedelta(days=keep)
     for confirmed in (None, first - timedelta(days=1), first + timedelta(days=1)):
         with pytest.raises(dg.Failure, match=f"^nothing was removed: .*{said}.*first_kept: '{first}'") as caught:
             retain(deployment, confirmed)
         assert not caught.value.allow_retries
-        assert files(data) == before
+        assert read_files(data) == before
     assert retain(deployment, first)["files"]
-    assert not [name for name in files(data) if f"event_date={FIRST}/" in name]
+    assert not [name for name in read_files(data) if f"event_date={FIRST}/" in name]
 
 
 def test_retention_removes_unfinished_files(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
@@ -137,9 +137,9 @@ def test_retention_removes_unfinished_files(server: RudeServer, instance: dg.Dag
 
 
 def test_retention_keeps_everything_by_default(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
-    before = files(data)
+    before = read_files(data)
     assert retain(deployed(server, instance, data)) == {}
-    assert files(data) == before
+    assert read_files(data) == before
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_run_for_retired_days_is_refused_before_any_request(
     deployment = deployed(server, instance, data, **SETTINGS)
     with pytest.raises(dg.Failure, match=r"^2026-03-06 is not kept any more \(NP6_RETENTION_DAYS=6\); launch"):
         deployment.materialize(asset, date(2026, 3, 6), LAST)
-    assert files(data) == {}
-    assert server.asked() == []
+    assert read_files(data) == {}
+    assert server.list_requests() == []
     deployment.materialize(asset, KEPT, LAST)
-    assert files(data)
+    assert read_files(data)
 
 
 def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    events = population(62, FIRST, 10, sends_per_day=6)
+    events = build_population(62, FIRST, 10, sends_per_day=6)
     account = Account.made(
         tmp_path / "data", server, instance, datetime(2026, 3, 1, 12, tzinfo=UTC), events, **SETTINGS
     )
@@ -172,7 +172,7 @@ def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.Dagster
 def test_rates_of_retired_days_are_not_requested(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    events = population(62, FIRST, 10, sends_per_day=6)
+    events = build_population(62, FIRST, 10, sends_per_day=6)
 
     def account(**settings: str) -> Account:
         return Account.made(tmp_path / "data", server, instance, NOW, events, **settings)

@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 
 from np6_assets.contact.policy import ContactPolicy
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, files
-from np6_assets_tests.support.events import MISSING, Misfit, Population, event
+from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files
+from np6_assets_tests.support.events import MISSING, Misfit, Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
-from soak.compare import leaked
+from soak.compare import find_leaks
 
 D = date(2026, 3, 1)
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ SECRETS = {"the unicity": ADDRESS.encode(), "the hash": hashlib.md5(ADDRESS.enco
 def hit(id_: str, **fields: Any) -> Any:
     who = {"unicity": ADDRESS, "hash": SECRETS["the hash"].decode()}
     uri = f"https://a.example/?id=594&to={ADDRESS}"
-    return event("hits", id=id_, timestamp=NOON, link_uri=uri, link_label=f"for {ADDRESS}", **{**who, **fields})
+    return build_event("hits", id=id_, timestamp=NOON, link_uri=uri, link_label=f"for {ADDRESS}", **{**who, **fields})
 
 
 MADE = Population(
@@ -67,11 +67,11 @@ def test_stored_days_are_treated_without_the_api(
     found = now.check("hits", D)["events_as_expected", f"{D}"]
     assert not found.passed
     assert f"may hold contact data (launch treat_contact_data): {D}" in str(found.description)
-    before = len(server.asked())
+    before = len(server.list_requests())
 
     assert treat(now) == {"treated": {"hits": 1, "quarantine/hits": 1}}
-    assert leaked([tmp_path / "data"], SECRETS) == []
-    assert len(server.asked()) == before
+    assert find_leaks([tmp_path / "data"], SECRETS) == []
+    assert len(server.list_requests()) == before
     assert "contact data" not in str(now.check("hits", D)["events_as_expected", f"{D}"].description)
     assert treat(now) == {"treated": {}}
     [row] = now.rows("hits", D)
@@ -82,7 +82,7 @@ def test_stored_days_are_treated_without_the_api(
     # as if it had been fetched so
     fresh = deployed(server, instance, tmp_path / "fresh", mode)
     fresh.materialize("hits", D)
-    assert files(tmp_path / "data") == files(tmp_path / "fresh")
+    assert read_files(tmp_path / "data") == read_files(tmp_path / "fresh")
 
 
 def test_stricter_url_parameters_treat_what_is_stored(
@@ -106,7 +106,7 @@ def test_short_pseudonym_key_is_refused_but_where_version_0_1_wrote_with_it(
     short = deployed(server, instance, tmp_path / "data", "pseudonymize", NP6_PSEUDONYM_KEY="pepper")
     with pytest.raises(dg.Failure, match=r"^NP6_PSEUDONYM_KEY has fewer than 32 characters"):
         short.materialize("hits", D)
-    assert files(tmp_path / "data") == {}
+    assert read_files(tmp_path / "data") == {}
     with monkeypatch.context() as patch:  # what version 0.1 wrote
         patch.setattr(ContactPolicy, "has_short_key", False)
         patch.setattr(ContactPolicy, "fingerprint", ContactPolicy("pseudonymize", "pepper").fingerprint_of_0_1)

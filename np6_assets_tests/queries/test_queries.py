@@ -21,18 +21,18 @@ from np6_assets.queries.ready import QUERIES
 from np6_assets.queries.views import open_views
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.events import KINDS, build_population
 from np6_assets_tests.support.oracle import (
     GRAIN,
     RATE_COLUMNS,
     Row,
-    columns,
-    day_bounds,
-    expected_rates,
-    expected_rows,
-    wilson,
+    compute_day_bounds,
+    compute_wilson,
+    expect_rates,
+    expect_rows,
+    list_columns,
 )
-from np6_assets_tests.support.tables import assert_alike, table_of
+from np6_assets_tests.support.tables import assert_rows_equal, build_table
 
 TZ = "Europe/Paris"
 WINDOW = 1
@@ -49,20 +49,20 @@ class Account:
     """What is stored of an account: `rates` and the events of each kind, as the oracle has them."""
 
     def __init__(self, root: Path) -> None:
-        made = population(3, FIRST, len(COHORTS), TZ, window_days=WINDOW)
+        made = build_population(3, FIRST, len(COHORTS), TZ, window_days=WINDOW)
         self.events: dict[str, dict[date, list[Row] | None]] = {
-            kind: {day: expected_rows(kind, made.feed(kind), *day_bounds(day, TZ)) for day in EVENT_DAYS}
+            kind: {day: expect_rows(kind, made.feed(kind), *compute_day_bounds(day, TZ)) for day in EVENT_DAYS}
             for kind in KINDS
         }
         self.events["activations"][WITHOUT_SENDS] = None
         self.events["impressions"][WITHOUT_IMPRESSIONS] = None
         ids = sorted({row["activation_id"] for row in self.events["activations"][NOT_FETCHED] or ()})
         self.names = {id_: f"Notification {place}" for place, id_ in enumerate(ids[1:])} | {ids[0]: ""}
-        due_ms = day_bounds(COHORTS[-1], TZ)[1]
+        due_ms = compute_day_bounds(COHORTS[-1], TZ)[1]
         self.rates = [
             row
             for cohort in COHORTS
-            for row in expected_rates(
+            for row in expect_rates(
                 cohort,
                 TZ,
                 WINDOW,
@@ -79,9 +79,9 @@ class Account:
         for kind, days in self.events.items():
             for day, rows in days.items():
                 if rows is not None:
-                    self._write(kind, f"event_date={day}", table_of(rows, columns(kind)))
+                    self._write(kind, f"event_date={day}", build_table(rows, list_columns(kind)))
         for day, of_day in groupby(self.rates, lambda row: row["activation_date"]):
-            self._write("reactivity_rates", f"activation_date={day}", table_of(of_day, RATE_COLUMNS))
+            self._write("reactivity_rates", f"activation_date={day}", build_table(of_day, RATE_COLUMNS))
         names = pa.table({"activation_id": list(self.names), "name": list(self.names.values()), "type": "push"})
         self._write("notifications", "", names)
 
@@ -127,7 +127,7 @@ class Rate:
         self.part = sum(row[numerator] for row in used) if used else None
         self.whole = sum(row[denominator] for row in used) if used else None
         self.value = self.part / self.whole if used else None
-        self.low, self.high = wilson(self.part or 0, self.whole)
+        self.low, self.high = compute_wilson(self.part or 0, self.whole)
         self.provisional = any(row["status"] == "open" for row in used) if used else None
 
 
@@ -191,7 +191,7 @@ def test_each_rate_of_the_week_is_that_of_the_rows_that_count(
     ).fetchall()
     shown = {"rate": rate, "low": low, "high": high, "provisional": provisional}
     value = {"rate": expected.value, "low": expected.low, "high": expected.high, "provisional": True}
-    assert_alike([shown], [value])
+    assert_rows_equal([shown], [value])
 
 
 def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -216,7 +216,7 @@ def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) 
     order = ordered(
         expected, lambda row: (row["week"], -(-1 if row["hit_rate"] is None else row["hit_rate"]), row["name"])
     )
-    assert_alike(found(database, "weekly_hit_rate"), order)
+    assert_rows_equal(found(database, "weekly_hit_rate"), order)
 
 
 def test_applications(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -233,7 +233,7 @@ def test_applications(account: Account, database: duckdb.DuckDBPyConnection) -> 
         for application, rows in grouped(account.rates, lambda row: row["application_id"]).items()
     ]
     assert len(expected) > 1
-    assert_alike(
+    assert_rows_equal(
         found(database, "applications"),
         ordered(expected, lambda row: (-(row["sends"] or -1), row["application_id"] or "~")),
     )
@@ -254,7 +254,7 @@ def test_funnel(account: Account, database: duckdb.DuckDBPyConnection) -> None:
         }
         for id_, rows in grouped(account.rates, lambda row: row["activation_id"]).items()
     ]
-    assert_alike(found(database, "funnel"), ordered(expected, lambda row: (-(row["sends"] or -1), row["name"])))
+    assert_rows_equal(found(database, "funnel"), ordered(expected, lambda row: (-(row["sends"] or -1), row["name"])))
 
 
 def test_last_7_days(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -276,7 +276,7 @@ def test_last_7_days(account: Account, database: duckdb.DuckDBPyConnection) -> N
             }
         )
     order = ordered(expected, lambda row: (-(row["delivered"] or -1), row["name"]))
-    assert_alike(found(database, "last_7_days"), order)
+    assert_rows_equal(found(database, "last_7_days"), order)
 
 
 def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -319,7 +319,7 @@ def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None
             )
     assert expected
     order = ordered(expected, lambda row: (row["name"], -row["delivered"], row["version"] or "~"))
-    assert_alike(found(database, "versions"), order)
+    assert_rows_equal(found(database, "versions"), order)
 
 
 # --- sends, from the events -----------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def test_send_times(account: Account, database: duckdb.DuckDBPyConnection) -> No
         )
     ]
     assert len(expected) > 50
-    assert_alike(found(database, "send_times"), expected)
+    assert_rows_equal(found(database, "send_times"), expected)
 
 
 def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -397,7 +397,7 @@ def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -
     ]
     assert len(expected) > 2
     order = ordered(expected, lambda row: (-row["sends"], row["verdict"], row["reason"]))
-    assert_alike(found(database, "bounce_reasons"), order)
+    assert_rows_equal(found(database, "bounce_reasons"), order)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -18,11 +18,11 @@ from np6_assets.rates.counting import recount_cohorts
 from np6_assets.rates.examine import check_cohorts, check_range
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets_tests.support.deployment import Deployment, days, files
-from np6_assets_tests.support.events import KINDS, population
-from np6_assets_tests.support.oracle import columns, day_bounds, expected_rates, expected_rows
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.support.events import KINDS, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds, expect_rates, expect_rows, list_columns
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import table_of
+from np6_assets_tests.support.tables import build_table
 
 PARIS = "Europe/Paris"
 FIRST, LAST = date(2026, 3, 27), date(2026, 3, 31)
@@ -51,7 +51,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def made(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Events and rates of some days; the activations of the day after the last are not there."""
     with RudeServer(seed=1) as server:
-        server.serve(population(51, FIRST, 5, PARIS, window_days=1))
+        server.serve(build_population(51, FIRST, 5, PARIS, window_days=1))
         made = Deployment(tmp_path_factory.mktemp("data"), server, instance, NP6_TIMEZONE=PARIS)
         made.materialize([*KINDS, "reactivity_rates"], FIRST, LAST)
         yield made
@@ -60,7 +60,7 @@ def made(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def deployment(made: Deployment) -> Iterator[Deployment]:
     """The same, its files as they were once the test is over."""
-    before = files(made.data)
+    before = read_files(made.data)
     yield made
     for name, content in before.items():
         path = made.data / name
@@ -135,11 +135,11 @@ def test_recount_is_what_plain_python_finds(
 ):
     monkeypatch.setattr(counting, "BYTES_AT_ONCE", at_once)
     cohorts = [FIRST + timedelta(days=ahead) for ahead in range(4)]
-    made = population(seed, FIRST, 4, tz, window_days=window)
+    made = build_population(seed, FIRST, 4, tz, window_days=window)
     feeds: dict[str, dict[date, Any]] = {
         kind: {
-            day: expected_rows(kind, made.feed(kind), *day_bounds(day, tz))
-            for day in days(FIRST, FIRST + timedelta(days=4 + window))
+            day: expect_rows(kind, made.feed(kind), *compute_day_bounds(day, tz))
+            for day in list_days(FIRST, FIRST + timedelta(days=4 + window))
         }
         for kind in KINDS
     }
@@ -150,14 +150,14 @@ def test_recount_is_what_plain_python_finds(
             if rows is not None:
                 path = tmp_path / kind / f"event_date={day}" / "part-0.parquet"
                 path.parent.mkdir(parents=True)
-                pq.write_table(table_of(rows, columns(kind)), path)
+                pq.write_table(build_table(rows, list_columns(kind)), path)
     settings = Settings.from_environment({"NP6_TIMEZONE": tz, "NP6_WINDOW_DAYS": f"{window}"})
     # of a range that has a gap
     asked = [parse_day(f"{cohort}", tz) for cohort in cohorts if cohort != cohorts[2]]
     found = {day.key: counts for day, counts, _ in recount_cohorts(Folder(str(tmp_path)), asked, settings)}
     assert list(found) == [day.key for day in asked]
     for key, counts in found.items():
-        rows = expected_rates(date.fromisoformat(key), tz, window, feeds)
+        rows = expect_rates(date.fromisoformat(key), tz, window, feeds)
         assert rows
         for name in COUNTS:
             numbers = [row[name] for row in rows]
@@ -167,7 +167,7 @@ def test_recount_is_what_plain_python_finds(
 def test_good_rates_are_reconciled_day_by_day(instance: dg.DagsterInstance, deployment: Deployment):
     found = deployment.check("reactivity_rates", FIRST, LAST)
     assert {partition for name, partition in found if name == "counts_reconciled"} == {
-        f"{day}" for day in days(FIRST, LAST)
+        f"{day}" for day in list_days(FIRST, LAST)
     }
     assert failed(found, "counts_reconciled") == {}
     keys = [dg.AssetCheckKey(dg.AssetKey("reactivity_rates"), name) for name in sorted(NAMES)]
@@ -179,8 +179,8 @@ def test_good_rates_are_reconciled_day_by_day(instance: dg.DagsterInstance, depl
 def test_counts_that_are_not_those_of_the_events_are_errors(deployment: Deployment):
     """Of every day but one another count is wrong."""
     for names in (COUNTS[:4], COUNTS[4:]):
-        wrong = dict(zip(days(FIRST, LAST)[1:], names, strict=True))
-        before = files(deployment.data)
+        wrong = dict(zip(list_days(FIRST, LAST)[1:], names, strict=True))
+        before = read_files(deployment.data)
         for day, name in wrong.items():
             rewrite(deployment, day, first_row(name, 1000))
         found = deployment.check("reactivity_rates", FIRST, LAST)
@@ -234,7 +234,7 @@ def test_range_of_a_rate(name: str, value: float | None, passed: bool, made: Dep
 
 
 def test_rate_out_of_its_range_is_an_error_and_a_warning_while_sends_are_missing(deployment: Deployment):
-    for day in days(FIRST, LAST):
+    for day in list_days(FIRST, LAST):
         rewrite(deployment, day, cleaned)
     for day in (DAY, LAST):
         rewrite(deployment, day, first_row("delivered", 10**6))

@@ -12,7 +12,7 @@ from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.report.made import make, sends
 from np6_assets_tests.support.oracle import RATE_COLUMNS
-from np6_assets_tests.support.tables import table_of
+from np6_assets_tests.support.tables import build_table
 
 FIRST = date(2026, 3, 1)
 
@@ -38,7 +38,7 @@ def test_chart_is_of_the_newest_cohorts_whichever_is_made(
         for ahead in {*stored, made}
     }
     make(tmp_path, [rows[ahead] for ahead in stored], {})
-    table = table_of([rows[made]], RATE_COLUMNS).cast(SCHEMA)
+    table = build_table([rows[made]], RATE_COLUMNS).cast(SCHEMA)
     key = f"{FIRST + timedelta(days=made)}"
     shown = build_overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}), date(2100, 1, 1))["chart"]
     days = re.search(r"^Cohorts (\S+) to (\S+)\.", shown.value, re.MULTILINE)

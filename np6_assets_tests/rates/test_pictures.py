@@ -13,7 +13,7 @@ from np6_assets.rates.display import summarize_rates, write_chart, write_notific
 from np6_assets.rates.lineage import build_column_lineage
 from np6_assets.rates.measures import HIT, Share, build_cohorts
 from np6_assets.settings import Settings
-from np6_assets_tests.support.oracle import RATE_COLUMNS, columns, wilson
+from np6_assets_tests.support.oracle import RATE_COLUMNS, compute_wilson, list_columns
 
 D = date(2026, 3, 20)
 TODAY = D + timedelta(days=9)
@@ -47,7 +47,7 @@ def test_rate_is_that_of_the_sums_of_what_is_known():
     share = HIT.of(rates)
     assert share == Share(190, 9_500)
     assert share.rate == 190 / 9_500
-    assert share.interval == pytest.approx(wilson(190, 9_500))
+    assert share.interval == pytest.approx(compute_wilson(190, 9_500))
     assert HIT.of([row(sends=None, hit_activations=7)]).rate is None
     assert Share(3, 2).interval is None
 
@@ -137,7 +137,7 @@ def test_today_is_not_drawn_as_a_fall():
 
 def test_cohort_is_told_in_a_line():
     rates = [row(hit_activations=100, bounced=500), row(sends=9_000, optout_activations=95)]
-    low, high = wilson(100, 9_500)
+    low, high = compute_wilson(100, 9_500)
     told = f"hit 1.05% ({low:.1%} to {high:.1%}), optout 1.00%, bounce 5.00% of 10,000 sends"
     assert summarize_rates(rates, is_over=True) == told
     assert summarize_rates(rates, is_over=False) == f"{told}; the day is not over"
@@ -154,7 +154,7 @@ def test_table_has_the_notifications_by_name_the_most_sent_first():
         row(activation_id=2, sends=200, hit_activations=30, optout_activations=6),
         row(activation_id=3, sends=None, hit_activations=2),
     ]
-    low, high = wilson(110, 600)
+    low, high = compute_wilson(110, 600)
     assert low is not None
     assert high is not None
     table = write_notifications(rates, {1: "Spring sale", 3: "a | <b>*x*</b>\nnew"}).split("\n")
@@ -183,4 +183,4 @@ def test_lineage_names_columns_that_exist():
     for column, deps in lineage.items():
         assert column in RATE_COLUMNS
         for dep in deps:
-            assert dep.column_name in columns(dep.asset_key.to_user_string())
+            assert dep.column_name in list_columns(dep.asset_key.to_user_string())

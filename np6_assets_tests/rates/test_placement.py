@@ -9,9 +9,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from np6_assets_tests.support.deployment import Deployment, days
-from np6_assets_tests.support.events import KINDS, Population, event, population
-from np6_assets_tests.support.oracle import activated_at, day_bounds, event_time, parse_day, why_not
+from np6_assets_tests.support.deployment import Deployment, list_days
+from np6_assets_tests.support.events import KINDS, Population, build_event, build_population
+from np6_assets_tests.support.oracle import (
+    compute_day_bounds,
+    find_reason,
+    parse_day,
+    read_activated_at,
+    read_event_time,
+)
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIELD = Path(__file__).parent.parent / "field"
@@ -50,7 +56,7 @@ def test_stamp_three_days_early_is_counted_once_in_one_cohort(
     served("stamp_three_days_early.json", server)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_WINDOW_DAYS="7")
     deployment.materialize([*KINDS, "reactivity_rates"], EARLY, DAY)
-    rows = {day: deployment.rates(day) for day in days(EARLY, DAY)}
+    rows = {day: deployment.rates(day) for day in list_days(EARLY, DAY)}
     assert [len(found) for found in rows.values()] == [1, 0, 0, 0]
     assert (rows[EARLY][0]["activations"], rows[EARLY][0]["hits"], rows[EARLY][0]["orphan_reactions"]) == (3, 1, 0)
     found = counted(deployment, EARLY, DAY)
@@ -66,7 +72,7 @@ def test_sends_in_no_cohort_are_a_warning_that_says_why(
     served("stamp_three_days_early.json", server)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_WINDOW_DAYS="2")
     deployment.materialize([*KINDS, "reactivity_rates"], EARLY, DAY)
-    assert [deployment.rates(day) for day in days(EARLY, DAY)] == [[]] * 4
+    assert [deployment.rates(day) for day in list_days(EARLY, DAY)] == [[]] * 4
     found = counted(deployment, EARLY, DAY)[f"{DAY}"]
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
@@ -81,9 +87,11 @@ def test_sends_in_no_cohort_are_a_warning_that_says_why(
 def test_some_reactions_after_their_window_are_told_and_are_no_warning(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    noon = day_bounds(DAY, "UTC")[0] + 12 * 3_600_000
+    noon = compute_day_bounds(DAY, "UTC")[0] + 12 * 3_600_000
     hits = [
-        event("hits", id=f"{number}", timestamp=noon, stamp_time=noon - (10 * 86_400_000 if number == 0 else 1000))
+        build_event(
+            "hits", id=f"{number}", timestamp=noon, stamp_time=noon - (10 * 86_400_000 if number == 0 else 1000)
+        )
         for number in range(30)
     ]
     server.serve(Population(notifications=[{"id": 156, "name": "Sale"}], hits=hits))
@@ -101,20 +109,20 @@ def test_every_stored_event_of_a_population_is_counted_or_told(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, last, window, timezone = date(2026, 3, 27), date(2026, 3, 31), 1, "Europe/Paris"
-    made = population(51, first, 5, timezone, window_days=window)
+    made = build_population(51, first, 5, timezone, window_days=window)
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=timezone, NP6_START_DATE=f"{first}")
     deployment.materialize([*KINDS, "reactivity_rates"], first, last)
     found = counted(deployment, first, last)
-    for day in days(first, last):
+    for day in list_days(first, last):
         expected: Counter[str] = Counter()
-        start, end = day_bounds(day, timezone)
+        start, end = compute_day_bounds(day, timezone)
         for kind in KINDS:
-            for one in {one["id"]: one for one in made.feed(kind) if why_not(kind, one) is None}.values():
-                at = event_time(one)
+            for one in {one["id"]: one for one in made.feed(kind) if find_reason(kind, one) is None}.values():
+                at = read_event_time(one)
                 assert at is not None
                 if start <= at < end:
-                    cohort = parse_day(activated_at(one) or at, timezone)
+                    cohort = parse_day(read_activated_at(one) or at, timezone)
                     inside = first <= cohort and 0 <= (day - cohort).days <= window
                     expected[kind] += inside
                     expected["not counted"] += not inside

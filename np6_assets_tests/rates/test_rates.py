@@ -23,18 +23,18 @@ from np6_assets.rates.feeds import Feeds, find_due_time
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import open_partitioned_dataset
-from np6_assets_tests.support.events import event, population
+from np6_assets_tests.support.events import build_event, build_population
 from np6_assets_tests.support.oracle import (
     RATE_COLUMNS,
     Row,
-    columns,
-    day_bounds,
-    expected_rates,
-    expected_rows,
+    build_row,
+    compute_day_bounds,
+    expect_rates,
+    expect_rows,
+    list_columns,
     parse_day,
-    row_of,
 )
-from np6_assets_tests.support.tables import assert_alike, table_of, types_of
+from np6_assets_tests.support.tables import assert_rows_equal, build_table, read_types
 
 D = date(2026, 3, 20)
 HOUR = 3_600_000
@@ -66,12 +66,12 @@ def store(
         for day, rows in days.items():
             if rows is None:
                 continue
-            end = datetime.fromtimestamp(day_bounds(day, tz)[1] / 1000, UTC)
+            end = datetime.fromtimestamp(compute_day_bounds(day, tz)[1] / 1000, UTC)
             until = end if closed(kind, day) else end - timedelta(milliseconds=1)
             says = {"np6.fetched_until": until.isoformat()}
             if ids := (missing_ids or {}).get((kind, day)):
                 says["np6.missing_ids"] = json.dumps(ids)
-            table = table_of(rows, columns(kind)).replace_schema_metadata(says)
+            table = build_table(rows, list_columns(kind)).replace_schema_metadata(says)
             path = root / kind / f"event_date={day}" / "part-0.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(table, path)
@@ -104,7 +104,7 @@ def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
 
 def feeds_of(made: Any, days: list[date], tz: str) -> dict[str, dict[date, list[Row] | None]]:
     return {
-        kind.asset: {day: expected_rows(kind.asset, made.feed(kind.asset), *day_bounds(day, tz)) for day in days}
+        kind.asset: {day: expect_rows(kind.asset, made.feed(kind.asset), *compute_day_bounds(day, tz)) for day in days}
         for kind in KINDS
     }
 
@@ -129,16 +129,16 @@ def test_populations_have_the_rates_that_plain_python_finds(
     seed: int, tz: str, window: int, first: date, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
     cohorts = days_from(first, 4)
-    made = population(seed, first, 4, tz, window_days=window)
+    made = build_population(seed, first, 4, tz, window_days=window)
     feeds = feeds_of(made, days_from(first, 4 + window), tz)
     stored = store(tmp_path, feeds, tz)
     found = computed(database, stored, cohorts, window)
     assert list(found) == cohorts
     for cohort in cohorts:
-        expected = expected_rates(cohort, tz, window, feeds)
+        expected = expect_rates(cohort, tz, window, feeds)
         assert len(expected) > 5
         assert all(row["is_final"] and row["days_loaded"] == window + 1 for row in expected)
-        assert_alike(as_rows(found[cohort], cohort), expected)
+        assert_rows_equal(as_rows(found[cohort], cohort), expected)
 
 
 ALL = tuple(kind.asset for kind in KINDS)
@@ -148,13 +148,13 @@ PARIS = "Europe/Paris"
 @pytest.fixture(scope="module")
 def four_days() -> Days:
     """A cohort of D with a window of two days more, and the day after it."""
-    return feeds_of(population(9, D, 1, PARIS, window_days=2), days_from(D, 4), PARIS)
+    return feeds_of(build_population(9, D, 1, PARIS, window_days=2), days_from(D, 4), PARIS)
 
 
 @pytest.fixture(scope="module")
 def seven_days() -> Days:
     """Cohorts of D and of five days more, with a window of one day more."""
-    return feeds_of(population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
+    return feeds_of(build_population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_what_is_not_there_or_not_closed_is_told(
     stored = store(tmp_path, feeds, PARIS, closed)
     lacking = _lacking(absent, unclosed)
     for due_day in (None, 0, 1, 3):
-        due_ms = 0 if due_day is None else day_bounds(D + timedelta(days=due_day), PARIS)[0] + HOUR
+        due_ms = 0 if due_day is None else compute_day_bounds(D + timedelta(days=due_day), PARIS)[0] + HOUR
         due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
         frame = computed(database, replace(stored, due=due), [D], 2)[D]
-        assert_alike(as_rows(frame, D), expected_rates(D, PARIS, 2, feeds, closed, due_ms=due_ms))
+        assert_rows_equal(as_rows(frame, D), expect_rates(D, PARIS, 2, feeds, closed, due_ms=due_ms))
         overdue = any(due_day is not None and day < due_day for day in lacking)
         assert set(frame["status"]) == {"incomplete" if overdue else "open" if lacking else "final"}
 
@@ -206,7 +206,7 @@ def test_what_is_not_there_or_not_closed_is_told(
 def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete(
     tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
-    feeds = feeds_of(population(9, D, 3, "UTC", window_days=1), days_from(D, 4), "UTC")
+    feeds = feeds_of(build_population(9, D, 3, "UTC", window_days=1), days_from(D, 4), "UTC")
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     assert len(ids) > 2
     # the days of the cohort are D and D + 1
@@ -218,7 +218,7 @@ def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete
     stored = store(tmp_path, feeds, "UTC", missing_ids=missing)
     found = computed(database, stored, [D, D + timedelta(days=1)], 1)
     for cohort, frame in found.items():
-        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, feeds, missing_ids=missing))
+        assert_rows_equal(as_rows(frame, cohort), expect_rates(cohort, "UTC", 1, feeds, missing_ids=missing))
     incomplete = found[D][found[D]["status"] == "incomplete"]
     assert set(incomplete["activation_id"]) == set(ids[:2])
     assert not incomplete["is_final"].any()
@@ -230,18 +230,18 @@ def test_notification_that_an_open_day_could_not_fetch_yet_is_incomplete_once_th
     due_day: int | None, status: str, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
     """The window is D to D + 2. Of D + 1 one is missing, which is closed or not; D + 2 is open, and not due."""
-    feeds = feeds_of(population(9, D, 1, "UTC", window_days=2), days_from(D, 3), "UTC")
+    feeds = feeds_of(build_population(9, D, 1, "UTC", window_days=2), days_from(D, 3), "UTC")
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     missing = {("activations", D + timedelta(days=1)): [ids[0]]}
 
     def closed(kind: str, day: date) -> bool:
         return day < D + timedelta(days=2)
 
-    due_ms = 0 if due_day is None else day_bounds(D + timedelta(days=due_day), "UTC")[0] + HOUR
+    due_ms = 0 if due_day is None else compute_day_bounds(D + timedelta(days=due_day), "UTC")[0] + HOUR
     due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
     stored = store(tmp_path, feeds, "UTC", closed, missing_ids=missing, due=due)
     frame = computed(database, stored, [D], 2)[D]
-    assert_alike(as_rows(frame, D), expected_rates(D, "UTC", 2, feeds, closed, due_ms=due_ms, missing_ids=missing))
+    assert_rows_equal(as_rows(frame, D), expect_rates(D, "UTC", 2, feeds, closed, due_ms=due_ms, missing_ids=missing))
     assert set(frame["status"][frame["activation_id"] == ids[0]]) == {status}
     assert set(frame["status"][frame["activation_id"] != ids[0]]) == {"open"}
     assert not frame["is_final"].any()
@@ -254,7 +254,7 @@ def test_no_row_is_open_once_all_days_of_its_window_are_closed(
     """Nothing computes a cohort again once its last day has closed, be that the newest day there is."""
     settings = Settings.from_environment({})
     feeds = feeds_of(
-        population(9, D, 1, "UTC", window_days=1), days_from(D, 3 if last_watermark == "later" else 2), "UTC"
+        build_population(9, D, 1, "UTC", window_days=1), days_from(D, 3 if last_watermark == "later" else 2), "UTC"
     )
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     missing = {("activations", D + timedelta(days=1)): [ids[0]]}
@@ -291,7 +291,7 @@ def test_what_is_not_there_for_one_cohort_is_there_for_the_next(
     counted = []
     for cohort, frame in computed(database, stored, days_from(D, 6), 1).items():
         rows = as_rows(frame, cohort)
-        assert_alike(rows, expected_rates(cohort, "UTC", 1, feeds))
+        assert_rows_equal(rows, expect_rates(cohort, "UTC", 1, feeds))
         counted.append(len(rows))
     assert [bool(count) for count in counted] == [False, True, True, True, False, True]
 
@@ -310,12 +310,12 @@ def test_cohorts_are_computed_together_within_a_bound_of_rows(
     cohorts = days_from(D, 6)
     assert len(list(compute.group_cohorts(stored, [f"{cohort}" for cohort in cohorts], 1))) == queries
     for cohort, frame in computed(database, stored, cohorts, 1).items():
-        assert_alike(as_rows(frame, cohort), expected_rates(cohort, "UTC", 1, seven_days))
+        assert_rows_equal(as_rows(frame, cohort), expect_rates(cohort, "UTC", 1, seven_days))
 
 
 def test_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One event a day, a window of two days more: cohorts that follow one another share days, others do not."""
-    row = row_of("hits", event("hits", id="1", timestamp=NOON), "drop", None)
+    row = build_row("hits", build_event("hits", id="1", timestamp=NOON), "drop", None)
     feeds: Days = {kind: {day: [row] if kind == "hits" else None for day in days_from(D, 20)} for kind in ALL}
     stored = store(tmp_path, feeds, "UTC")
     monkeypatch.setattr(compute, "ROWS_AT_ONCE", 5)
@@ -332,7 +332,7 @@ def _lacking(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Colle
 
 # --- by hand -------------------------------------------------------------------------------------------------------
 
-NOON = day_bounds(D, "UTC")[0] + 12 * HOUR
+NOON = compute_day_bounds(D, "UTC")[0] + 12 * HOUR
 
 
 class Case:
@@ -348,7 +348,7 @@ class Case:
     def add(self, kind: str, stamp: Any, at: int = NOON, **fields: Any) -> None:
         """An event of the send with this stamp, whose stamp is of noon."""
         fields = {"stamp_id": stamp, "stamp_time": NOON, "subscription": "phone", **fields}
-        row = row_of(kind, event(kind, id=f"{next(self._ids)}", timestamp=at, **fields), "drop", None)
+        row = build_row(kind, build_event(kind, id=f"{next(self._ids)}", timestamp=at, **fields), "drop", None)
         rows = self.feeds[kind][parse_day(at, "UTC")]
         assert rows is not None
         rows.append(row)
@@ -548,7 +548,7 @@ def test_same_event_on_two_days_counts_once(case: Case, tmp_path: Path):
 
 @pytest.mark.parametrize("window", [0, 1, 7])
 def test_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: int):
-    midnight = day_bounds(D + timedelta(days=window + 1), "UTC")[0]
+    midnight = compute_day_bounds(D + timedelta(days=window + 1), "UTC")[0]
     case.add("activations", "s")
     case.add("hits", "s", midnight - 1)
     case.add("hits", "s", midnight)
@@ -562,7 +562,7 @@ def test_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: int):
 
 
 def test_cohort_is_the_day_of_the_stamp_and_activations_count_over_the_window(case: Case, tmp_path: Path):
-    midnight, next_midnight = day_bounds(D, "UTC")
+    midnight, next_midnight = compute_day_bounds(D, "UTC")
     for stamp_time in (midnight, next_midnight - 1):
         case.add("activations", f"in {stamp_time}", next_midnight, stamp_time=stamp_time)
     for stamp_time in (midnight - 1, next_midnight):
@@ -587,7 +587,7 @@ def test_rows_are_by_grain_and_nulls_are_groups_of_their_own(case: Case, tmp_pat
         case.add("activations", "s", **fields)
     rows = as_rows(case.frame(tmp_path), D)
     grain = ("agency", "customer", "activation_id", "activation_version", "application_id")
-    expected = expected_rates(D, "UTC", 7, case.feeds)
+    expected = expect_rates(D, "UTC", 7, case.feeds)
     assert len(rows) == 8
     assert [part(row, *grain) for row in rows] == [part(row, *grain) for row in expected]
     assert [row["activations"] for row in rows] == [1] * 8
@@ -632,7 +632,7 @@ def test_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, database: duckd
     frame = computed(database, store(tmp_path, feeds, "UTC"), [D], 7)[D]
     assert len(frame) == 0
     assert list(frame.columns) == list(RATE_COLUMNS)
-    assert types_of(pa.Table.from_pandas(frame, preserve_index=False)) == RATE_COLUMNS
+    assert read_types(pa.Table.from_pandas(frame, preserve_index=False)) == RATE_COLUMNS
 
 
 def test_counts_stay_whole_numbers_where_they_are_null(case: Case, tmp_path: Path):

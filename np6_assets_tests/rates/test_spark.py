@@ -17,12 +17,12 @@ from np6_assets.rates.feeds import Feeds
 from np6_assets.rates.spark import SparkError, open_spark_runner
 from np6_assets.settings import Settings
 from np6_assets_tests.rates.test_rates import ALL, D, Days, as_rows, days_from, feeds_of, store
-from np6_assets_tests.support.deployment import Deployment, files
-from np6_assets_tests.support.events import event, population
-from np6_assets_tests.support.oracle import Row, day_bounds, expected_rates, row_of
+from np6_assets_tests.support.deployment import Deployment, read_files
+from np6_assets_tests.support.events import build_event, build_population
+from np6_assets_tests.support.oracle import Row, build_row, compute_day_bounds, expect_rates
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.spark_servers import address_of, free_port, serving
-from np6_assets_tests.support.tables import assert_alike
+from np6_assets_tests.support.spark_servers import format_address, free_port, run_server
+from np6_assets_tests.support.tables import assert_rows_equal
 
 PARIS = "Europe/Paris"
 TOKEN = "dapi0123456789abcdef"
@@ -38,7 +38,7 @@ def main_module_of_a_program() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with serving() as address:
+    with run_server() as address:
         yield address
 
 
@@ -66,7 +66,7 @@ def test_population_has_the_rates_of_duckdb_and_of_plain_python(
     """Around the change of clocks, with days that are not there, not closed or not whole, in chunks of some cohorts."""
     first = date(2026, 3, 27)
     cohorts = days_from(first, 4)
-    feeds = feeds_of(population(4, first, 4, PARIS, window_days=2), days_from(first, 6), PARIS)
+    feeds = feeds_of(build_population(4, first, 4, PARIS, window_days=2), days_from(first, 6), PARIS)
     feeds["activations"][cohorts[1]] = feeds["impressions"][cohorts[2]] = feeds["hits"][cohorts[3]] = None
     some = sorted({row["activation_id"] for row in feeds["activations"][first] or ()})[:2]
     missing = {("activations", first): some}
@@ -80,14 +80,14 @@ def test_population_has_the_rates_of_duckdb_and_of_plain_python(
     found = tables(on_server, stored, cohorts, 2)
     assert found == tables(in_duck, stored, cohorts, 2)
     for day, rows in found.items():
-        expected = expected_rates(day, PARIS, 2, feeds, closed, missing_ids=missing)
+        expected = expect_rates(day, PARIS, 2, feeds, closed, missing_ids=missing)
         assert len(expected) > 5
-        assert_alike(as_rows(rows.to_pandas(types_mapper=None), day), expected)
+        assert_rows_equal(as_rows(rows.to_pandas(types_mapper=None), day), expected)
 
 
 def odd_events() -> dict[str, list[Row]]:
     """Null, empty and foreign texts, great numbers, events without their send's id or time, and one id twice."""
-    noon = day_bounds(D, "UTC")[0] + 12 * 3_600_000
+    noon = compute_day_bounds(D, "UTC")[0] + 12 * 3_600_000
     grains: list[dict[str, Any]] = [
         {"agency": None},
         {"customer": ""},
@@ -110,8 +110,8 @@ def odd_events() -> dict[str, list[Row]]:
                 if kind == "hits" and again:
                     fields_of_kind = {"link_type": ["dismissal", None][again - 1]}
                 one = {"stamp_id": f"s{again}", "stamp_time": noon, **fields, **fields_of_kind}
-                made = event(kind, id=f"{kind} {number} {again}", timestamp=noon + again, **one)
-                rows[kind].append(row_of(kind, made, "drop", None))
+                made = build_event(kind, id=f"{kind} {number} {again}", timestamp=noon + again, **one)
+                rows[kind].append(build_row(kind, made, "drop", None))
     rows["hits"] += rows["hits"][:2]
     return rows
 
@@ -127,7 +127,7 @@ def test_odd_events_and_days_without_any_have_the_rates_of_duckdb(
     cohorts = [D, D + timedelta(days=1), D + timedelta(days=5)]
     stored = store(tmp_path, feeds, "UTC")
     found = tables(on_server, stored, cohorts, 1)
-    assert [rows.num_rows for rows in found.values()] == [len(expected_rates(D, "UTC", 1, feeds)), 0, 0]
+    assert [rows.num_rows for rows in found.values()] == [len(expect_rates(D, "UTC", 1, feeds)), 0, 0]
     assert found == tables(in_duck, stored, cohorts, 1)
 
 
@@ -136,16 +136,16 @@ def test_rates_that_the_setting_has_computed_on_a_server_are_the_same_files(
     address: str, server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     cohorts = days_from(D, 2)
-    store(tmp_path / "data", feeds_of(population(7, D, 2, PARIS, window_days=1), days_from(D, 3), PARIS), PARIS)
+    store(tmp_path / "data", feeds_of(build_population(7, D, 2, PARIS, window_days=1), days_from(D, 3), PARIS), PARIS)
     here = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
     there = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS, NP6_SPARK_CONNECT=address)
     here.materialize("reactivity_rates", D, cohorts[-1])
-    computed = files(tmp_path / "data" / "reactivity_rates")
+    computed = read_files(tmp_path / "data" / "reactivity_rates")
     assert all(here.rates(day) for day in cohorts)
     for day in cohorts:
         here.path("reactivity_rates", day, "activation_date").unlink()
     there.materialize("reactivity_rates", D, cohorts[-1])
-    assert files(tmp_path / "data" / "reactivity_rates") == computed
+    assert read_files(tmp_path / "data" / "reactivity_rates") == computed
 
 
 @contextmanager
@@ -164,16 +164,16 @@ def test_address_that_does_not_answer_fails_the_run_in_one_line(
 ):
     assert spark.ANSWERS_WITHIN <= 60
     monkeypatch.setattr(spark, "ANSWERS_WITHIN", 0.2)
-    silent = address_of(free_port())
+    silent = format_address(free_port())
     deployment = Deployment(tmp_path / "data", server, instance, NP6_SPARK_CONNECT=silent + parameters)
     with one_line() as caught:
         deployment.materialize("reactivity_rates", D)
     assert str(caught.value) == f"NP6_SPARK_CONNECT: {silent} did not answer within 0.2 seconds"
-    assert not files(tmp_path / "data")
+    assert not read_files(tmp_path / "data")
 
 
 def test_server_that_does_not_see_the_files_is_an_error_and_not_a_day_without_events(address: str, tmp_path: Path):
-    feeds = feeds_of(population(9, D, 1, "UTC", window_days=0), [D], "UTC")
+    feeds = feeds_of(build_population(9, D, 1, "UTC", window_days=0), [D], "UTC")
     stored = store(tmp_path, feeds, "UTC")
     assert stored.rows(str(D)) > 0
     for file in (tmp_path / "hits").rglob("*.parquet"):

@@ -17,7 +17,7 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
 )
 
-from np6_assets_tests.support.deployment import Deployment, days
+from np6_assets_tests.support.deployment import Deployment, list_days
 from np6_assets_tests.support.events import KINDS, Population
 from np6_assets_tests.support.rude_server import Request, RudeServer
 
@@ -116,7 +116,7 @@ class Account:
     def tick(self) -> Tick:
         """A tick of `np6_refresh`."""
         self.publish()
-        before = len(self.server.asked())
+        before = len(self.server.list_requests())
         definitions = self.deployment.definitions
         with dg.build_sensor_context(
             instance=self.instance,
@@ -126,7 +126,7 @@ class Account:
         ) as context:
             made = definitions.resolve_sensor_def("np6_refresh").evaluate_tick(context)
         self.cursor = made.cursor
-        return Tick(list(made.run_requests or []), made.skip_message or "", self.server.asked()[before:])
+        return Tick(list(made.run_requests or []), made.skip_message or "", self.server.list_requests()[before:])
 
     def obey(self, tick: Tick) -> bool:
         """Do the runs that a tick asked for; whether they succeeded."""
@@ -185,5 +185,5 @@ class Account:
         for first, last in self.rates_tick():
             self.rates_runs += 1
             self.deployment.materialize("reactivity_rates", date.fromisoformat(first), date.fromisoformat(last))
-            asked += days(date.fromisoformat(first), date.fromisoformat(last))
+            asked += list_days(date.fromisoformat(first), date.fromisoformat(last))
         return sorted(asked)

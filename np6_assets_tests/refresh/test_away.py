@@ -13,9 +13,9 @@ import dagster as dg
 import pytest
 
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.dagster_processes import until
-from np6_assets_tests.support.deployment import impatient
-from np6_assets_tests.support.events import KINDS, population
+from np6_assets_tests.support.dagster_processes import wait_until
+from np6_assets_tests.support.deployment import build_resource
+from np6_assets_tests.support.events import KINDS, build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ FEEDS = 4
 @pytest.fixture
 def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Account:
     """An account that is up to date on the first day at noon in UTC, and has events on each day of two weeks."""
-    events = population(71, FIRST, 14, ZONE, sends_per_day=6, lead_days=0)
+    events = build_population(71, FIRST, 14, ZONE, sends_per_day=6, lead_days=0)
     events.notifications.append({"id": 128})  # of which there are reactions: not listed, it would answer 404
     settings = {"NP6_TIMEZONE": ZONE, "NP6_START_DATE": f"{FIRST}"}
     made = Account.made(tmp_path / "data", server, instance, datetime(2026, 3, 27, 12, tzinfo=UTC), events, **settings)
@@ -52,17 +52,17 @@ def test_week_without_the_daemon_is_two_runs_and_as_many_requests_as_days_and_fe
     assert tick.days == [("2026-04-02", "2026-04-03"), ("2026-03-27", "2026-04-01")]
     assert len(tick.requests) == 1  # the probe, which finds something at once
     newest, older = tick.runs
-    before = len(server.asked())
+    before = len(server.list_requests())
     assert account.run("fetch_events", newest)
     # the feeds of two days; the notifications; the activations of each for yesterday, which closes, and, for today, of
     # those that may have sent: all but 128
-    assert len(server.asked()) - before == FEEDS * 2 + 1 + 2 * notifications - 1
+    assert len(server.list_requests()) - before == FEEDS * 2 + 1 + 2 * notifications - 1
     stored = {path.parent.name for path in account.deployment.data.glob("hits/*/*.parquet")}
     assert stored == {f"event_date={day}" for day in ("2026-03-27", "2026-04-02", "2026-04-03")}
-    before = len(server.asked())
+    before = len(server.list_requests())
     assert account.run("fetch_events", older)
     # the feeds of six days; the activations of all of them in one request each
-    assert len(server.asked()) - before == FEEDS * 6 + 1 + notifications
+    assert len(server.list_requests()) - before == FEEDS * 6 + 1 + notifications
     # the cohorts of all these days, each once; then nothing is left to do
     assert account.follow() == [FIRST + timedelta(days=ahead) for ahead in range(8)]
     assert account.tick().runs == []
@@ -88,12 +88,12 @@ def test_days_of_23_hours_close_on_time_and_a_clock_set_back_repeats_nothing(acc
 
 def test_deploy_in_the_middle_of_a_backfill_leaves_the_rest_to_the_sensor(account: Account):
     server, instance = account.server, account.instance
-    account.deployment.np6 = impatient(server, max_concurrent_requests=1)
+    account.deployment.np6 = build_resource(server, max_concurrent_requests=1)
     account.clock.now = datetime(2026, 4, 2, 12, tzinfo=UTC)
     account.publish()
     server.script(HITS, None, None, "stall before")  # of the third request
-    before = len(server.asked(HITS))
-    ended = threading.Thread(target=_interrupt, args=(lambda: len(server.asked(HITS)) >= before + 3, server))
+    before = len(server.list_requests(HITS))
+    ended = threading.Thread(target=_interrupt, args=(lambda: len(server.list_requests(HITS)) >= before + 3, server))
     ended.start()
     backfill = account.deployment.materialize(list(KINDS), FIRST, FIRST + timedelta(days=5), raise_on_error=False)
     ended.join()
@@ -113,7 +113,7 @@ def test_deploy_in_the_middle_of_a_backfill_leaves_the_rest_to_the_sensor(accoun
 
 def _interrupt(when: Callable[[], bool], server: RudeServer) -> None:
     """End the run in this process, as a deploy does."""
-    until(when, "the request")
+    wait_until(when, "the request")
     os.kill(os.getpid(), signal.SIGINT)
     server.release()
 

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.events import KINDS, event, population
+from np6_assets_tests.support.events import KINDS, build_event, build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST = date(2026, 3, 20)
@@ -18,7 +18,7 @@ NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
 @pytest.fixture
 def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Account:
     """One notification, sent once this morning; the window is a day."""
-    events = population(51, FIRST, 1, sends_per_day=6)
+    events = build_population(51, FIRST, 1, sends_per_day=6)
     for kind in KINDS:
         events.feed(kind).clear()
     made = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_START_DATE=f"{FIRST}")
@@ -31,7 +31,7 @@ def add(account: Account, kind: str, at: datetime, *, published: datetime | None
     id_ = f"{kind}-{at:%dT%H%M}"
     account.late = {**account.late, id_: (published or at) - at}
     account.events.feed(kind).append(
-        event(
+        build_event(
             kind,
             id=id_,
             timestamp=round(at.timestamp() * 1000),

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from np6_assets_tests.refresh.account import Account, turn_on
-from np6_assets_tests.support.events import KINDS, population
-from np6_assets_tests.support.oracle import day_bounds, expected_rows
+from np6_assets_tests.support.events import KINDS, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds, expect_rows
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST = date(2026, 3, 2)
@@ -25,12 +25,12 @@ def instance(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
 @pytest.fixture
 def account(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Account]:
     """Two days; some hits of the first are published three days late."""
-    events = population(71, FIRST, 2, sends_per_day=6)
+    events = build_population(71, FIRST, 2, sends_per_day=6)
     with RudeServer(seed=1) as server:
         start = datetime(2026, 3, 4, 3, 30, tzinfo=UTC)
         made = Account.made(tmp_path / "data", server, instance, start, events, NP6_START_DATE=f"{FIRST}")
-        begin, end = day_bounds(FIRST, "UTC")
-        first_day = {row["event_id"] for row in expected_rows("hits", events.hits, begin, end)}
+        begin, end = compute_day_bounds(FIRST, "UTC")
+        first_day = {row["event_id"] for row in expect_rows("hits", events.hits, begin, end)}
         made.late = dict.fromkeys(sorted(first_day)[:3], timedelta(days=3))
         yield made
 
@@ -82,7 +82,7 @@ def test_check_names_the_lookback_that_a_gain_needs(account: Account):
 @pytest.mark.slow
 def test_sends_of_a_notification_that_had_not_answered_are_not_late(account: Account):
     id_ = account.events.activations[0]["source"]["detail"]["activation"]["id"]
-    account.server.always(f"/notifications/{id_}/events", "403")
+    account.server.script_always(f"/notifications/{id_}/events", "403")
     account.publish()
     account.deployment.materialize("activations", FIRST)
     account.server.behave()

@@ -17,9 +17,9 @@ from np6_assets.refresh.missing_notifications import REASON, find_incomplete_day
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.refresh.account import Account, Tick
-from np6_assets_tests.support.deployment import impatient
-from np6_assets_tests.support.events import HOUR_MS, Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import build_resource
+from np6_assets_tests.support.events import HOUR_MS, Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST = date(2026, 3, 20)
@@ -32,12 +32,12 @@ def made(days: int) -> Population:
     """Each day a send of two notifications at 10:00, and a hit of the second one's at 11:00."""
     found = Population(notifications=[{"id": 101}, {"id": 102}])
     for ahead in range(days):
-        ten = day_bounds(FIRST + ahead * DAY, "UTC")[0] + 10 * HOUR_MS
+        ten = compute_day_bounds(FIRST + ahead * DAY, "UTC")[0] + 10 * HOUR_MS
         for id_ in (101, 102):
             send = {"activation_id": id_, "stamp_id": f"{id_} {ahead}", "stamp_time": ten, "subscription": "one"}
-            found.activations.append(event("activations", id=f"send {id_} {ahead}", timestamp=ten, **send))
+            found.activations.append(build_event("activations", id=f"send {id_} {ahead}", timestamp=ten, **send))
             if id_ == 102:
-                found.hits.append(event("hits", id=f"hit {ahead}", timestamp=ten + HOUR_MS, **send))
+                found.hits.append(build_event("hits", id=f"hit {ahead}", timestamp=ten + HOUR_MS, **send))
     return found
 
 
@@ -49,7 +49,7 @@ def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) ->
 def opened(server: RudeServer, instance: dg.DagsterInstance, folder: Path, days: int) -> Account:
     start = datetime(2026, 3, 20, 12, tzinfo=UTC)
     account = Account.made(folder / "data", server, instance, start, made(days), NP6_START_DATE=f"{FIRST}")
-    account.deployment.np6 = impatient(server, max_retries=1, step_retries=0)
+    account.deployment.np6 = build_resource(server, max_retries=1, step_retries=0)
     return account
 
 
@@ -79,7 +79,7 @@ def days_due(account: Account) -> list[date]:
 
 @pytest.mark.slow
 def test_notification_refused_for_a_week_gets_its_sends_and_final_rates(account: Account):
-    account.server.always(REFUSED, "403")
+    account.server.script_always(REFUSED, "403")
     for hours, asked in ((-12, []), (1.5, []), (26, [FIRST]), (171, [FIRST, FIRST + DAY])):
         at(account, hours)
         runs = []
@@ -116,7 +116,7 @@ def test_notification_refused_for_a_week_gets_its_sends_and_final_rates(account:
 
 @pytest.mark.slow
 def test_broken_notification_costs_twenty_requests_in_thirty_days(account: Account):
-    account.server.always(REFUSED, "500")
+    account.server.script_always(REFUSED, "500")
     at(account, 1)
     account.publish()
     account.deployment.materialize("activations", FIRST)
@@ -129,16 +129,16 @@ def test_broken_notification_costs_twenty_requests_in_thirty_days(account: Accou
             asked_at.append(hours)
     assert asked_at == [2, 4, 8, 16, 32, 64, 128, 256, 512]
     # each time twice, as a request is retried
-    assert len(account.server.asked(REFUSED)) == 2 * 10
-    assert len(account.server.asked("/notifications/101")) == 1
+    assert len(account.server.list_requests(REFUSED)) == 2 * 10
+    assert len(account.server.list_requests("/notifications/101")) == 1
 
 
 def test_deleted_notification_is_not_retried(account: Account):
     at(account, -13)
     account.publish()
     account.deployment.materialize("activations", FIRST)
-    account.server.hidden = {102}
-    account.server.always(REFUSED, "404")
+    account.server.unlisted = {102}
+    account.server.script_always(REFUSED, "404")
     at(account, 1)
     account.deployment.materialize("activations", FIRST)
     assert missing(account)
@@ -161,7 +161,7 @@ def test_night_retries_days_that_it_does_not_fetch_anyway(
 ):
     monkeypatch.setenv("NP6_API_KEY", server.key)
     account = opened(server, kept, tmp_path, days=2)
-    server.always(REFUSED, "403")
+    server.script_always(REFUSED, "403")
     for day in (FIRST, FIRST + DAY):
         at(account, 1, day)
         account.publish()
@@ -184,12 +184,12 @@ def test_night_retries_days_that_it_does_not_fetch_anyway(
     assert run.tags["dagster/asset_partition_range_end"] == f"{FIRST + DAY}"
     server.behave()
     at(account, 24 * 39)
-    before = len(server.asked())
+    before = len(server.list_requests())
     made = account.deployment.definitions.resolve_job_def("fetch_daily").execute_in_process(
         instance=kept, asset_selection=list(run.asset_selection), run_config=run.run_config, tags=run.tags
     )
     assert made.success
-    assert [request.path for request in server.asked()[before:]] == ["/notifications", REFUSED]
+    assert [request.path for request in server.list_requests()[before:]] == ["/notifications", REFUSED]
     assert not missing(account)
     assert not missing(account, FIRST + DAY)
     assert asked(FIRST + 41 * DAY) == []

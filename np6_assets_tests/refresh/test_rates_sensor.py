@@ -13,11 +13,11 @@ import pytest
 from np6_assets.progress import Progress
 from np6_assets.rates import compute as rates_compute
 from np6_assets_tests.refresh.account import Clock
-from np6_assets_tests.support.deployment import Deployment, days, files
-from np6_assets_tests.support.events import KINDS, population
-from np6_assets_tests.support.oracle import columns, day_bounds
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.support.events import KINDS, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds, list_columns
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import table_of
+from np6_assets_tests.support.tables import build_table
 
 FIRST = date(2026, 3, 20)
 WINDOW = 2
@@ -27,7 +27,7 @@ ALL = [*KINDS, "reactivity_rates"]
 
 @pytest.fixture
 def server() -> Iterator[RudeServer]:
-    with RudeServer(population(41, FIRST, 3, sends_per_day=10), seed=1) as running:
+    with RudeServer(build_population(41, FIRST, 3, sends_per_day=10), seed=1) as running:
         yield running
 
 
@@ -86,7 +86,7 @@ def cohorts_asked(request: dg.RunRequest) -> list[date]:
     if request.partition_key:
         return [date.fromisoformat(request.partition_key)]
     first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
-    return days(date.fromisoformat(first), date.fromisoformat(last))
+    return list_days(date.fromisoformat(first), date.fromisoformat(last))
 
 
 @pytest.fixture
@@ -107,17 +107,17 @@ def loaded(data: Path, server: RudeServer, instance: dg.DagsterInstance, clock: 
 
 def store(deployment: Deployment, asset: str, day: date, content: str, until: datetime | None = None) -> None:
     """A day's file as a fetch leaves it; closed, or fetched `until` then."""
-    end = datetime.fromtimestamp(day_bounds(day, "UTC")[1] / 1000, UTC)
+    end = datetime.fromtimestamp(compute_day_bounds(day, "UTC")[1] / 1000, UTC)
     says = {"np6.content": content, "np6.fetched_until": (until or end).isoformat()}
     path = deployment.path(asset, day)
     path.parent.mkdir(parents=True, exist_ok=True)
     replacement = path.with_name(".new")
-    pq.write_table(table_of([], columns(asset)).replace_schema_metadata(says), replacement)
+    pq.write_table(build_table([], list_columns(asset)).replace_schema_metadata(says), replacement)
     replacement.replace(path)
 
 
 def cohorts_of(day: date) -> list[date]:
-    return days(day - timedelta(days=WINDOW), day)
+    return list_days(day - timedelta(days=WINDOW), day)
 
 
 def test_missing_rates_are_requested_when_the_sensor_is_turned_on(sensor: Sensor):
@@ -131,9 +131,9 @@ def test_missing_rates_are_requested_when_the_sensor_is_turned_on(sensor: Sensor
     "asset", ["hits", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("impressions", "activations"))]
 )
 def test_changed_day_requests_the_cohorts_of_its_window_once(sensor: Sensor, asset: str):
-    for day in days(FIRST - timedelta(days=3), FIRST + timedelta(days=3)):
+    for day in list_days(FIRST - timedelta(days=3), FIRST + timedelta(days=3)):
         store(sensor.deployment, asset, day, "a")
-    assert sensor.follow() == days(FIRST - timedelta(days=5), FIRST + timedelta(days=3))
+    assert sensor.follow() == list_days(FIRST - timedelta(days=5), FIRST + timedelta(days=3))
     assert sensor.tick() == []
     assert sensor.words == "All rates are up to date."
     for version in ("b", "c"):
@@ -151,7 +151,7 @@ def test_backfill_of_all_assets_leaves_the_cohorts_before_it_alone(
 ):
     second = FIRST + timedelta(days=1)
     sensor.deployment.materialize(ALL, FIRST, second)
-    before = days(FIRST - timedelta(days=WINDOW), FIRST - timedelta(days=1))
+    before = list_days(FIRST - timedelta(days=WINDOW), FIRST - timedelta(days=1))
     assert sensor.deployment.path("reactivity_rates", second, "activation_date").exists()
     assert sensor.follow() == before
     assert sensor.tick() == []
@@ -163,7 +163,7 @@ def test_backfill_of_all_assets_leaves_the_cohorts_before_it_alone(
 
 def test_cohorts_of_a_backfill_wait_for_it(sensor: Sensor):
     deployment = sensor.deployment
-    for day in days(FIRST, FIRST + timedelta(days=1)):
+    for day in list_days(FIRST, FIRST + timedelta(days=1)):
         store(deployment, "activations", day, "a")
     with deployment.backfill_under_way("reactivity_rates", [f"{FIRST}"], NOW):
         assert sensor.tick() == [*cohorts_of(FIRST)[:-1], FIRST + timedelta(days=1)]
@@ -189,21 +189,21 @@ def test_cohort_waits_for_its_own_day_of_activations(sensor: Sensor):
 @pytest.mark.slow
 def test_year_of_events_is_one_request(sensor: Sensor):
     assert sensor.tick() == []
-    for day in days(date(2025, 2, 1), date(2026, 1, 29)):
+    for day in list_days(date(2025, 2, 1), date(2026, 1, 29)):
         store(sensor.deployment, "hits", day, "a")
     [request] = sensor.requests()
-    assert cohorts_asked(request) == days(date(2025, 1, 30), date(2026, 1, 29))
+    assert cohorts_asked(request) == list_days(date(2025, 1, 30), date(2026, 1, 29))
     assert sensor.tick() == []
 
 
 def test_fetch_without_new_events_requests_no_rates(sensor: Sensor, server: RudeServer):
     deployment = sensor.deployment
-    made = population(41, FIRST, 3, sends_per_day=10)
+    made = build_population(41, FIRST, 3, sends_per_day=10)
     all_hits, second = made.hits, FIRST + timedelta(days=1)
-    made.hits = [hit for hit in all_hits if hit["timestamp"] >= day_bounds(second, "UTC")[0]]
+    made.hits = [hit for hit in all_hits if hit["timestamp"] >= compute_day_bounds(second, "UTC")[0]]
     server.serve(made)
     deployment.materialize(["hits", "bounces"], FIRST, second)
-    assert sensor.follow() == days(FIRST - timedelta(days=WINDOW), second)
+    assert sensor.follow() == list_days(FIRST - timedelta(days=WINDOW), second)
     deployment.materialize("hits", FIRST)
     deployment.materialize(["hits", "bounces"], FIRST, second)
     assert sensor.tick() == []
@@ -222,10 +222,10 @@ def test_fetch_without_new_events_requests_no_rates(sensor: Sensor, server: Rude
 def test_day_that_closes_without_another_event_requests_the_cohort_that_becomes_final(sensor: Sensor):
     last = FIRST + timedelta(days=WINDOW)
     for asset in KINDS:
-        for day in days(FIRST, last):
+        for day in list_days(FIRST, last):
             noon = datetime(2026, 3, 22, 12, tzinfo=UTC)
             store(sensor.deployment, asset, day, "a", noon if day == last else None)
-    assert sensor.follow() == days(FIRST - timedelta(days=WINDOW), last)
+    assert sensor.follow() == list_days(FIRST - timedelta(days=WINDOW), last)
     assert sensor.tick() == []
     for asset in KINDS:
         store(sensor.deployment, asset, last, "a")
@@ -241,7 +241,7 @@ def test_open_rates_that_would_now_be_incomplete_are_requested(sensor: Sensor):
     # the next day is fetched until an hour and some after its begin, and the one before it is still open
     for asset in ("hits", "activations"):
         store(sensor.deployment, asset, second, "a", datetime(2026, 3, 21, 0, 59, tzinfo=UTC))
-    assert sensor.follow() == days(FIRST - timedelta(days=1), second)
+    assert sensor.follow() == list_days(FIRST - timedelta(days=1), second)
     for asset in ("hits", "activations"):
         store(sensor.deployment, asset, second, "a", datetime(2026, 3, 21, 1, 1, tzinfo=UTC))
     assert sensor.tick() == [FIRST]  # those before lack days that ended earlier
@@ -284,11 +284,11 @@ def test_rates_wait_for_events_that_are_being_fetched(sensor: Sensor, monkeypatc
         during.append(sensor.tick())
 
     monkeypatch.setattr(Progress, "day_done", done)
-    fetched = days(FIRST, FIRST + timedelta(days=1))
+    fetched = list_days(FIRST, FIRST + timedelta(days=1))
     assert sensor.run("fetch_events", fetched[0], fetched[-1])
     monkeypatch.undo()
     assert during == [[]] * (len(KINDS) * len(fetched))
-    assert sensor.tick() == days(FIRST - timedelta(days=WINDOW), fetched[-1])
+    assert sensor.tick() == list_days(FIRST - timedelta(days=WINDOW), fetched[-1])
 
 
 def test_run_that_fails_half_way_is_requested_again_for_the_rest(sensor: Sensor, monkeypatch: pytest.MonkeyPatch):
@@ -315,7 +315,7 @@ def test_run_that_fails_half_way_is_requested_again_for_the_rest(sensor: Sensor,
     store(sensor.deployment, "optouts", FIRST, "new")
     assert sensor.follow() == cohorts_of(FIRST)
     assert sensor.tick() == []
-    assert len(files(sensor.deployment.data / "reactivity_rates")) == len(cohorts_of(FIRST))
+    assert len(read_files(sensor.deployment.data / "reactivity_rates")) == len(cohorts_of(FIRST))
 
 
 def fails(*arguments: Any) -> Any:
@@ -362,13 +362,13 @@ def test_foreign_cursor_is_ignored(sensor: Sensor, cursor: str):
 
 def test_tick_ends_in_time_and_the_next_one_continues(sensor: Sensor, server: RudeServer):
     for asset in KINDS:
-        for day in days(FIRST, FIRST + timedelta(days=9)):
+        for day in list_days(FIRST, FIRST + timedelta(days=9)):
             store(sensor.deployment, asset, day, "a")
     slow = SlowClock(NOW)
     sensor = loaded(sensor.deployment.data, server, sensor.deployment.instance, slow)
     assert sensor.tick() == []
     assert sensor.words == "10 files are still to be read; the next tick goes on."
-    assert sensor.tick() == days(FIRST - timedelta(days=WINDOW), FIRST + timedelta(days=9))
+    assert sensor.tick() == list_days(FIRST - timedelta(days=WINDOW), FIRST + timedelta(days=9))
 
 
 class SlowClock(Clock):

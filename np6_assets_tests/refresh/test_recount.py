@@ -15,13 +15,13 @@ from np6_assets.refresh.recount import recount_file
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
 from np6_assets_tests.events.decoding import HOUR, hits_table
-from np6_assets_tests.support.deployment import Deployment, days, files
-from np6_assets_tests.support.events import population
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.support.events import build_population
+from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 PARIS = "Europe/Paris"
-FIRST, DAY, LAST = days(date(2026, 3, 28), date(2026, 3, 30))  # DAY has 23 hours in Paris
+FIRST, DAY, LAST = list_days(date(2026, 3, 28), date(2026, 3, 30))  # DAY has 23 hours in Paris
 RANGE = {"dagster/asset_partition_range_start": f"{FIRST}", "dagster/asset_partition_range_end": f"{LAST}"}
 
 
@@ -33,7 +33,7 @@ def server() -> Iterator[RudeServer]:
 
 @pytest.fixture
 def deployment(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance) -> Deployment:
-    server.serve(population(41, FIRST, 3, PARIS, misfit_days=[DAY], coerced_share=0.1))
+    server.serve(build_population(41, FIRST, 3, PARIS, misfit_days=[DAY], coerced_share=0.1))
     return Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
 
 
@@ -47,7 +47,7 @@ def launch(deployment: Deployment, **options: Any) -> tuple[bool, str]:
 
 def table(ids: Sequence[str], times: Sequence[int]) -> pa.Table:
     """Hits at some milliseconds after the start of DAY."""
-    start = day_bounds(DAY, PARIS)[0]
+    start = compute_day_bounds(DAY, PARIS)[0]
     return hits_table(ids, [start + time for time in times])
 
 
@@ -60,12 +60,12 @@ WRONG = {
 
 def test_recount_is_right_on_good_files(deployment: Deployment):
     deployment.materialize(["hits", "bounces"], FIRST, LAST)
-    before = files(deployment.data)
+    before = read_files(deployment.data)
     assert launch(deployment, tags=RANGE) == (True, "")
     # days that are not there are passed over
     for day in (DAY, LAST + timedelta(days=1)):
         assert launch(deployment, partition_key=f"{day}") == (True, "")
-    assert files(deployment.data) == before
+    assert read_files(deployment.data) == before
 
 
 @pytest.mark.parametrize(

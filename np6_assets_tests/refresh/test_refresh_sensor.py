@@ -12,11 +12,11 @@ from np6_assets.progress import Progress
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets.wiring import build_definitions
 from np6_assets_tests.refresh.account import Account, Clock, Tick
-from np6_assets_tests.support.deployment import Deployment, days, files
-from np6_assets_tests.support.events import KINDS, REACTIVITIES, event, population
-from np6_assets_tests.support.oracle import columns, day_bounds
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.support.events import KINDS, REACTIVITIES, build_event, build_population
+from np6_assets_tests.support.oracle import compute_day_bounds, list_columns
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import table_of
+from np6_assets_tests.support.tables import build_table
 
 FIRST = date(2026, 3, 20)
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ ENDED = "ended and is not complete"
 
 @pytest.fixture
 def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Account:
-    events = population(51, FIRST, 1, sends_per_day=6)
+    events = build_population(51, FIRST, 1, sends_per_day=6)
     for kind in KINDS:
         events.feed(kind).clear()
     return Account.made(tmp_path / "data", server, instance, NOON, events)
@@ -37,7 +37,7 @@ def publish(account: Account, kind: str, at: datetime) -> None:
     ms = round(at.timestamp() * 1000)
     id_ = account.events.notifications[0]["id"]
     number = sum(len(account.events.feed(one)) for one in KINDS)
-    account.events.feed(kind).append(event(kind, id=f"event-{number}", timestamp=ms, activation_id=id_))
+    account.events.feed(kind).append(build_event(kind, id=f"event-{number}", timestamp=ms, activation_id=id_))
 
 
 def day(ahead: int) -> str:
@@ -156,7 +156,7 @@ def test_year_without_the_daemon_is_bounded_runs(account: Account):
         asked += tick.days
     spans = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in asked]
     assert all((last - first).days < 31 for first, last in spans)
-    assert sorted(one for span in spans for one in days(*span)) == days(FIRST, FIRST + timedelta(days=149))
+    assert sorted(one for span in spans for one in list_days(*span)) == list_days(FIRST, FIRST + timedelta(days=149))
 
 
 def test_day_is_not_requested_while_it_is_fetched(account: Account, monkeypatch: pytest.MonkeyPatch):
@@ -205,7 +205,7 @@ def test_sensor_requests_nothing_while_the_api_is_down(account: Account):
     publish(account, "hits", MORNING)
     assert account.obey(account.tick())
     account.clock.forward(days=2)
-    account.server.always("/", "503")
+    account.server.script_always("/", "503")
     for _ in range(3):
         tick = account.tick()
         assert tick.runs == []
@@ -219,7 +219,7 @@ def test_sensor_requests_nothing_while_the_api_is_down(account: Account):
 def test_sensor_requests_nothing_with_a_wrong_key(account: Account):
     account.tick()
     account.clock.forward(days=2)
-    account.server.always("/", "401")
+    account.server.script_always("/", "401")
     for _ in range(3):
         tick = account.tick()
         assert tick.runs == []
@@ -236,7 +236,7 @@ def test_feed_that_fails_holds_up_nothing_but_its_own_events(account: Account):
     notification = account.events.notifications[0]["id"]
     for path in ("/notifications/reactivities/bounces", f"/notifications/{notification}/events/activations"):
         account.server.behave()
-        account.server.always(path, "404")
+        account.server.script_always(path, "404")
         tick = account.tick()
         assert tick.days == [(day(0), day(2))]
         account.cursor = json.dumps({"closed_through": day(-1)})
@@ -251,9 +251,9 @@ def test_feed_that_fails_holds_up_nothing_but_its_own_events(account: Account):
 def test_deleted_notification_does_not_end_the_probes_of_the_others(account: Account):
     account.deployment.materialize("notifications")
     gone, *others = sorted(notification["id"] for notification in account.events.notifications)
-    account.server.always(f"/notifications/{gone}/events/activations", "404")
+    account.server.script_always(f"/notifications/{gone}/events/activations", "404")
     at = round(MORNING.timestamp() * 1000)
-    account.events.activations.append(event("activations", id="sent", timestamp=at, activation_id=others[0]))
+    account.events.activations.append(build_event("activations", id="sent", timestamp=at, activation_id=others[0]))
     tick = account.tick()
     assert tick.days == [(day(0), day(0))]
     assert tick.runs[0].tags["np6/why"] == "activations were published"
@@ -261,7 +261,7 @@ def test_deleted_notification_does_not_end_the_probes_of_the_others(account: Acc
 
 @pytest.mark.slow
 def test_forbidden_feed_does_not_slow_the_others(account: Account):
-    account.server.always("/notifications/reactivities/impressions", "403")
+    account.server.script_always("/notifications/reactivities/impressions", "403")
     asked = []
     for _ in range(5):
         publish(account, "hits", account.clock() - timedelta(minutes=1))
@@ -291,7 +291,7 @@ def test_open_day_is_fetched_no_more_often_than_the_settings_say(account: Accoun
 
 @pytest.mark.slow
 def test_tick_ends_in_time_and_the_next_one_continues(account: Account):
-    closed, slow = days(FIRST - timedelta(days=20), FIRST - timedelta(days=1)), SlowClock(NOON)
+    closed, slow = list_days(FIRST - timedelta(days=20), FIRST - timedelta(days=1)), SlowClock(NOON)
     for asset in KINDS:
         for one in closed:
             store_closed(account.deployment, asset, one)
@@ -318,11 +318,11 @@ class SlowClock(Clock):
 
 def store_closed(deployment: Deployment, asset: str, one: date) -> None:
     """A closed day, as a run leaves and records it."""
-    end = datetime.fromtimestamp(day_bounds(one, "UTC")[1] / 1000, UTC)
+    end = datetime.fromtimestamp(compute_day_bounds(one, "UTC")[1] / 1000, UTC)
     path = deployment.path(asset, one)
     path.parent.mkdir(parents=True)
     says = {"np6.fetched_until": end.isoformat()}
-    pq.write_table(table_of([], columns(asset)).replace_schema_metadata(says), path)
+    pq.write_table(build_table([], list_columns(asset)).replace_schema_metadata(says), path)
     deployment.instance.report_runless_asset_event(
         dg.AssetMaterialization(asset, partition=f"{one}", metadata={"fetched_until": dg.MetadataValue.timestamp(end)})
     )
@@ -356,9 +356,11 @@ def test_file_without_a_record_is_fetched_again(account: Account):
 
 
 def test_sensor_days_are_those_of_the_time_zone(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    events = population(52, FIRST, 1, sends_per_day=6)
+    events = build_population(52, FIRST, 1, sends_per_day=6)
     account = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_TIMEZONE="Europe/Paris")
-    account.clock.now = datetime.fromtimestamp(day_bounds(FIRST, "Europe/Paris")[1] / 1000, UTC) - timedelta(minutes=1)
+    account.clock.now = datetime.fromtimestamp(compute_day_bounds(FIRST, "Europe/Paris")[1] / 1000, UTC) - timedelta(
+        minutes=1
+    )
     assert account.tick().days == [(day(0), day(0))]
     account.cursor = None
     account.clock.forward(minutes=2)
@@ -397,7 +399,7 @@ def moved(account: Account, start: date) -> None:
 def test_moved_start_date_breaks_neither_sensor_nor_rates(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    events = population(53, FIRST, 6, sends_per_day=4)
+    events = build_population(53, FIRST, 6, sends_per_day=4)
     account = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_START_DATE=day(0))
 
     def next_day() -> tuple[list[tuple[str, str]], list[date]]:
@@ -409,8 +411,8 @@ def test_moved_start_date_breaks_neither_sensor_nor_rates(
 
     assert account.obey(account.tick())
     account.follow()
-    assert next_day() == ([(day(0), day(1))], days(FIRST, FIRST + timedelta(days=1)))
-    before = files(account.deployment.data)
+    assert next_day() == ([(day(0), day(1))], list_days(FIRST, FIRST + timedelta(days=1)))
+    before = read_files(account.deployment.data)
 
     # forward, past days that are stored and the one that is open
     moved(account, FIRST + timedelta(days=3))
@@ -422,7 +424,7 @@ def test_moved_start_date_breaks_neither_sensor_nor_rates(
     fetched, computed = next_day()
     assert fetched == [(day(3), day(3))]
     assert set(computed) <= {FIRST + timedelta(days=3)}
-    assert {name: files(account.deployment.data)[name] for name in before} == before
+    assert {name: read_files(account.deployment.data)[name] for name in before} == before
 
     # and back: the open day is closed, and its rates follow
     moved(account, FIRST - timedelta(days=2))

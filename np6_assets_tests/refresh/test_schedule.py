@@ -12,11 +12,11 @@ import pytest
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets.wiring import build_definitions
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.deployment import days
-from np6_assets_tests.support.events import KINDS, of_one_agency, population
-from np6_assets_tests.support.oracle import day_bounds, expected_rows
+from np6_assets_tests.support.deployment import list_days
+from np6_assets_tests.support.events import KINDS, build_population, set_one_agency
+from np6_assets_tests.support.oracle import compute_day_bounds, expect_rows
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import canonical
+from np6_assets_tests.support.tables import canonicalize
 
 NIGHT = datetime(2026, 3, 24, 3, 30, tzinfo=ZoneInfo("Europe/Paris"))
 
@@ -126,7 +126,7 @@ def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed
     """Lateness of up to twenty days and a window as long; daily_ingest was off on most of the nights."""
     random = Random(5)
     first, last = date(2026, 3, 1), date(2026, 3, 6)
-    events = of_one_agency(population(71, first, 6, sends_per_day=3))
+    events = set_one_agency(build_population(71, first, 6, sends_per_day=3))
     with RudeServer(seed=1) as server:
         account = Account.made(
             tmp_path / "data",
@@ -145,9 +145,9 @@ def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed
             return [
                 (kind, day)
                 for kind in KINDS
-                for day in days(first, last)
-                if canonical(account.deployment.rows(kind, day))
-                != canonical(expected_rows(kind, events.feed(kind), *day_bounds(day, "UTC")))
+                for day in list_days(first, last)
+                if canonicalize(account.deployment.rows(kind, day))
+                != canonicalize(expect_rows(kind, events.feed(kind), *compute_day_bounds(day, "UTC")))
             ]
 
         for night in range(30):
@@ -187,11 +187,11 @@ def test_night_uses_the_days_of_the_time_zone(instance: dg.DagsterInstance):
 def test_fetch_records_what_each_day_gained_and_when(instance: dg.DagsterInstance, tmp_path: Path):
     first = date(2026, 3, 22)
     second = first + timedelta(days=1)
-    events = population(71, first, 2, sends_per_day=6)
+    events = build_population(71, first, 2, sends_per_day=6)
     with RudeServer(seed=1) as server:
         start = datetime(2026, 3, 23, 2, tzinfo=UTC)
         account = Account.made(tmp_path / "data", server, instance, start, events, NP6_START_DATE=str(first))
-        end = day_bounds(first, "UTC")[1]
+        end = compute_day_bounds(first, "UTC")[1]
         late = {event["id"] for event in events.hits if end - 20 * 3_600_000 < event["timestamp"] < end}
         account.late = dict.fromkeys(late, timedelta(hours=24))
         account.publish()

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from np6_assets_tests.refresh.account import Account
-from np6_assets_tests.support.deployment import Deployment, days, files
-from np6_assets_tests.support.events import KINDS, of_one_agency, population
-from np6_assets_tests.support.oracle import activation_id
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.support.events import KINDS, build_population, set_one_agency
+from np6_assets_tests.support.oracle import read_activation_id
 from np6_assets_tests.support.rude_server import RudeServer
 
 pytestmark = pytest.mark.slow
@@ -30,11 +30,11 @@ def server() -> Iterator[RudeServer]:
 def test_ten_days_with_faults_end_as_one_clean_backfill(
     server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path
 ):
-    events = of_one_agency(population(61, FIRST, 10, ZONE, window_days=WINDOW, sends_per_day=6))
+    events = set_one_agency(build_population(61, FIRST, 10, ZONE, window_days=WINDOW, sends_per_day=6))
     # a day that was open knows that it lacks the sends of a deleted notification; one that is fetched late does not
     listed = {entry["id"] for entry in events.notifications}
     for kind in KINDS:
-        events.feed(kind)[:] = [one for one in events.feed(kind) if activation_id(one) in listed]
+        events.feed(kind)[:] = [one for one in events.feed(kind) if read_activation_id(one) in listed]
     settings = {"NP6_TIMEZONE": ZONE, "NP6_WINDOW_DAYS": str(WINDOW), "NP6_START_DATE": "2026-03-20"}
     # what cuts a backfill into runs has no say here
     settings["NP6_BACKFILL_DAYS_PER_RUN"] = "2"
@@ -58,17 +58,17 @@ def test_ten_days_with_faults_end_as_one_clean_backfill(
     assert at(0, 10) == ["28-28"]
     assert at(0, 10, 2) == ["28-28"]
     # the API is down as the day ends, at 23:00 in UTC
-    server.always("/", "503")
+    server.script_always("/", "503")
     assert at(0, 23, 30) == at(1, 3) == []
     server.behave()
     assert at(1, 12) == ["28-29"]
     # the daemon is stopped for a week, and the cursor is lost
     account.cursor = None
-    before = len(server.asked())
+    before = len(server.list_requests())
     assert at(8, 12) == ["04-05", "29-03"]
     # the look, which finds news at once; four feeds on eight days; in each run the notifications, and the activations
     # of each, for the days that close and for the open one
-    assert len(server.asked()) - before == 1 + 4 * 8 + 2 + 3 * len(events.notifications)
+    assert len(server.list_requests()) - before == 1 + 4 * 8 + 2 + 3 * len(events.notifications)
     assert at(8, 12, 1) == []
     # at night the last days again, in full, and in a run of its own the 28th, which has had no fetch since it closed
     account.clock.now = datetime(2026, 4, 6, 1, 30, tzinfo=UTC)
@@ -82,12 +82,12 @@ def test_ten_days_with_faults_end_as_one_clean_backfill(
         clean = Deployment(tmp_path / "clean", server, other, account.clock, **settings)
         clean.materialize(list(KINDS), FIRST, LAST)
         clean.materialize("reactivity_rates", FIRST - timedelta(days=WINDOW), LAST - timedelta(days=WINDOW))
-    expected, found = files(clean.data), files(account.deployment.data)
+    expected, found = read_files(clean.data), read_files(account.deployment.data)
     assert len(expected) == 5 * 10 + 10
     assert {name: found.get(name) for name in expected} == expected
     # the final ones are final, and nothing is left to do
-    final = [day for day in days(FIRST, LAST) if all(row["is_final"] for row in account.deployment.rates(day))]
-    assert final == days(FIRST, LAST - timedelta(days=WINDOW))
+    final = [day for day in list_days(FIRST, LAST) if all(row["is_final"] for row in account.deployment.rates(day))]
+    assert final == list_days(FIRST, LAST - timedelta(days=WINDOW))
     computed = account.rates_runs
     assert at(10, 6, 1) == []
     assert account.rates_runs == computed

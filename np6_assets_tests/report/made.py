@@ -18,8 +18,8 @@ from np6_assets.report.queries import ReportData, read_report_data
 from np6_assets.report.sentences import write_opening
 from np6_assets.storage.files import Folder
 from np6_assets.storage.parquet import open_dataset, open_partitioned_dataset
-from np6_assets_tests.support.oracle import RATE_COLUMNS, Row, wilson
-from np6_assets_tests.support.tables import table_of
+from np6_assets_tests.support.oracle import RATE_COLUMNS, Row, compute_wilson
+from np6_assets_tests.support.tables import build_table
 
 NOTIFICATIONS = pa.schema([("activation_id", pa.int64()), ("name", pa.string()), ("type", pa.string())])
 EVENTS = ("activations", "hits", "bounces")
@@ -65,7 +65,7 @@ def make(root: Path, rows: Iterable[Row], names: Mapping[int, str]) -> None:
     for row in rows:
         by_day[row["activation_date"]].append(row)
     for day, of_day in by_day.items():
-        _write(root / "reactivity_rates" / f"activation_date={day}", table_of(of_day, RATE_COLUMNS))
+        _write(root / "reactivity_rates" / f"activation_date={day}", build_table(of_day, RATE_COLUMNS))
     listing = [{"activation_id": key, "name": name, "type": "push"} for key, name in names.items()]
     _write(root / "notifications", pa.Table.from_pylist(listing, NOTIFICATIONS))
 
@@ -135,7 +135,7 @@ def percent(part: int, whole: int) -> list[str]:
     """A rate as the page shows it: the cell's texts, with the interval."""
     if not whole:
         return ["—"]
-    low, high = wilson(part, whole)
+    low, high = compute_wilson(part, whole)
     if low is None or high is None:
         return [f"{part / whole:.2%}"]
     digits = 2 if high < 0.01 else 1

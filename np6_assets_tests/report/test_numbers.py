@@ -13,10 +13,10 @@ import pytest
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates.columns import COLUMNS
 from np6_assets_tests.report.made import percent
-from np6_assets_tests.support.deployment import Deployment, days
-from np6_assets_tests.support.events import population
+from np6_assets_tests.support.deployment import Deployment, list_days
+from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.html import Page
-from np6_assets_tests.support.oracle import GRAIN, day_bounds, expected_rates, expected_rows, parse_day
+from np6_assets_tests.support.oracle import GRAIN, compute_day_bounds, expect_rates, expect_rows, parse_day
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST, LAST = date(2026, 3, 28), date(2026, 3, 31)  # 2026-03-29 has 23 hours in Paris
@@ -28,7 +28,7 @@ WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     """A population, its events and rates as the oracle has them; the report as a page and as text, and its metadata."""
     timezone, window = "Europe/Paris", 1
-    made = population(40, FIRST, 3, timezone, window_days=window)
+    made = build_population(40, FIRST, 3, timezone, window_days=window)
     folder = tmp_path_factory.mktemp("whole")
     with RudeServer(seed=2) as server, dg.DagsterInstance.ephemeral() as instance:
         server.serve(made)
@@ -46,10 +46,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
         [shown] = run.asset_materializations_for_node("reactivity_report")
         text = (deployment.data / "reactivity_report" / "report.html").read_text()
     feeds = {
-        asset: {day: expected_rows(asset, made.feed(asset), *day_bounds(day, timezone)) for day in days(FIRST, LAST)}
+        asset: {
+            day: expect_rows(asset, made.feed(asset), *compute_day_bounds(day, timezone))
+            for day in list_days(FIRST, LAST)
+        }
         for asset in ASSETS
     }
-    rows = [row for day in days(FIRST, LAST) for row in expected_rates(day, timezone, window, feeds)]
+    rows = [row for day in list_days(FIRST, LAST) for row in expect_rates(day, timezone, window, feeds)]
     return made, feeds, rows, Page(text), text, shown.metadata
 
 
@@ -164,7 +167,7 @@ def test_click_throughs_are_counted_by_the_hour_of_the_clock(whole: Any):
         late = parse_day(row["event_time"], "Europe/Paris") - parse_day(sent_at, "Europe/Paris")
         if (
             row["link_type"] == "redirection"
-            and sent_at >= day_bounds(FIRST, "Europe/Paris")[0]
+            and sent_at >= compute_day_bounds(FIRST, "Europe/Paris")[0]
             and 0 <= late.days <= 1
         ):
             at = datetime.fromtimestamp(row["event_time"] / 1000, UTC).astimezone(ZoneInfo("Europe/Paris"))

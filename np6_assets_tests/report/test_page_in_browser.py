@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
 from np6_assets_tests.report.made import TODAY, make, make_events, rendered, sends
-from np6_assets_tests.support.browser import chromium, in_a_browser
+from np6_assets_tests.support.browser import in_a_browser, launch_chromium
 
 pytestmark = [in_a_browser, pytest.mark.slow]
 
@@ -23,7 +23,7 @@ UUID = "aaaaaaaa-0000-4000-8000-{:012}"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as running:
+    with launch_chromium() as running:
         yield running
 
 

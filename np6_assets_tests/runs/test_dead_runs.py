@@ -17,8 +17,8 @@ from np6_assets.runs import lock
 from np6_assets.runs.dead_runs import build_dead_runs_sensor
 from np6_assets.runs.run_watch import end_at_hangup
 from np6_assets.settings import Settings
-from np6_assets_tests.support.dagster_processes import ROOT, until
-from np6_assets_tests.support.events import population
+from np6_assets_tests.support.dagster_processes import ROOT, wait_until
+from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
 DAY = date(2026, 3, 20)
@@ -52,8 +52,8 @@ class Terminal:
 
 @pytest.fixture
 def server() -> Iterator[RudeServer]:
-    with RudeServer(population(7, DAY, 1), seed=7) as running:
-        running.always(HITS, "stall before")
+    with RudeServer(build_population(7, DAY, 1), seed=7) as running:
+        running.script_always(HITS, "stall before")
         yield running
         running.release()
 
@@ -77,9 +77,9 @@ def environment(tmp_path: Path, server: RudeServer) -> dict[str, str]:
 
 def started(server: RudeServer, command: str, environment: dict[str, str]) -> Terminal:
     """A terminal in which a run waits for the API."""
-    before = len(server.asked(HITS))
+    before = len(server.list_requests(HITS))
     terminal = Terminal(command, environment)
-    until(lambda: len(server.asked(HITS)) > before or terminal.process.poll() is not None, "a request")
+    wait_until(lambda: len(server.list_requests(HITS)) > before or terminal.process.poll() is not None, "a request")
     assert terminal.process.poll() is None
     return terminal
 
@@ -107,7 +107,7 @@ def test_run_ends_when_its_terminal_is_closed_and_is_ended_when_it_is_killed(
         killed.process.wait(60)
         killed.close()
         assert statuses(instance) == ["FAILURE", "STARTED"]
-        until(lambda: list(lock.find_dead_runs(home)), "the end of the run's processes")
+        wait_until(lambda: list(lock.find_dead_runs(home)), "the end of the run's processes")
         sensor = build_dead_runs_sensor(Settings.from_environment({}))
         said = sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message
         assert statuses(instance) == ["FAILURE", "FAILURE"]

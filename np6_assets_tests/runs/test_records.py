@@ -10,7 +10,7 @@ import pytest
 
 from np6_assets_tests.refresh.account import Clock
 from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.events import population
+from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST, SECOND = date(2026, 3, 20), date(2026, 3, 21)
@@ -23,7 +23,7 @@ CLOCK = Clock(datetime.now(UTC))
 def deployment(
     tmp_path: Path, kept_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Deployment]:
-    with RudeServer(population(3, FIRST, 2, sends_per_day=4), seed=3) as server:
+    with RudeServer(build_population(3, FIRST, 2, sends_per_day=4), seed=3) as server:
         monkeypatch.setenv("NP6_API_KEY", server.key)
         CLOCK.now = datetime.now(UTC)
         yield Deployment(tmp_path / "data", server, kept_instance, CLOCK)

@@ -12,7 +12,7 @@ import pytest
 from np6_assets.storage import parquet, remote
 from np6_assets.storage.files import ChangedError, Folder, StoreError
 from np6_assets.storage.query import open_query
-from np6_assets_tests.support.bucket import SECRET, Bucket, Store, store
+from np6_assets_tests.support.bucket import SECRET, Bucket, Store, run_store
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ OTHER = "hits/event_date=2026-03-21/part-0.parquet"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Store]:
-    with store() as started:
+    with run_store() as started:
         yield started
 
 

@@ -19,7 +19,7 @@ in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to 
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def launch_chromium() -> Iterator[Browser]:
     """A browser of its own, gone at the end."""
     with (
         sync_playwright() as playwright,

@@ -97,7 +97,7 @@ class Store:
 
 
 @contextmanager
-def store() -> Iterator[Store]:
+def run_store() -> Iterator[Store]:
     """A server for the length of the block."""
     started = Store()
     try:

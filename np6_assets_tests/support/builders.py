@@ -98,7 +98,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
 }
 
 
-def put(event: Event, name: str, value: Any) -> None:
+def set_field(event: Event, name: str, value: Any) -> None:
     """Set the field called `name` (see PATHS), or remove it when the value is MISSING."""
     *parents, last = PATHS[name]
     box: Any = event
@@ -112,7 +112,7 @@ def put(event: Event, name: str, value: Any) -> None:
         box[last] = value
 
 
-def event(kind: str, /, *, id: str, timestamp: int, **fields: Any) -> Event:
+def build_event(kind: str, /, *, id: str, timestamp: int, **fields: Any) -> Event:
     """Build an event of a kind as the API's reference shows it, with some fields replaced.
 
     Args:
@@ -155,7 +155,7 @@ def event(kind: str, /, *, id: str, timestamp: int, **fields: Any) -> Event:
     }
     # Containers before their contents, removals last.
     for name in sorted(fields, key=lambda name: (fields[name] is MISSING, len(PATHS[name]))):
-        put(made, name, fields[name])
+        set_field(made, name, fields[name])
     return made
 
 
@@ -172,7 +172,7 @@ class RawEvent(Event):
         return RawEvent, (dict(self), self.raw)
 
 
-def random_uuid(rng: random.Random) -> str:
+def draw_uuid(rng: random.Random) -> str:
     """A version 4 uuid from a seeded generator."""
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 

@@ -26,7 +26,7 @@ IN_PROGRESS = {"NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING"}
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], None], seconds: float = 240) -> None:
+def wait_until_passes(check: Callable[[], None], seconds: float = 240) -> None:
     """Check again and again until it holds; what it still finds wrong in the end is raised."""
     deadline = time.monotonic() + seconds
     while True:
@@ -60,7 +60,7 @@ class Run:
         )
 
 
-def until(condition: Callable[[], T | None], what: str, seconds: float = 120) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 120) -> T:
     """Look again and again until there is something to see."""
     deadline = time.monotonic() + seconds
     while True:
@@ -93,16 +93,18 @@ class DagsterProcesses:
             "TMPDIR": str(temporary),
             **settings,
         }
-        self._port = free_port()
+        self._port = find_free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._http = httpx.Client(base_url=self.url, timeout=60)
 
     def __enter__(self) -> DagsterProcesses:
         try:
             self.start_webserver()
-            until(self._loaded, "the webserver")  # it makes the tables; two that do at once stumble over each other
+            wait_until(
+                self._loaded, "the webserver"
+            )  # it makes the tables; two that do at once stumble over each other
             self.start_daemon()
-            until(self._daemons_run, "the daemon")
+            wait_until(self._daemons_run, "the daemon")
         except BaseException:
             self.stop()
             raise
@@ -262,7 +264,7 @@ class DagsterProcesses:
             runs = [self.run(run_id) for run_id in run_ids]
             return None if any(run.status in IN_PROGRESS for run in runs) else runs
 
-        return until(all_finished, f"the runs {run_ids}")
+        return wait_until(all_finished, f"the runs {run_ids}")
 
     def retries(self, run_id: str) -> list[str]:
         """The runs that were started in place of this one."""
@@ -282,7 +284,7 @@ class DagsterProcesses:
         return int(next(found[1] for message in self.messages(run_id) if (found := pattern.match(message))))
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """A port that nobody is given by chance in the seconds until it is used: below those that systems hand out."""
     for port in SystemRandom().sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):

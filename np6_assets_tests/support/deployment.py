@@ -19,35 +19,35 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from np6_assets.np6.resource import NP6Resource
 from np6_assets.settings import Settings
 from np6_assets.wiring import build_definitions
-from np6_assets_tests.support.events import KINDS, Population, quarantine_errors
+from np6_assets_tests.support.events import KINDS, Population, compare_quarantine
 from np6_assets_tests.support.oracle import (
     QUARANTINE_COLUMNS,
     RATE_COLUMNS,
     Row,
-    columns,
-    day_bounds,
-    event_key,
-    event_time,
-    expected_rows,
+    compute_day_bounds,
+    compute_event_key,
+    expect_rows,
+    list_columns,
+    read_event_time,
 )
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tables import canonical, rows_of, types_of
+from np6_assets_tests.support.tables import canonicalize, read_rows, read_types
 
 PSEUDONYM_KEY = "a key for pseudonyms, long enough"
 TOMBSTONE_KEY = "a key for tombstones, long enough"
 
 
-def days(first: date, last: date) -> list[date]:
+def list_days(first: date, last: date) -> list[date]:
     return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, hidden ones as well, with what is in it; but for what the folder says of itself."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: content for name, content in found.items() if name != "np6.json"}
 
 
-def published(made: Population, until: int, late: int = 0) -> Population:
+def select_published(made: Population, until: int, late: int = 0) -> Population:
     """What the API has at a time, in ms, if every third event arrives `late` ms after its own time."""
 
     def is_there(number: int, moment: int) -> bool:
@@ -56,12 +56,12 @@ def published(made: Population, until: int, late: int = 0) -> Population:
     there = replace(made)
     for kind in KINDS:
         feed = made.feed(kind)
-        setattr(there, kind, [one for number, one in enumerate(feed) if is_there(number, event_time(one) or 0)])
+        setattr(there, kind, [one for number, one in enumerate(feed) if is_there(number, read_event_time(one) or 0)])
     there.misfits = [misfit for misfit in made.misfits if is_there(1, misfit.placed_ms)]
     return there
 
 
-def impatient(server: RudeServer, **options: Any) -> NP6Resource:
+def build_resource(server: RudeServer, **options: Any) -> NP6Resource:
     """The API with the default settings but short waits."""
     return NP6Resource(base_url=server.url, api_key=server.key, backoff=0.001, longest_wait=0.01, **options)
 
@@ -93,7 +93,7 @@ class Deployment:
         )
         self.definitions = build_definitions(settings, now)
         server.date = now
-        self.np6 = impatient(server)
+        self.np6 = build_resource(server)
 
     @contextmanager
     def backfill_under_way(self, asset: str, days: Sequence[str], at: datetime) -> Iterator[None]:
@@ -156,13 +156,13 @@ class Deployment:
     def rows(self, asset: str, day: date) -> list[Row]:
         """A stored day's rows, whose columns are those of the contract."""
         table = pq.read_table(self.path(asset, day), partitioning=None)
-        assert types_of(table) == columns(asset)
-        return rows_of(table)
+        assert read_types(table) == list_columns(asset)
+        return read_rows(table)
 
     def rates(self, day: date) -> list[Row]:
         table = pq.read_table(self.path("reactivity_rates", day, "activation_date"), partitioning=None)
-        assert types_of(table) == RATE_COLUMNS
-        return [{"activation_date": day, **row} for row in rows_of(table)]
+        assert read_types(table) == RATE_COLUMNS
+        return [{"activation_date": day, **row} for row in read_rows(table)]
 
     def quarantine(self, asset: str, day: date) -> list[Row]:
         """The rows of a day's quarantine."""
@@ -170,8 +170,8 @@ class Deployment:
         if not path.exists():
             return []
         table = pq.read_table(path, partitioning=None)
-        assert types_of(table) == QUARANTINE_COLUMNS
-        return rows_of(table)
+        assert read_types(table) == QUARANTINE_COLUMNS
+        return read_rows(table)
 
     def quarantined(self, asset: str, day: date) -> list[Any]:
         """The rejected events of a day, those whose text is kept."""
@@ -198,24 +198,28 @@ class Deployment:
     ) -> None:
         """Assert that the days are stored as the oracle computes them, and no others."""
         for asset in assets:
-            for day in days(first, last):
-                bounds = day_bounds(day, self.timezone)
-                expected = expected_rows(asset, made.feed(asset), *bounds, contact, PSEUDONYM_KEY)
-                assert canonical(self.rows(asset, day)) == canonical(expected)
+            for day in list_days(first, last):
+                bounds = compute_day_bounds(day, self.timezone)
+                expected = expect_rows(asset, made.feed(asset), *bounds, contact, PSEUDONYM_KEY)
+                assert canonicalize(self.rows(asset, day)) == canonicalize(expected)
                 rejected = [
                     misfit
                     for misfit in made.misfits
                     if misfit.kind == asset and bounds[0] <= misfit.placed_ms < bounds[1]
                 ]
                 rows = self.quarantine(asset, day)
-                assert quarantine_errors([row["event_key"] for row in rows], rejected) == []
+                assert compare_quarantine([row["event_key"] for row in rows], rejected) == []
                 if contact == "keep":
                     found = {row["event_key"]: row["event"] for row in rows}
                     kept = [one for one in rejected if one.event is not None]
-                    assert [json.loads(found[event_key(one.body)]) for one in kept] == [one.event for one in kept]
-        places = {str(self.path(asset, day).relative_to(self.data)) for asset in assets for day in days(first, last)}
-        assert {name for name in files(self.data) if not name.startswith("quarantine/")} == places
+                    assert [json.loads(found[compute_event_key(one.body)]) for one in kept] == [
+                        one.event for one in kept
+                    ]
+        places = {
+            str(self.path(asset, day).relative_to(self.data)) for asset in assets for day in list_days(first, last)
+        }
+        assert {name for name in read_files(self.data) if not name.startswith("quarantine/")} == places
 
 
-def dump(value: Any) -> str:
+def dump_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)

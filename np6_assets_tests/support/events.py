@@ -25,13 +25,13 @@ from np6_assets_tests.support.builders import (
     REACTIVITIES,
     Event,
     RawEvent,
-    event,
-    put,
-    random_uuid,
+    build_event,
+    draw_uuid,
     render,
+    set_field,
 )
-from np6_assets_tests.support.poison import POISON, Poison, field_poison, is_bulky, poison
-from np6_assets_tests.support.variants import Misfit, coerce_at_random, coerced, misfits, quarantine_errors
+from np6_assets_tests.support.poison import POISON, Poison, build_poison, is_bulky, list_field_poison
+from np6_assets_tests.support.variants import Misfit, build_coerced, build_misfits, coerce_at_random, compare_quarantine
 
 __all__ = [
     "DAY_MS",
@@ -48,15 +48,15 @@ __all__ = [
     "Poison",
     "Population",
     "RawEvent",
-    "coerced",
-    "event",
-    "field_poison",
-    "misfits",
-    "poison",
-    "population",
-    "put",
-    "quarantine_errors",
+    "build_coerced",
+    "build_event",
+    "build_misfits",
+    "build_poison",
+    "build_population",
+    "compare_quarantine",
+    "list_field_poison",
     "render",
+    "set_field",
 ]
 
 
@@ -187,8 +187,8 @@ def _senders(count: int) -> list[_Sender]:
             # One id that a double cannot hold.
             id=2**53 + 1 if number == 1 else 100 + 7 * number,
             accounts=(accounts[number % 4], *rng.sample(accounts, number % 2)),
-            versions=tuple(random_uuid(rng) for _ in range(1 + number % 3)),
-            applications=tuple(random_uuid(rng) for _ in range(1 + (number + 1) % 2)),
+            versions=tuple(draw_uuid(rng) for _ in range(1 + number % 3)),
+            applications=tuple(draw_uuid(rng) for _ in range(1 + (number + 1) % 2)),
             hit=rng.uniform(0.1, 0.7),
             bounce=rng.uniform(0.02, 0.3),
             optout=rng.uniform(0.02, 0.2),
@@ -213,7 +213,7 @@ def _listing(senders: Sequence[_Sender]) -> list[Event]:
     return listing
 
 
-def of_one_agency(made: Population) -> Population:
+def set_one_agency(made: Population) -> Population:
     """The population with its events' agencies in one: a folder that knows one takes no events of another."""
     for kind in KINDS:
         for one in made.feed(kind):
@@ -222,7 +222,7 @@ def of_one_agency(made: Population) -> Population:
     return made
 
 
-def population(
+def build_population(
     seed: int,
     first_day: date,
     days: int,
@@ -275,8 +275,8 @@ def population(
     for day in misfit_days:
         start = _day_start_ms(day, timezone)
         for kind in KINDS:
-            made.feed(kind).extend(one for _, one in coerced(kind, f"{seed} {day}", start + 10 * HOUR_MS, sender))
-            made.misfits.extend(misfits(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
+            made.feed(kind).extend(one for _, one in build_coerced(kind, f"{seed} {day}", start + 10 * HOUR_MS, sender))
+            made.misfits.extend(build_misfits(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
     for day in poison_days:
         for kind in KINDS:
             _add_poison(made, _poison_of_known_outcome(kind, f"{seed} {day}", _day_start_ms(day, timezone), sender))
@@ -285,7 +285,7 @@ def population(
 
 def _poison_of_known_outcome(kind: str, seed: object, day_start_ms: int, notification_id: int) -> list[Poison]:
     """The poison of the kind that is either stored or rejected, from 14:00 on, less what takes megabytes."""
-    made = poison(
+    made = build_poison(
         kind, seed, day_start_ms + 14 * HOUR_MS, notification_id, [name for name in POISON if not is_bulky(name)]
     )
     return [one for one in made if one.outcome != "either"]
@@ -323,14 +323,14 @@ class _Maker:
             # Ties on the first, the last and some other millisecond of the day.
             for edge in (start, end - 1, rng.randrange(start, end)):
                 for _ in range(rng.choice((2, 2, 3))):
-                    send = self.send(rng.choice(self.senders), random_uuid(rng), edge - rng.randrange(5000))
+                    send = self.send(rng.choice(self.senders), draw_uuid(rng), edge - rng.randrange(5000))
                     self.add(kind, edge, send)
 
     def stamp(self, day: date, moment: int) -> int:
         """One stamp, that is one to four sends; returns how many."""
         rng = self.rng
         sender = self.deleted if rng.random() < 0.04 else rng.choice(self.senders)
-        stamp_id = random_uuid(rng)
+        stamp_id = draw_uuid(rng)
         shared = rng.choice((1, 1, 1, 2, 4))
         for _ in range(shared):
             send = self.send(sender, stamp_id, moment)
@@ -352,10 +352,10 @@ class _Maker:
             "activation_id": sender.id,
             "version": rng.choice(sender.versions),
             "application": rng.choice(sender.applications),
-            "subscription": None if rng.random() < 0.02 else random_uuid(rng),
+            "subscription": None if rng.random() < 0.02 else draw_uuid(rng),
             "stamp_id": stamp_id,
             "stamp_time": moment,
-            "thread": rng.choice(TEXTS) if rng.random() < 0.2 else random_uuid(rng),
+            "thread": rng.choice(TEXTS) if rng.random() < 0.2 else draw_uuid(rng),
             "channel": rng.choice(TEXTS) if rng.random() < 0.2 else "notification_channel",
             "urgent": rng.choice((True, False, False, None, MISSING)),
             "expiration": rng.choice(EXPIRATIONS),
@@ -419,14 +419,14 @@ class _Maker:
     def add(self, kind: str, timestamp: int, fields: dict[str, Any]) -> None:
         """Publish one event, now and then with a field that is null or missing, or with an unknown field."""
         rng = self.rng
-        made = event(kind, id=random_uuid(rng), timestamp=timestamp, **fields)
+        made = build_event(kind, id=draw_uuid(rng), timestamp=timestamp, **fields)
         if rng.random() < self.holes:
             hole = rng.choice((*OPTIONAL, *_OPTIONAL_OF_KIND[kind]))
-            put(made, hole, rng.choice((None, MISSING)))
+            set_field(made, hole, rng.choice((None, MISSING)))
         if rng.random() < 0.1:
             _add_unknown(rng, made)
         if rng.random() < 0.02:
-            put(made, "type", rng.choice(("sneeze", "reply", None, MISSING)))
+            set_field(made, "type", rng.choice(("sneeze", "reply", None, MISSING)))
         self.made.feed(kind).append(made)
 
 

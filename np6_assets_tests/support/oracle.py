@@ -97,7 +97,7 @@ RATE_COLUMNS = {
 }
 
 
-def columns(kind: str) -> dict[str, str]:
+def list_columns(kind: str) -> dict[str, str]:
     """The columns of an event asset's files, in order, with their Arrow types."""
     return {**COMMON_COLUMNS, **OWN_COLUMNS[kind]}
 
@@ -105,12 +105,12 @@ def columns(kind: str) -> dict[str, str]:
 # --- days --------------------------------------------------------------------------------------------------
 
 
-def day_bounds(day: date, tz: str) -> tuple[int, int]:
+def compute_day_bounds(day: date, tz: str) -> tuple[int, int]:
     """First millisecond of the calendar day and of the next one; 23 or 25 hours apart where clocks change."""
-    return _midnight_ms(day, tz), _midnight_ms(day + timedelta(days=1), tz)
+    return _compute_midnight(day, tz), _compute_midnight(day + timedelta(days=1), tz)
 
 
-def _midnight_ms(day: date, tz: str) -> int:
+def _compute_midnight(day: date, tz: str) -> int:
     return (datetime.combine(day, time(), ZoneInfo(tz)).astimezone(UTC) - _EPOCH) // _MS
 
 
@@ -180,7 +180,7 @@ class _Unreadable(ValueError):  # noqa: N818 -- the reader of a column reports i
     """The value does not fit its column."""
 
 
-def expected_rows(
+def expect_rows(
     kind: str,
     events: Iterable[Any],
     window_start_ms: int,
@@ -194,11 +194,11 @@ def expected_rows(
     """
     rows: dict[str, Row] = {}
     for event in events:
-        at = event_time(event)
+        at = read_event_time(event)
         if at is None or not window_start_ms <= at < window_end_ms:
             continue
         try:
-            row = row_of(kind, event, contact_data, pseudonym_key)
+            row = build_row(kind, event, contact_data, pseudonym_key)
         except Rejected:
             continue
         seen = rows.setdefault(row["event_id"], row)
@@ -209,12 +209,12 @@ def expected_rows(
     return sorted(rows.values(), key=lambda row: (row["event_time"], row["event_id"]))
 
 
-def expected_rejected(kind: str, events: Iterable[Any]) -> list[Any]:
+def expect_rejected(kind: str, events: Iterable[Any]) -> list[Any]:
     """The rejected ones of the events, unchanged."""
-    return [event for event in events if why_not(kind, event) is not None]
+    return [event for event in events if find_reason(kind, event) is not None]
 
 
-def why_not(kind: str, event: Any) -> str | None:
+def find_reason(kind: str, event: Any) -> str | None:
     """Why the event is rejected; None when it is stored."""
     try:
         _read(kind, event)
@@ -223,7 +223,7 @@ def why_not(kind: str, event: Any) -> str | None:
     return None
 
 
-def row_of(kind: str, event: Any, contact_data: str, pseudonym_key: str | bytes | None) -> Row:
+def build_row(kind: str, event: Any, contact_data: str, pseudonym_key: str | bytes | None) -> Row:
     """The event's row.
 
     Raises:
@@ -232,12 +232,12 @@ def row_of(kind: str, event: Any, contact_data: str, pseudonym_key: str | bytes 
     """
     row, _ = _read(kind, event)
     return {
-        name: _personal(value, contact_data, pseudonym_key) if name in _PERSONAL else value
+        name: _treat_contact_data(value, contact_data, pseudonym_key) if name in _PERSONAL else value
         for name, value in row.items()
     }
 
 
-def unreadable(kind: str, event: Any) -> Counter[str]:
+def count_unreadable(kind: str, event: Any) -> Counter[str]:
     """Columns of a stored event that are null because their values cannot be read.
 
     Raises:
@@ -253,7 +253,7 @@ def _read(kind: str, event: Any) -> tuple[Row, Counter[str]]:
     unread: Counter[str] = Counter()
     for column, path in {**_COMMON_PATHS, **_OWN_PATHS[kind]}.items():
         try:
-            row[column] = _READERS.get(column, _text)(column, _find(event, path))
+            row[column] = _READERS.get(column, _read_text)(column, _find(event, path))
         except _Unreadable as reason:
             if column in _RATE_INPUTS:
                 raise Rejected(f"{column}: {reason}") from None
@@ -272,12 +272,12 @@ def _find(event: dict[str, Any], path: tuple[str, ...]) -> Any:
         if value is None:
             return None
         if not isinstance(value, dict):
-            return _find_in_other(event, path[:place], value, name)
+            return _find_in_text(event, path[:place], value, name)
         value = value.get(name)
     return value
 
 
-def _find_in_other(event: dict[str, Any], parent: tuple[str, ...], value: Any, name: str) -> Any:
+def _find_in_text(event: dict[str, Any], parent: tuple[str, ...], value: Any, name: str) -> Any:
     """The value called `name` in a parent that is no object: a receiver's value and a subject may be a text."""
     if isinstance(value, str) and parent == (*_RECEIVER, "value"):
         is_id = _find(event, (*_RECEIVER, "type")) == "id"
@@ -287,7 +287,7 @@ def _find_in_other(event: dict[str, Any], parent: tuple[str, ...], value: Any, n
     raise _Unreadable(f"{'.'.join(parent)} is not an object")
 
 
-def _text(column: str, value: Any) -> str | None:
+def _read_text(column: str, value: Any) -> str | None:
     """A text as it is, a number or boolean as its text, an object or list as its JSON text."""
     if value is None:
         return None
@@ -301,7 +301,7 @@ def _text(column: str, value: Any) -> str | None:
     return text
 
 
-def _whole_number(column: str, value: Any) -> int | None:
+def _read_whole_number(column: str, value: Any) -> int | None:
     """An int64 that is written exactly, as a number or as text."""
     if value is None:
         return None
@@ -317,9 +317,9 @@ def _whole_number(column: str, value: Any) -> int | None:
     return number
 
 
-def _time(column: str, value: Any) -> int | None:
+def _read_time(column: str, value: Any) -> int | None:
     """Milliseconds from a whole number of seconds, ms, microseconds or nanoseconds, told apart by size."""
-    number = _whole_number(column, value)
+    number = _read_whole_number(column, value)
     if number is None or number <= 0:
         return None
     if number < 10**11:
@@ -329,7 +329,7 @@ def _time(column: str, value: Any) -> int | None:
     return number // (1000 if number < 10**17 else 10**6)
 
 
-def _boolean(column: str, value: Any) -> bool | None:
+def _read_boolean(column: str, value: Any) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     if value in ("true", "false"):
@@ -337,7 +337,7 @@ def _boolean(column: str, value: Any) -> bool | None:
     raise _Unreadable("not a boolean")
 
 
-def _expiration(column: str, value: Any) -> int | None:
+def _read_expiration(column: str, value: Any) -> int | None:
     if value is None:
         return None
     match = _ISO.fullmatch(value) if isinstance(value, str) else None
@@ -353,15 +353,15 @@ def _expiration(column: str, value: Any) -> int | None:
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
-    "event_time": _time,
-    "activation_id": _whole_number,
-    "activated_at": _time,
-    "urgent": _boolean,
-    "expires_at": _expiration,
+    "event_time": _read_time,
+    "activation_id": _read_whole_number,
+    "activated_at": _read_time,
+    "urgent": _read_boolean,
+    "expires_at": _read_expiration,
 }
 
 
-def _personal(value: str | None, contact_data: str, pseudonym_key: str | bytes | None) -> str | None:
+def _treat_contact_data(value: str | None, contact_data: str, pseudonym_key: str | bytes | None) -> str | None:
     if value is None or contact_data == "drop":
         return None
     if contact_data == "keep":
@@ -375,22 +375,22 @@ def _personal(value: str | None, contact_data: str, pseudonym_key: str | bytes |
 # --- single fields -----------------------------------------------------------------------------------------
 
 
-def event_time(event: Any) -> int | None:
+def read_event_time(event: Any) -> int | None:
     """When the event was published, ms since epoch; None where it does not say so in a way that can be read."""
-    return _readable("event_time", event)
+    return _read_column("event_time", event)
 
 
-def activated_at(event: Any) -> int | None:
+def read_activated_at(event: Any) -> int | None:
     """When the event's send went out, ms since epoch; None where that cannot be read."""
-    return _readable("activated_at", event)
+    return _read_column("activated_at", event)
 
 
-def activation_id(event: Any) -> int | None:
+def read_activation_id(event: Any) -> int | None:
     """The event's notification; None where that cannot be read."""
-    return _readable("activation_id", event)
+    return _read_column("activation_id", event)
 
 
-def _readable(column: str, event: Any) -> int | None:
+def _read_column(column: str, event: Any) -> int | None:
     if not isinstance(event, dict):
         return None
     try:
@@ -425,7 +425,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def event_key(event_or_raw: Any) -> str:
+def compute_event_key(event_or_raw: Any) -> str:
     """Key of a rejected event: its id if that is a text or a number, else the SHA-256 of its bytes, in hex.
 
     Args:
@@ -454,7 +454,7 @@ _WORST_FIRST = ("hard", "soft")
 _WILSON_Z = 1.959963984540054  # 95 %
 
 
-def expected_rates(
+def expect_rates(
     activation_day: date,
     tz: str,
     window_days: int,
@@ -504,12 +504,12 @@ def expected_rates(
     days_loaded = sum(all(has(kind, day) for kind in feeds_of_reactions) for day in window)
     needed = [(kind, day) for kind in ("activations", *feeds_of_reactions) for day in window]
     lacking = [day for kind, day in needed if not (has(kind, day) and closed(kind, day))]
-    is_overdue = any(day_bounds(day, tz)[1] < due_ms for day in lacking)
+    is_overdue = any(compute_day_bounds(day, tz)[1] < due_ms for day in lacking)
     # a day that is not due by now may still have them; where all days are closed, none will
     unknown_ids = {
         id_
         for kind, day in needed
-        if not lacking or day_bounds(day, tz)[1] < due_ms
+        if not lacking or compute_day_bounds(day, tz)[1] < due_ms
         for id_ in (missing_ids or {}).get((kind, day), ())
     }
 
@@ -517,7 +517,7 @@ def expected_rates(
     for grain in set(sent).union(*reactions.values()):
         is_incomplete = is_overdue or grain[GRAIN.index("activation_id")] in unknown_ids
         status = "incomplete" if is_incomplete else "open" if lacking else "final"
-        counts = _counts(
+        counts = _compute_counts(
             sent[grain] if knows_sends else None,
             reactions["hits"][grain],
             reactions["optouts"][grain],
@@ -529,7 +529,7 @@ def expected_rates(
                 "activation_date": activation_day,
                 **dict(zip(GRAIN, grain, strict=True)),
                 **counts,
-                **_rates(counts),
+                **_compute_rates(counts),
                 "window_days": window_days,
                 "days_loaded": days_loaded,
                 "status": status,
@@ -540,14 +540,14 @@ def expected_rates(
     return [{name: row[name] for name in ("activation_date", *RATE_COLUMNS)} for row in rows]
 
 
-def _send(row: Row) -> tuple[Any, ...]:
+def _identify_send(row: Row) -> tuple[Any, ...]:
     """What makes two events ones of the same send; an event without stamp.id is its own."""
     if row["stamp_id"] is None:
         return ("event", row["event_id"])
     return ("stamp", row["stamp_id"], row["subscription_id"])
 
 
-def _counts(
+def _compute_counts(
     sent: list[Row] | None,
     hits: list[Row],
     optouts: list[Row],
@@ -555,14 +555,14 @@ def _counts(
     impressions: list[Row] | None,
 ) -> Row:
     redirections = [row for row in hits if row["link_type"] == "redirection"]
-    hit_sends = {_send(row) for row in redirections}
-    optout_sends = {_send(row) for row in optouts}
+    hit_sends = {_identify_send(row) for row in redirections}
+    optout_sends = {_identify_send(row) for row in optouts}
     verdicts = defaultdict(set)
     for row in bounces:
-        verdicts[_send(row)].add(row["bounce_verdict"])
+        verdicts[_identify_send(row)].add(row["bounce_verdict"])
     worst = [next((word for word in _WORST_FIRST if word in said), "other") for said in verdicts.values()]
     reacting = hit_sends | optout_sends | set(verdicts)
-    sends = None if sent is None else {_send(row) for row in sent}
+    sends = None if sent is None else {_identify_send(row) for row in sent}
     return {
         "activations": None if sends is None else len(sends),
         "bounces_hard": worst.count("hard"),
@@ -574,37 +574,37 @@ def _counts(
         "hits": len(redirections),
         "other_hits": len(hits) - len(redirections),
         "optout_activations": len(optout_sends),
-        "impression_activations": None if impressions is None else len({_send(row) for row in impressions}),
+        "impression_activations": None if impressions is None else len({_identify_send(row) for row in impressions}),
         "reacting_activations": len(reacting),
         "orphan_reactions": None if sends is None else len(reacting - sends),
     }
 
 
-def _rates(counts: Row) -> Row:
+def _compute_rates(counts: Row) -> Row:
     delivered, hit = counts["delivered"], counts["hit_activations"]
-    low, high = wilson(hit, delivered)
+    low, high = compute_wilson(hit, delivered)
     return {
-        "hit_rate": _ratio(hit, delivered),
-        "optout_rate": _ratio(counts["optout_activations"], delivered),
-        "bounce_rate": _ratio(counts["bounced"], counts["activations"]),
-        "hard_bounce_rate": _ratio(counts["bounces_hard"], counts["activations"]),
-        "impression_rate": _ratio(counts["impression_activations"], delivered),
+        "hit_rate": _divide(hit, delivered),
+        "optout_rate": _divide(counts["optout_activations"], delivered),
+        "bounce_rate": _divide(counts["bounced"], counts["activations"]),
+        "hard_bounce_rate": _divide(counts["bounces_hard"], counts["activations"]),
+        "impression_rate": _divide(counts["impression_activations"], delivered),
         "hit_rate_low": low,
         "hit_rate_high": high,
-        "hits_per_hit_activation": _ratio(counts["hits"], hit),
-        "hit_share": _ratio(hit, counts["reacting_activations"]),
-        "optout_share": _ratio(counts["optout_activations"], counts["reacting_activations"]),
-        "bounce_share": _ratio(counts["bounced"], counts["reacting_activations"]),
+        "hits_per_hit_activation": _divide(counts["hits"], hit),
+        "hit_share": _divide(hit, counts["reacting_activations"]),
+        "optout_share": _divide(counts["optout_activations"], counts["reacting_activations"]),
+        "bounce_share": _divide(counts["bounced"], counts["reacting_activations"]),
     }
 
 
-def _ratio(numerator: int | None, denominator: int | None) -> float | None:
+def _divide(numerator: int | None, denominator: int | None) -> float | None:
     if numerator is None or not denominator:
         return None
     return numerator / denominator
 
 
-def wilson(successes: int, trials: int | None) -> tuple[float | None, float | None]:
+def compute_wilson(successes: int, trials: int | None) -> tuple[float | None, float | None]:
     """The Wilson score interval, 95 %; nulls without trials, or with more successes than trials."""
     if not trials or successes > trials:
         return None, None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from np6_assets_tests.support.builders import Event, event, put, random_uuid, render
+from np6_assets_tests.support.builders import Event, build_event, draw_uuid, render, set_field
 
 Outcome = Literal["stored", "rejected", "either"]
 
@@ -55,29 +55,29 @@ class Recipe:
     means: Callable[[Event], Event | None] = lambda valid: valid
 
 
-def _unread(valid: Event) -> None:
+def _mean_nothing(valid: Event) -> None:
     """Readers of JSON differ on it, or none accepts it."""
 
 
 # --- how bytes get into an event ---------------------------------------------------------------------------
 
 
-def _with(name: str, value: bytes) -> Callable[[Event], bytes]:
+def _build_with(name: str, value: bytes) -> Callable[[Event], bytes]:
     """The event's text with these bytes as the value of the field `name` of PATHS."""
 
     def make(valid: Event) -> bytes:
-        put(valid, name, _HOLE)
+        set_field(valid, name, _HOLE)
         return render(valid).encode().replace(json.dumps(_HOLE).encode(), value)
 
     return make
 
 
-def _unknown(value: bytes, key: bytes = b'"ctx"') -> Callable[[Event], bytes]:
+def _build_unknown(value: bytes, key: bytes = b'"ctx"') -> Callable[[Event], bytes]:
     """The event's text with one more field in its activation."""
-    return _before(b'"kind":', key + b":" + value + b",")
+    return _insert_before(b'"kind":', key + b":" + value + b",")
 
 
-def _before(mark: bytes, more: bytes) -> Callable[[Event], bytes]:
+def _insert_before(mark: bytes, more: bytes) -> Callable[[Event], bytes]:
     """The event's text with more bytes before the first occurrence of a mark."""
 
     def make(valid: Event) -> bytes:
@@ -88,23 +88,23 @@ def _before(mark: bytes, more: bytes) -> Callable[[Event], bytes]:
     return make
 
 
-def _field(name: str, value: Any) -> Callable[[Event], Event]:
+def _change_field(name: str, value: Any) -> Callable[[Event], Event]:
     def change(valid: Event) -> Event:
-        put(valid, name, value)
+        set_field(valid, name, value)
         return valid
 
     return change
 
 
-def _nested(levels: int) -> bytes:
+def _nest_objects(levels: int) -> bytes:
     return b'{"a":' * levels + b"1" + b"}" * levels
 
 
-def _large() -> bytes:
+def _build_large_text() -> bytes:
     return b'"' + b"large " * (20 * 2**20 // 6) + b'"'
 
 
-def _listed(levels: int) -> bytes:
+def _nest_lists(levels: int) -> bytes:
     return b"[" * levels + b"]" * levels
 
 
@@ -112,13 +112,13 @@ _DIGITS = b"7" * 5_000
 _CONTROL = bytes(range(1, 32))
 
 
-def _unknown_fields() -> dict[str, Recipe]:
+def _list_unknown_fields() -> dict[str, Recipe]:
     """Values in a field that no column reads; valid JSON text there costs nothing."""
     valid = {
-        "150 levels": _nested(150),
-        "150 levels of lists": _listed(150),
-        "100,000 levels": _nested(100_000),
-        "100,000 levels of lists": _listed(100_000),
+        "150 levels": _nest_objects(150),
+        "150 levels of lists": _nest_lists(150),
+        "100,000 levels": _nest_objects(100_000),
+        "100,000 levels of lists": _nest_lists(100_000),
         "integer of 5,000 digits": _DIGITS,
         "negative integer of 5,000 digits": b"-" + _DIGITS,
         "fraction of 5,000 digits": b"0." + _DIGITS,
@@ -137,24 +137,28 @@ def _unknown_fields() -> dict[str, Recipe]:
         "-Infinity": b"-Infinity",
     }
     return {
-        **{f"{name} in an unknown field": Recipe("stored", _unknown(value)) for name, value in valid.items()},
-        **{f"{name} in an unknown field": Recipe("either", _unknown(value)) for name, value in surrogates.items()},
-        **{f"{name} in an unknown field": Recipe("either", _unknown(value)) for name, value in invalid.items()},
-        "event of 20 MiB in an unknown field": Recipe("either", lambda valid: _unknown(_large())(valid)),
-        "invalid UTF-8 in an unknown key": Recipe("either", _unknown(b"1", key=b'"ch\xe9"')),
-        "lone surrogate in an unknown key": Recipe("either", _unknown(b"1", key=b'"\\ud800"')),
-        "escaped NUL in an unknown key": Recipe("stored", _unknown(b"1", key=b'"a\\u0000"')),
-        "raw NUL in an unknown key": Recipe("either", _unknown(b"1", key=b'"a\x00"')),
-        "empty unknown key": Recipe("stored", _unknown(b"1", key=b'""')),
-        "repeated unknown field": Recipe("stored", _unknown(b'1,"ctx":{"a":2},"ctx":[3]')),
+        **{f"{name} in an unknown field": Recipe("stored", _build_unknown(value)) for name, value in valid.items()},
+        **{
+            f"{name} in an unknown field": Recipe("either", _build_unknown(value)) for name, value in surrogates.items()
+        },
+        **{f"{name} in an unknown field": Recipe("either", _build_unknown(value)) for name, value in invalid.items()},
+        "event of 20 MiB in an unknown field": Recipe(
+            "either", lambda valid: _build_unknown(_build_large_text())(valid)
+        ),
+        "invalid UTF-8 in an unknown key": Recipe("either", _build_unknown(b"1", key=b'"ch\xe9"')),
+        "lone surrogate in an unknown key": Recipe("either", _build_unknown(b"1", key=b'"\\ud800"')),
+        "escaped NUL in an unknown key": Recipe("stored", _build_unknown(b"1", key=b'"a\\u0000"')),
+        "raw NUL in an unknown key": Recipe("either", _build_unknown(b"1", key=b'"a\x00"')),
+        "empty unknown key": Recipe("stored", _build_unknown(b"1", key=b'""')),
+        "repeated unknown field": Recipe("stored", _build_unknown(b'1,"ctx":{"a":2},"ctx":[3]')),
     }
 
 
-def _text_columns() -> dict[str, Recipe]:
+def _list_text_columns() -> dict[str, Recipe]:
     """Values in a column that the rates do not need: its text, null, or a rejected event."""
     values = {
-        "150 levels": _nested(150),
-        "100,000 levels": _listed(100_000),
+        "150 levels": _nest_objects(150),
+        "100,000 levels": _nest_lists(100_000),
         "integer of 5,000 digits": _DIGITS,
         "number beyond a double": b"1e400",
         "NaN": b"NaN",
@@ -167,24 +171,25 @@ def _text_columns() -> dict[str, Recipe]:
     }
     return {
         **{
-            f"{name} in a text column": Recipe("either", _with("channel", raw), _unread) for name, raw in values.items()
+            f"{name} in a text column": Recipe("either", _build_with("channel", raw), _mean_nothing)
+            for name, raw in values.items()
         },
         "event of 20 MiB in a text column": Recipe(
             "either",
-            lambda valid: _with("channel", _large())(valid),
-            lambda valid: _field("channel", json.loads(_large()))(valid),
+            lambda valid: _build_with("channel", _build_large_text())(valid),
+            lambda valid: _change_field("channel", json.loads(_build_large_text()))(valid),
         ),
         "escaped control characters in a text column": Recipe(
-            "stored", _with("channel", b'"\\u0001\\u001f\\b\\f"'), _field("channel", "\x01\x1f\b\f")
+            "stored", _build_with("channel", b'"\\u0001\\u001f\\b\\f"'), _change_field("channel", "\x01\x1f\b\f")
         ),
     }
 
 
-def _rate_columns() -> dict[str, Recipe]:
+def _list_rate_columns() -> dict[str, Recipe]:
     """Values in a column that the rates need, none of which it can hold."""
     values = {
-        "150 levels in activation.id": ("activation_id", _nested(150)),
-        "100,000 levels in activation.id": ("activation_id", _listed(100_000)),
+        "150 levels in activation.id": ("activation_id", _nest_objects(150)),
+        "100,000 levels in activation.id": ("activation_id", _nest_lists(100_000)),
         "integer of 5,000 digits in activation.id": ("activation_id", _DIGITS),
         "integer of 5,000 digits in timestamp": ("timestamp", _DIGITS),
         "integer of 5,000 digits in stamp.time": ("stamp_time", _DIGITS),
@@ -194,12 +199,12 @@ def _rate_columns() -> dict[str, Recipe]:
         "Infinity in activation.id": ("activation_id", b"Infinity"),
         "invalid UTF-8 in application": ("application", b'"caf\xe9"'),
         "lone surrogate in application": ("application", b'"\\ud800"'),
-        "100,000 levels in identity": ("identity", _listed(100_000)),
+        "100,000 levels in identity": ("identity", _nest_lists(100_000)),
     }
-    return {name: Recipe("rejected", _with(path, raw), _unread) for name, (path, raw) in values.items()}
+    return {name: Recipe("rejected", _build_with(path, raw), _mean_nothing) for name, (path, raw) in values.items()}
 
 
-def _containers() -> dict[str, Recipe]:
+def _list_containers() -> dict[str, Recipe]:
     """Something else where an object belongs."""
     others: dict[str, Any] = {"number": 7, "text": "text", "list": [1], "null": None}
     needed = {
@@ -216,24 +221,24 @@ def _containers() -> dict[str, Recipe]:
             is_rejected = name in rejected and (value is not None or container in ("source", "activation"))
             made[f"{name} in place of {container}"] = Recipe(
                 "rejected" if is_rejected else "stored",
-                _with(container, render(value).encode()),
-                _unread if is_rejected else _field(container, value),
+                _build_with(container, render(value).encode()),
+                _mean_nothing if is_rejected else _change_field(container, value),
             )
     return made
 
 
-def _repeated_keys() -> dict[str, Recipe]:
+def _list_repeated_keys() -> dict[str, Recipe]:
     """Fields that are there twice: readers take the first, the last, or neither."""
     return {
-        "repeated id": Recipe("either", _before(b'"timestamp":', b'"id":"another",'), _unread),
-        "repeated timestamp": Recipe("either", _before(b'"identity":', b'"timestamp":null,'), _unread),
-        "repeated activation.id": Recipe("either", _before(b'"version":', b'"id":null,'), _unread),
-        "repeated activation": Recipe("either", _before(b'"activation":', b'"activation":null,'), _unread),
-        "repeated source": Recipe("either", _before(b'"source":', b'"source":{},'), _unread),
+        "repeated id": Recipe("either", _insert_before(b'"timestamp":', b'"id":"another",'), _mean_nothing),
+        "repeated timestamp": Recipe("either", _insert_before(b'"identity":', b'"timestamp":null,'), _mean_nothing),
+        "repeated activation.id": Recipe("either", _insert_before(b'"version":', b'"id":null,'), _mean_nothing),
+        "repeated activation": Recipe("either", _insert_before(b'"activation":', b'"activation":null,'), _mean_nothing),
+        "repeated source": Recipe("either", _insert_before(b'"source":', b'"source":{},'), _mean_nothing),
     }
 
 
-def _not_json() -> dict[str, Recipe]:
+def _list_not_json() -> dict[str, Recipe]:
     """Elements that no reader of JSON accepts; an answer can still be cut at their neighbours."""
     texts = {
         "field without a value": b'{"id":}',
@@ -243,33 +248,33 @@ def _not_json() -> dict[str, Recipe]:
         "unfinished number": b"-",
     }
     return {
-        **{name: Recipe("rejected", lambda valid, text=text: text, _unread) for name, text in texts.items()},
-        "comma before a brace": Recipe("either", lambda valid: render(valid).encode()[:-1] + b",}", _unread),
+        **{name: Recipe("rejected", lambda valid, text=text: text, _mean_nothing) for name, text in texts.items()},
+        "comma before a brace": Recipe("either", lambda valid: render(valid).encode()[:-1] + b",}", _mean_nothing),
     }
 
 
 POISON: dict[str, Recipe] = {
-    **_unknown_fields(),
-    **_text_columns(),
-    **_rate_columns(),
-    **_containers(),
-    **_repeated_keys(),
-    **_not_json(),
+    **_list_unknown_fields(),
+    **_list_text_columns(),
+    **_list_rate_columns(),
+    **_list_containers(),
+    **_list_repeated_keys(),
+    **_list_not_json(),
 }
 """Every poison by name."""
 
 
-def poison(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Poison]:
+def build_poison(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Poison]:
     """Poison of the kind, one for each of POISON (or each of `names`), a second apart from `at_ms` on."""
     rng = random.Random(f"{seed} {kind} poison")
     made = []
     for number, name in enumerate(list(names) or POISON):
         recipe, placed = POISON[name], at_ms + STEP_MS * number
-        fields = {"id": random_uuid(rng), "stamp_id": random_uuid(rng), "activation_id": notification_id}
-        raw = recipe.raw(event(kind, timestamp=placed, **fields))
-        outcome, means = recipe.outcome, recipe.means(event(kind, timestamp=placed, **fields))
+        fields = {"id": draw_uuid(rng), "stamp_id": draw_uuid(rng), "activation_id": notification_id}
+        raw = recipe.raw(build_event(kind, timestamp=placed, **fields))
+        outcome, means = recipe.outcome, recipe.means(build_event(kind, timestamp=placed, **fields))
         if kind != "hits" and name.endswith(" in place of link"):
-            outcome, means = "stored", event(kind, timestamp=placed, **fields)  # an unknown field there
+            outcome, means = "stored", build_event(kind, timestamp=placed, **fields)  # an unknown field there
         made.append(Poison(name, kind, placed, notification_id, raw, outcome, means))
     return made
 
@@ -291,24 +296,24 @@ _FIELD_OUTCOMES: dict[str, Outcome] = {
 }
 
 
-def field_body(name: str) -> bytes:
+def read_field_body(name: str) -> bytes:
     """A body from the folder `field`: an array of three hits, the first and the last valid."""
     return (FIELD / f"{name}.json").read_bytes().strip()
 
 
-def field_poison() -> list[Poison]:
+def list_field_poison() -> list[Poison]:
     """The middle elements of the bodies from the field."""
     made = []
     for name, outcome in _FIELD_OUTCOMES.items():
-        _, raw, _ = field_elements(name)
+        _, raw, _ = read_field_elements(name)
         # The ones that are stored have an unknown field, which changes no column.
         means = json.loads(raw) if outcome == "stored" else None
         made.append(Poison(name, "hits", FIELD_MS, 156, raw, outcome, means))
     return made
 
 
-def field_elements(name: str) -> list[bytes]:
+def read_field_elements(name: str) -> list[bytes]:
     """The three elements of a body from the field."""
     start = b'{"type":"hit"'
-    elements = field_body(name)[1:-1].split(b"," + start)
+    elements = read_field_body(name)[1:-1].split(b"," + start)
     return [elements[0], *(start + element for element in elements[1:])]

@@ -46,7 +46,7 @@ def make_project(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> str
     return package.name
 
 
-def load(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> dg.Definitions:
+def load_project(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> dg.Definitions:
     """What Dagster loads of such a project. Raises the error that is behind Dagster's."""
     package = make_project(folder, *accounts, **rest)
     with warnings.catch_warnings():
@@ -57,13 +57,13 @@ def load(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> dg.Definiti
             made = dg.ComponentTree.from_module(module, folder).build_defs()
             dg.Definitions.validate_loadable(made)
         except Exception as error:  # noqa: BLE001 - the test says which
-            raise cause_of(error) from None
+            raise find_cause(error) from None
         finally:
             sys.path.remove(str(folder))
     return made
 
 
-def cause_of(error: BaseException) -> BaseException:
+def find_cause(error: BaseException) -> BaseException:
     """What is behind an error."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -49,7 +49,7 @@ class Prepared:
         return low
 
 
-def array(elements: Sequence[bytes], rng: random.Random) -> bytes:
+def build_array(elements: Sequence[bytes], rng: random.Random) -> bytes:
     """The elements as one JSON array, with white space in one of the ways JSON allows."""
     before, between, after = rng.choice(
         ((b"", b",", b""), (b"", b",\n", b"\n"), (b"\n ", b" ,\r\n\t", b" ")),
@@ -58,14 +58,14 @@ def array(elements: Sequence[bytes], rng: random.Random) -> bytes:
     return head + b"[" + before + between.join(elements) + after + b"]" + tail
 
 
-def other_format(name: str, elements: Sequence[bytes]) -> bytes:
+def build_other_format(name: str, elements: Sequence[bytes]) -> bytes:
     """The elements as something else than an array: "ndjson" or "object around the array"."""
     if name == "ndjson":
         return b"".join(element + b"\n" for element in elements)
     return b'{"events":[' + b",".join(elements) + b"]}"
 
 
-def incomplete(act: Act, elements: Sequence[bytes], rng: random.Random) -> bytes:
+def build_incomplete(act: Act, elements: Sequence[bytes], rng: random.Random) -> bytes:
     """A body that is not one whole array."""
     kept = list(elements[: max(1, int(len(elements) * act.at))])
     joined, everything = b",".join(kept), b",".join(elements)
@@ -80,7 +80,7 @@ def incomplete(act: Act, elements: Sequence[bytes], rng: random.Random) -> bytes
     }[act.name]
 
 
-def length_to_inside(body: bytes, elements: Sequence[bytes], at: float) -> int:
+def find_cut(body: bytes, elements: Sequence[bytes], at: float) -> int:
     """A number of bytes that ends in the middle of an element (or of the empty array)."""
     if not elements:
         return body.index(b"[") + 1
@@ -88,7 +88,7 @@ def length_to_inside(body: bytes, elements: Sequence[bytes], at: float) -> int:
     return body.index(element) + max(1, len(element) // 2)
 
 
-def chunks(body: bytes, rng: random.Random) -> Iterator[bytes]:
+def split_randomly(body: bytes, rng: random.Random) -> Iterator[bytes]:
     """The body in pieces of random sizes."""
     at = 0
     while at < len(body):
@@ -100,21 +100,21 @@ def chunks(body: bytes, rng: random.Random) -> Iterator[bytes]:
 # --- compression -------------------------------------------------------------------------------------------
 
 
-def encoded(body: bytes, encoding: str) -> bytes:
+def encode(body: bytes, encoding: str) -> bytes:
     """The body under a Content-Encoding: "", "gzip" or "zstd"."""
-    return {"": lambda: body, "gzip": lambda: gzip.compress(body, 1), "zstd": lambda: zstd_raw(body)}[encoding]()
+    return {"": lambda: body, "gzip": lambda: gzip.compress(body, 1), "zstd": lambda: compress_zstd(body)}[encoding]()
 
 
-def zstd_raw(body: bytes) -> bytes:
+def compress_zstd(body: bytes) -> bytes:
     """A valid zstd frame of the bytes, in raw blocks (RFC 8878): the standard library has no compressor."""
     blocks = [body[at : at + 100_000] for at in range(0, len(body), 100_000)] or [b""]
-    return _zstd_frame([(_RAW, len(block), block) for block in blocks])
+    return _build_zstd_frame([(_RAW, len(block), block) for block in blocks])
 
 
 _RAW, _RUN = 0, 1  # zstd's types of blocks: the bytes, and one byte with the number of its repetitions
 
 
-def _zstd_frame(blocks: Sequence[tuple[int, int, bytes]]) -> bytes:
+def _build_zstd_frame(blocks: Sequence[tuple[int, int, bytes]]) -> bytes:
     framed = [_ZSTD_HEAD]
     for number, (type_, size, content) in enumerate(blocks):
         header = (number == len(blocks) - 1) | type_ << 1 | size << 3
@@ -123,9 +123,9 @@ def _zstd_frame(blocks: Sequence[tuple[int, int, bytes]]) -> bytes:
 
 
 @functools.cache
-def bomb(encoding: str) -> bytes:
+def build_bomb(encoding: str) -> bytes:
     """A small body that decompresses to an array of BOMB_BYTES of white space."""
     if encoding == "gzip":
         return gzip.compress(b"[" + b" " * BOMB_BYTES + b"]", 9)
     run = 2**17  # the largest block
-    return _zstd_frame([(_RAW, 1, b"["), *[(_RUN, run, b" ")] * (BOMB_BYTES // run), (_RAW, 1, b"]")])
+    return _build_zstd_frame([(_RAW, 1, b"["), *[(_RUN, run, b" ")] * (BOMB_BYTES // run), (_RAW, 1, b"]")])

@@ -28,7 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from np6_assets_tests.support import rude_bodies
 from np6_assets_tests.support.events import KINDS, MISSING, REACTIVITIES, Population, RawEvent, render
-from np6_assets_tests.support.oracle import activated_at, activation_id, event_time
+from np6_assets_tests.support.oracle import read_activated_at, read_activation_id, read_event_time
 from np6_assets_tests.support.rude_acts import (
     BOMBS,
     BROKEN,
@@ -48,7 +48,7 @@ from np6_assets_tests.support.rude_acts import (
     TRICKLES,
     Act,
 )
-from np6_assets_tests.support.rude_bodies import Prepared, zstd_raw
+from np6_assets_tests.support.rude_bodies import Prepared, compress_zstd
 
 __all__ = [
     "BOMBS",
@@ -72,8 +72,8 @@ __all__ = [
     "Refusal",
     "Request",
     "RudeServer",
+    "compress_zstd",
     "parse_time",
-    "zstd_raw",
 ]
 
 TRICKLE_SECONDS = 0.02
@@ -90,11 +90,11 @@ class Request:
     started: float  # time.monotonic()
     in_flight: int  # how many requests were being answered, this one included
     request_id: str
-    done: str = ""  # "" while under way, "ok", or the misbehaviour's name, or the status of a refusal
+    outcome: str = ""  # "": not answered yet; "ok", a misbehaviour's name, or the status of a refusal
     status: int | None = None
     bytes_sent: int = 0  # of the body, as it went over the wire
     events: int = 0  # in the answer, had it been sent whole
-    client_left: bool = False
+    client_disconnected: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ class RudeServer:
     Use it as a context manager. `url` is its address; `requests` are those it received.
 
     Attributes:
-        hidden: ids of notifications that the list leaves out, though they answer.
+        unlisted: ids of notifications that the list leaves out, though they answer.
         date: called for the Date header of each answer, and for the server's clock; None for no header. A Date
             among `headers` goes before it.
-        end: one of END_MODES.
+        end_mode: one of END_MODES.
         sorts: whether it obeys `sort`.
-        no_content: whether it answers 204 where a window is empty.
+        sends_204: whether it answers 204 where a window is empty.
     """
 
     def __init__(
@@ -143,11 +143,11 @@ class RudeServer:
     ) -> None:
         self.key = key
         self.headers = headers
-        self.hidden: set[int] = set()
+        self.unlisted: set[int] = set()
         self.date: Callable[[], datetime | str | None] = _utc_now
-        self.end = "half open"
+        self.end_mode = "half open"
         self.sorts = True
-        self.no_content = False
+        self.sends_204 = False
         self.tls = tls
         self.seed = seed
         self.transports = tuple(transports)
@@ -173,32 +173,32 @@ class RudeServer:
         rng = random.Random(f"{self.seed} styles")
         items: dict[str, list[_Item]] = {}
         for kind in KINDS:
-            items[kind] = [_item(event, rng) for event in population.feed(kind)]
+            items[kind] = [_build_item(event, rng) for event in population.feed(kind)]
             items[kind] += [
-                _Item(misfit.placed_ms, activated_at(misfit.event), misfit.notification_id, misfit.body)
+                _Item(misfit.placed_ms, read_activated_at(misfit.event), misfit.notification_id, misfit.body)
                 for misfit in population.misfits
                 if misfit.kind == kind
             ]
             items[kind].sort(key=lambda item: item.ms)
         self._items = items
         self._notifications = [dict(entry) for entry in population.notifications]
-        self._listing = [render(entry, rng).encode() for entry in population.notifications]
+        self._notification_texts = [render(entry, rng).encode() for entry in population.notifications]
 
     # -- how it misbehaves --
 
     def script(self, path: str, *acts: Act | str | None) -> None:
         """Do these in turn to the requests whose path begins so (None: answer well); then behave."""
-        self._scripts.append((path, [_act(act) for act in acts], False))
+        self._scripts.append((path, [_to_act(act) for act in acts], False))
 
-    def always(self, path: str, act: Act | str) -> None:
+    def script_always(self, path: str, act: Act | str) -> None:
         """Do this to every request whose path begins so."""
-        self._scripts.append((path, [_act(act)], True))
+        self._scripts.append((path, [_to_act(act)], True))
 
     def behave(self) -> None:
         """Forget scripts, failures and modes."""
         self._scripts.clear()
         self._fraction = 0.0
-        self.end, self.sorts, self.no_content = "half open", True, False
+        self.end_mode, self.sorts, self.sends_204 = "half open", True, False
 
     def fail(
         self,
@@ -241,12 +241,12 @@ class RudeServer:
 
     # -- the requests it received --
 
-    def asked(self, path: str = "/") -> list[Request]:
+    def list_requests(self, path: str = "/") -> list[Request]:
         """The requests whose path begins so, in order of arrival."""
         with self.lock:
             return [request for request in self.requests if request.path.startswith(path)]
 
-    def begin(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Request:
+    def record_request(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Request:
         """Note that a request arrived."""
         with self.lock:
             self._in_flight += 1
@@ -265,27 +265,27 @@ class RudeServer:
         self.first_request.set()
         return request
 
-    def finish(self, request: Request) -> None:
+    def record_answer(self, request: Request) -> None:
         """Note that a request was answered."""
         with self.lock:
             self._in_flight -= 1
 
     # -- answers --
 
-    def elements(self, request: Request, *, widened_ms: int = 0, end: str | None = None) -> list[_Item]:
+    def select_items(self, request: Request, *, widened_ms: int = 0, end: str | None = None) -> list[_Item]:
         """The array elements that the request asks for; `end` in place of the server's mode.
 
         Raises:
             Refusal: no such path or parameter.
         """
-        kinds, notification_id, names = self._route(request.path)
+        kinds, notification_id, names = self._parse_path(request.path)
         unknown = set(request.query) - set(names) - {"sort"}
         if unknown:
             raise Refusal(400, f"unknown parameter {sorted(unknown)}")
         if request.query.get("sort", "asc") not in ("asc", "desc"):
             raise Refusal(400, "sort is asc or desc")
         times = {name: parse_time(request.query[name]) for name in names if name in request.query}
-        mode = end or self.end
+        mode = end or self.end_mode
         assert mode in END_MODES, f"no such mode: {mode}"
         if mode == "refused in the future" and any(ms > self._now_ms() for name, ms in times.items() if _is_end(name)):
             raise Refusal(400, "the end lies in the future")
@@ -314,7 +314,7 @@ class RudeServer:
         date = self.date()
         return (date if isinstance(date, datetime) else _utc_now()).timestamp() * 1000
 
-    def _route(self, path: str) -> tuple[tuple[str, ...], int | None, tuple[str, ...]]:
+    def _parse_path(self, path: str) -> tuple[tuple[str, ...], int | None, tuple[str, ...]]:
         """Kinds, notification and time parameters of a path."""
         filters = ("activationStart", "activationEnd", "reactivityStart", "reactivityEnd")
         match = re.fullmatch(r"/notifications(?:/(\d+))?/reactivities(?:/(\w+))?", path)
@@ -322,23 +322,23 @@ class RudeServer:
             kinds = REACTIVITIES if match[2] is None else (match[2],)
             if match[1] is None:
                 return kinds, None, filters
-            return kinds, self._known(int(match[1])), filters
+            return kinds, self._check_notification(int(match[1])), filters
         match = re.fullmatch(r"/notifications/(\d+)/events/activations", path)
         if match:
-            return ("activations",), self._known(int(match[1])), ("start", "end")
+            return ("activations",), self._check_notification(int(match[1])), ("start", "end")
         raise Refusal(404, "no such path")
 
-    def _known(self, notification_id: int) -> int:
+    def _check_notification(self, notification_id: int) -> int:
         if all(entry.get("id", MISSING) != notification_id for entry in self._notifications):
             raise Refusal(404, "no such notification")
         return notification_id
 
-    def listing(self, request: Request) -> list[bytes]:
+    def list_notifications(self, request: Request) -> list[bytes]:
         """The elements of /notifications."""
         if request.query:
             raise Refusal(400, f"unknown parameter {sorted(request.query)}")
-        listed = zip(self._listing, self._notifications, strict=True)
-        return [text for text, entry in listed if entry.get("id") not in self.hidden]
+        listed = zip(self._notification_texts, self._notifications, strict=True)
+        return [text for text, entry in listed if entry.get("id") not in self.unlisted]
 
     # -- its life --
 
@@ -417,14 +417,14 @@ def _is_within(item: _Item, name: str, ms: int, mode: str) -> bool:
     return subject < ms or (mode == "inclusive" and subject == ms)
 
 
-def _item(event: dict[str, Any], rng: random.Random) -> _Item:
-    ms = event_time(event)
+def _build_item(event: dict[str, Any], rng: random.Random) -> _Item:
+    ms = read_event_time(event)
     assert ms is not None, f"the feeds are for events that say when they were published: {event}"
     body = event.raw if isinstance(event, RawEvent) else render(event, rng).encode()
-    return _Item(ms, activated_at(event), activation_id(event), body)
+    return _Item(ms, read_activated_at(event), read_activation_id(event), body)
 
 
-def _act(act: Act | str | None) -> Act | None:
+def _to_act(act: Act | str | None) -> Act | None:
     return Act(act) if isinstance(act, str) else act
 
 
@@ -471,15 +471,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.request_ = rude.begin(split.path, query, headers)
+        self.request_ = rude.record_request(split.path, query, headers)
         self.rng = random.Random(f"{rude.seed} transport {self.request_.number}")
         try:
             self._answer()
         except ConnectionError:
-            self.request_.client_left = True
+            self.request_.client_disconnected = True
             self.close_connection = True
         finally:
-            rude.finish(self.request_)
+            rude.record_answer(self.request_)
 
     def _answer(self) -> None:
         rude, request = self.server.rude, self.request_
@@ -487,17 +487,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(401, "wrong key")
             return
         act = rude.decide(request)
-        if act is not None and self._misbehave_first(act):
+        if act is not None and self._answer_without_array(act):
             return
         try:
             if request.path in rude.prepared:
                 self._send_prepared(rude.prepared[request.path])
             elif request.path == "/notifications":
-                self._send_array(act, rude.listing(request))
+                self._send_array(act, rude.list_notifications(request))
             else:
                 how = {"end ignored": "ignored", "end of the send": "by activation"}
-                items = rude.elements(request, end=how.get(act.name if act else ""))
-                if act is None and rude.no_content and not items:
+                items = rude.select_items(request, end=how.get(act.name if act else ""))
+                if act is None and rude.sends_204 and not items:
                     self._send_no_content("ok")
                 else:
                     self._send_array(act, [item.body for item in items])
@@ -506,14 +506,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     # -- without an array --
 
-    def _misbehave_first(self, act: Act) -> bool:
+    def _answer_without_array(self, act: Act) -> bool:
         """Do what needs no array; False when it is the array that goes wrong."""
         request, status = self.request_, act.name.split()[0]
-        request.done = act.name
+        request.outcome = act.name
         if status in {"429", "500", "502", "503"}:
-            self._send(int(status), _wait_headers(act), b"", "length")
+            self._send(int(status), _build_wait_headers(act), b"", "length")
         elif status in PERMANENT:
-            self._refuse(int(status), "as scripted", done=act.name)
+            self._refuse(int(status), "as scripted", outcome=act.name)
         elif act.name == "reset before":
             self._reset()
         elif act.name == "no answer":
@@ -534,7 +534,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif act.name in BOMBS:
             encoding = act.name.split()[0]
             headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
-            self._send(200, headers, rude_bodies.bomb(encoding), "length")
+            self._send(200, headers, rude_bodies.build_bomb(encoding), "length")
         elif act.name == "unknown encoding":
             headers = {"Content-Type": "application/json", "Content-Encoding": "br"}
             self._send(200, headers, self.rng.randbytes(500), "length")
@@ -544,8 +544,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return False
         return True
 
-    def _refuse(self, status: int, why: str, done: str = "") -> None:
-        self.request_.done = done or str(status)
+    def _refuse(self, status: int, why: str, outcome: str = "") -> None:
+        self.request_.outcome = outcome or str(status)
         # An error's body may be empty.
         body = b"" if self.rng.random() < 0.5 else json.dumps({"error": why}).encode()
         self._send(status, {"x-request-id": self.request_.request_id}, body, "length")
@@ -567,9 +567,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if self.server.rude.released.wait(TRICKLE_SECONDS):
                 return
 
-    def _send_no_content(self, done: str) -> None:
-        self.request_.done, self.request_.status = done, 204
-        self._head(204, {})
+    def _send_no_content(self, outcome: str) -> None:
+        self.request_.outcome, self.request_.status = outcome, 204
+        self._send_head(204, {})
 
     # -- with an array --
 
@@ -579,62 +579,62 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         headers = {"Content-Type": "application/json; charset=utf-8"}
         transport = rng.choice(self.server.rude.transports)
         if name in ("", "wrong content type", "BOM", "end ignored", "end of the send"):
-            request.done = name or "ok"
+            request.outcome = name or "ok"
             if name == "wrong content type":
                 headers["Content-Type"] = rng.choice(("text/plain", "application/octet-stream", "text/html"))
-            encoding = self._encoding()
+            encoding = self._choose_encoding()
             headers |= {"Content-Encoding": encoding} if encoding else {}
-            body = (rude_bodies.BOM if name == "BOM" else b"") + rude_bodies.array(elements, rng)
-            self._send(200, headers, rude_bodies.encoded(body, encoding), transport)
+            body = (rude_bodies.BOM if name == "BOM" else b"") + rude_bodies.build_array(elements, rng)
+            self._send(200, headers, rude_bodies.encode(body, encoding), transport)
             return
         assert act is not None
         if name in ("duplicated", "shuffled", "outside window"):
-            self._send(200, headers, rude_bodies.array(self._rearranged(name, elements), rng), transport)
+            self._send(200, headers, rude_bodies.build_array(self._rearrange(name, elements), rng), transport)
         elif name.startswith("cut ") and name not in INCOMPLETE:
             self._send_cut(act, headers, elements)
         elif name in INCOMPLETE:
-            self._send(200, headers, rude_bodies.incomplete(act, elements, rng), transport)
+            self._send(200, headers, rude_bodies.build_incomplete(act, elements, rng), transport)
         elif name in OTHER_FORMATS:
-            self._send(200, headers, rude_bodies.other_format(name, elements), transport)
+            self._send(200, headers, rude_bodies.build_other_format(name, elements), transport)
         elif name == "shuffled and cut":
             elements = rng.sample(elements, len(elements))
-            body = rude_bodies.array(elements, rng)
-            self._send(200, headers, body, "chunked", cut=rude_bodies.length_to_inside(body, elements, act.at))
+            body = rude_bodies.build_array(elements, rng)
+            self._send(200, headers, body, "chunked", cut=rude_bodies.find_cut(body, elements, act.at))
         elif name in ("reset in body", "stall in body"):
-            body = rude_bodies.array(elements, rng)
-            self._send(200, headers, body, "length", cut=rude_bodies.length_to_inside(body, elements, act.at))
+            body = rude_bodies.build_array(elements, rng)
+            self._send(200, headers, body, "length", cut=rude_bodies.find_cut(body, elements, act.at))
             self._reset() if name == "reset in body" else self._stall()
         elif name == "trickle":
             half = elements[0][: len(elements[0]) // 2] if elements and act.at >= 0.5 else b""
             request.status = 200
-            self._head(200, {**headers, "Connection": "close"})
+            self._send_head(200, {**headers, "Connection": "close"})
             self._trickle(b"[" + half, b" ")
 
-    def _encoding(self) -> str:
+    def _choose_encoding(self) -> str:
         offered = self.request_.headers.get("accept-encoding", "")
         choices = [""] + [name for name in ("gzip", "zstd") if re.search(rf"\b{name}\b", offered)]
         return self.rng.choice(choices)
 
-    def _rearranged(self, name: str, elements: list[bytes]) -> list[bytes]:
+    def _rearrange(self, name: str, elements: list[bytes]) -> list[bytes]:
         rng = self.rng
         if self.request_.path == "/notifications":
             return elements  # these are misbehaviours of event feeds
         if name == "duplicated":
             return [element for element in elements for _ in range(1 + (rng.random() < 0.3))]
         if name == "outside window":
-            return [item.body for item in self.server.rude.elements(self.request_, widened_ms=6 * 3_600_000)]
+            return [item.body for item in self.server.rude.select_items(self.request_, widened_ms=6 * 3_600_000)]
         return rng.sample(elements, len(elements))
 
     def _send_cut(self, act: Act, headers: dict[str, str], elements: list[bytes]) -> None:
-        body, how = rude_bodies.array(elements, self.rng), act.name.removeprefix("cut ")
+        body, how = rude_bodies.build_array(elements, self.rng), act.name.removeprefix("cut ")
         if how in ("gzip", "zstd"):
             if how in self.request_.headers.get("accept-encoding", ""):
-                packed = rude_bodies.encoded(body, how)
+                packed = rude_bodies.encode(body, how)
                 headers["Content-Encoding"] = how
                 self._send(200, headers, packed, "chunked", cut=max(1, int(len(packed) * act.at)))
                 return
             how = "length"
-        self._send(200, headers, body, how, cut=rude_bodies.length_to_inside(body, elements, act.at))
+        self._send(200, headers, body, how, cut=rude_bodies.find_cut(body, elements, act.at))
 
     def _send_prepared(self, prepared: Prepared) -> None:
         request = self.request_
@@ -643,8 +643,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         offset, length = prepared.slice(
             None if start is None else parse_time(start), None if end is None else parse_time(end)
         )
-        request.done, request.status = "ok", 200
-        self._head(200, {"Content-Type": "application/json", "Content-Length": str(length + 2)})
+        request.outcome, request.status = "ok", 200
+        self._send_head(200, {"Content-Type": "application/json", "Content-Length": str(length + 2)})
         self._write(b"[")
         with prepared.body.open("rb") as file:
             while length:
@@ -658,7 +658,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     # -- bytes --
 
-    def _head(self, status: int, headers: Mapping[str, str]) -> None:
+    def _send_head(self, status: int, headers: Mapping[str, str]) -> None:
         reason = self.responses.get(status, ("",))[0]
         date = self.server.rude.date_header()
         headers = {**({} if date is None else {"Date": date}), **self.server.rude.headers(), **headers}
@@ -675,15 +675,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Send an answer; with `cut`, only so many bytes of its body, and then hang up."""
         self.request_.status = status
         if transport == "length":
-            self._head(status, {**headers, "Content-Length": str(len(body))})
+            self._send_head(status, {**headers, "Content-Length": str(len(body))})
             self._write(body[:cut])
         elif transport == "close":
-            self._head(status, {**headers, "Connection": "close"})
+            self._send_head(status, {**headers, "Connection": "close"})
             self._write(body[:cut])
             self.close_connection = True
         else:
-            self._head(status, {**headers, "Transfer-Encoding": "chunked"})
-            for chunk in rude_bodies.chunks(body[:cut], self.rng):
+            self._send_head(status, {**headers, "Transfer-Encoding": "chunked"})
+            for chunk in rude_bodies.split_randomly(body[:cut], self.rng):
                 self.wfile.write(f"{len(chunk):x}\r\n".encode())
                 self._write(chunk)
                 self.wfile.write(b"\r\n")
@@ -693,7 +693,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def _wait_headers(act: Act) -> dict[str, str]:
+def _build_wait_headers(act: Act) -> dict[str, str]:
     now = time.time()
     how = act.name.partition(" ")[2]
     return {

@@ -20,7 +20,7 @@ SPARK_HOME = "NP6_TESTS_SPARK_HOME"
 _STARTS_WITHIN = 300
 
 
-def address_of(port: int) -> str:
+def format_address(port: int) -> str:
     return f"sc://127.0.0.1:{port}"
 
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def run_server() -> Iterator[str]:
     """The address of a server, Spark where there is one."""
     with _spark(Path(os.environ[SPARK_HOME])) if SPARK_HOME in os.environ else _sail() as address:
         yield address
@@ -42,7 +42,7 @@ def _sail() -> Iterator[str]:
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     assert server.listening_address is not None
-    yield address_of(server.listening_address[1])
+    yield format_address(server.listening_address[1])
     server.stop()
 
 
@@ -67,7 +67,7 @@ def _spark(home: Path) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             _wait_for(port, process)
-            yield address_of(port)
+            yield format_address(port)
         finally:
             process.terminate()
             process.wait()

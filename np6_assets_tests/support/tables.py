@@ -21,7 +21,7 @@ _TYPES = {
 }
 
 
-def rows_of(table: pa.Table) -> list[Row]:
+def read_rows(table: pa.Table) -> list[Row]:
     """The table's rows, in its order."""
     numbers = [
         column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in table.itercolumns()
@@ -30,13 +30,13 @@ def rows_of(table: pa.Table) -> list[Row]:
     return rows
 
 
-def types_of(table: pa.Table | pa.Schema) -> dict[str, str]:
+def read_types(table: pa.Table | pa.Schema) -> dict[str, str]:
     """Column -> type, as the oracle spells it, in the table's order."""
     schema = table if isinstance(table, pa.Schema) else table.schema
     return {field.name: str(field.type) for field in schema}
 
 
-def canonical(rows: Iterable[Row]) -> list[Row]:
+def canonicalize(rows: Iterable[Row]) -> list[Row]:
     """The rows, with the fields of every object in a JSON text in alphabetical order.
 
     The API may send the fields of one object in another order each time.
@@ -53,7 +53,7 @@ def _canonical(value: Any) -> Any:
         return value
 
 
-def table_of(rows: Iterable[Row], types: Mapping[str, str]) -> pa.Table:
+def build_table(rows: Iterable[Row], types: Mapping[str, str]) -> pa.Table:
     """A table of these columns from the oracle's rows."""
     rows = list(rows)
     columns = [
@@ -66,7 +66,7 @@ def _number(type_: str) -> pa.DataType:
     return pa.int64() if type_.startswith("timestamp") else _TYPES[type_]
 
 
-def assert_alike(found: Sequence[Row], expected: Sequence[Row]) -> None:
+def assert_rows_equal(found: Sequence[Row], expected: Sequence[Row]) -> None:
     """The same rows; counts exactly, floating point to the last few bits."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):

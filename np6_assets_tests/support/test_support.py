@@ -22,30 +22,30 @@ from np6_assets_tests.support.events import (
     MISSING,
     POISON,
     RawEvent,
-    coerced,
-    event,
-    field_poison,
-    misfits,
-    poison,
-    population,
-    put,
+    build_coerced,
+    build_event,
+    build_misfits,
+    build_poison,
+    build_population,
+    list_field_poison,
     render,
+    set_field,
 )
 from np6_assets_tests.support.oracle import (
-    columns,
-    day_bounds,
-    event_key,
-    event_time,
-    expected_rates,
-    expected_rejected,
-    expected_rows,
+    build_row,
+    compute_day_bounds,
+    compute_event_key,
+    count_unreadable,
+    expect_rates,
+    expect_rejected,
+    expect_rows,
+    find_reason,
+    list_columns,
     parse,
-    row_of,
-    unreadable,
-    why_not,
+    read_event_time,
 )
 from np6_assets_tests.support.poison import FIELD
-from np6_assets_tests.support.rude_bodies import BOMB_BYTES, bomb, zstd_raw
+from np6_assets_tests.support.rude_bodies import BOMB_BYTES, build_bomb, compress_zstd
 from np6_assets_tests.support.rude_server import (
     BOMBS,
     BROKEN,
@@ -61,7 +61,7 @@ from np6_assets_tests.support.rude_server import (
     Prepared,
     RudeServer,
 )
-from np6_assets_tests.support.tables import canonical
+from np6_assets_tests.support.tables import canonicalize
 
 D = date(2026, 3, 20)
 DAY = 86_400_000
@@ -73,7 +73,7 @@ HITS = "/notifications/reactivities/hits"
 
 
 def test_event_equals_the_reference():
-    made = event("hits", id="e1", timestamp=1614089593000, stamp_time=1614089576625, link_label=MISSING)
+    made = build_event("hits", id="e1", timestamp=1614089593000, stamp_time=1614089576625, link_label=MISSING)
     assert made == {
         "type": "hit",
         "id": "e1",
@@ -114,21 +114,21 @@ def test_event_equals_the_reference():
 
 def test_population_follows_from_its_seed_and_has_every_variant():
     options = {"misfit_days": [D], "poison_days": [D], "coerced_share": 0.1}
-    made = population(7, D, 3, "Europe/Paris", **options)
-    assert made == population(7, D, 3, "Europe/Paris", **options)
-    assert made.hits != population(8, D, 3, "Europe/Paris").hits
-    start, end = day_bounds(D, "Europe/Paris")
+    made = build_population(7, D, 3, "Europe/Paris", **options)
+    assert made == build_population(7, D, 3, "Europe/Paris", **options)
+    assert made.hits != build_population(8, D, 3, "Europe/Paris").hits
+    start, end = compute_day_bounds(D, "Europe/Paris")
     for kind in KINDS:
         feed = made.feed(kind)
-        assert expected_rejected(kind, feed) == []
+        assert expect_rejected(kind, feed) == []
         ids = [one["id"] for one in feed]
         assert len(set(ids)) < len(ids)  # repeats
-        times = {one["id"]: event_time(one) for one in feed}.values()
+        times = {one["id"]: read_event_time(one) for one in feed}.values()
         assert len(set(times)) < len(times)  # ties
         assert {start, end - 1} <= set(times)
-        assert sum((unreadable(kind, one) for one in feed), start=unreadable(kind, feed[0]))["urgent"] > 3
+        assert sum((count_unreadable(kind, one) for one in feed), start=count_unreadable(kind, feed[0]))["urgent"] > 3
         assert any(isinstance(one, RawEvent) for one in feed)
-        keys = [event_key(one.body) for one in made.misfits if one.kind == kind]
+        keys = [compute_event_key(one.body) for one in made.misfits if one.kind == kind]
         assert len(set(keys)) == len(keys) > 80
     stamps = [one["source"]["detail"]["activation"].get("stamp") or {} for one in made.activations]
     assert any("time" not in stamp for stamp in stamps)
@@ -136,41 +136,41 @@ def test_population_follows_from_its_seed_and_has_every_variant():
 
 
 def test_coercions_change_no_other_event_of_a_population():
-    plain, other = population(7, D, 1), population(7, D, 1, coerced_share=0.1)
+    plain, other = build_population(7, D, 1), build_population(7, D, 1, coerced_share=0.1)
     changed = sum(before != after for before, after in zip(plain.hits, other.hits, strict=True))
     assert 0 < changed < 0.2 * len(plain.hits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_variants_are_rejected_or_coerced(kind: str):
-    for misfit in misfits(kind, 1, D_MS, 100):
-        assert why_not(kind, misfit.event) is not None, misfit.name
+    for misfit in build_misfits(kind, 1, D_MS, 100):
+        assert find_reason(kind, misfit.event) is not None, misfit.name
         assert parse(misfit.body) == misfit.event
-    for name, made in coerced(kind, 1, D_MS, 100):
-        assert why_not(kind, made) is None, name
-        assert D_MS <= event_time(made) < D_MS + DAY, name
+    for name, made in build_coerced(kind, 1, D_MS, 100):
+        assert find_reason(kind, made) is None, name
+        assert D_MS <= read_event_time(made) < D_MS + DAY, name
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_poison_has_the_outcome_it_says(kind: str):
-    several = [*poison(kind, 1, D_MS, 100), *(one for one in field_poison() if one.kind == kind)]
+    several = [*build_poison(kind, 1, D_MS, 100), *(one for one in list_field_poison() if one.kind == kind)]
     for one in several:
         assert (one.outcome == "stored") <= (one.event is not None), one.name
-        assert one.event is None or why_not(kind, one.event) is None, one.name
+        assert one.event is None or find_reason(kind, one.event) is None, one.name
         try:
             value = parse(one.raw)
         except ValueError:
             assert one.outcome != "stored" or "100,000 levels" in one.name, one.name
             continue
         if one.outcome == "rejected":
-            assert why_not(kind, value) is not None, one.name
+            assert find_reason(kind, value) is not None, one.name
         elif one.event is not None:
-            assert row_of(kind, value, "keep", None) == row_of(kind, one.event, "keep", None), one.name
+            assert build_row(kind, value, "keep", None) == build_row(kind, one.event, "keep", None), one.name
 
 
 def test_field_bodies_have_the_rows_that_they_say():
     def rows(name: str, kind: str = "hits") -> list[dict[str, Any]]:
-        return [row_of(kind, one, "keep", None) for one in json.loads((FIELD / f"{name}.json").read_text())[kind]]
+        return [build_row(kind, one, "keep", None) for one in json.loads((FIELD / f"{name}.json").read_text())[kind]]
 
     assert [(row["activation_id"], row["channel"]) for row in rows("number_as_text")] == [(156, "news"), (156, "7")]
     [row] = rows("receiver_as_text")
@@ -180,7 +180,7 @@ def test_field_bodies_have_the_rows_that_they_say():
 
 
 def test_rendered_events_mean_the_same_in_every_style():
-    made, rng = population(3, D, 1), random.Random(1)
+    made, rng = build_population(3, D, 1), random.Random(1)
     for one in made.hits + made.bounces:
         assert json.loads(render(one, rng)) == one
 
@@ -192,38 +192,41 @@ def test_day_bounds_follow_clock_changes():
     hours = [
         (end - start) / 3_600_000
         for start, end in (
-            day_bounds(date(2026, 3, 29), "Europe/Paris"),
-            day_bounds(date(2026, 10, 25), "Europe/Paris"),
-            day_bounds(D, "Europe/Paris"),
+            compute_day_bounds(date(2026, 3, 29), "Europe/Paris"),
+            compute_day_bounds(date(2026, 10, 25), "Europe/Paris"),
+            compute_day_bounds(D, "Europe/Paris"),
         )
     ]
     assert hours == [23, 25, 24]
-    assert day_bounds(D, "UTC") == (D_MS, D_MS + DAY)
+    assert compute_day_bounds(D, "UTC") == (D_MS, D_MS + DAY)
     # Midnight in Paris is 23:00 UTC of the day before in winter, 22:00 in summer.
-    assert day_bounds(D, "Europe/Paris")[0] == D_MS - 3_600_000
-    assert day_bounds(date(2026, 3, 30), "Europe/Paris")[0] == D_MS + 10 * DAY - 2 * 3_600_000
+    assert compute_day_bounds(D, "Europe/Paris")[0] == D_MS - 3_600_000
+    assert compute_day_bounds(date(2026, 3, 30), "Europe/Paris")[0] == D_MS + 10 * DAY - 2 * 3_600_000
 
 
 def test_expected_rows_are_in_the_window_sorted_and_unique():
     made = [
-        event("hits", id="b", timestamp=D_MS),
-        event("hits", id="c", timestamp=D_MS + DAY),  # the end is not in it
-        event("hits", id="a", timestamp=D_MS),
-        event("hits", id="d", timestamp=D_MS - 1),
-        event("hits", id="b", timestamp=D_MS),
+        build_event("hits", id="b", timestamp=D_MS),
+        build_event("hits", id="c", timestamp=D_MS + DAY),  # the end is not in it
+        build_event("hits", id="a", timestamp=D_MS),
+        build_event("hits", id="d", timestamp=D_MS - 1),
+        build_event("hits", id="b", timestamp=D_MS),
         {"id": "e"},
     ]
-    rows = expected_rows("hits", made, D_MS, D_MS + DAY)
+    rows = expect_rows("hits", made, D_MS, D_MS + DAY)
     assert [row["event_id"] for row in rows] == ["a", "b"]
-    assert list(rows[0]) == list(columns("hits"))
+    assert list(rows[0]) == list(list_columns("hits"))
 
 
 def test_expected_rows_take_the_earlier_of_two_versions():
-    later, earlier = event("hits", id="a", timestamp=D_MS + 2), event("hits", id="a", timestamp=D_MS + 1, link_type="x")
+    later, earlier = (
+        build_event("hits", id="a", timestamp=D_MS + 2),
+        build_event("hits", id="a", timestamp=D_MS + 1, link_type="x"),
+    )
     for made in ([later, earlier], [earlier, later]):
-        [row] = expected_rows("hits", made, D_MS, D_MS + DAY)
+        [row] = expect_rows("hits", made, D_MS, D_MS + DAY)
         assert (row["event_time"], row["link_type"]) == (D_MS + 1, "x")
-    [row] = expected_rows("hits", [later, earlier], D_MS + 2, D_MS + DAY)
+    [row] = expect_rows("hits", [later, earlier], D_MS + 2, D_MS + DAY)
     assert row["event_time"] == D_MS + 2
 
 
@@ -261,30 +264,32 @@ def test_expected_rows_take_the_earlier_of_two_versions():
     ],
 )  # fmt: skip
 def test_row_has_coerced_values_and_counts_unreadable_ones(fields: dict, values: dict, unread: str):
-    made = event("bounces", id="a", timestamp=D_MS)
+    made = build_event("bounces", id="a", timestamp=D_MS)
     for name, value in fields.items():
-        put(made, name, value)
-    row = row_of("bounces", made, "keep", None)
+        set_field(made, name, value)
+    row = build_row("bounces", made, "keep", None)
     assert {name: row[name] for name in values} == values
-    assert unreadable("bounces", made) == dict.fromkeys(unread.split(), 1)
+    assert count_unreadable("bounces", made) == dict.fromkeys(unread.split(), 1)
 
 
 def test_event_key_is_the_id_or_the_hash_of_the_bytes():
-    assert event_key({"id": "x"}) == event_key(b' {"id":"x","deep":NULL}'.replace(b"NULL", b"null")) == "x"
-    assert event_key(b'{"id": 1.5}') == "1.5"
+    assert (
+        compute_event_key({"id": "x"}) == compute_event_key(b' {"id":"x","deep":NULL}'.replace(b"NULL", b"null")) == "x"
+    )
+    assert compute_event_key(b'{"id": 1.5}') == "1.5"
     for raw in (b'{"id": ""}', b'{"id": true}', b'{"id": "x"', b'{"id": "\xe9"}', b"[]", b'{"id": ["x"]}'):
-        assert event_key(raw) == hashlib.sha256(raw).hexdigest()
-    assert event_key(None) == event_key(b"null")
+        assert compute_event_key(raw) == hashlib.sha256(raw).hexdigest()
+    assert compute_event_key(None) == compute_event_key(b"null")
 
 
 def test_canonical_ignores_the_order_of_fields_in_json_texts():
-    assert canonical([{"a": '{"y":1,"x":[2]}', "b": "{no JSON", "c": 1}]) == [
+    assert canonicalize([{"a": '{"y":1,"x":[2]}', "b": "{no JSON", "c": 1}]) == [
         {"a": '{"x": [2], "y": 1}', "b": "{no JSON", "c": 1}
     ]
 
 
 def test_row_has_the_values_of_the_contract():
-    made = event(
+    made = build_event(
         "bounces",
         id="a",
         timestamp=D_MS,
@@ -296,7 +301,7 @@ def test_row_has_the_values_of_the_contract():
         urgent=MISSING,
         identity=None,
     )
-    [row] = expected_rows("bounces", [made], D_MS, D_MS + DAY, "pseudonymize", "k")
+    [row] = expect_rows("bounces", [made], D_MS, D_MS + DAY, "pseudonymize", "k")
     assert row == {
         "event_id": "a",
         "event_time": D_MS,
@@ -331,34 +336,32 @@ def send(stamp: str | None, subscription: str | None, at: int = D_MS + 1000) -> 
 
 def by_day(kind: str, events: list, days: int = 9) -> dict:
     """The events as rows of the event days D to D + days - 1, all materialized."""
-    return {
-        D + timedelta(days=n): expected_rows(kind, events, D_MS + n * DAY, D_MS + (n + 1) * DAY) for n in range(days)
-    }
+    return {D + timedelta(days=n): expect_rows(kind, events, D_MS + n * DAY, D_MS + (n + 1) * DAY) for n in range(days)}
 
 
 def test_expected_rates_of_three_sends():
     # Three sends on D: s1 and s2 share a stamp, s3 has no subscription and is published after midnight.
     s1, s2, s3 = send("A", "x"), send("A", "y"), send("B", None, D_MS + DAY - 1)
     activations = [
-        event("activations", id="1", timestamp=D_MS + 2000, **s1),
-        event("activations", id="2", timestamp=D_MS + 2000, **s2),
-        event("activations", id="3", timestamp=D_MS + DAY + 500, **s3),
-        event("activations", id="4", timestamp=D_MS + 8 * DAY, **send("C", "x")),  # D + 8: too late
+        build_event("activations", id="1", timestamp=D_MS + 2000, **s1),
+        build_event("activations", id="2", timestamp=D_MS + 2000, **s2),
+        build_event("activations", id="3", timestamp=D_MS + DAY + 500, **s3),
+        build_event("activations", id="4", timestamp=D_MS + 8 * DAY, **send("C", "x")),  # D + 8: too late
     ]
     hits = [
-        event("hits", id="5", timestamp=D_MS + 3000, **s1),
-        event("hits", id="6", timestamp=D_MS + 8 * DAY - 1, **s1),  # the last millisecond of D + 7
-        event("hits", id="7", timestamp=D_MS + 8 * DAY, **s1),  # D + 8: too late
-        event("hits", id="8", timestamp=D_MS + 4000, link_type="dismissal", **s1),
-        event("hits", id="9", timestamp=D_MS + DAY, link_type=None, **s3),
+        build_event("hits", id="5", timestamp=D_MS + 3000, **s1),
+        build_event("hits", id="6", timestamp=D_MS + 8 * DAY - 1, **s1),  # the last millisecond of D + 7
+        build_event("hits", id="7", timestamp=D_MS + 8 * DAY, **s1),  # D + 8: too late
+        build_event("hits", id="8", timestamp=D_MS + 4000, link_type="dismissal", **s1),
+        build_event("hits", id="9", timestamp=D_MS + DAY, link_type=None, **s3),
     ]
     bounces = [
-        event("bounces", id="10", timestamp=D_MS + 3000, verdict="soft", **s2),
-        event("bounces", id="11", timestamp=D_MS + DAY, verdict="hard", **s2),
-        event("bounces", id="12", timestamp=D_MS + DAY, verdict=None, **s2),
+        build_event("bounces", id="10", timestamp=D_MS + 3000, verdict="soft", **s2),
+        build_event("bounces", id="11", timestamp=D_MS + DAY, verdict="hard", **s2),
+        build_event("bounces", id="12", timestamp=D_MS + DAY, verdict=None, **s2),
     ]
-    optouts = [event("optouts", id="13", timestamp=D_MS + 3000, **send("D", "z"))]  # an orphan
-    impressions = [event("impressions", id="14", timestamp=D_MS + 3000, **s1)]
+    optouts = [build_event("optouts", id="13", timestamp=D_MS + 3000, **send("D", "z"))]  # an orphan
+    impressions = [build_event("impressions", id="14", timestamp=D_MS + 3000, **s1)]
     feeds = {
         "activations": by_day("activations", activations),
         "hits": by_day("hits", hits),
@@ -366,7 +369,7 @@ def test_expected_rates_of_three_sends():
         "optouts": by_day("optouts", optouts),
         "impressions": by_day("impressions", impressions),
     }
-    [row] = expected_rates(D, "UTC", 7, feeds)
+    [row] = expect_rates(D, "UTC", 7, feeds)
     third = 1 / 3
     assert row == {
         "activation_date": D,
@@ -408,10 +411,10 @@ def test_expected_rates_of_three_sends():
 
 
 def test_expected_rates_are_null_without_their_feeds():
-    hits = [event("hits", id="1", timestamp=D_MS, **send("A", "x"))]
+    hits = [build_event("hits", id="1", timestamp=D_MS, **send("A", "x"))]
     feeds = {"hits": by_day("hits", hits), "optouts": by_day("optouts", []), "bounces": by_day("bounces", [])}
     feeds["optouts"][D + timedelta(days=3)] = None
-    [row] = expected_rates(D, "UTC", 7, feeds)
+    [row] = expect_rates(D, "UTC", 7, feeds)
     unknown = {name for name, value in row.items() if value is None}
     assert unknown == {
         *("activations", "delivered", "orphan_reactions", "impression_activations", "impression_rate"),
@@ -424,17 +427,19 @@ def test_expected_rates_take_events_without_stamp_as_sends():
     # Two activations and two hits without any stamp: two sends, two orphans; the one of D + 1 is not D's.
     blank = {"stamp": MISSING}
     feeds = {
-        "activations": by_day("activations", [event("activations", id=name, timestamp=D_MS, **blank) for name in "ab"]),
+        "activations": by_day(
+            "activations", [build_event("activations", id=name, timestamp=D_MS, **blank) for name in "ab"]
+        ),
         "hits": by_day(
             "hits",
             [
-                event("hits", id="c", timestamp=D_MS, **blank),
-                event("hits", id="d", timestamp=D_MS, **blank),
-                event("hits", id="e", timestamp=D_MS + DAY, **blank),
+                build_event("hits", id="c", timestamp=D_MS, **blank),
+                build_event("hits", id="d", timestamp=D_MS, **blank),
+                build_event("hits", id="e", timestamp=D_MS + DAY, **blank),
             ],
         ),
     }
-    [row] = expected_rates(D, "UTC", 7, feeds)
+    [row] = expect_rates(D, "UTC", 7, feeds)
     assert (row["activations"], row["hit_activations"], row["orphan_reactions"]) == (2, 2, 2)
 
 
@@ -443,7 +448,7 @@ def test_expected_rates_take_events_without_stamp_as_sends():
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RudeServer]:
-    with RudeServer(population(1, D, 2), seed=4) as running:
+    with RudeServer(build_population(1, D, 2), seed=4) as running:
         yield running
         running.behave()
 
@@ -459,7 +464,7 @@ WINDOW = {"reactivityStart": str(D_MS), "reactivityEnd": "2026-03-21", "sort": "
 
 
 def test_server_serves_the_window(server: RudeServer, client: httpx.Client):
-    rows = expected_rows("hits", population(1, D, 2).hits, D_MS, D_MS + DAY)
+    rows = expect_rows("hits", build_population(1, D, 2).hits, D_MS, D_MS + DAY)
     answers = []
     for _ in range(12):  # every transport and encoding
         got = client.get(HITS, params=WINDOW).json()
@@ -468,13 +473,13 @@ def test_server_serves_the_window(server: RudeServer, client: httpx.Client):
         answers.append([one["id"] for one in got])
     assert len({tuple(ids) for ids in answers}) > 1  # ties are not in one order
     last = server.requests[-1]
-    assert (last.path, last.query, last.done, last.status) == (HITS, WINDOW, "ok", 200)
+    assert (last.path, last.query, last.outcome, last.status) == (HITS, WINDOW, "ok", 200)
     assert last.headers["x-key"] == server.key
     assert last.bytes_sent > 0
 
 
 def test_server_serves_activations_of_one_notification_and_the_list(server: RudeServer, client: httpx.Client):
-    made = population(1, D, 2)
+    made = build_population(1, D, 2)
     listed = client.get("/notifications").json()
     assert listed == made.notifications
     params = {"start": str(D_MS), "end": str(D_MS + DAY)}
@@ -483,7 +488,7 @@ def test_server_serves_activations_of_one_notification_and_the_list(server: Rude
         got = client.get(f"/notifications/{entry['id']}/events/activations", params=params).json()
         assert {one["source"]["detail"]["activation"]["id"] for one in got} <= {entry["id"]}
         total += len({one["id"] for one in got})
-    assert total == len(expected_rows("activations", made.activations, D_MS, D_MS + DAY))
+    assert total == len(expect_rows("activations", made.activations, D_MS, D_MS + DAY))
 
 
 def test_server_refuses_wrong_requests(server: RudeServer, client: httpx.Client):
@@ -515,7 +520,7 @@ def test_server_breaks_bodies_so_that_clients_notice(server: RudeServer, client:
         server.script(HITS, Act(name, at=at))
         with pytest.raises((httpx.TransportError, ValueError)):
             _array_of(client.get(HITS, params=WINDOW))
-        assert server.requests[-1].done == name
+        assert server.requests[-1].outcome == name
 
 
 @pytest.mark.parametrize("name", STALLS)
@@ -550,7 +555,7 @@ def test_server_fails_a_fraction_and_no_window_for_ever(server: RudeServer, clie
 
 def test_zstd_raw_is_valid():
     body = random.Random(1).randbytes(250_000)
-    assert pa.Codec("zstd").decompress(zstd_raw(body), len(body), asbytes=True) == body
+    assert pa.Codec("zstd").decompress(compress_zstd(body), len(body), asbytes=True) == body
 
 
 def test_server_sends_the_window_of_a_large_body(tmp_path: Path):
@@ -600,10 +605,10 @@ def test_server_trickles_until_the_client_leaves(server: RudeServer, name: str, 
         while part not in received:
             received += client.recv(1000)
     request, deadline = server.requests[-1], time.monotonic() + 5
-    while not request.client_left:
+    while not request.client_disconnected:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert request.done == name
+    assert request.outcome == name
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -612,7 +617,7 @@ def test_server_sends_small_bodies_that_decompress_to_an_array(server: RudeServe
     encoding = name.split()[0]
     with client.stream("GET", HITS) as response:
         body = b"".join(response.iter_raw())
-    assert (response.headers["content-encoding"], body) == (encoding, bomb(encoding))
+    assert (response.headers["content-encoding"], body) == (encoding, build_bomb(encoding))
     assert len(body) * 200 < BOMB_BYTES
     whole = gzip.decompress(body) if encoding == "gzip" else pa.Codec(encoding).decompress(body, BOMB_BYTES + 2)
     assert memoryview(whole)[:2] == b"[ "
@@ -620,7 +625,7 @@ def test_server_sends_small_bodies_that_decompress_to_an_array(server: RudeServe
 
 
 def test_server_answers_empty_windows_with_204(server: RudeServer, client: httpx.Client):
-    server.no_content = True
+    server.sends_204 = True
     empty = client.get(HITS, params={"reactivityEnd": "1000"})
     assert (empty.status_code, empty.content) == (204, b"")
     assert client.get(HITS, params=WINDOW).status_code == 200
@@ -631,10 +636,10 @@ def test_server_answers_empty_windows_with_204(server: RudeServer, client: httpx
 
 def test_server_applies_the_end_as_told(client: httpx.Client, server: RudeServer):
     def ids(end: str, **more: str) -> set[str]:
-        server.end = end
+        server.end_mode = end
         return {one["id"] for one in client.get(HITS, params={**WINDOW, **more}).json()}
 
-    made = population(1, D, 2).hits
+    made = build_population(1, D, 2).hits
     times = {one["id"]: one["timestamp"] for one in made}
     half_open, inclusive, ignored = ids("half open"), ids("inclusive"), ids("ignored")
     assert {times[id_] for id_ in inclusive - half_open} == {D_MS + DAY}
@@ -644,7 +649,7 @@ def test_server_applies_the_end_as_told(client: httpx.Client, server: RudeServer
     sent = {id_: stamp.get("time") or times[id_] for id_, stamp in stamps.items()}
     assert by_activation == {id_ for id_, ms in sent.items() if times[id_] >= D_MS and ms < D_MS + DAY}
     assert ids("both by activation") == {id_ for id_, ms in sent.items() if D_MS <= ms < D_MS + DAY}
-    server.end = "refused in the future"
+    server.end_mode = "refused in the future"
     server.date = lambda: datetime.fromtimestamp((D_MS + DAY - 1) / 1000, UTC)
     assert client.get(HITS, params=WINDOW).status_code == 400
     server.date = lambda: datetime.fromtimestamp((D_MS + DAY) / 1000, UTC)
@@ -667,7 +672,7 @@ def test_server_sends_the_date_as_told(server: RudeServer, client: httpx.Client)
 
 
 def test_server_sends_poison_as_it_is():
-    made = population(1, D, 1, poison_days=[D])
+    made = build_population(1, D, 1, poison_days=[D])
     raw = {one.raw for one in made.hits if isinstance(one, RawEvent)}
     raw |= {one.body for one in made.misfits if one.kind == "hits"}
     with RudeServer(made) as running, httpx.Client(base_url=running.url, headers={"X-Key": running.key}) as client:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def certificate(folder: Path, valid: timedelta) -> tuple[Path, ssl.SSLContext]:
+def create_certificate(folder: Path, valid: timedelta) -> tuple[Path, ssl.SSLContext]:
     """A certificate for localhost that is valid for so long: its file, and a server's context."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from np6_assets_tests.support.dagster_processes import ROOT, DagsterProcesses, until
+from np6_assets_tests.support.dagster_processes import ROOT, DagsterProcesses, wait_until
 
 INSTALLED = "/opt/np6-assets"
 """Where the units and their READMEs have the project."""
@@ -61,7 +61,7 @@ class UnitProcesses(DagsterProcesses):
     def start_webserver(self) -> None:
         """Start the code server, and the UI."""
         self.start_unit("one-machine/np6-code.service")
-        until(self._socket.exists, "the code server", 300)
+        wait_until(self._socket.exists, "the code server", 300)
         self.start_unit("one-machine/np6-webserver.service")
 
     def start_daemon(self) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.tls import certificate
+from np6_assets_tests.support.tls import create_certificate
 
 TROUBLES = ("refused", "name", "timeout", "tls", "certificate")
 
@@ -28,7 +28,7 @@ def shake_hands(listening: ssl.SSLSocket) -> None:
 
 
 @contextmanager
-def nobody(trouble: str, folder: Path) -> Iterator[tuple[str, str]]:
+def open_unreachable(trouble: str, folder: Path) -> Iterator[tuple[str, str]]:
     """An address that gives no connection, and what is said of it."""
     with ExitStack() as stack:
         taken = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -49,7 +49,7 @@ def nobody(trouble: str, folder: Path) -> Iterator[tuple[str, str]]:
             server = stack.enter_context(RudeServer())
             yield server.url.replace("http:", "https:"), f"no TLS connection to {server.url.removeprefix('http://')} ("
         else:
-            _, context = certificate(folder, timedelta(days=1))
+            _, context = create_certificate(folder, timedelta(days=1))
             listening = stack.enter_context(context.wrap_socket(taken, server_side=True))
             thread = threading.Thread(target=shake_hands, args=[listening])
             thread.start()

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from np6_assets_tests.support.builders import MISSING, PATHS, Event, event, put, random_uuid, render
-from np6_assets_tests.support.oracle import event_key
+from np6_assets_tests.support.builders import MISSING, PATHS, Event, build_event, draw_uuid, render, set_field
+from np6_assets_tests.support.oracle import compute_event_key
 
 Change = Callable[[Event], Any]
 
@@ -52,7 +52,7 @@ class Misfit:
     @property
     def keys(self) -> set[str]:
         """Keys that it may have in quarantine: more than one only where readers differ on whether it is JSON."""
-        keys = {event_key(self.body)}
+        keys = {compute_event_key(self.body)}
         if self.event is None and self.body != b"null":
             keys.add(hashlib.sha256(self.body).hexdigest())
             keys |= {match[1].decode() for match in re.finditer(rb'^\{"type":"\w+","id":"([\w-]+)"', self.body)}
@@ -64,7 +64,7 @@ class Misfit:
 
 def _set(name: str, value: Any) -> Change:
     def change(made: Event) -> Any:
-        put(made, name, copy.deepcopy(value))
+        set_field(made, name, copy.deepcopy(value))
         return made
 
     return change
@@ -89,15 +89,15 @@ def _replace(value: Any) -> Change:
     return lambda made: copy.deepcopy(value)
 
 
-def _receiver(type_: Any, value: Any) -> Change:
+def _set_receiver(type_: Any, value: Any) -> Change:
     def change(made: Event) -> Any:
-        put(made, "receiver", {"type": type_, "value": copy.deepcopy(value)})
+        set_field(made, "receiver", {"type": type_, "value": copy.deepcopy(value)})
         return made
 
     return change
 
 
-def _whole_float(number: int) -> Any:
+def _to_float(number: int) -> Any:
     """The number with a fraction of zero where it has at most 15 digits."""
     return float(number) if abs(number) < 10**15 else number
 
@@ -209,8 +209,8 @@ COERCED: dict[str, Change] = {
     "fractional id": _map("id", lambda text: uuid.UUID(text).int % 10**9 + 0.5),
     **{f"timestamp {name}": _map("timestamp", convert) for name, convert in _TIMES.items()},
     "activation.id as text": _map("activation_id", str),
-    "activation.id with a zero fraction": _map("activation_id", _whole_float),
-    "activation.id as text with a zero fraction": _map("activation_id", lambda number: str(_whole_float(number))),
+    "activation.id with a zero fraction": _map("activation_id", _to_float),
+    "activation.id as text with a zero fraction": _map("activation_id", lambda number: str(_to_float(number))),
     "numeric customer": _set("customer", 28),
     "boolean version": _set("version", True),
     "fractional application": _set("application", 1.5),
@@ -242,12 +242,12 @@ COERCED: dict[str, Change] = {
     "numeric receiver": _set("receiver", 5),
     "text receiver": _set("receiver", "someone@example.com"),
     "list receiver": _set("receiver", ["someone@example.com"]),
-    "receiver.value as text, an id": _receiver("id", "0013KDC0"),
-    "receiver.value as text, an address": _receiver("mail", "someone@example.com"),
-    "receiver.value as text, no type": _receiver(None, "someone@example.com"),
-    "list receiver.value": _receiver("contact", ["+33600000000"]),
-    "numeric receiver.value": _receiver("id", 13),
-    "boolean receiver.value": _receiver("contact", False),
+    "receiver.value as text, an id": _set_receiver("id", "0013KDC0"),
+    "receiver.value as text, an address": _set_receiver("mail", "someone@example.com"),
+    "receiver.value as text, no type": _set_receiver(None, "someone@example.com"),
+    "list receiver.value": _set_receiver("contact", ["+33600000000"]),
+    "numeric receiver.value": _set_receiver("id", 13),
+    "boolean receiver.value": _set_receiver("contact", False),
     "numeric receiver.type": _set("receiver_type", 5),
     "object receiver.type": _set("receiver_type", {"name": "contact"}),
     "numeric receiver.value.id": _set("receiver_id", 5),
@@ -289,7 +289,7 @@ COERCED_OF_KIND: dict[str, dict[str, Change]] = {
 # --- quarantine --------------------------------------------------------------------------------------------
 
 
-def quarantine_errors(found: Iterable[str], rejected: Iterable[Misfit]) -> list[str]:
+def compare_quarantine(found: Iterable[str], rejected: Iterable[Misfit]) -> list[str]:
     """What differs between the keys of a quarantine and the rejected events, in words."""
     left = Counter(found)
     errors = []
@@ -305,22 +305,22 @@ def quarantine_errors(found: Iterable[str], rejected: Iterable[Misfit]) -> list[
 # --- events of the variants --------------------------------------------------------------------------------
 
 
-def misfits(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Misfit]:
+def build_misfits(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Misfit]:
     """Rejected events of the kind, one for each variant (or each of `names`), a second apart from `at_ms` on."""
     changes = {**REJECTED, **REJECTED_OF_KIND[kind]}
     rng = random.Random(f"{seed} {kind} styles")
     return [
         Misfit(name, kind, placed, notification_id, made, render(made, rng).encode())
-        for name, placed, made in _block(changes, kind, seed, at_ms, notification_id, names)
+        for name, placed, made in _build_block(changes, kind, seed, at_ms, notification_id, names)
     ]
 
 
-def coerced(
+def build_coerced(
     kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()
 ) -> list[tuple[str, Event]]:
     """Name and event of each variant that is coerced (or each of `names`), a second apart from `at_ms` on."""
     changes = {**COERCED, **COERCED_OF_KIND[kind]}
-    return [(name, made) for name, _, made in _block(changes, kind, seed, at_ms, notification_id, names)]
+    return [(name, made) for name, _, made in _build_block(changes, kind, seed, at_ms, notification_id, names)]
 
 
 def coerce_at_random(kind: str, rng: random.Random, made: Event) -> None:
@@ -329,7 +329,7 @@ def coerce_at_random(kind: str, rng: random.Random, made: Event) -> None:
     changes[rng.choice(sorted(changes))](made)
 
 
-def _block(
+def _build_block(
     changes: Mapping[str, Change], kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str]
 ) -> list[tuple[str, int, Any]]:
     """Name, time of publication and value of each variant. Events of one name and seed are of one send."""
@@ -338,13 +338,13 @@ def _block(
     for number, name in enumerate(list(names) or changes):
         placed = at_ms + STEP_MS * number
         send = random.Random(f"{seed} {name}")
-        valid = event(
+        valid = build_event(
             kind,
-            id=random_uuid(ids),
+            id=draw_uuid(ids),
             timestamp=placed,
             activation_id=notification_id,
-            stamp_id=random_uuid(send),
-            subscription=random_uuid(send),
+            stamp_id=draw_uuid(send),
+            subscription=draw_uuid(send),
         )
         made.append((name, placed, changes[name](valid)))
     return made

@@ -8,14 +8,14 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, MISSING, Misfit, Population, event
-from np6_assets_tests.support.oracle import day_bounds
+from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.oracle import compute_day_bounds
 
 FIRST, SECOND = date(2026, 3, 20), date(2026, 3, 21)
-NOON_MS = day_bounds(SECOND, "UTC")[0] + 12 * HOUR_MS
+NOON_MS = compute_day_bounds(SECOND, "UTC")[0] + 12 * HOUR_MS
 """When version 0.1 fetched both days for the last time."""
 
-_START = day_bounds(FIRST, "UTC")[0]
+_START = compute_day_bounds(FIRST, "UTC")[0]
 
 
 def account(until: int) -> Population:
@@ -31,7 +31,7 @@ def account(until: int) -> Population:
         who = {"receiver_id": f"contact {send}", "unicity": f"{send}@example.com", "hash": f"hash of {send}"}
         id_ = 102 if send.startswith("t") else 101
         fields = {"activation_id": id_, "stamp_id": send, "subscription": f"device {send}", "stamp_time": stamp}
-        made.feed(kind).append(event(kind, id=f"{kind} {send} {at}", timestamp=at, **fields, **who, **more))
+        made.feed(kind).append(build_event(kind, id=f"{kind} {send} {at}", timestamp=at, **fields, **who, **more))
 
     for send in ("s1", "s2", "s3", "s4", "t1", "t2"):
         add("activations", send, 0, 8)
@@ -50,6 +50,8 @@ def account(until: int) -> Population:
     add("hits", "u3", 1, 16, sent=15)
     for kind in KINDS:
         made.feed(kind)[:] = [one for one in made.feed(kind) if one["timestamp"] < until]
-    odd = event("hits", id="odd", timestamp=_START + 9 * HOUR_MS, activation_id=MISSING, unicity="odd@example.com")
+    odd = build_event(
+        "hits", id="odd", timestamp=_START + 9 * HOUR_MS, activation_id=MISSING, unicity="odd@example.com"
+    )
     made.misfits.append(Misfit("activation.id missing", "hits", _START + 9 * HOUR_MS, 101, odd))
     return made
