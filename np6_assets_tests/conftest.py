@@ -1,7 +1,7 @@
 """What most tests start from: an instance of Dagster and a server, each of its own."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -26,23 +26,6 @@ def _migrations_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", from_config)
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _can_draw() -> Iterator[Callable[[], bool]]:
-    """Compute rates as where matplotlib is not installed: the chart is half of what a run of theirs costs."""
-    from np6_assets.rates import metadata
-
-    can_draw = metadata._can_draw
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metadata, "_can_draw", lambda: False)
-        yield can_draw
-
-
-@pytest.fixture
-def charts(_can_draw: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let rates have their chart, for a test that is about it."""
-    monkeypatch.setattr("np6_assets.rates.metadata._can_draw", _can_draw)
 
 
 @pytest.fixture

@@ -466,7 +466,6 @@ def test_file_has_the_watermark_of_its_day(server: RudeServer, instance: dg.Dags
 # --- rates ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("charts")
 def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     timezone, window = "Europe/Paris", 2
     made = build_population(30, FIRST, 3, timezone, window_days=window)

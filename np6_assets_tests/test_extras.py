@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tomllib
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
@@ -17,8 +17,6 @@ from np6_assets.report.assets import build_report_asset
 from np6_assets.sandbox import simulated_account
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ParquetStore
-from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.rude_server import RudeServer
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -56,17 +54,11 @@ def test_the_simulated_account_names_what_it_needs(monkeypatch: pytest.MonkeyPat
     )
 
 
-@pytest.mark.usefixtures("charts")
-def test_rates_do_without_what_draws_and_the_report_names_it(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    deployment = Deployment(tmp_path, server, instance, lambda: datetime(2026, 3, 3, tzinfo=UTC))
-    day = date(2026, 3, 1)
-    assert deployment.materialize(dg.AssetSelection.assets("activations", "reactivity_rates"), day).success
-    assert "chart" not in deployment.metadata("reactivity_rates", day)
+def test_report_names_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "np6_assets.report.page", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     settings = Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)})
     context = dg.build_asset_context(resources={"store": ParquetStore(data_dir=str(tmp_path))})
     inputs = dict.fromkeys(("reactivity_rates", "notifications", "activations", "hits", "bounces"))
-    with pytest.raises(dg.Failure, match=r"the report needs matplotlib, .* pip install 'np6-assets\[report\]'"):
+    with pytest.raises(dg.Failure, match=r"the report needs jinja2, .* pip install 'np6-assets\[report\]'"):
         build_report_asset(settings, lambda: datetime.now(UTC))(context, **inputs)

@@ -32,14 +32,14 @@ def write_chart(cohorts: Sequence[Cohort], today: date) -> str:
     Today is left out where there are other days: it has just begun, and would look like a decline.
     """
     drawn = [cohort for cohort in cohorts if cohort.day < today] or cohorts
-    image = base64.b64encode(draw_chart(drawn, columns=3, width=10).encode()).decode()
+    image = base64.b64encode(draw_chart(drawn).encode()).decode()
     first, last = drawn[0].day, drawn[-1].day
     left_out = "" if last == cohorts[-1].day else f" {cohorts[-1].day} is not over, and left out."
     return (
         f"![Hit, optout and bounce rate of the cohorts {first} to {last}](data:image/svg+xml;base64,{image})\n\n"
         f"Cohorts {first} to {last}.{left_out} Band: 95 % interval of each day. "
         "Hollow dots and dashed lines: provisional, these rates still move. "
-        "Hollow diamonds: incomplete, events are missing."
+        "Hollow squares: incomplete, events are missing."
     )
 
 

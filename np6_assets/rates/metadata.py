@@ -52,15 +52,6 @@ def read_notification_names(folder: Folder) -> dict[int, str]:
     return {key: name for key, name in zip(table["activation_id"], table["name"], strict=True) if name}
 
 
-def _can_draw() -> bool:
-    """Tell whether matplotlib is installed: the rates do without."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        return False
-    return True
-
-
 def build_overview(folder: Folder, key: str, rates: pa.Table, settings: Settings, today: date) -> dict[str, Any]:
     """Build the overview of the newest cohorts, one of which is not stored yet, and the column lineage.
 
@@ -76,8 +67,7 @@ def build_overview(folder: Folder, key: str, rates: pa.Table, settings: Settings
         rows += [{ACTIVATION_DATE: own, **row} for row in rates.select(measures.COLUMNS).to_pylist()]
     # cohorts before the first known sends have reactions alone, and no rate
     cohorts = list(dropwhile(_has_no_rate, measures.build_cohorts(rows)))
-    can_be_drawn = bool(cohorts) and _can_draw()
-    chart = {"chart": dg.MetadataValue.md(display.write_chart(cohorts, today))} if can_be_drawn else {}
+    chart = {"chart": dg.MetadataValue.md(display.write_chart(cohorts, today))} if cohorts else {}
     return {**chart, COLUMN_LINEAGE: build_column_lineage(settings)}
 
 

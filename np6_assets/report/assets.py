@@ -63,8 +63,6 @@ def build_report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.As
         bounces: Dataset,
     ) -> dg.MaterializeResult[None]:
         try:
-            import matplotlib  # noqa: F401 - the charts need it
-
             from np6_assets.report.page import render_page
             from np6_assets.report.queries import read_report_data
             from np6_assets.report.sentences import write_opening

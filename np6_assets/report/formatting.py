@@ -8,9 +8,9 @@ from datetime import date
 
 from np6_assets.partitions import consecutive
 from np6_assets.rates.measures import NONE, Share, format_percent
+from np6_assets.rates.panel import format_day
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 ENOUGH_CLICKS = 15
 """From so many clicks on a rate is reliable: about as many as `is_few` needs."""
@@ -66,11 +66,6 @@ def format_p_value(value: float | None) -> str:
     if value is None:
         return NONE
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def format_day(moment: date) -> str:
-    """Format a day without its year, in English whatever the locale."""
-    return f"{moment.day} {_MONTHS[moment.month - 1]}"
 
 
 def format_weekday(at: int) -> str:

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 import jinja2
 
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.measures import BOUNCE, NONE, format_percent
-from np6_assets.report import charts
+from np6_assets.rates.measures import BOUNCE, NONE, Cohort, format_percent
+from np6_assets.rates.panel import build_axis, build_panel
+from np6_assets.report.charts import build_sparkline
 from np6_assets.report.comparison import LEAST
 from np6_assets.report.formatting import (
     ENOUGH_CLICKS,
@@ -67,16 +68,17 @@ def render_page(report: ReportData, opening: tuple[Sentence, ...], made_at: date
         "dated": format_date,
         "raw": _write_sort_key,
     }
-    places = charts.build_axis(report.days, report.first, report.last)
+    cohorts = [Cohort(day.key, day.shares, day.status) for day in report.days]
+    axis = build_axis((cohort.day for cohort in cohorts), report.first, report.last)
     return environment.get_template("page.html").render(
         report=report,
         opening=opening,
         made_at=made_at.astimezone(ZoneInfo(timezone)),
         timezone=timezone,
         measures=report.measures,
-        panels=[charts.build_panel(measure, report.days, places.places) for measure in report.measures],
-        axis=places,
-        trends={key: (shares, *charts.build_sparkline(shares)) for key, shares in report.trends.items()},
+        panels=[build_panel(measure, cohorts, axis.places) for measure in report.measures],
+        axis=axis,
+        trends={key: (shares, *build_sparkline(shares)) for key, shares in report.trends.items()},
         applications=_shorten_ids(group.key for group in report.applications),
         versions=_shorten_ids(version for contest in report.contests for version, _ in contest.versions),
         heat=_build_heat_map(report.slots),

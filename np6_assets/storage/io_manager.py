@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -82,8 +82,8 @@ class PartitionStream:
 
     def __init__(self, opened: Callable[[], AbstractContextManager[Generator[Partition]]]) -> None:
         self.open_partitions = opened
-        self.records: list[dg.AssetMaterialization] = []
-        """The record of each partition that was written, or was there."""
+        self.records: dict[str, dg.AssetMaterialization] = {}
+        """The record of each partition that was written, or was there, by its key."""
 
     def yield_outputs(self) -> Iterator[dg.Output["PartitionStream"] | dg.AssetMaterialization]:
         """Yield what an asset that returns the stream yields.
@@ -93,7 +93,7 @@ class PartitionStream:
         """
         yield dg.Output(self)
         if len(self.records) > 1:
-            yield from self.records
+            yield from self.records.values()
 
 
 class ParquetStore(dg.ConfigurableResource["ParquetStore"]):
@@ -136,54 +136,64 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         """Write what an asset returned, partition by partition."""
         from np6_assets.storage import parquet
 
-        asset = context.asset_key.path[-1]
-        declared = context.definition_metadata
-        schema = build_arrow_schema(declared)
-        column = declared.get(PARTITION_COLUMN)
-        mode = declared.get(FILE_MODE)
-        folder = self.store.open_folder()
         execution = dg.AssetExecutionContext.get()
-        if not context.has_asset_partitions:
-            written = parquet.write_file(folder, parquet.build_path(asset), _to_rows(obj, schema))
+        if context.has_asset_partitions:
+            keys = list(context.asset_partition_keys)
+            stream = obj if isinstance(obj, PartitionStream) else _to_stream(obj, keys)
+            self._write_partitions(context, stream, keys)
+            # a stream's own records of a range have the metadata: writing it twice costs twice
+            if stream is not obj or len(keys) == 1:
+                for key, record in stream.records.items():
+                    execution.add_asset_metadata(record.metadata, context.asset_key, key)
+            version = _combine_versions(stream.records.values())
+        else:
+            schema = build_arrow_schema(context.definition_metadata)
+            path = parquet.build_path(context.asset_key.path[-1])
+            written = parquet.write_file(self.store.open_folder(), path, _to_rows(obj, schema))
             context.add_output_metadata(build_file_metadata(written))
-            execution.set_data_version(context.asset_key, dg.DataVersion(written.version))
-            return
-        expected = list(context.asset_partition_keys)
-        stream = obj if isinstance(obj, PartitionStream) else _to_stream(obj, expected)
-        # else the stream's own records have the metadata: writing it twice costs twice
-        says_all = stream is not obj or len(expected) == 1
-        with _EarlyRecords(context) as in_time, stream.open_partitions() as partitions:
+            version = written.version
+        execution.set_data_version(context.asset_key, dg.DataVersion(version))
+
+    def _write_partitions(self, context: dg.OutputContext, stream: PartitionStream, keys: list[str]) -> None:
+        """Write a stream's partitions, and keep their records; all of `keys` have to come, and no others."""
+        asset, write = context.asset_key.path[-1], self._build_writer(context)
+        with _EarlyRecords(context) as early, stream.open_partitions() as partitions:
             partition = next(partitions, None)
             while partition is not None:
-                key = partition.key
-                is_again = bool(stream.records) and stream.records[-1].partition == key
-                if key not in expected and not is_again:
-                    raise UnexpectedOutputError(f"{asset} returned partition {key}, which this run is not for")
+                if partition.key not in keys:
+                    raise UnexpectedOutputError(f"{asset} returned partition {partition.key}, which is not of this run")
                 if isinstance(partition.rows, dg.AssetMaterialization):
                     record = partition.rows
                 else:
                     try:
-                        rows = _to_rows(partition.rows, schema)
-                        written = parquet.write_file(
-                            folder, parquet.build_path(asset, column, key), rows, mode, partition.before
-                        )
+                        record = write(partition)
                     except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
                         partition = partitions.throw(error)
                         continue
-                    metadata = build_file_metadata(written, partition.metadata)
-                    record = _build_record(context, key, metadata, written.version)
-                    in_time.add(record, more=len(expected) > 1)
-                if says_all:
-                    execution.add_asset_metadata(record.metadata, context.asset_key, key)
-                if is_again:
-                    stream.records.pop()
-                else:
-                    expected.remove(key)
-                stream.records.append(record)
+                    early.add(record, more=len(keys) > 1)
+                stream.records[partition.key] = record
                 partition = next(partitions, None)
-            if expected:
-                raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(expected)}")
-        execution.set_data_version(context.asset_key, dg.DataVersion(_combine_versions(stream.records)))
+            if missing := [key for key in keys if key not in stream.records]:
+                raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(missing)}")
+
+    def _build_writer(self, context: dg.OutputContext) -> Callable[[Partition], dg.AssetMaterialization]:
+        """Build the function that writes a partition's file and returns its record."""
+        from np6_assets.storage import parquet
+
+        declared, folder = context.definition_metadata, self.store.open_folder()
+        schema, column, mode = build_arrow_schema(declared), declared.get(PARTITION_COLUMN), declared.get(FILE_MODE)
+
+        def write(partition: Partition) -> dg.AssetMaterialization:
+            path = parquet.build_path(context.asset_key.path[-1], column, partition.key)
+            written = parquet.write_file(folder, path, _to_rows(partition.rows, schema), mode, partition.before)
+            return dg.AssetMaterialization(
+                context.asset_key,
+                partition=partition.key,
+                metadata=build_file_metadata(written, partition.metadata),
+                tags={DATA_VERSION: written.version},
+            )
+
+        return write
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read what an asset's input asks for, as the annotated type."""
@@ -266,13 +276,7 @@ class _EarlyRecords:
             self._log_all()
 
 
-def _build_record(
-    context: dg.OutputContext, key: str, metadata: dict[str, Any], version: str
-) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata, tags={DATA_VERSION: version})
-
-
-def _combine_versions(records: list[dg.AssetMaterialization]) -> str:
+def _combine_versions(records: Iterable[dg.AssetMaterialization]) -> str:
     """Combine the data versions of a run's partitions to one: Dagster has one for the step."""
     versions = [(record.tags or {})[DATA_VERSION] for record in records]
     return (

@@ -17,7 +17,6 @@ from np6_assets_tests.support.tables import build_table
 FIRST = date(2026, 3, 1)
 
 
-@pytest.mark.usefixtures("charts")
 @pytest.mark.parametrize(
     ("stored", "made", "first", "last"),
     [

@@ -52,22 +52,26 @@ def test_rate_is_that_of_the_sums_of_what_is_known():
     assert Share(3, 2).interval is None
 
 
-def paths(svg: str) -> list[str]:
-    return [element.get("style", "") for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}path")]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def dots(svg: str) -> tuple[int, int]:
+def list_paths(svg: str, *classes: str) -> list[str]:
+    """The paths of a chart that have all of some classes."""
+    found = ET.fromstring(svg).iter(f"{SVG}path")
+    return [path.get("d", "") for path in found if {*classes} <= set(path.get("class", "").split())]
+
+
+def count_dots(svg: str) -> tuple[int, int]:
     """How many full and how many hollow dots there are."""
-    uses = [element.get("style", "") for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}use")]
-    dots = [style for style in uses if "stroke: #0b5cad" in style]
-    return sum("fill: #0b5cad" in style for style in dots), sum("fill: #ffffff" in style for style in dots)
+    hollow = sum(path.count("M") for path in list_paths(svg, "dot", "hollow"))
+    return sum(path.count("M") for path in list_paths(svg, "dot")) - 2 * hollow, hollow
 
 
 def test_provisional_cohorts_are_drawn_as_such():
     days = [row(day, hit_activations=100 + day, status="final" if day < 3 else "open") for day in range(5)]
-    svg = draw_chart(build_cohorts(days), columns=3, width=10)
-    assert dots(svg) == (3 * 3, 2 * 3)
-    assert sum("stroke-dasharray" in style for style in paths(svg)) == 3
+    svg = draw_chart(build_cohorts(days))
+    assert count_dots(svg) == (3 * 3, 2 * 3)
+    assert len(list_paths(svg, "line", "dashed")) == 3
     assert {"Hit rate", "Optout rate", "Bounce rate"} <= set(re.findall(r">([^<>]+)</text>", svg))
 
 
@@ -80,21 +84,19 @@ def test_what_is_incomplete_is_told_and_in_no_rate():
     cohorts = build_cohorts(rates)
     assert [cohort.status for cohort in cohorts] == ["incomplete", "final"]
     assert cohorts[0].shares["hit_rate"] == Share(100, 1_000)
-    assert dots(draw_chart(cohorts, columns=3, width=10)) == (3, 3)
+    assert count_dots(draw_chart(cohorts)) == (3, 3)
     table = write_notifications(rates, {2: "Sale"})
     assert "| Sale | 1,000 | — | — |" in table
     assert table.endswith("**Incomplete**, as events are missing, and in no rate above: Sale.")
-    assert "Hollow diamonds: incomplete" in write_chart(cohorts, TODAY)
+    assert "Hollow squares: incomplete" in write_chart(cohorts, TODAY)
 
 
 def test_missing_day_breaks_the_line():
-    whole = draw_chart(build_cohorts([row(day) for day in range(5)]), columns=1, width=4)
-    broken = draw_chart(build_cohorts([row(day) for day in (0, 1, 3, 4)]), columns=1, width=4)
+    whole = draw_chart(build_cohorts([row(day) for day in range(5)]))
+    broken = draw_chart(build_cohorts([row(day) for day in (0, 1, 3, 4)]))
 
-    def lines(svg: str) -> int:
-        return sum("stroke-width: 1.6" in style for style in paths(svg))
-
-    assert (lines(whole), lines(broken)) == (3, 6)
+    assert [path.count("M") for path in list_paths(whole, "line")] == [1, 1, 1]
+    assert [path.count("M") for path in list_paths(broken, "line")] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -102,9 +104,9 @@ def test_missing_day_breaks_the_line():
     [([row()], 3), ([row(sends=None)], 0), ([row(sends=0)], 0), ([row(0, sends=None), row(1)], 3)],
 )
 def test_days_without_rates_have_no_dots(rows: list[Any], drawn: int):
-    svg = draw_chart(build_cohorts(rows), columns=3, width=10)
+    svg = draw_chart(build_cohorts(rows))
     assert "nan" not in svg
-    assert dots(svg) == (drawn, 0)
+    assert count_dots(svg) == (drawn, 0)
 
 
 def test_same_cohorts_give_the_same_chart():
@@ -129,10 +131,10 @@ def svg_in(markdown: str) -> str:
 def test_today_is_not_drawn_as_a_fall():
     days = build_cohorts([row(0, hit_activations=100), row(1, hit_activations=100), row(2, hit_activations=1)])
     told = write_chart(days, D + timedelta(days=2))
-    assert svg_in(told) == draw_chart(days[:2], columns=3, width=10)
+    assert svg_in(told) == draw_chart(days[:2])
     assert "Cohorts 2026-03-20 to 2026-03-21. 2026-03-22 is not over, and left out." in told
-    assert svg_in(write_chart(days, TODAY)) == draw_chart(days, columns=3, width=10)
-    assert svg_in(write_chart(days[:1], D)) == draw_chart(days[:1], columns=3, width=10)  # a dot is better than none
+    assert svg_in(write_chart(days, TODAY)) == draw_chart(days)
+    assert svg_in(write_chart(days[:1], D)) == draw_chart(days[:1])  # a dot is better than none
 
 
 def test_cohort_is_told_in_a_line():

@@ -5,24 +5,24 @@ from datetime import date, timedelta
 import pytest
 
 from np6_assets.rates.columns import Status
-from np6_assets.rates.measures import HIT, Share
-from np6_assets.report.charts import build_axis, build_panel, build_sparkline, choose_ticks
+from np6_assets.rates.measures import HIT, Cohort, Share
+from np6_assets.rates.panel import build_axis, build_panel, choose_ticks
+from np6_assets.report.charts import build_sparkline
 from np6_assets.report.formatting import format_estimate, format_range, format_ranges, is_few, shorten_ids
 from np6_assets.report.page import _choose_shade
-from np6_assets.report.queries import Group
 
 D = date(2026, 3, 20)
 
 
-def day(ago: int, share: Share, status: Status = "final") -> Group:
+def day(ago: int, share: Share, status: Status = "final") -> Cohort:
     """A day of the chart, so many days before D."""
-    return Group(D - timedelta(days=ago), share.whole, 1, status == "open", status == "incomplete", {HIT.column: share})
+    return Cohort(D - timedelta(days=ago), {HIT.column: share}, status)
 
 
 def test_lines_are_broken_where_a_day_has_no_rate_and_dashed_where_it_moves():
     rate = Share(100, 1_000)
     days = [day(5, rate), day(4, rate), day(3, Share(0, 0)), day(1, rate), day(0, rate, "open")]
-    places = build_axis(days, D - timedelta(days=5), D)
+    places = build_axis([one.day for one in days], D - timedelta(days=5), D)
     assert places.places == [8.33, 25.0, 41.67, 75.0, 91.67]
     drawn = build_panel(HIT, days, places.places)
     # a tenth of 15 % from the top is a third of the height
