@@ -1,4 +1,4 @@
-"""What most tests start from: an instance of Dagster and a server, each of its own."""
+"""Shared fixtures: Dagster instances and a server."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from np6_assets_tests.support.rude_server import RudeServer
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _migrations_read_once() -> Iterator[None]:
-    """Read Dagster's migrations once a process: for each instance anew, they cost more than all else it does."""
-    read, known = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
+def _cached_migrations() -> Iterator[None]:
+    """Read Dagster's migrations once a process, not for each instance, which costs more than all else."""
+    read, cache = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
 
     def from_config(config: Config) -> ScriptDirectory:
         place = config.get_main_option("script_location")
-        if place not in known:
-            known[place] = read(config)
-        return known[place]
+        if place not in cache:
+            cache[place] = read(config)
+        return cache[place]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", from_config)
@@ -30,13 +30,13 @@ def _migrations_read_once() -> Iterator[None]:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
 
 
 @pytest.fixture(scope="session")
 def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of an instance that has made its tables, which takes as long as two runs, and nothing else."""
+    """Folder of an instance with empty tables, whose creation takes as long as two runs."""
     home = tmp_path_factory.mktemp("home")
     with dg.DagsterInstance.local_temp(str(home)):
         return home
@@ -44,15 +44,15 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(new_home: Path, tmp_path: Path) -> Path:
-    """A folder of an instance's files."""
+    """Folder of an instance, with empty tables."""
     return Path(shutil.copytree(new_home, tmp_path / "home"))
 
 
 @pytest.fixture
 def kept_instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance whose records are all in `home`."""
-    with dg.DagsterInstance.local_temp(str(home)) as made:
-        yield made
+    """An instance with all its records in `home`."""
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        yield instance
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import pytest
 
 from np6_assets import cli, demo
 from np6_assets.settings import Settings
+from np6_assets_tests.support.dagster_processes import ROOT, build_environment
 
 DAYS = 2
 EVENT_ASSETS = ("hits", "optouts", "bounces", "impressions", "activations")
@@ -38,19 +39,18 @@ ROW = re.compile(r"^ *(\S.*?) {2,}([\d,]+) +([\d,]+) +([\d.]+%|-) +([\d.]+%|-) +
 SNIPPET = re.compile(r"^\S[^\n]* <<'END'\n.*?^END$", re.MULTILINE | re.DOTALL)
 
 
-def environment(**settings):
-    """The environment without settings of this project or of Dagster, but for those given."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
-    return clean | {"PYTHONPATH": str(Path(__file__).parents[1])} | settings
-
-
 def command(*arguments):
     return [sys.executable, "-m", "np6_assets.cli", *arguments]
 
 
 def run(folder, *arguments, **settings):
     return subprocess.run(
-        command(*arguments), cwd=folder, env=environment(**settings), capture_output=True, text=True, timeout=120
+        command(*arguments),
+        cwd=folder,
+        env=build_environment(PYTHONPATH=str(ROOT), **settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -67,6 +67,7 @@ def finished(tmp_path_factory):
     return folder, [(start + timedelta(days=more)).isoformat() for more in range((end - start).days + 1)], process
 
 
+@pytest.mark.slow
 def test_the_demo_ends_well_and_says_nothing_but_its_own_lines(finished):
     _, days, process = finished
     assert process.returncode == 0
@@ -141,7 +142,12 @@ def test_the_snippets_work_as_printed(finished):
     [sql] = re.findall(r"^\S* ?\S*np6-assets'? sql .+$", process.stdout, re.MULTILINE)
     for snippet, shows in ((sql, "Order shipped"), (pandas, "redirection")):
         pasted = subprocess.run(
-            ["bash", "-c", snippet], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
+            ["bash", "-c", snippet],
+            cwd=folder,
+            env=build_environment(PYTHONPATH=str(ROOT)),
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert (pasted.returncode, pasted.stderr) == (0, "")
         assert shows in pasted.stdout
@@ -152,7 +158,7 @@ def test_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert ended.value.code == 0
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert capsys.readouterr().out == f"np6-assets {project['version']}\n"
 
 
@@ -173,7 +179,9 @@ def test_shells_complete_commands_options_and_queries(line, completed, tmp_path)
         "COMP_LINE": line,
         "COMP_POINT": str(len(line)),
     }
-    subprocess.run(command(), cwd=tmp_path, env=environment(**shell), check=True, timeout=60)
+    subprocess.run(
+        command(), cwd=tmp_path, env=build_environment(PYTHONPATH=str(ROOT), **shell), check=True, timeout=60
+    )
     assert set(said.read_text().split("\v")) == completed
 
 
@@ -308,7 +316,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments),
         cwd=folder,
-        env=environment(),
+        env=build_environment(PYTHONPATH=str(ROOT)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -331,7 +339,7 @@ def test_help_needs_nothing_heavy(tmp_path):
     imports = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "np6_assets.cli", "sandbox", "--help"],
         cwd=tmp_path,
-        env=environment(),
+        env=build_environment(PYTHONPATH=str(ROOT)),
         capture_output=True,
         text=True,
         timeout=30,

@@ -43,7 +43,7 @@ class Clocks:
         there = select_published(ACCOUNT, round(api.timestamp() * 1000))
         self.server.serve(there)
         self.deployment.materialize("hits", DAY)
-        self.deployment.assert_holds(there, ["hits"], DAY, DAY)
+        self.deployment.assert_stored(there, ["hits"], DAY, DAY)
         return self.deployment.fetched_until("hits", DAY)
 
 

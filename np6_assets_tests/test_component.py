@@ -15,7 +15,7 @@ import pytest
 from np6_assets import accounts, cli
 from np6_assets.component import NP6Account
 from np6_assets.settings import Settings, SettingsError
-from np6_assets_tests.support.project import load_project, make_project
+from np6_assets_tests.support.project import create_project, load_project
 from np6_assets_tests.support.rude_server import RudeServer
 
 BRAND_A = {"asset_key_prefix": "brand_a", "base_url": "sandbox://"}
@@ -275,7 +275,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def host(project: Path, monkeypatch: pytest.MonkeyPatch, *accounts: dict[str, Any]) -> None:
-    package = make_project(project, *accounts)
+    package = create_project(project, *accounts)
     (project / "pyproject.toml").write_text(PYPROJECT.format(package))
     monkeypatch.syspath_prepend(str(project))
 

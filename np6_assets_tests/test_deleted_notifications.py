@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 import pytest
 
 from np6_assets_tests.support.deployment import Deployment, build_resource, select_published
@@ -61,8 +60,7 @@ class Time:
         return {id_: sum(row["activation_id"] == id_ for row in rows) for id_ in IDS}
 
     def missing(self, day: date = FIRST) -> list[int]:
-        said = pq.read_metadata(self.deployment.path("activations", day)).metadata
-        return json.loads(said.get(b"np6.missing_ids", b"[]"))
+        return self.deployment.missing_ids(day)
 
     def is_closed(self, day: date = FIRST) -> bool:
         end = datetime.fromtimestamp(compute_day_bounds(day, "UTC")[1] / 1000, UTC)

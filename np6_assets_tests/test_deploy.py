@@ -126,21 +126,21 @@ def test_environment_has_what_the_files_beside_it_name_and_no_unknown_setting(ex
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_unit_names_files_that_are_there(path: Path) -> None:
-    unit = Unit.of(path)
-    assert Path(unit.moved({})[0]).exists()
+    unit = Unit.read(path)
+    assert Path(unit.move({})[0]).exists()
     named = [word for word in unit.command if word.startswith(INSTALLED)]
-    assert [word for word in named if not Path(unit.moved({})[unit.command.index(word)]).exists()] == []
+    assert [word for word in named if not Path(unit.move({})[unit.command.index(word)]).exists()] == []
 
 
 def backup(data: Path, home: Path, to: Path, keep: int = 30) -> Path:
     """Make a backup as the unit does."""
-    unit = Unit.of(DEPLOY / "one-machine" / "np6-backup.service")
+    unit = Unit.read(DEPLOY / "one-machine" / "np6-backup.service")
     moved = {
         "/var/lib/np6/data": str(data),
         "/var/lib/np6/dagster": str(home),
         "/var/backups/np6": str(to),
     }
-    command = [*unit.moved(moved), "--keep", str(keep)]
+    command = [*unit.move(moved), "--keep", str(keep)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DAGSTER_")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -171,8 +171,8 @@ def test_backup_brings_back_files_and_records_and_stores_what_is_unchanged_once(
 def test_one_machine_as_its_units_start_it(tmp_path: Path) -> None:
     day = date(2026, 3, 20)
     with UnitProcesses(tmp_path, NP6_BASE_URL="sandbox://", NP6_START_DATE=f"{day}") as deployed:
-        [run] = deployed.finished(deployed.launch(["hits"], day))
-        assert run.status == "SUCCESS", deployed.logs()
+        [run] = deployed.wait_for_runs(deployed.launch(["hits"], day))
+        assert run.status == "SUCCESS", deployed.read_logs()
         made = backup(deployed.data, deployed.home, tmp_path / "backups")
         assert read_files(made / "data") == read_files(deployed.data)
     with dg.DagsterInstance.from_config(str(made / "dagster")) as restored:

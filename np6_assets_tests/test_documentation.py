@@ -24,7 +24,8 @@ import yaml
 
 from np6_assets.definitions import defs
 from np6_assets.settings import Settings
-from np6_assets_tests.support.project import load_project, make_project
+from np6_assets_tests.support.dagster_processes import build_environment
+from np6_assets_tests.support.project import create_project, load_project
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
@@ -74,9 +75,9 @@ def test_blocks_are_in_languages_that_are_looked_at() -> None:
 
 def test_make_knows_the_targets() -> None:
     lines = {line for _, text in SHELL if text.startswith("make ") for line in text.strip().splitlines()}
-    makes, words = zip(*((first, rest) for first, *rest in (shlex.split(line, comments=True) for line in lines)))
-    assert {*makes} == {"make"}
-    done = subprocess.run(["make", "--dry-run", *chain(*words)], cwd=ROOT, capture_output=True)
+    words = [shlex.split(line, comments=True) for line in lines]
+    assert {make for make, *_ in words} == {"make"}
+    done = subprocess.run(["make", "--dry-run", *chain(*(line[1:] for line in words))], cwd=ROOT, capture_output=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -110,7 +111,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder like a project of somebody else's, in whose environment the package is."""
-    make_project(tmp_path)
+    create_project(tmp_path)
     [package] = tmp_path.glob("host_*")
     package.rename(tmp_path / "host")
     (tmp_path / "pyproject.toml").write_text(PROJECT)
@@ -120,12 +121,11 @@ def project(tmp_path: Path) -> Path:
 
 def run(folder: Path, text: str) -> str:
     """What a block prints. It has to end well."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
-    environment |= {
-        "NP6_BASE_URL": "sandbox://",
-        "PATH": f"{Path(sys.prefix) / 'bin'}:{environment['PATH']}",
-        "PYTHONPATH": f"{folder / 'stubs'}:{folder}" if (folder / "stubs").exists() else str(folder),
-    }
+    environment = build_environment(
+        NP6_BASE_URL="sandbox://",
+        PATH=f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
+        PYTHONPATH=f"{folder / 'stubs'}:{folder}" if (folder / "stubs").exists() else str(folder),
+    )
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -23,16 +23,17 @@ import pytest
 
 from np6_assets.events import plan
 from np6_assets.storage.files import Folder
+from np6_assets_tests.support.dagster_processes import build_environment
 from np6_assets_tests.support.deployment import (
     PSEUDONYM_KEY,
     Deployment,
     build_resource,
-    dump_json,
     list_days,
+    read_failure,
     read_files,
 )
-from np6_assets_tests.support.events import KINDS, Population, build_event, build_population
-from np6_assets_tests.support.oracle import compute_day_bounds, expect_rates, expect_rows
+from np6_assets_tests.support.events import KINDS, Population, build_event, build_population, dump_json
+from np6_assets_tests.support.oracle import compute_day_bounds, expect_feeds, expect_rates, expect_rows
 from np6_assets_tests.support.rude_server import Act, Request, RudeServer
 from np6_assets_tests.support.tables import assert_rows_equal, read_rows, read_types
 
@@ -76,20 +77,21 @@ def test_range_gives_the_same_bytes_as_single_days_and_the_rows_of_the_oracle(
     environment = {"NP6_TIMEZONE": timezone, "NP6_CONTACT_DATA": contact, "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
     together = Deployment(tmp_path / "together", server, instance, **environment)
     together.materialize(kinds, FIRST, LAST)
-    together.assert_holds(made, kinds, FIRST, LAST, contact)
+    together.assert_stored(made, kinds, FIRST, LAST, contact)
     alone = Deployment(tmp_path / "alone", server, instance, **environment)
     for day in reversed(list_days(FIRST, LAST)):
         alone.materialize(kinds, day)
     assert read_files(alone.data) == read_files(together.data)
 
 
+@pytest.mark.slow
 def test_run_survives_a_third_of_failing_requests(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     made = build_population(22, FIRST, 3, misfit_days=[LAST])
     server.serve(made)
-    server.fail(0.35, seed=5, wait=0)
+    server.fail_randomly(0.35, seed=5, wait=0)
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize(list(KINDS), FIRST, LAST)
-    deployment.assert_holds(made, KINDS, FIRST, LAST)
+    deployment.assert_stored(made, KINDS, FIRST, LAST)
     ways = {request.outcome for request in server.list_requests()}
     assert len(ways) > 8, ways  # "ok" is one of them
 
@@ -103,9 +105,9 @@ def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
     deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
     misfits = [misfit for misfit in made.misfits if misfit.kind == "hits"]
     deployment.materialize("hits", FIRST)
-    deployment.assert_holds(made, ["hits"], FIRST, FIRST, "keep")
+    deployment.assert_stored(made, ["hits"], FIRST, FIRST, "keep")
     rejected = sorted(dump_json(misfit.event) for misfit in misfits)
-    assert sorted(map(dump_json, deployment.quarantined("hits", FIRST))) == rejected
+    assert sorted(map(dump_json, deployment.rejected_events("hits", FIRST))) == rejected
     metadata = deployment.metadata("hits", FIRST)
     assert metadata["quarantined"] == len(misfits)
     assert metadata["dagster/partition_row_count"] == len(deployment.rows("hits", FIRST))
@@ -116,7 +118,7 @@ def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
     server.serve(replace(made, misfits=[]))
     deployment.materialize("hits", FIRST)
     assert deployment.metadata("hits", FIRST)["quarantined"] == len(misfits)
-    assert sorted(map(dump_json, deployment.quarantined("hits", FIRST))) == rejected
+    assert sorted(map(dump_json, deployment.rejected_events("hits", FIRST))) == rejected
 
     # it corrects one
     [bad] = [misfit for misfit in misfits if misfit.name == "text stamp"]
@@ -124,7 +126,7 @@ def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
     corrected = replace(made, hits=[*made.hits, good], misfits=[one for one in made.misfits if one is not bad])
     server.serve(corrected)
     deployment.materialize("hits", FIRST)
-    deployment.assert_holds(corrected, ["hits"], FIRST, FIRST, "keep")
+    deployment.assert_stored(corrected, ["hits"], FIRST, FIRST, "keep")
 
     # and spoils it again: the good row stays, and is the one that is known
     server.serve(made)
@@ -158,14 +160,14 @@ def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date, 
     """From now on the server refuses every request whose window holds one of these days."""
     bounds = [compute_day_bounds(day, "UTC") for day in refused]
 
-    def decide(request: Request) -> Act | None:
+    def choose_act(request: Request) -> Act | None:
         window = [request.query.get(f"reactivity{end}") or request.query.get(end.lower()) for end in ("Start", "End")]
         if None in window:  # the list of notifications
             return None
         first, last = map(int, window)
         return Act(status) if any(first <= start and end <= last for start, end in bounds) else None
 
-    monkeypatch.setattr(server, "decide", decide)
+    monkeypatch.setattr(server, "choose_act", choose_act)
 
 
 def recorded(deployment: Deployment, asset: str) -> set[str]:
@@ -179,7 +181,7 @@ def test_failed_day_of_a_range_costs_that_day_alone(
     # one day a request, for activations as well
     monkeypatch.setattr(plan, "DAYS_PER_REQUEST", 1)
     old = build_population(26, FIRST, 3)
-    new = old.merged(build_population(27, FIRST, 3))
+    new = old.merge(build_population(27, FIRST, 3))
     server.serve(old)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
@@ -193,8 +195,8 @@ def test_failed_day_of_a_range_costs_that_day_alone(
         before = len(server.list_requests())
         failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
         assert not failed.success
-        assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in told(failed)
-        assert f"Failed: {second}" in told(failed)
+        assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in read_failure(failed)
+        assert f"Failed: {second}" in read_failure(failed)
         starts = [
             request.query.get("reactivityStart") or request.query.get("start")
             for request in server.list_requests()[before:]
@@ -214,7 +216,7 @@ def test_failed_day_of_a_range_costs_that_day_alone(
         refuse(server, monkeypatch)
         deployment.materialize(asset, second)
         assert recorded(deployment, asset) == {f"{day}" for day in list_days(FIRST, LAST)}
-        deployment.assert_holds(new, [asset], FIRST, LAST)
+        deployment.assert_stored(new, [asset], FIRST, LAST)
 
 
 @pytest.mark.parametrize(("asset", "status"), [("hits", "404"), ("activations", "403")])
@@ -229,8 +231,10 @@ def test_refused_day_of_a_range_costs_that_day_alone(
         deployment = Deployment(tmp_path / "data", server, instance)
         deployment.np6 = build_resource(server, step_retries=0)
         failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
-        assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in told(failed)
-        assert re.search(rf"Failed: {second} \(GET /notifications/.* returned {status} .*x-request-id", told(failed))
+        assert "1 of 3 days could not be fetched. The other days that were fetched are stored" in read_failure(failed)
+        assert re.search(
+            rf"Failed: {second} \(GET /notifications/.* returned {status} .*x-request-id", read_failure(failed)
+        )
         assert recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
         for day in (FIRST, LAST):
             assert deployment.rows(asset, day) == expect_rows(asset, made.feed(asset), *compute_day_bounds(day, "UTC"))
@@ -267,20 +271,10 @@ def test_range_ends_after_three_failed_days_in_a_row(
     deployment.np6 = build_resource(server, max_concurrent_requests=1, max_retries=0, step_retries=0)
     refuse(server, monkeypatch, *list_days(first + timedelta(days=2), LAST))
     failed = deployment.materialize("hits", first, LAST, raise_on_error=False)
-    assert "3 of 23 days could not be fetched; gave up after 3 in a row" in told(failed)
+    assert "3 of 23 days could not be fetched; gave up after 3 in a row" in read_failure(failed)
     # two good days, three that fail, and those that were asked for ahead
     assert len(server.list_requests()) <= 2 + 3 + 2
     assert len(read_files(deployment.data)) == 2
-
-
-def told(result: dg.ExecuteInProcessResult) -> str:
-    """What Dagster says of the step that failed, with all that led to it."""
-    texts = []
-    error = next(event for event in result.all_events if event.is_step_failure).step_failure_data.error
-    while error is not None:
-        texts.append(error.message)
-        error = error.cause
-    return "\n".join(texts)
 
 
 TODAY = datetime.now(UTC).date()
@@ -328,7 +322,7 @@ def test_range_of_activations_takes_one_request_a_notification_for_31_days(
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE="Europe/Paris")
     deployment.materialize("activations", first, last)
-    deployment.assert_holds(made, ["activations"], first, last)
+    deployment.assert_stored(made, ["activations"], first, last)
     for notification in made.notifications:
         assert len(server.list_requests(f"/notifications/{notification['id']}/events/activations")) == 2
     assert len(server.list_requests()) == 1 + 2 * len(made.notifications)
@@ -344,7 +338,7 @@ def test_small_days_of_a_range_share_a_request(
     together = Deployment(tmp_path / "together", server, instance, NP6_TIMEZONE="Europe/Paris")
     together.np6 = build_resource(server, max_concurrent_requests=2)
     together.materialize("hits", first, last)
-    together.assert_holds(made, ["hits"], first, last)
+    together.assert_stored(made, ["hits"], first, last)
     # a week tells that they are small, during which three more are asked for; then 31 days, and those that are left
     assert len(server.list_requests()) == 7 + 3 + 2
     monkeypatch.setattr(plan, "EVENTS_PER_REQUEST", 1)  # now they are large
@@ -374,7 +368,7 @@ def test_open_days_of_a_range_are_fetched_incrementally_one_request_each(
         str(compute_day_bounds(day, "UTC")[0] + 11 * 3_600_000) for day in list_days(first, last)
     ]  # noon, less the lookback
     assert sorted(request.query["reactivityStart"] for request in server.list_requests()[before:]) == eleven
-    deployment.assert_holds(made, ["hits"], first, last)
+    deployment.assert_stored(made, ["hits"], first, last)
 
 
 @pytest.mark.slow
@@ -389,8 +383,8 @@ def test_request_of_several_days_that_fails_is_halved_down_to_the_failed_day(
         deployment = Deployment(tmp_path / "data", server, instance)
         deployment.np6 = build_resource(server, max_retries=0, step_retries=0)
         failed = deployment.materialize("hits", first, last, raise_on_error=False)
-        assert "1 of 33 days could not be fetched" in told(failed)
-        assert f"Failed: {bad}" in told(failed)
+        assert "1 of 33 days could not be fetched" in read_failure(failed)
+        assert f"Failed: {bad}" in read_failure(failed)
         good = [day for day in list_days(first, last) if day != bad]
         assert recorded(deployment, "hits") == {f"{day}" for day in good}
         for day in good:
@@ -410,16 +404,16 @@ def test_rejected_event_of_a_shared_request_goes_to_the_quarantine_of_its_day(
     server.serve(made)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
     deployment.materialize("hits", first, last)
-    deployment.assert_holds(made, ["hits"], first, last, "keep")
+    deployment.assert_stored(made, ["hits"], first, last, "keep")
     misfits = [misfit.event for misfit in made.misfits if misfit.kind == "hits"]
-    assert sorted(map(dump_json, deployment.quarantined("hits", odd))) == sorted(map(dump_json, misfits))
+    assert sorted(map(dump_json, deployment.rejected_events("hits", odd))) == sorted(map(dump_json, misfits))
     assert [path.name for path in deployment.data.glob("quarantine/hits/*")] == [f"event_date={odd}"]
 
 
 def test_account_without_notifications_has_empty_days(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize("activations", FIRST, LAST)
-    deployment.assert_holds(Population(), ["activations"], FIRST, LAST)
+    deployment.assert_stored(Population(), ["activations"], FIRST, LAST)
 
 
 def test_notifications_are_listed_by_id(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
@@ -473,13 +467,7 @@ def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instan
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=timezone, NP6_WINDOW_DAYS=str(window))
     deployment.materialize(list(KINDS), FIRST, LAST)
     deployment.materialize("reactivity_rates", FIRST, LAST)
-    feeds = {
-        kind: {
-            day: expect_rows(kind, made.feed(kind), *compute_day_bounds(day, timezone))
-            for day in list_days(FIRST, LAST)
-        }
-        for kind in KINDS
-    }
+    feeds = expect_feeds(made, list_days(FIRST, LAST), timezone)
     for number, day in enumerate(list_days(FIRST, LAST)):
         expected = expect_rates(day, timezone, window, feeds)
         assert {row["is_final"] for row in expected} == {number < 1}
@@ -504,6 +492,7 @@ def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instan
     assert read_files(deployment.data / "reactivity_rates") == together
 
 
+@pytest.mark.slow
 def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     server.serve(build_population(33, FIRST, 3, misfit_days=[FIRST]))
     url = f"memory://{tmp_path.name}/data"
@@ -542,7 +531,6 @@ def command(
 ) -> subprocess.Popen[str]:
     home.mkdir(exist_ok=True)
     shutil.copy(ROOT / "dagster.yaml", home)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
     settings = {
         "NP6_BASE_URL": server.url,
         "NP6_API_KEY": server.key,
@@ -555,7 +543,7 @@ def command(
     return subprocess.Popen(
         [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "np6_assets.definitions", *what],
         cwd=ROOT,
-        env={**inherited, **settings, "DAGSTER_HOME": str(home), "TMPDIR": str(temporary)},
+        env=build_environment(**settings, DAGSTER_HOME=str(home), TMPDIR=str(temporary)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -631,12 +619,12 @@ def test_killed_runs_end_as_one_that_was_not(
 def test_runs_at_once_end_as_one(server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path):
     made = build_population(39, FIRST, 3, misfit_days=[FIRST])
     server.serve(made)
-    server.fail(0.2, seed=6, wait=0)
+    server.fail_randomly(0.2, seed=6, wait=0)
     one, other = (Deployment(tmp_path / "data", server, kept_instance) for _ in range(2))
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(each.materialize, ["hits", "activations"], FIRST, LAST) for each in (one, other)]
         assert all(run.result().success for run in runs)
-    one.assert_holds(made, ["hits", "activations"], FIRST, LAST)
+    one.assert_stored(made, ["hits", "activations"], FIRST, LAST)
     alone = Deployment(tmp_path / "alone", server, kept_instance)
     alone.materialize(["hits", "activations"], FIRST, LAST)
     assert read_files(one.data) == read_files(alone.data)

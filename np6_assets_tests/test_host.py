@@ -15,7 +15,7 @@ import pytest
 from np6_assets.component import NP6Account
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity
-from np6_assets_tests.support.deployment import read_files
+from np6_assets_tests.support.deployment import read_failure, read_files
 from np6_assets_tests.support.events import KINDS, Population, build_population, set_one_agency
 from np6_assets_tests.support.oracle import compute_day_bounds, expect_rows
 from np6_assets_tests.support.project import load_project
@@ -145,8 +145,7 @@ def test_a_folder_of_another_code_location_s_account_is_refused(
         partition_key=f"{DAY}",
         raise_on_error=False,
     )
-    [failed] = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
-    assert "belongs to account brand_c, and this is account brand_b" in str(failed.step_failure_data)
+    assert "belongs to account brand_c, and this is account brand_b" in read_failure(result)
 
 
 def test_the_sensor_asks_for_the_days_of_its_account(

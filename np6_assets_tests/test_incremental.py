@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files, select_published
-from np6_assets_tests.support.events import KINDS, build_population
+from np6_assets_tests.support.events import KINDS, build_population, to_ms
 from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import Request, RudeServer
 
@@ -22,24 +23,6 @@ HITS = "/notifications/reactivities/hits"
 LOOKBACK = timedelta(minutes=30)
 LOOKBACK_MS = 30 * 60_000
 FULL = {"ops": {kind: {"config": {"full_refresh": True}} for kind in KINDS}}
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self, hours: float) -> None:
-        self.now = datetime.fromtimestamp(compute_day_bounds(DAY, PARIS)[0] / 1000, UTC)
-        self.forward(hours)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, hours: float) -> None:
-        self.now += timedelta(hours=hours)
-
-    @property
-    def milliseconds(self) -> int:
-        return round(self.now.timestamp() * 1000)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +41,7 @@ class Account:
     """A deployment, the account that feeds it, and the time, in Paris, on a day that goes by."""
 
     def __init__(self, data: Path, server: RudeServer, instance: dg.DagsterInstance, **environment: str) -> None:
-        self.clock = Clock(hours=10)
+        self.clock = Clock(datetime.fromtimestamp(compute_day_bounds(DAY, PARIS)[0] / 1000, UTC) + timedelta(hours=10))
         self.made = build_population(41, DAY, 1, PARIS, sends_per_day=60)
         self.server = server
         self.environment = {"NP6_TIMEZONE": PARIS, "NP6_LOOKBACK_MINUTES": "30", **environment}
@@ -66,7 +49,7 @@ class Account:
 
     def fetch(self, *assets: str, late: int = 0, full: bool = False) -> list[Request]:
         """Fetch what the API has by now; the requests."""
-        self.server.serve(select_published(self.made, self.clock.milliseconds, late))
+        self.server.serve(select_published(self.made, to_ms(self.clock()), late))
         before = len(self.server.list_requests())
         config = {"ops": {asset: FULL["ops"][asset] for asset in assets}} if full else None
         self.deployment.materialize(list(assets), DAY, run_config=config)
@@ -89,26 +72,22 @@ def account(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance) ->
     return Account(tmp_path, server, instance)
 
 
-def milliseconds(moment: datetime) -> str:
-    return str(round(moment.timestamp() * 1000))
-
-
 def test_incremental_fetches_of_an_open_day_end_as_a_full_fetch(account: Account):
     kinds = ["hits", "activations"]  # a feed of all notifications, and one of each
     account.fetch(*kinds)
     rows = len(account.deployment.rows("hits", DAY))
     for hours in (3, 0.25, 6, 3.5, 1):  # the last but one is after midnight, the last after the day is closed
         asked_from = account.clock.now - LOOKBACK
-        account.clock.forward(hours)
+        account.clock.forward(hours=hours)
         asked = account.fetch(*kinds)
         starts = {request.query.get("reactivityStart") or request.query.get("start") for request in asked} - {None}
         if hours < 1 or hours > 3.5 or hours == 3:
-            assert starts == {milliseconds(asked_from)}
+            assert starts == {f"{to_ms(asked_from)}"}
         assert read_files(account.deployment.data) == account.in_full(*kinds)
         metadata = account.deployment.metadata("hits", DAY)
         assert metadata["events_gained"] == len(account.deployment.rows("hits", DAY)) - rows
         rows += metadata["events_gained"]
-    account.deployment.assert_holds(account.made, kinds, DAY, DAY)
+    account.deployment.assert_stored(account.made, kinds, DAY, DAY)
     end = datetime.fromtimestamp(compute_day_bounds(DAY, PARIS)[1] / 1000, UTC)
     assert account.deployment.fetched_until("hits", DAY) == end
 
@@ -136,21 +115,21 @@ def assert_late_arriving_events_are_fetched(account: Account, hours: list[float]
     """Fetch now and after each of these times, every third event being `late` ms after its own, and once closed."""
     for more in [*hours, 24]:
         account.fetch(kind, late=late)
-        account.clock.forward(more)
+        account.clock.forward(hours=more)
     account.fetch(kind, late=late)
-    account.deployment.assert_holds(account.made, [kind], DAY, DAY)
+    account.deployment.assert_stored(account.made, [kind], DAY, DAY)
 
 
 def test_full_refresh_fetches_the_whole_day(account: Account):
     account.fetch("hits")
-    account.clock.forward(2)
+    account.clock.forward(hours=2)
     [request] = account.fetch("hits", full=True)
     assert request.query["reactivityStart"] == str(compute_day_bounds(DAY, PARIS)[0])
     assert read_files(account.deployment.data) == account.in_full("hits")
 
 
 def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_new(account: Account):
-    account.clock.forward(24)
+    account.clock.forward(hours=24)
     everything = account.made
     first = min(one["timestamp"] for one in everything.hits if one["timestamp"] >= compute_day_bounds(DAY, PARIS)[0])
     late = {one["id"] for one in everything.hits if one["timestamp"] == first}
@@ -159,7 +138,7 @@ def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_n
     version = account.version("hits")
     before = read_files(account.deployment.data)
 
-    account.clock.forward(5)
+    account.clock.forward(hours=5)
     [request] = account.fetch("hits")
     assert request.query["reactivityStart"] == str(compute_day_bounds(DAY, PARIS)[0])
     assert read_files(account.deployment.data) == before
@@ -170,27 +149,28 @@ def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_n
     account.fetch("hits")
     assert account.version("hits") != version
     assert account.deployment.metadata("hits", DAY)["events_gained"] == len(late)
-    account.deployment.assert_holds(everything, ["hits"], DAY, DAY)
+    account.deployment.assert_stored(everything, ["hits"], DAY, DAY)
 
 
+@pytest.mark.slow
 def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance):
     account = Account(tmp_path, server, instance)
     account.made = build_population(42, DAY, 1, PARIS, misfit_days=[DAY])
-    account.clock.forward(2 + 3 / 3600)  # 12:00:03, when the rejected events begin
+    account.clock.forward(hours=2 + 3 / 3600)  # 12:00:03, when the rejected events begin
     fetched_until = account.clock.now
     account.fetch("hits")
     before = account.deployment.quarantine("hits", DAY)
     assert before
-    account.clock.forward(6)
+    account.clock.forward(hours=6)
     [request] = account.fetch("hits")
-    assert request.query["reactivityStart"] == milliseconds(fetched_until - LOOKBACK)
+    assert request.query["reactivityStart"] == f"{to_ms(fetched_until - LOOKBACK)}"
     after = account.deployment.quarantine("hits", DAY)
     assert len(after) > len(before)
     assert {row["event_key"] for row in before} < {row["event_key"] for row in after}
     assert read_files(account.deployment.data) == account.in_full("hits")
-    account.clock.forward(24)
+    account.clock.forward(hours=24)
     account.fetch("hits")
-    account.deployment.assert_holds(account.made, ["hits"], DAY, DAY)
+    account.deployment.assert_stored(account.made, ["hits"], DAY, DAY)
 
 
 @pytest.mark.parametrize("mode", ["drop", "pseudonymize"])
@@ -204,8 +184,8 @@ def test_contact_data_that_was_kept_is_treated_in_stored_rows(account: Account, 
             account.deployment.data, account.server, account.deployment.instance, account.clock, **account.environment
         )
         fetched_until = account.clock.now
-        account.clock.forward(2)
+        account.clock.forward(hours=2)
         [request] = account.fetch("hits")
-    assert request.query["reactivityStart"] == milliseconds(fetched_until - LOOKBACK)
+    assert request.query["reactivityStart"] == f"{to_ms(fetched_until - LOOKBACK)}"
     assert account.deployment.metadata("hits", DAY)["quarantined"] > 0
     assert read_files(account.deployment.data) == account.in_full("hits")

@@ -33,7 +33,7 @@ class Stored:
 
     def asked(self) -> int:
         """How many requests there were since the last time; the test's output says of which kind."""
-        counts = self.bucket.counts()
+        counts = self.bucket.count_requests()
         print(dict(counts))
         return counts.total()
 
@@ -50,7 +50,7 @@ def stored(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Stored]:
     with run_store() as started:
-        bucket = started.bucket()
+        bucket = started.create_bucket()
         for name, value in bucket.environment.items():
             monkeypatch.setenv(name, value)
         events = build_population(33, FIRST, DAYS, sends_per_day=4, window_days=WINDOW)

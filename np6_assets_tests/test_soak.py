@@ -184,7 +184,7 @@ def test_an_api_forgets_blanks_hides_renames_and_lies_while_a_spell_lasts(made: 
     assert {one.body for one in forgotten} == {one.body for one in events if one.ms >= now - DAY_MS}
     assert 0 < len(forgotten) < len(events)
     assert serving("blank 200", "hits").select_items(request) == []
-    assert serving("hidden 403", "hits").decide(request) == Act("403")
+    assert serving("hidden 403", "hits").choose_act(request) == Act("403")
     others = serving(month_server.OTHER_ACCOUNT, "account").select_items(request)
     assert len(others) == month_server.FOREIGN_EVENTS
     assert all(b"OTHER" in one.body for one in others)

@@ -29,7 +29,7 @@ from np6_assets.settings import Settings
 from np6_assets.storage import io_manager
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity
-from np6_assets_tests.support.deployment import Deployment, build_resource
+from np6_assets_tests.support.deployment import Deployment, build_resource, read_failure
 from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.unreachable import open_unreachable
@@ -100,9 +100,7 @@ def out_of_order(folder: Path) -> str:
         deployment.np6 = build_resource(server, max_retries=0, step_retries=0)
         server.script_always("/notifications/reactivities/hits", "503")
         first = DAY - timedelta(days=3)
-        result = deployment.materialize("hits", first, DAY, raise_on_error=False)
-        [failed] = [one for one in result.all_events if one.event_type_value == "STEP_FAILURE"]
-        return failed.step_failure_data.error.message
+        return read_failure(deployment.materialize("hits", first, DAY, raise_on_error=False))
 
 
 def another_agency(folder: Path) -> str:
@@ -115,9 +113,7 @@ def another_agency(folder: Path) -> str:
         server.serve(
             Population(hits=[build_event("hits", id=f"{n}", timestamp=start + n, agency="OTHER") for n in range(11)])
         )
-        result = deployment.materialize("hits", DAY, raise_on_error=False)
-        [failed] = [one for one in result.all_events if one.event_type_value == "STEP_FAILURE"]
-        return failed.step_failure_data.error.message
+        return read_failure(deployment.materialize("hits", DAY, raise_on_error=False))
 
 
 def another_folder(folder: Path) -> str:

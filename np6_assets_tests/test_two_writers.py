@@ -62,11 +62,7 @@ class Site:
         def run(deployment: Deployment) -> None:
             file = self.tmp_path / f"{who}.txt"
             file.write_text(who)
-            deployment.definitions.resolve_job_def("erase_receiver").execute_in_process(
-                instance=deployment.instance,
-                resources=deployment.definitions.resources,
-                run_config={"ops": {"erase": {"config": {"file": str(file)}}}},
-            )
+            deployment.run_job("erase_receiver", erase={"file": str(file)})
 
         self._deployment(run)
 
@@ -86,7 +82,7 @@ class Site:
             if method == "PUT" and place in key and left:
                 left.pop()()
 
-        self.bucket.refuses = first_put
+        self.bucket.refuse = first_put
 
     def done(self) -> None:
         """Wait for what was started."""
@@ -117,7 +113,7 @@ def site(
     server.serve(account(*RECEIVERS))
     if request.param == "disk":
         return Site(str(tmp_path / "data"), server, tmp_path, None, [])
-    bucket = buckets.bucket()
+    bucket = buckets.create_bucket()
     for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
     return Site(bucket.url, server, tmp_path, bucket, [])

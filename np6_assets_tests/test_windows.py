@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import Deployment, build_resource, list_days, read_files, select_published
 from np6_assets_tests.support.events import (
     HOUR_MS,
@@ -148,24 +149,24 @@ def test_closed_day_equals_the_truth(
     server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path
 ):
     server.serve(account)
-    server.fail(0.6, seed=3, kinds=CUTS, streak=4)  # before, inside and beyond the window
+    server.fail_randomly(0.6, seed=3, kinds=CUTS, streak=4)  # before, inside and beyond the window
     deployment = deployed(tmp_path / "data", server, instance)
     deployment.materialize(KINDS, DAY)
     assert {request.outcome for request in server.list_requests()} > {"ok"}
     assert not [request for request in server.list_requests() if request.outcome == "400"]
-    deployment.assert_holds(account, KINDS, DAY, DAY, "keep")
+    deployment.assert_stored(account, KINDS, DAY, DAY, "keep")
 
 
 @pytest.mark.slow
 def test_range_equals_the_truth(server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path):
     server.serve(account)
-    server.fail(0.4, seed=4, kinds=CUTS)
+    server.fail_randomly(0.4, seed=4, kinds=CUTS)
     deployment = deployed(tmp_path / "data", server, instance, max_concurrent_requests=1)
     deployment.materialize(KINDS, FIRST, LAST)
-    deployment.assert_holds(account, KINDS, FIRST, LAST, "keep")
+    deployment.assert_stored(account, KINDS, FIRST, LAST, "keep")
     stored = read_files(deployment.data)
 
-    server.fail(0)
+    server.fail_randomly(0)
     before = len(server.list_requests())
     deployment.materialize(KINDS, FIRST, LAST)
     assert read_files(deployment.data) == stored
@@ -181,16 +182,6 @@ def test_range_equals_the_truth(server: RudeServer, account: Population, instanc
 
 
 # --- an open day ---------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """The time for the deployment, the client and the server."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 def between(made: Population, start: datetime, end: datetime) -> Population:
@@ -219,11 +210,11 @@ def test_open_day_fetched_until_it_closes_equals_the_truth(
     for clock.now, share in zip(moments, (0.5, 0, 0.5, 0.5), strict=True):
         there = select_published(around, round(clock.now.timestamp() * 1000))
         server.serve(there)
-        server.fail(share, seed=5, kinds=CUTS)
+        server.fail_randomly(share, seed=5, kinds=CUTS)
         before = len(server.list_requests())
         deployment.materialize(KINDS, DAY)
         asked = [request for request in server.list_requests()[before:] if request.path != "/notifications"]
-        deployment.assert_holds(there, KINDS, DAY, DAY, "keep")
+        deployment.assert_stored(there, KINDS, DAY, DAY, "keep")
         assert not [request for request in asked if request.outcome == "400"]
         ends.append({request.query.get("reactivityEnd") or request.query.get("end") for request in asked})
         if not share:
@@ -252,9 +243,10 @@ def test_end_of_the_send_leaves_out_nothing_of_the_window(
     sorting_server.end_mode = "by activation"
     deployment = deployed(tmp_path / "data", sorting_server, instance)
     deployment.materialize(KINDS, DAY)
-    deployment.assert_holds(made, KINDS, DAY, DAY, "keep")
+    deployment.assert_stored(made, KINDS, DAY, DAY, "keep")
 
 
+@pytest.mark.slow
 def test_download_cut_beyond_its_window_makes_progress(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -264,14 +256,14 @@ def test_download_cut_beyond_its_window_makes_progress(
     sorting_server.serve(made)
     sorting_server.end_mode = "ignored"
 
-    def decide(request: Request) -> Act | None:
+    def choose_act(request: Request) -> Act | None:
         is_long = request.query.get("sort") == "asc" and len(sorting_server.select_items(request)) > 30
         return Act("cut chunked", at=0.5) if is_long else None
 
-    monkeypatch.setattr(sorting_server, "decide", decide)
+    monkeypatch.setattr(sorting_server, "choose_act", choose_act)
     deployment = deployed(tmp_path / "data", sorting_server, instance, max_retries=2, step_retries=0)
     deployment.materialize("hits", DAY)
-    deployment.assert_holds(made, ["hits"], DAY, DAY, "keep")
+    deployment.assert_stored(made, ["hits"], DAY, DAY, "keep")
     assert 300 <= deployment.metadata("hits", DAY)["events_outside_window"] < 310
 
 
@@ -284,10 +276,11 @@ def test_cut_answers_that_are_in_order_by_chance_lose_nothing(instance: dg.Dagst
         server.script(HITS, Act("cut chunked", at=0.5))
         deployment = deployed(tmp_path / "data", server, instance)
         deployment.materialize("hits", DAY)
-        deployment.assert_holds(made, ["hits"], DAY, DAY, "keep")
+        deployment.assert_stored(made, ["hits"], DAY, DAY, "keep")
 
 
-@pytest.mark.parametrize("end", [pytest.param("half open", marks=pytest.mark.slow), "ignored"])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["half open", "ignored"])
 def test_rejected_event_without_a_time_is_in_some_quarantine(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, end: str
 ):  # reported: dropped where the event before it, in an answer that is not sorted, is outside the window
@@ -303,6 +296,7 @@ def test_rejected_event_without_a_time_is_in_some_quarantine(
         assert sum(len(deployment.quarantine("hits", day)) for day in list_days(first, last)) >= 1, seed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sorts", [True, False])
 def test_window_of_sends_alone_holds_the_reactions_to_its_own_sends(
     sorting_server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path, *, sorts: bool

@@ -46,7 +46,7 @@ class FaultyServer(RudeServer):
         self._deck = deck
         self._rng = random.Random(f"{seed} faults")
 
-    def decide(self, request: Request) -> Act | None:
+    def choose_act(self, request: Request) -> Act | None:
         """Choose the fault of a request, if any."""
         with self.lock:
             if not self.faulty or self._rng.random() >= FAULT_SHARE:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from np6_assets_tests.refresh.account import Clock
+from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import Deployment, build_resource
 from np6_assets_tests.support.events import (
     HOUR_MS,
@@ -73,8 +73,8 @@ def run_month(number: int, seed: int, folder: Path) -> Outcome:
         MonthServer(account, outages, [renaming], seed, key) as server,
         dg.DagsterInstance.ephemeral() as instance,
     ):
-        server.end, server.sorts = rng.choice(END_MODES_OF_ROUNDS), rng.random() < 0.5
-        outcome.end, outcome.sorts = server.end, server.sorts
+        server.end_mode, server.sorts = rng.choice(END_MODES_OF_ROUNDS), rng.random() < 0.5
+        outcome.end, outcome.sorts = server.end_mode, server.sorts
         clock = Clock(outcome.clock)
         deployment = Deployment(folder / "data", server, instance, clock, **settings)
         deployment.np6 = build_resource(server, max_retries=2, step_retry_delay=0)

@@ -108,7 +108,7 @@ class MonthServer(RudeServer):
             hours = outage.amount if outage.fault == "Date ahead" else -outage.amount
         return datetime.fromtimestamp((self.until_ms + hours * HOUR_MS) / 1000, UTC)
 
-    def decide(self, request: Request) -> Act | None:
+    def choose_act(self, request: Request) -> Act | None:
         """Choose the fault of a response without a body, if any."""
         outage = self._meet_outage(_get_subject(request.path), (*REFUSALS, "blank 204"))
         return None if outage is None else Act(outage.fault.split()[1])

@@ -143,13 +143,13 @@ def run_round(number: int, seed: int, deck: Deck, folder: Path) -> Outcome:
     account.notifications += [{"id": id_} for id_ in unlisted]
     key = f"key-{rng.getrandbits(64):016x}"
     with FaultyServer(account, deck, seed, key) as server:
-        server.hidden = set(unlisted)
+        server.unlisted = set(unlisted)
         clean, disturbed = Machine(folder / "clean", server), Machine(folder / "disturbed", server)
         clean.make_folders()
         disturbed.make_folders()
         _run_clean(clean, days, outcome)
         server.faulty = True
-        server.end, server.sorts, server.no_content = outcome.end, outcome.sorts, rng.random() < 0.5
+        server.end_mode, server.sorts, server.sends_204 = outcome.end, outcome.sorts, rng.random() < 0.5
         clean_requests = len(server.requests)
         _run_disturbed(disturbed, days, rng, outcome)
         outcome.requests = len(server.requests) - clean_requests

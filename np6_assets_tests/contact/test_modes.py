@@ -1,6 +1,7 @@
-"""NP6_CONTACT_DATA is changed from any mode to any other: what is stored becomes what the new mode says, or null.
+"""Change NP6_CONTACT_DATA from any mode to any other.
 
-An event and a rejected one are stored under the old mode and not brought again; another event comes under the new one.
+An accepted and a rejected event are stored under the old mode and not fetched again.
+Another event is fetched under the new mode.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PAIRS = [
 ]
 
 
-def hit(id_: str, hour: int, **fields: Any) -> Any:
+def build_hit(id_: str, hour: int, **fields: Any) -> Any:
     at = START + hour * HOUR_MS
     return build_event(
         "hits", id=id_, timestamp=at, unicity=ADDRESS, hash=ADDRESS, link_label=f"for {ADDRESS}", **fields
@@ -40,11 +41,11 @@ def hit(id_: str, hour: int, **fields: Any) -> Any:
 
 
 def fetch(server: RudeServer, instance: dg.DagsterInstance, data: Path, modes: tuple[str, str], *, closed: bool):
-    """Fetch a day twice, each time in a mode. What came first is not brought again: it is too old, or forgotten."""
-    first = Population(hits=[hit("first", 8)], misfits=[misfit()])
+    """Fetch a day in each mode. The second answer lacks the events of the first: they are too old, or forgotten."""
+    first = Population(hits=[build_hit("first", 8)], misfits=[build_misfit()])
     for number, mode in enumerate(modes):
-        made = Population(hits=[hit("second", 15)]) if number else first
-        server.serve(made)
+        population = Population(hits=[build_hit("second", 15)]) if number else first
+        server.serve(population)
         now = datetime(2026, 3, 20, tzinfo=UTC) + timedelta(hours=(48 if closed else 12) + 6 * number)
         settings = {"NP6_CONTACT_DATA": "pseudonymize", "NP6_PSEUDONYM_KEY": KEYS[mode]} if mode in KEYS else {}
         deployment = Deployment(data, server, instance, lambda now=now: now, **{"NP6_CONTACT_DATA": mode, **settings})
@@ -52,12 +53,12 @@ def fetch(server: RudeServer, instance: dg.DagsterInstance, data: Path, modes: t
     return deployment
 
 
-def misfit() -> Misfit:
-    return Misfit("no activation.id", "hits", START + 9 * HOUR_MS, 156, hit("odd", 9, activation_id=MISSING))
+def build_misfit() -> Misfit:
+    return Misfit("no activation.id", "hits", START + 9 * HOUR_MS, 156, build_hit("odd", 9, activation_id=MISSING))
 
 
-def shown(mode: str) -> str | None:
-    """The address, as a mode stores it."""
+def treat_address(mode: str) -> str | None:
+    """Return the address as a mode stores it."""
     if mode in KEYS:
         return hmac.digest(KEYS[mode].encode(), ADDRESS.encode(), hashlib.sha256).hex()
     return ADDRESS if mode == "keep" else None
@@ -67,23 +68,23 @@ def shown(mode: str) -> str | None:
     "closed", [pytest.param(False, id="open"), pytest.param(True, id="closed", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_stored_contact_data_becomes_what_a_new_mode_says(
+def test_new_mode_treats_stored_contact_data(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, old: str, new: str, closed: bool
 ):
     deployment = fetch(server, instance, tmp_path / "data", (old, new), closed=closed)
-    stored = shown(new) if old == "keep" else None  # nothing else can be made of what the old mode left
+    stored = treat_address(new) if old == "keep" else None  # the old mode stored nothing that could be treated
     rows = {row["event_id"]: row for row in deployment.rows("hits", DAY)}
     assert rows.keys() == {"first", "second"}
-    for id_, value in (("first", stored), ("second", shown(new))):
+    for id_, value in (("first", stored), ("second", treat_address(new))):
         assert (rows[id_]["receiver_unicity"], rows[id_]["receiver_hash"]) == (value, value)
-    assert rows["first"]["link_label"] == "for [removed]"  # one of the two modes is not keep
+    assert rows["first"]["link_label"] == "for [removed]"  # at most one of the modes is keep
     assert rows["second"]["link_label"] == (f"for {ADDRESS}" if new == "keep" else "for [removed]")
     [odd] = deployment.quarantine("hits", DAY)
     detail = json.loads(odd["event"])["source"]["detail"]
     assert detail["activation"]["receiver"]["value"]["unicity"] == stored
     assert detail["link"]["label"] == "for [removed]"
     fresh = fetch(server, instance, tmp_path / "fresh", (new, new), closed=closed)
-    if old == "keep" or new == "drop":  # the old mode left all that the new one needs
+    if old == "keep" or new == "drop":  # the new mode needs no more than the old one stored
         assert read_files(deployment.data) == read_files(fresh.data)
     else:
         assert {row["event_id"]: row for row in fresh.rows("hits", DAY)}["second"] == rows["second"]

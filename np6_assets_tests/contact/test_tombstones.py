@@ -1,4 +1,4 @@
-"""Tombstones: who was erased stays away, in rows and in events of any shape, and nobody can read who it was."""
+"""Match erased receivers in rows and events, and store tombstones without their names."""
 
 import hashlib
 import json
@@ -18,31 +18,31 @@ ADDRESS = "gone@example.com"
 SECRET = "a secret for tombstones, long enough"
 
 
-def rows(**columns: list[str | None]) -> pa.Table:
+def build_rows(**columns: list[str | None]) -> pa.Table:
     names = ("receiver_id", "receiver_unicity", "receiver_hash")
     return pa.table({name: pa.array(columns.get(name, [None] * 3), pa.string()) for name in names})
 
 
-def event(receiver: Any) -> dict[str, Any]:
+def build_receiver_event(receiver: Any) -> dict[str, Any]:
     return {"id": "13", "source": {"detail": {"activation": {"id": 13, "receiver": receiver}}}}
 
 
 @pytest.mark.parametrize("name", ["receiver_id", "receiver_unicity", "receiver_hash"])
-def test_rows_of_erased_receivers_are_named_by_each_column(name: str):
+def test_tombstones_match_rows_by_each_column(name: str):
     erased = Tombstones(b"key").add_values([ADDRESS])
-    table = rows(**{name: ["kept", ADDRESS, None]})
+    table = build_rows(**{name: ["kept", ADDRESS, None]})
     assert erased.match_rows(table).to_pylist() == [False, True, False]
     assert erased.drop_erased(table).column(name).to_pylist() == ["kept", None]
     assert Tombstones(b"key").drop_erased(table) is table
 
 
 @pytest.mark.parametrize("value", ["GONE@example.com", " gone@example.com"[1:], "Gone@Example.COM"])
-def test_address_is_known_in_any_case(value: str):
+def test_tombstones_match_an_address_in_any_case(value: str):
     assert Tombstones(b"key").add_values([ADDRESS]).match(value)
     assert Tombstones(b"key").add_values([value.casefold()]).match(value)
 
 
-def test_name_is_known_in_any_unicode_form_and_its_own_case():
+def test_tombstones_match_a_name_in_any_unicode_form_but_only_its_case():
     composed = unicodedata.normalize("NFC", "Zoé-7")
     assert Tombstones(b"key").add_values([composed]).match(unicodedata.normalize("NFD", composed))
     assert not Tombstones(b"key").add_values([composed]).match(composed.lower())
@@ -57,24 +57,24 @@ def test_tombstones_match_only_the_receivers_fields():
         {"value": {"unicity": {"of": [ADDRESS]}}},
     )
     for receiver in receivers:
-        assert erased.match_event(event(receiver)), receiver
-        assert not Tombstones(b"other key", erased.digests).match_event(event(receiver))
+        assert erased.match_event(build_receiver_event(receiver)), receiver
+        assert not Tombstones(b"other key", erased.digests).match_event(build_receiver_event(receiver))
     for other in ({"value": {"id": "131"}}, {"type": "13", "value": {"type": ADDRESS}}, {"value": {"id": True}}, None):
-        assert not erased.match_event(event(other)), other
+        assert not erased.match_event(build_receiver_event(other)), other
     for odd in (None, "13", ["13", ADDRESS], {"a": {"b": "13"}}, {"link": ADDRESS}):
         assert not erased.match_event(odd)
     assert erased.match_event({"odd": [{"unicity": ADDRESS}]})
 
 
-def test_empty_receiver_is_nobody_s():
+def test_tombstones_match_no_empty_receiver():
     erased = Tombstones(b"key").add_values(["", ADDRESS])
-    assert erased.match_rows(rows(receiver_id=["", None, "x"])).to_pylist() == [False] * 3
-    assert not erased.match_event(event({"value": {"id": "", "unicity": None}}))
+    assert erased.match_rows(build_rows(receiver_id=["", None, "x"])).to_pylist() == [False] * 3
+    assert not erased.match_event(build_receiver_event({"value": {"id": "", "unicity": None}}))
     salted = hashlib.blake2b(b"", key=b"salt", digest_size=16).hexdigest()  # of version 0.1
     assert not Tombstones(b"key", salt=b"salt", salted=frozenset({salted})).match("")
 
 
-def test_event_that_is_nested_thousands_deep_is_searched():
+def test_tombstones_match_a_deeply_nested_event():
     deep: Any = {"unicity": ADDRESS}
     for _ in range(100_000):
         deep = {"receiver": [deep]}
@@ -82,48 +82,48 @@ def test_event_that_is_nested_thousands_deep_is_searched():
     assert not Tombstones(b"key").add_values(["other"]).match_event(deep)
 
 
-def test_tombstones_are_stored_without_names_for_their_owner_alone(tmp_path: Path):
+def test_tombstones_file_hides_names_and_is_private(tmp_path: Path):
     folder = Folder(str(tmp_path))
-    made = Tombstones.read(folder, SECRET).add_values([ADDRESS])
-    made.write(folder)
-    assert read_tombstones(folder, SECRET) == made
+    tombstones = Tombstones.read(folder, SECRET).add_values([ADDRESS])
+    tombstones.write(folder)
+    assert read_tombstones(folder, SECRET) == tombstones
     path = tmp_path / FILE
     assert ADDRESS not in path.read_text()
-    assert SECRET not in path.read_text() + repr(made)
+    assert SECRET not in path.read_text() + repr(tombstones)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"salt": "x", "digests": []}', '{"salt": "00"}', '{"keyed": {}}'])
-def test_broken_tombstones_stop_the_run(tmp_path: Path, text: str):
+def test_broken_tombstones_fail_the_run(tmp_path: Path, text: str):
     path = tmp_path / FILE
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(dg.Failure, match="broken") as raised:
+    with pytest.raises(dg.Failure, match="broken") as caught:
         read_tombstones(Folder(str(tmp_path)), SECRET)
-    assert not raised.value.allow_retries
+    assert not caught.value.allow_retries
 
 
 @pytest.mark.parametrize("secret", ["", SECRET + "!"])
-def test_keyed_tombstones_need_their_secret(tmp_path: Path, secret: str):
+def test_keyed_tombstones_require_their_secret(tmp_path: Path, secret: str):
     folder = Folder(str(tmp_path))
     Tombstones.read(folder, SECRET).add_values([ADDRESS]).write(folder)
     with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY .* set it to that one"):
         read_tombstones(folder, secret)
 
 
-def write_salted(folder: Path, *values: str) -> None:
-    """The tombstones of version 0.1."""
+def write_salted_tombstones(folder: Path, *values: str) -> None:
+    """Write tombstones as version 0.1 did."""
     salt = bytes(range(32))
     digests = [hashlib.blake2b(value.encode(), key=salt, digest_size=16).hexdigest() for value in values]
     (folder / FILE).parent.mkdir()
     (folder / FILE).write_text(json.dumps({"salt": salt.hex(), "digests": digests}))
 
 
-def test_salted_tombstones_stay_valid_and_need_no_secret_but_for_a_new_erasure(tmp_path: Path):
-    write_salted(tmp_path, ADDRESS)
+def test_salted_tombstones_require_a_secret_only_for_a_new_erasure(tmp_path: Path):
+    write_salted_tombstones(tmp_path, ADDRESS)
     folder = Folder(str(tmp_path))
     old = read_tombstones(folder, "")
-    assert old.match_rows(rows(receiver_unicity=["kept", ADDRESS, None])).to_pylist() == [False, True, False]
+    assert old.match_rows(build_rows(receiver_unicity=["kept", ADDRESS, None])).to_pylist() == [False, True, False]
     with pytest.raises(TombstonesError, match=r"^NP6_TOMBSTONE_KEY is not set: an erasure needs"):
         old.add_values(["other"])
     read_tombstones(folder, SECRET).add_values(["other"]).write(folder)

@@ -1,4 +1,4 @@
-"""One running deployment for all tests in here, fed by a server that each test may make rude."""
+"""Run one deployment, with a server, for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -21,30 +21,34 @@ from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import assert_rows_equal, canonicalize, read_rows
 
 CAP = 2
-WINDOW = 0  # one cohort follows a day, in one tick: with more of them Dagster makes a backfill, half a minute later
+WINDOW = 0  # one cohort a day: for more Dagster launches a backfill, half a minute later
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """A deployment, what feeds it, and what there is to be had. All days are over but the last, which is today."""
+class RunningDeployment:
+    """A deployment, its server and population. The last day is today, the others have ended."""
 
     dagster: DagsterProcesses
     server: RudeServer
-    made: Population
+    population: Population
     days: list[date]
 
     def assert_stored(self, assets: Iterable[str], days: Sequence[date]) -> None:
-        """These days are on disk as the oracle has them."""
+        """Assert that these days are stored as the oracle computes them."""
         for asset in assets:
             for day in days:
-                assert canonicalize(self._stored(asset, "event_date", day)) == canonicalize(self._expected(asset, day))
+                assert canonicalize(self._read_rows(asset, "event_date", day)) == canonicalize(
+                    self._expect_rows(asset, day)
+                )
 
     def assert_rates(self, days: Sequence[date]) -> None:
-        """The rates of these days are on disk as the oracle has them, from the event days that are on disk."""
+        """Assert that the rates of these days are those of the oracle for the stored event days."""
         for day in days:
             feeds = {
                 kind: {
-                    day: self._expected(kind, day) for day in self.days if self._path(kind, "event_date", day).exists()
+                    day: self._expect_rows(kind, day)
+                    for day in self.days
+                    if self._path(kind, "event_date", day).exists()
                 }
                 for kind in KINDS
             }
@@ -54,30 +58,30 @@ class Deployed:
                 WINDOW,
                 feeds,
                 lambda _, fetched: fetched < self.days[-1],
-                missing_ids={("activations", self.days[-1]): self._missing()},
+                missing_ids={("activations", self.days[-1]): self._find_missing_ids()},
             )
-            found = self._stored("reactivity_rates", "activation_date", day)
+            found = self._read_rows("reactivity_rates", "activation_date", day)
             assert_rows_equal([{"activation_date": day, **row} for row in found], expected)
 
     def assert_complete(self) -> None:
-        """Every day of every asset is on disk as it should be, and nothing is under way."""
-        assert [run for run in self.dagster.runs() if run.status in IN_PROGRESS] == []
+        """Assert that all days of all assets are stored, and no run is in progress."""
+        assert [run for run in self.dagster.list_runs() if run.status in IN_PROGRESS] == []
         self.assert_stored(KINDS, self.days)
         self.assert_rates(self.days)
 
-    def _missing(self) -> set[int]:
-        """The notifications that the account has deleted and that today's reactions name.
+    def _find_missing_ids(self) -> set[int]:
+        """Return the deleted notifications of today's reactions.
 
-        They are told from the second fetch of today on: the first might have been too early for their sends.
+        They are missing from the second fetch of today on: the first may have been earlier than their sends.
         """
         today = self.days[-1]
-        listed = {entry["id"] for entry in self.made.notifications}
-        fetches = max(self._fetches(id_, today) for id_ in listed)
-        named = {row["activation_id"] for kind in REACTIVITIES for row in self._expected(kind, today)}
+        listed = {entry["id"] for entry in self.population.notifications}
+        fetches = max(self._count_fetches(id_, today) for id_ in listed)
+        named = {row["activation_id"] for kind in REACTIVITIES for row in self._expect_rows(kind, today)}
         return named - listed if fetches > 1 else set()
 
-    def _fetches(self, notification_id: int, day: date) -> int:
-        """How often the account was asked for a notification's activations of the day, the sensor's probes apart."""
+    def _count_fetches(self, notification_id: int, day: date) -> int:
+        """Count the requests for a notification's activations of a day, without probes."""
         requests = self.server.list_requests(f"/notifications/{notification_id}/events/activations")
         start = compute_day_bounds(day, "UTC")[0]
         return sum(
@@ -85,10 +89,10 @@ class Deployed:
             for request in requests
         )
 
-    def _expected(self, asset: str, day: date) -> list[Row]:
-        return expect_rows(asset, self.made.feed(asset), *compute_day_bounds(day, "UTC"))
+    def _expect_rows(self, asset: str, day: date) -> list[Row]:
+        return expect_rows(asset, self.population.feed(asset), *compute_day_bounds(day, "UTC"))
 
-    def _stored(self, asset: str, column: str, day: date) -> list[Row]:
+    def _read_rows(self, asset: str, column: str, day: date) -> list[Row]:
         return read_rows(pq.read_table(self._path(asset, column, day), partitioning=None))
 
     def _path(self, asset: str, column: str, day: date) -> Path:
@@ -96,14 +100,14 @@ class Deployed:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDeployment]:
     today = datetime.now(UTC).date()
     first = today - timedelta(days=6)
-    made = build_population(51, first, 7, lead_days=0, window_days=WINDOW)
-    for kind in KINDS:  # nothing is published before its time
-        made.feed(kind)[:] = [event for event in made.feed(kind) if event["timestamp"] < time.time() * 1000]
+    population = build_population(51, first, 7, lead_days=0, window_days=WINDOW)
+    for kind in KINDS:  # no event of the future
+        population.feed(kind)[:] = [event for event in population.feed(kind) if event["timestamp"] < time.time() * 1000]
     with (
-        RudeServer(made, seed=5) as server,
+        RudeServer(population, seed=5) as server,
         DagsterProcesses(
             tmp_path_factory.mktemp("deployed"),
             NP6_BASE_URL=server.url,
@@ -116,15 +120,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             NP6_LOOKBACK_MINUTES="0",
         ) as dagster,
     ):
-        yield Deployed(dagster, server, made, list_days(first, today))
+        yield RunningDeployment(dagster, server, population, list_days(first, today))
 
 
 @pytest.fixture
-def deployed(running: Deployed, request: pytest.FixtureRequest) -> Iterator[Deployed]:
-    """The deployment, with a server that behaves well at first; a test that fails shows the processes' logs."""
+def deployed(running: RunningDeployment, request: pytest.FixtureRequest) -> Iterator[RunningDeployment]:
+    """The deployment, whose server has no faults at first."""
     yield running
     running.server.release()
-    running.server.behave()
+    running.server.reset_faults()
     running.server.released = threading.Event()
 
 
@@ -133,5 +137,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     running = getattr(item, "funcargs", {}).get("running")
     if report.when == "call" and report.failed and running is not None:
-        report.sections.append(("the processes' logs", running.dagster.logs()))
+        report.sections.append(("the processes' logs", running.dagster.read_logs()))
     return report

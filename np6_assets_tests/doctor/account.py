@@ -1,4 +1,4 @@
-"""An account of sixty hits, and the doctor's diagnoses of a server of it."""
+"""Build an account of sixty hits, and run the doctor on it."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,26 +14,26 @@ NOW = datetime(2026, 4, 12, 15, 0, tzinfo=UTC)
 HITS = "/notifications/reactivities/hits"
 
 
-def ms(moment: datetime) -> int:
+def to_ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def hit(number: int, at: datetime, **fields) -> Event:
-    return build_event("hits", id=f"hit-{number:06d}", timestamp=ms(at), **fields)
+def build_hit(number: int, at: datetime, **fields) -> Event:
+    return build_event("hits", id=f"hit-{number:06d}", timestamp=to_ms(at), **fields)
 
 
-def account(hits=60, every=timedelta(minutes=7), **feeds) -> Population:
-    """An account whose newest hit is seven minutes old."""
-    made = [hit(number, NOW - (number + 1) * every) for number in range(hits)]
-    activations = [build_event("activations", id="send", timestamp=ms(NOW - timedelta(hours=2)))]
-    kinds = {"hits": made, "activations": activations, **feeds}
+def build_account(hits=60, every=timedelta(minutes=7), **feeds) -> Population:
+    """Build an account whose newest hit is seven minutes old."""
+    recent_hits = [build_hit(number, NOW - (number + 1) * every) for number in range(hits)]
+    activations = [build_event("activations", id="send", timestamp=to_ms(NOW - timedelta(hours=2)))]
+    kinds = {"hits": recent_hits, "activations": activations, **feeds}
     return Population(notifications=[{"id": 156, "name": "Spring sale"}], **kinds)
 
 
-def diagnosed(
+def run_doctor(
     url: str, folder: Path, watch=0, now=lambda: NOW, wait=lambda seconds: None, traffic=None, **settings
 ) -> dict[str, Diagnosis]:
-    """The diagnoses by their subjects."""
+    """Run the doctor; return the diagnoses by subject."""
     environment = {"NP6_API_KEY": KEY, "NP6_BASE_URL": url, "NP6_DATA_DIR": str(folder / "data"), **settings}
     examination = Examination(environment, None, watch, traffic or Traffic(), now=now, wait=wait)
     return {one.subject: one for one in examine(examination)}

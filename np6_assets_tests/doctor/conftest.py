@@ -1,14 +1,14 @@
-"""A server of the account."""
+"""Fixtures of the doctor's tests."""
 
 import pytest
 
-from np6_assets_tests.doctor.account import KEY, NOW, account
+from np6_assets_tests.doctor.account import KEY, NOW, build_account
 from np6_assets_tests.support.rude_server import RudeServer
 
 
 @pytest.fixture
 def server():
-    with RudeServer(account(), key=KEY) as running:
+    with RudeServer(build_account(), key=KEY) as running:
         running.date = lambda: NOW
         yield running
 

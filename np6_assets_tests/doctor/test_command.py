@@ -1,4 +1,4 @@
-"""`np6-assets doctor`: what it prints, and its exit status; once in a process of its own, as a user runs it."""
+"""Run `np6-assets doctor`: its output and exit status."""
 
 import json
 import os
@@ -6,11 +6,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 
 import pytest
 
 from np6_assets import cli
+from np6_assets_tests.support.dagster_processes import ROOT, build_environment
 from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -19,13 +19,11 @@ PERSON = "canary.person@example.com"
 VERDICTS = {"ok", "warning", "wrong", "unknown"}
 
 
-def doctor(folder, *arguments, **settings):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
-    clean |= {"PYTHONPATH": str(Path(__file__).parents[2]), "NO_PROXY": "127.0.0.1,localhost"}
+def run_command(folder, *arguments, **settings):
     return subprocess.run(
         [sys.executable, "-m", "np6_assets.cli", "doctor", *arguments],
         cwd=folder,
-        env=clean | settings,
+        env=build_environment(PYTHONPATH=str(ROOT), NO_PROXY="127.0.0.1,localhost", **settings),
         capture_output=True,
         text=True,
         timeout=60,
@@ -33,8 +31,8 @@ def doctor(folder, *arguments, **settings):
 
 
 @pytest.fixture
-def doctor_here(tmp_path, monkeypatch, capsys, caplog):
-    """The same in this process: exit status, standard output, and all else that is said."""
+def run_doctor(tmp_path, monkeypatch, capsys, caplog):
+    """Runs the doctor in this process; returns exit status, standard output, and standard error with logs."""
     for name in list(os.environ):
         if name.startswith(("NP6_", "DAGSTER_")):
             monkeypatch.delenv(name)
@@ -50,7 +48,7 @@ def doctor_here(tmp_path, monkeypatch, capsys, caplog):
     return run
 
 
-def hits():
+def build_hits():
     now = datetime.now(UTC)
     return [
         build_event(
@@ -68,7 +66,7 @@ def hits():
 
 @pytest.fixture
 def server():
-    """An account that puts a person and the key wherever it can."""
+    """A server that puts contact data and the key into all fields and headers."""
 
     def headers():
         return {
@@ -78,13 +76,13 @@ def server():
             "x-request-id": KEY,
         }
 
-    account = Population(notifications=[{"id": 156, "name": PERSON}], hits=hits())
+    account = Population(notifications=[{"id": 156, "name": PERSON}], hits=build_hits())
     with RudeServer(account, key=KEY, headers=headers) as running:
         yield running
 
 
-def test_doctor_finds_nothing_wrong_with_the_sandbox(tmp_path):
-    process = doctor(tmp_path, NP6_BASE_URL="sandbox://")
+def test_doctor_accepts_the_sandbox(tmp_path):
+    process = run_command(tmp_path, NP6_BASE_URL="sandbox://")
     assert (process.returncode, process.stderr) == (0, "")
     lines = process.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -103,8 +101,8 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_doctor_prints_findings_as_json(doctor_here):
-    status, output, errors = doctor_here("--json", NP6_BASE_URL="sandbox://")
+def test_doctor_prints_findings_as_json(run_doctor):
+    status, output, errors = run_doctor("--json", NP6_BASE_URL="sandbox://")
     assert (status, errors) == (0, "")
     report = json.loads(output)
     assert report["verdict"] in ("ok", "unknown")
@@ -119,10 +117,10 @@ def test_doctor_prints_findings_as_json(doctor_here):
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 @pytest.mark.parametrize("act", [None, "401", "403", "503"])
-def test_doctor_prints_neither_key_nor_contact_data(server, doctor_here, arguments, act):
+def test_doctor_prints_neither_key_nor_contact_data(server, run_doctor, arguments, act):
     if act:
         server.script_always("/notifications", act)
-    status, output, errors = doctor_here(*arguments, NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
+    status, output, errors = run_doctor(*arguments, NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
     assert status == (1 if act else 0)
     assert output
     for text in (output, errors):
@@ -130,16 +128,16 @@ def test_doctor_prints_neither_key_nor_contact_data(server, doctor_here, argumen
         assert "canary" not in text
 
 
-def test_doctor_exits_1_where_something_is_wrong(server, doctor_here, tmp_path):
+def test_doctor_exits_1_after_a_wrong_finding(server, run_doctor, tmp_path):
     (tmp_path / ".env").write_text("NP6_API_KEY=another-key\n")
-    status, output, errors = doctor_here("--json", NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
+    status, output, errors = run_doctor("--json", NP6_API_KEY=KEY, NP6_BASE_URL=server.url)
     assert (status, errors) == (1, "")
     report = json.loads(output)
     assert report["verdict"] == "wrong"
     [key] = [finding for finding in report["findings"] if finding["subject"] == "key"]
-    assert "returned 401" in key["text"]  # .env wins
+    assert "returned 401" in key["text"]  # .env takes precedence
     assert "another-key" not in output
 
 
 def test_doctor_exits_2_after_a_wrong_option(tmp_path):
-    assert doctor(tmp_path, "--watch", "0").returncode == 2
+    assert run_command(tmp_path, "--watch", "0").returncode == 2

@@ -1,4 +1,4 @@
-"""The doctor against a server that behaves in every way that it has a diagnosis for."""
+"""Run the doctor against a server with each fault that it diagnoses."""
 
 import socket
 import threading
@@ -10,23 +10,23 @@ from np6_assets.doctor import judge_events
 from np6_assets.doctor.diagnosis import find_worst
 from np6_assets.doctor.probe import Item, Reply
 from np6_assets.doctor.survey import Survey
-from np6_assets_tests.doctor.account import HITS, NOW, account, diagnosed, hit, ms
+from np6_assets_tests.doctor.account import HITS, NOW, build_account, build_hit, run_doctor, to_ms
 from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import Act
 
 ANSWERED = ("window end", "window content", "sort")
 
 
-def test_doctor_finds_nothing_wrong_with_a_good_account(server, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where the tests run may be a Dagster home of `make demo`
-    found = diagnosed(server.url, tmp_path)
+def test_doctor_accepts_a_good_account(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the working directory may have a Dagster home
+    found = run_doctor(server.url, tmp_path)
     verdicts = {subject: one.verdict for subject, one in found.items()}
-    assert verdicts.pop("compression") in ("ok", "warning")  # the server compresses when it likes to
+    assert verdicts.pop("compression") in ("ok", "warning")  # the server compresses at random
     assert {subject for subject, verdict in verdicts.items() if verdict != "ok"} == {
         "rate limit",  # no headers
         "lateness",  # not watched
         "bounce verdicts",  # no bounces
-        "late events",  # no home of Dagster's
+        "late events",  # no DAGSTER_HOME
     }
     assert set(verdicts.values()) == {"ok", "unknown"}
     assert found["lateness"].values["newest_event_seconds"] == 420
@@ -38,7 +38,7 @@ def test_doctor_finds_nothing_wrong_with_a_good_account(server, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("act", "subject", "says", "advises"),
+    ("act", "subject", "text", "advice"),
     [
         ("401", "key", "returned 401 Unauthorized (x-request-id req-", "Copy the key again"),
         ("403", "key", "returned 403", "gives the right"),
@@ -52,20 +52,20 @@ def test_doctor_finds_nothing_wrong_with_a_good_account(server, tmp_path, monkey
         ("no answer", "reachability", "GET /notifications", "network"),
     ],
 )
-def test_doctor_stops_where_the_account_cannot_be_reached(server, tmp_path, act, subject, says, advises):
+def test_doctor_stops_at_an_unreachable_account(server, tmp_path, act, subject, text, advice):
     server.script_always("/notifications", act)
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found[subject].verdict == "wrong"
-    assert says in found[subject].text
-    assert advises in found[subject].advice
+    assert text in found[subject].text
+    assert advice in found[subject].advice
     assert [subject for subject, one in found.items() if one.verdict == "wrong"] == [subject]
-    assert len(server.requests) == 1  # there is no point in asking more
+    assert len(server.requests) == 1  # no further request
 
 
 def test_reachability_names_a_refused_connection_and_the_proxy(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    found = diagnosed(f"http://127.0.0.1:{port}", tmp_path, HTTPS_PROXY="http://proxy.example.com")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    found = run_doctor(f"http://127.0.0.1:{port}", tmp_path, HTTPS_PROXY="http://proxy.example.com")
     assert found["reachability"].verdict == "wrong"
     assert "connection refused" in found["reachability"].text
     assert "proxy in HTTPS_PROXY" in found["reachability"].advice
@@ -75,13 +75,13 @@ def test_reachability_names_a_refused_connection_and_the_proxy(tmp_path):
 def test_reachability_names_a_timeout(server, tmp_path, monkeypatch):
     monkeypatch.setattr("np6_assets.doctor.examination._READ_SECONDS", 0.1)
     server.script_always("/notifications", "stall before")
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert (found["reachability"].verdict, found["reachability"].values["trouble"]) == ("wrong", "timeout")
 
 
 def test_feeds_names_a_feed_that_the_key_may_not_read(server, tmp_path):
     server.script_always("/notifications/reactivities/bounces", "403")
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found["feeds"].verdict == "wrong"
     assert "reactivities/bounces returned 403" in found["feeds"].text
     assert found["feeds"].values["read"] == ["hits", "optouts", "impressions", "activations"]
@@ -89,7 +89,7 @@ def test_feeds_names_a_feed_that_the_key_may_not_read(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("act", "says"),
+    ("act", "text"),
     [
         ("html page", "an HTML or XML page, not a JSON array"),
         ("not an array", "a JSON object, not a JSON array"),
@@ -103,50 +103,50 @@ def test_feeds_names_a_feed_that_the_key_may_not_read(server, tmp_path):
         ("unknown encoding", "a content encoding that was not accepted"),
     ],
 )
-def test_feeds_says_what_came_instead_of_events(server, tmp_path, act, says):
+def test_feeds_describes_a_wrong_body(server, tmp_path, act, text):
     server.script_always(HITS, act)
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert (found["feeds"].verdict, found["key"].verdict) == ("wrong", "ok")
-    assert says in found["feeds"].text
+    assert text in found["feeds"].text
 
 
 @pytest.mark.parametrize("act", ["BOM", "204", "wrong content type", "gzip bomb"])
-def test_feeds_accepts_what_runs_accept(server, tmp_path, act):
+def test_feeds_accepts_bodies_that_runs_accept(server, tmp_path, act):
     server.script_always(HITS, act)
-    assert diagnosed(server.url, tmp_path)["feeds"].verdict == "ok"
+    assert run_doctor(server.url, tmp_path)["feeds"].verdict == "ok"
 
 
 def test_feeds_names_a_feed_that_trickles(server, tmp_path, monkeypatch):
     monkeypatch.setattr("np6_assets.doctor.probe.LONGEST_BODY", timedelta(seconds=2))
     server.script_always(HITS, "trickle")
-    found = diagnosed(server.url, tmp_path, now=lambda: datetime.now(UTC))["feeds"]
+    found = run_doctor(server.url, tmp_path, now=lambda: datetime.now(UTC))["feeds"]
     assert (found.verdict, "no whole event for 2 seconds" in found.text) == ("wrong", True)
 
 
-def test_reachability_quotes_no_byte_of_an_answer(tmp_path):
+def test_reachability_quotes_no_answer(tmp_path):
     def answer():
-        with listening.accept()[0] as connection:
+        with listener.accept()[0] as connection:
             connection.sendall(b"canary.person@example.com\r\n\r\n")
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=answer)
         thread.start()
-        found = diagnosed(f"http://127.0.0.1:{listening.getsockname()[1]}", tmp_path)["reachability"]
+        found = run_doctor(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path)["reachability"]
         thread.join()
     assert (found.verdict, found.values["trouble"]) == ("wrong", "other")
     assert "canary" not in found.text
 
 
-def test_doctor_says_unknown_of_an_empty_account(server, tmp_path):
+def test_doctor_reports_unknown_for_an_empty_account(server, tmp_path):
     server.serve(Population())
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found["notifications"].verdict == "warning"
     assert {found[subject].verdict for subject in (*ANSWERED, "feeds", "lateness", "link types")} == {"unknown"}
     assert find_worst(found.values()) == "warning"
 
 
 @pytest.mark.parametrize(
-    ("ahead", "verdict", "says"),
+    ("ahead", "verdict", "text"),
     [
         (timedelta(seconds=0), "ok", "the same as"),
         (timedelta(seconds=4), "ok", "4 s ahead of"),
@@ -155,25 +155,25 @@ def test_doctor_says_unknown_of_an_empty_account(server, tmp_path):
         (timedelta(hours=3), "wrong", "3 hours ahead of"),
     ],
 )
-def test_clock_compares_with_the_date_header(server, tmp_path, ahead, verdict, says):
+def test_clock_compares_with_the_date_header(server, tmp_path, ahead, verdict, text):
     server.date = lambda: NOW - ahead
-    found = diagnosed(server.url, tmp_path)["clock"]
+    found = run_doctor(server.url, tmp_path)["clock"]
     assert found.verdict == verdict
-    assert says in found.text
+    assert text in found.text
     assert abs(found.values["ahead_seconds"] - ahead.total_seconds()) <= 0.5
 
 
 @pytest.mark.parametrize("date", [None, "yesterday"])
 def test_clock_is_unknown_without_a_date_header(server, tmp_path, date):
     server.date = lambda: date
-    assert diagnosed(server.url, tmp_path)["clock"].verdict == "unknown"
+    assert run_doctor(server.url, tmp_path)["clock"].verdict == "unknown"
 
 
 @pytest.mark.parametrize(
     ("reset", "verdict", "counts", "seconds"),
     [
         (f"{NOW.timestamp() + 30:.0f}", "ok", "epoch seconds", 30),
-        (f"{ms(NOW) + 30_000}", "ok", "epoch milliseconds", 30),
+        (f"{to_ms(NOW) + 30_000}", "ok", "epoch milliseconds", 30),
         ("30", "ok", "seconds to wait", 30),
         (f"{NOW.timestamp() + 10 * 86400:.0f}", "warning", "epoch seconds", 864_000),
         ("500000", "warning", "seconds to wait", 500_000),
@@ -181,12 +181,12 @@ def test_clock_is_unknown_without_a_date_header(server, tmp_path, date):
         ("", "unknown", None, None),
     ],
 )
-def test_rate_limit_says_what_reset_counts(server, tmp_path, reset, verdict, counts, seconds):
+def test_rate_limit_detects_the_unit_of_reset(server, tmp_path, reset, verdict, counts, seconds):
     more = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "590"} | (
         {"X-RateLimit-Reset": reset} if reset else {}
     )
     server.headers = lambda: more
-    found = diagnosed(server.url, tmp_path)["rate limit"]
+    found = run_doctor(server.url, tmp_path)["rate limit"]
     assert found.verdict == verdict
     assert found.values.get("reset_counts") == counts
     assert found.values.get("reset_seconds") == seconds
@@ -194,14 +194,14 @@ def test_rate_limit_says_what_reset_counts(server, tmp_path, reset, verdict, cou
     assert (counts or "Reset") in found.text
 
 
-def test_rate_limit_warns_where_no_request_remains(server, tmp_path):
+def test_rate_limit_warns_without_remaining_requests(server, tmp_path):
     server.headers = lambda: {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"}
-    assert diagnosed(server.url, tmp_path)["rate limit"].verdict == "warning"
+    assert run_doctor(server.url, tmp_path)["rate limit"].verdict == "warning"
 
 
 def test_doctor_stops_after_429(server, tmp_path):
     server.script(HITS, Act("429 retry-after seconds", wait=90))
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert len(server.requests) == 2
     assert found["rate limit"].verdict == "warning"
     assert found["rate limit"].values["wait_seconds"] == 90
@@ -213,7 +213,7 @@ def test_doctor_stops_after_429(server, tmp_path):
 
 def test_sort_counts_events_out_of_order(server, tmp_path):
     server.script_always(HITS, "shuffled")
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found["sort"].verdict == "warning"
     assert all(found["sort"].values[order]["out_of_order"] > 0 for order in ("asc", "desc"))
     assert found["window end"].verdict == "ok"
@@ -222,20 +222,20 @@ def test_sort_counts_events_out_of_order(server, tmp_path):
 @pytest.mark.parametrize(("encoding", "verdict"), [("gzip", "ok"), ("", "warning")])
 def test_compression_names_the_encoding(server, tmp_path, monkeypatch, encoding, verdict):
     monkeypatch.setattr("np6_assets_tests.support.rude_server._Handler._choose_encoding", lambda self: encoding)
-    found = diagnosed(server.url, tmp_path)["compression"]
+    found = run_doctor(server.url, tmp_path)["compression"]
     assert found.verdict == verdict
     assert list(found.values["encodings"]) == [encoding or "none"]
 
 
-def test_values_are_counted_and_the_others_named(server, tmp_path):
+def test_values_are_counted(server, tmp_path):
     types = ["redirection"] * 5 + ["dismissal"] * 3 + [None]
-    hits = [hit(number, NOW - timedelta(minutes=number + 1), link_type=one) for number, one in enumerate(types)]
+    hits = [build_hit(number, NOW - timedelta(minutes=number + 1), link_type=one) for number, one in enumerate(types)]
     bounces = [
-        build_event("bounces", id=f"b{number}", timestamp=ms(NOW - timedelta(minutes=number + 1)), verdict=one)
+        build_event("bounces", id=f"b{number}", timestamp=to_ms(NOW - timedelta(minutes=number + 1)), verdict=one)
         for number, one in enumerate(["hard", "hard", "blocked"])
     ]
-    server.serve(Population(notifications=account().notifications, hits=hits, bounces=bounces))
-    found = diagnosed(server.url, tmp_path)
+    server.serve(Population(notifications=build_account().notifications, hits=hits, bounces=bounces))
+    found = run_doctor(server.url, tmp_path)
     assert found["link types"].values["counts"] == {"redirection": 5, "dismissal": 3, "null": 1}
     assert found["bounce verdicts"].values["counts"] == {"hard": 2, "blocked": 1}
     assert found["link types"].verdict == found["bounce verdicts"].verdict == "ok"
@@ -243,54 +243,54 @@ def test_values_are_counted_and_the_others_named(server, tmp_path):
     assert "bounces_other" in found["bounce verdicts"].text
 
 
-def test_link_types_warns_where_none_is_known(server, tmp_path):
-    server.serve(Population(notifications=account().notifications, hits=[hit(1, NOW, link_type="click")]))
-    assert diagnosed(server.url, tmp_path, now=lambda: NOW + timedelta(seconds=1))["link types"].verdict == "warning"
+def test_link_types_warns_without_a_known_type(server, tmp_path):
+    server.serve(Population(notifications=build_account().notifications, hits=[build_hit(1, NOW, link_type="click")]))
+    assert run_doctor(server.url, tmp_path, now=lambda: NOW + timedelta(seconds=1))["link types"].verdict == "warning"
 
 
-class Passing:
-    """A clock that passes only where the doctor waits, and an account in which hits appear `late` seconds late."""
+class WaitClock:
+    """A clock that advances when the doctor waits; each time a hit appears, `late` seconds late."""
 
     def __init__(self, server, late):
         self.server, self.late, self.now = server, late, NOW
         server.date = lambda: self.now
-        self.before = account().hits
+        self.hits = build_account().hits
 
     def __call__(self):
         return self.now
 
     def wait(self, seconds):
         self.now += timedelta(seconds=seconds)
-        fresh = hit(ms(self.now), self.now - timedelta(seconds=self.late))
-        self.before = [*self.before, fresh]
-        self.server.serve(Population(notifications=account().notifications, hits=self.before))
+        fresh = build_hit(to_ms(self.now), self.now - timedelta(seconds=self.late))
+        self.hits = [*self.hits, fresh]
+        self.server.serve(Population(notifications=build_account().notifications, hits=self.hits))
 
 
 @pytest.mark.parametrize(("late", "verdict"), [(10, "ok"), (1500, "ok"), (7200, "warning")])
 def test_lateness_measures_events_as_they_appear(server, tmp_path, late, verdict):
-    clock = Passing(server, late)
-    found = diagnosed(server.url, tmp_path, watch=60, now=clock, wait=clock.wait)["lateness"]
+    clock = WaitClock(server, late)
+    found = run_doctor(server.url, tmp_path, watch=60, now=clock, wait=clock.wait)["lateness"]
     assert found.verdict == verdict
     assert found.values["appeared"] == 4
     assert found.values["watched_seconds"] == 60
     assert found.values["latest_seconds"] == late
 
 
-def sample(seconds, is_whole, *ages):
-    """A sample so many seconds after NOW, of events that were so many seconds old at NOW."""
+def build_sample(seconds, is_whole, *ages):
+    """Build a sample taken `seconds` after NOW, of events of these ages at NOW."""
     time = NOW + timedelta(seconds=seconds)
-    items = tuple(Item(f"{age}", ms(NOW - timedelta(seconds=age))) for age in ages)
+    items = tuple(Item(f"{age}", to_ms(NOW - timedelta(seconds=age))) for age in ages)
     return Reply(HITS, 200, {}, time, time, is_whole=is_whole, items=items)
 
 
-def test_lateness_leaves_out_events_that_the_sample_before_did_not_reach():
-    samples = [sample(0, False, 10, 20, 30), sample(15, True, 5, 10, 20, 30, 4000)]
+def test_lateness_ignores_events_beyond_the_previous_sample():
+    samples = [build_sample(0, False, 10, 20, 30), build_sample(15, True, 5, 10, 20, 30, 4000)]
     found = judge_events.judge_lateness(Survey(samples[0], samples=samples), timedelta(hours=1))
     assert found.values["appeared"] == 1
     assert found.values["latest_seconds"] == 20
-    assert (found.verdict, found.values["reach_seconds"]) == ("unknown", 45)  # less than the hour that counts
+    assert (found.verdict, found.values["reach_seconds"]) == ("unknown", 45)  # less than an hour
 
 
-def test_lateness_is_unknown_where_no_event_appears(server, tmp_path):
-    found = diagnosed(server.url, tmp_path, watch=30)["lateness"]
+def test_lateness_is_unknown_without_new_events(server, tmp_path):
+    found = run_doctor(server.url, tmp_path, watch=30)["lateness"]
     assert (found.verdict, found.values["appeared"]) == ("unknown", 0)

@@ -1,4 +1,4 @@
-"""The doctor on certificates, settings and folders."""
+"""Run the doctor on certificates, settings and folders."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ import pytest
 from np6_assets.doctor.diagnosis import Diagnosis
 from np6_assets.runs.lock import hold_lock
 from np6_assets.storage.files import Folder
-from np6_assets_tests.doctor.account import KEY, account, diagnosed
+from np6_assets_tests.doctor.account import KEY, build_account, run_doctor
 from np6_assets_tests.refresh.account import turn_on
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tls import create_certificate
@@ -20,7 +20,7 @@ from np6_assets_tests.support.tls import create_certificate
 
 
 @pytest.mark.parametrize(
-    ("days", "trusted", "verdict", "says"),
+    ("days", "trusted", "verdict", "text"),
     [
         (90, True, "ok", "valid for 89 more days"),
         (10, True, "warning", "valid for 9 more days"),
@@ -28,19 +28,19 @@ from np6_assets_tests.support.tls import create_certificate
         (90, False, "wrong", "self-signed certificate"),
     ],
 )
-def test_tls_says_how_long_the_certificate_is_valid(tmp_path, monkeypatch, days, trusted, verdict, says):
+def test_tls_reports_the_validity_of_the_certificate(tmp_path, monkeypatch, days, trusted, verdict, text):
     file, context = create_certificate(tmp_path, timedelta(days=days))
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    with RudeServer(account(), key=KEY, tls=context) as server:
-        found = diagnosed(server.url, tmp_path, now=lambda: datetime.now(UTC))
+    with RudeServer(build_account(), key=KEY, tls=context) as server:
+        found = run_doctor(server.url, tmp_path, now=lambda: datetime.now(UTC))
     assert found["TLS"].verdict == verdict
-    assert says in found["TLS"].text.replace("self signed", "self-signed")
+    assert text in found["TLS"].text.replace("self signed", "self-signed")
     assert found["reachability"].verdict == ("wrong" if verdict == "wrong" else "ok")
 
 
-def test_tls_advises_where_the_server_speaks_http(server, tmp_path):
-    found = diagnosed(server.url.replace("http://", "https://"), tmp_path)
+def test_tls_advises_http_for_a_server_without_tls(server, tmp_path):
+    found = run_doctor(server.url.replace("http://", "https://"), tmp_path)
     assert found["TLS"].verdict == found["reachability"].verdict == "wrong"
     assert "https" in found["reachability"].advice
 
@@ -49,38 +49,38 @@ def test_tls_advises_where_the_server_speaks_http(server, tmp_path):
 
 
 def test_doctor_sends_no_request_with_wrong_settings(server, tmp_path):
-    found = diagnosed(server.url, tmp_path, NP6_TIMEZONE="Mars/Base")
+    found = run_doctor(server.url, tmp_path, NP6_TIMEZONE="Mars/Base")
     assert found["settings"].verdict == "wrong"
     assert "NP6_TIMEZONE='Mars/Base'" in found["settings"].text
     assert (found["API"].verdict, found["temporary files"].verdict) == ("unknown", "ok")
     assert server.requests == []
 
 
-def test_key_is_wrong_where_it_is_not_set(tmp_path):
-    found = diagnosed("https://api-cm.np6.com", tmp_path, NP6_API_KEY="")
+def test_missing_key_is_wrong(tmp_path):
+    found = run_doctor("https://api-cm.np6.com", tmp_path, NP6_API_KEY="")
     assert found["key"].verdict == "wrong"
     assert "NP6_API_KEY is not set" in found["key"].text
     assert found["API"].verdict == "unknown"
 
 
-def test_settings_warns_of_a_misspelt_name(server, tmp_path):
-    found = diagnosed(server.url, tmp_path, NP6_TIME_ZONE="Europe/Paris")["settings"]
+def test_settings_warns_of_an_unknown_name(server, tmp_path):
+    found = run_doctor(server.url, tmp_path, NP6_TIME_ZONE="Europe/Paris")["settings"]
     assert (found.verdict, found.values["unread"]) == ("warning", ["NP6_TIME_ZONE"])
 
 
 def test_settings_warns_of_a_start_date_in_the_future(server, tmp_path):
-    assert diagnosed(server.url, tmp_path, NP6_START_DATE="2027-01-01")["settings"].verdict == "warning"
+    assert run_doctor(server.url, tmp_path, NP6_START_DATE="2027-01-01")["settings"].verdict == "warning"
 
 
-def test_data_folder_is_wrong_where_it_cannot_be_written(server, tmp_path):
+def test_unwritable_data_folder_is_wrong(server, tmp_path):
     (tmp_path / "file").write_text("a folder cannot be made in here\n")
-    found = diagnosed(server.url, tmp_path, NP6_DATA_DIR=str(tmp_path / "file/data"))["data folder"]
+    found = run_doctor(server.url, tmp_path, NP6_DATA_DIR=str(tmp_path / "file/data"))["data folder"]
     assert found.verdict == "wrong"
     assert "NP6_DATA_DIR" in found.advice
 
 
 def test_data_folder_check_leaves_no_object_behind(server, tmp_path):
-    found = diagnosed(server.url, tmp_path, NP6_DATA_DIR="memory://doctored/data")["data folder"]
+    found = run_doctor(server.url, tmp_path, NP6_DATA_DIR="memory://doctored/data")["data folder"]
     assert found.verdict == "ok"
     assert Folder("memory://doctored/data").list_files("") == []
 
@@ -91,20 +91,20 @@ def test_data_folder_warns_of_a_file_system_without_locks(server, tmp_path, monk
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found["data folder"].verdict == "warning"
     assert "has no locks" in found["data folder"].text
     assert found["temporary files"].verdict == "ok"
 
 
-def test_data_folder_that_a_run_holds_has_locks(server, tmp_path):
+def test_locked_data_folder_is_ok(server, tmp_path):
     folder = Folder(str(tmp_path / "data"))
     with folder.lock("a run", print):
-        assert diagnosed(server.url, tmp_path)["data folder"].verdict == "ok"
+        assert run_doctor(server.url, tmp_path)["data folder"].verdict == "ok"
 
 
-def test_short_pseudonym_key_is_a_warning_and_not_shown(server, tmp_path):
-    found = diagnosed(server.url, tmp_path, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY="pepper")["settings"]
+def test_short_pseudonym_key_is_a_hidden_warning(server, tmp_path):
+    found = run_doctor(server.url, tmp_path, NP6_CONTACT_DATA="pseudonymize", NP6_PSEUDONYM_KEY="pepper")["settings"]
     assert found.verdict == "warning"
     assert "NP6_PSEUDONYM_KEY has fewer than 32 characters" in found.text
     assert "pepper" not in f"{found}"
@@ -113,7 +113,7 @@ def test_short_pseudonym_key_is_a_warning_and_not_shown(server, tmp_path):
 @pytest.mark.parametrize(("free", "verdict"), [(2**40, "ok"), (2**30, "warning"), (2**20, "wrong")])
 def test_folders_warn_of_little_free_space(server, tmp_path, monkeypatch, free, verdict):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free})())
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found["data folder"].verdict == found["temporary files"].verdict == verdict
     assert found["data folder"].values["free_bytes"] == free
 
@@ -122,7 +122,7 @@ PROJECT_CONFIG = (Path(__file__).parents[2] / "dagster.yaml").read_text()
 
 
 @pytest.mark.parametrize(
-    ("config", "verdict", "says"),
+    ("config", "verdict", "text"),
     [
         (PROJECT_CONFIG, "ok", "with a dagster.yaml"),
         (None, "warning", "has no dagster.yaml"),
@@ -132,74 +132,74 @@ PROJECT_CONFIG = (Path(__file__).parents[2] / "dagster.yaml").read_text()
         ("", "warning", "run_monitoring"),
     ],
 )
-def test_dagster_home_compares_dagster_yaml(server, tmp_path, config, verdict, says):
+def test_dagster_home_compares_dagster_yaml(server, tmp_path, config, verdict, text):
     home = tmp_path / "home"
     home.mkdir()
     if config is not None:
         (home / "dagster.yaml").write_text(config)
-    found = diagnosed(server.url, tmp_path, DAGSTER_HOME=str(home))["DAGSTER_HOME"]
+    found = run_doctor(server.url, tmp_path, DAGSTER_HOME=str(home))["DAGSTER_HOME"]
     assert found.verdict == verdict
-    assert says in found.text
+    assert text in found.text
     assert "hunter2" not in found.text
 
 
-def test_dagster_home_is_wrong_where_it_is_no_folder(server, tmp_path):
+def test_dagster_home_that_is_no_folder_is_wrong(server, tmp_path):
     for home in ("relative", str(tmp_path / "nothing")):
-        assert diagnosed(server.url, tmp_path, DAGSTER_HOME=home)["DAGSTER_HOME"].verdict == "wrong"
+        assert run_doctor(server.url, tmp_path, DAGSTER_HOME=home)["DAGSTER_HOME"].verdict == "wrong"
 
 
 # --- Late events ----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_late_events_names_what_fetches_them(server, tmp_path):
+def test_late_events_names_the_sensor_and_schedule_that_fetch_them(server, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text(PROJECT_CONFIG)
 
-    def found():
-        return diagnosed(server.url, tmp_path, DAGSTER_HOME=str(home))["late events"]
+    def examine():
+        return run_doctor(server.url, tmp_path, DAGSTER_HOME=str(home))["late events"]
 
-    assert (found().verdict, found().values) == ("warning", {"on": []})
-    assert found().text == "neither np6_refresh nor daily_ingest is on: nothing fetches late events"
-    assert [file.name for file in home.iterdir()] == ["dagster.yaml"]  # nothing was made
+    assert (examine().verdict, examine().values) == ("warning", {"on": []})
+    assert examine().text == "neither np6_refresh nor daily_ingest is on: nothing fetches late events"
+    assert [file.name for file in home.iterdir()] == ["dagster.yaml"]  # nothing was created
     with dg.DagsterInstance.local_temp(str(home)) as instance:
         turn_on(instance, "freshness")
-        assert found().verdict == "warning"
+        assert examine().verdict == "warning"
         turn_on(instance, "np6_refresh")
-        assert (found().verdict, found().values) == ("ok", {"on": ["np6_refresh"]})
-        assert "daily_ingest" in found().advice
+        assert (examine().verdict, examine().values) == ("ok", {"on": ["np6_refresh"]})
+        assert "daily_ingest" in examine().advice
         turn_on(instance, "daily_ingest")
-        assert (found().verdict, found().advice) == ("ok", "")
+        assert (examine().verdict, examine().advice) == ("ok", "")
 
 
-def test_late_events_is_unknown_where_dagster_keeps_no_home_or_does_not_answer(server, tmp_path, monkeypatch):
+def test_late_events_is_unknown_without_dagsters_records(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert diagnosed(server.url, tmp_path)["late events"].verdict == "unknown"
-    # as `make dev` has it, with a database that cannot be reached
+    assert run_doctor(server.url, tmp_path)["late events"].verdict == "unknown"
+    # the folder of `make dev`, with an unreachable database
     home = tmp_path / ".dagster_home"
     home.mkdir()
     (home / "dagster.yaml").write_text("storage:\n  sqlite:\n    base_dir: /proc/hunter2hunter2\n")
-    found = diagnosed(server.url, tmp_path)["late events"]
+    found = run_doctor(server.url, tmp_path)["late events"]
     assert found.verdict == "unknown"
     assert "hunter2" not in f"{found}"
     (home / "dagster.yaml").write_text("storage: [\n")
-    assert diagnosed(server.url, tmp_path)["late events"].verdict == "unknown"
+    assert run_doctor(server.url, tmp_path)["late events"].verdict == "unknown"
 
 
-def test_runs_name_one_whose_process_is_gone(server, tmp_path):
+def test_runs_name_a_dead_run(server, tmp_path):
     locks = tmp_path / "home" / "np6_runs"
     locks.mkdir(parents=True)
     (locks / "5f0c.lock").write_text("4711\n")
     with hold_lock(tmp_path / "home", "works"):
-        found = diagnosed(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"]
+        found = run_doctor(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"]
     assert (found.verdict, found.values) == ("warning", {"dead": ["5f0c"]})
     assert "5f0c" in found.text
     (locks / "5f0c.lock").unlink()
-    assert diagnosed(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"].verdict == "ok"
+    assert run_doctor(server.url, tmp_path, DAGSTER_HOME=str(tmp_path / "home"))["runs"].verdict == "ok"
 
 
-# --- What it says ---------------------------------------------------------------------------------
+# --- Text ---------------------------------------------------------------------------------
 
 
 def test_diagnosis_masks_secrets():

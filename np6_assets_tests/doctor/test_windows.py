@@ -1,4 +1,4 @@
-"""The doctor against servers that sort or not, and that make different things of the end of a window."""
+"""Run the doctor against servers with each mode of sort and of a window's end."""
 
 from datetime import timedelta
 
@@ -7,10 +7,10 @@ import pytest
 from np6_assets.doctor.probe import BODY_BYTES, Item, Reply
 from np6_assets.doctor.windows import Trial, choose_window, find_possible_meanings
 from np6_assets.np6.connection import Traffic
-from np6_assets_tests.doctor.account import HITS, NOW, account, diagnosed, hit, ms
+from np6_assets_tests.doctor.account import HITS, NOW, build_account, build_hit, run_doctor, to_ms
 from np6_assets_tests.support.events import Population
 
-LONG_AGO = ms(NOW - timedelta(days=9))
+LONG_AGO = to_ms(NOW - timedelta(days=9))
 SAYS = {
     "half open": ("ok", "reactivityEnd is half open, as documented", ""),
     "inclusive": ("warning", "reactivityEnd is inclusive", "Nothing is lost"),
@@ -21,22 +21,22 @@ SAYS = {
 }
 
 
-def slow_and_quick(count=60, every=timedelta(minutes=7)):
-    """Hits of which every other one answers a send of two days before."""
+def build_mixed_hits(count=60, every=timedelta(minutes=7)):
+    """Build hits, every other one two days after its send."""
     times = [NOW - (number + 1) * every for number in range(count)]
     hits = [
-        hit(number, at, stamp_time=ms(at - (timedelta(days=2) if number % 2 else timedelta(seconds=1))))
+        build_hit(number, at, stamp_time=to_ms(at - (timedelta(days=2) if number % 2 else timedelta(seconds=1))))
         for number, at in enumerate(times)
     ]
-    return Population(notifications=account().notifications, hits=hits)
+    return Population(notifications=build_account().notifications, hits=hits)
 
 
 @pytest.mark.parametrize("sorts", [True, False])
 @pytest.mark.parametrize("end", SAYS)
-def test_doctor_says_what_the_end_means(server, tmp_path, end, sorts):
-    server.serve(slow_and_quick())
+def test_doctor_detects_the_mode_of_the_end(server, tmp_path, end, sorts):
+    server.serve(build_mixed_hits())
     server.end_mode, server.sorts = end, sorts
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     verdict, text, advice = SAYS[end]
     assert found["window end"].verdict == verdict
     assert text in found["window end"].text
@@ -51,70 +51,73 @@ def test_doctor_says_what_the_end_means(server, tmp_path, end, sorts):
 
 @pytest.mark.parametrize("sorts", [True, False])
 @pytest.mark.parametrize("end", ["half open", "inclusive", "ignored", "by activation"])
-def test_doctor_tells_meanings_apart_where_every_hit_answers_one_send(server, tmp_path, end, sorts):
-    hits = [hit(number, NOW - (number + 1) * timedelta(minutes=7), stamp_time=LONG_AGO) for number in range(60)]
-    server.serve(Population(notifications=account().notifications, hits=hits))
+def test_doctor_detects_the_mode_from_hits_of_one_send(server, tmp_path, end, sorts):
+    hits = [build_hit(number, NOW - (number + 1) * timedelta(minutes=7), stamp_time=LONG_AGO) for number in range(60)]
+    server.serve(Population(notifications=build_account().notifications, hits=hits))
     server.end_mode, server.sorts = end, sorts
-    found = diagnosed(server.url, tmp_path)["window end"]
+    found = run_doctor(server.url, tmp_path)["window end"]
     assert found.values["meanings"] == [end]
     assert SAYS[end][1] in found.text
 
 
 @pytest.mark.parametrize("end", ["half open", "ignored"])
-def test_doctor_tells_meanings_apart_by_one_event(server, tmp_path, end):
-    server.serve(account(hits=1))
+def test_doctor_detects_the_mode_from_one_event(server, tmp_path, end):
+    server.serve(build_account(hits=1))
     server.end_mode = end
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found["window end"].values["meanings"] == [end]
     assert (found["window content"].verdict, found["sort"].verdict) == ("unknown", "unknown")
     assert "too few events" in found["sort"].text
 
 
-def test_doctor_does_not_guess_between_two_meanings(server, tmp_path):
-    """The one hit is in every window that has its time and its send's."""
-    server.serve(account(hits=1))
+def test_doctor_reports_unknown_between_two_modes(server, tmp_path):
+    """The only hit is in every window that has both its time and its send's."""
+    server.serve(build_account(hits=1))
     server.end_mode = "by activation"
-    found = diagnosed(server.url, tmp_path)["window end"]
+    found = run_doctor(server.url, tmp_path)["window end"]
     assert found.verdict == "unknown"
     assert "may be by activation or both by activation: 1 events are too few to tell" in found.text
 
 
-def test_doctor_does_not_guess_where_an_answer_is_too_long(server, tmp_path):
-    server.serve(slow_and_quick(3000, timedelta(seconds=20)))
+@pytest.mark.slow
+def test_doctor_reports_unknown_after_too_long_answers(server, tmp_path):
+    server.serve(build_mixed_hits(3000, timedelta(seconds=20)))
     server.end_mode, server.sorts = "by activation", False
-    found = diagnosed(server.url, tmp_path)["window end"]
+    found = run_doctor(server.url, tmp_path)["window end"]
     assert found.verdict == "unknown"
     assert "too long" in found.text
 
 
-@pytest.mark.parametrize("end", ["half open", "inclusive", pytest.param("ignored", marks=pytest.mark.slow)])
-def test_doctor_says_what_the_end_means_in_a_large_account_without_order(server, tmp_path, end):
-    server.serve(slow_and_quick(3000, timedelta(seconds=20)))
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["half open", "inclusive", "ignored"])
+def test_doctor_detects_the_mode_in_a_large_unsorted_account(server, tmp_path, end):
+    server.serve(build_mixed_hits(3000, timedelta(seconds=20)))
     server.end_mode, server.sorts = end, False
-    found = diagnosed(server.url, tmp_path)
+    found = run_doctor(server.url, tmp_path)
     assert found["window end"].values["meanings"] == [end]
     assert found["sort"].verdict == "warning"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
-    ["half open", *(pytest.param(end, marks=pytest.mark.slow) for end in ("inclusive", "ignored", "by activation"))],
+    ["half open", "inclusive", "ignored", "by activation"],
 )
 def test_doctor_reads_little_of_a_large_account(server, tmp_path, end):
-    """3 MB of hits in the last day; what is read of them is the beginning."""
+    """The last day has 3 MB of hits."""
     server.transports = ("length",)
-    server.serve(slow_and_quick(3000, timedelta(seconds=20)))
+    server.serve(build_mixed_hits(3000, timedelta(seconds=20)))
     server.end_mode, traffic = end, Traffic()
-    found = diagnosed(server.url, tmp_path, traffic=traffic)
+    found = run_doctor(server.url, tmp_path, traffic=traffic)
     assert found["window end"].values["meanings"] == [end]
     assert traffic.requests == len(server.requests) <= 12
     assert traffic.bytes < 2 * BODY_BYTES
     assert {request.headers["x-key"] for request in server.requests} == {server.key}
 
 
-def test_doctor_requests_what_runs_request(server, tmp_path):
-    """But for the windows that are tried, no end, as it would lie in the future."""
-    diagnosed(server.url, tmp_path, watch=15)
+def test_doctor_sends_the_requests_of_runs(server, tmp_path):
+    """Only the trial windows have an end."""
+    run_doctor(server.url, tmp_path, watch=15)
     feeds = [request for request in server.requests if request.path != "/notifications"]
     ends = [int(end) for request in feeds for name, end in request.query.items() if name in ("reactivityEnd", "end")]
     assert {name for request in feeds for name in request.query} == {
@@ -123,11 +126,11 @@ def test_doctor_requests_what_runs_request(server, tmp_path):
         "reactivityEnd",
         "sort",
     }
-    assert [end > ms(NOW) for end in ends] == [False, True]
+    assert [end > to_ms(NOW) for end in ends] == [False, True]
     assert {request.headers["accept-encoding"] for request in server.requests} == {"gzip"}
 
 
-def reply(items, is_whole=True):
+def build_reply(items, is_whole=True):
     return Reply(HITS, 200, {}, NOW, NOW, is_whole=is_whole, items=tuple(items))
 
 
@@ -146,18 +149,18 @@ KNOWN = [Item(f"{number}", number, number - 1) for number in range(2, 32)]
         (KNOWN[4::-1], False, ["half open", "inclusive", "ignored", "by activation", "both by activation"]),
     ],
 )
-def test_answers_rule_out_the_meanings_that_they_contradict(received, is_whole, meanings):
-    found = find_possible_meanings(KNOWN, [Trial(1, 17, reply(received, is_whole))])
+def test_answers_exclude_contradicted_modes(received, is_whole, meanings):
+    found = find_possible_meanings(KNOWN, [Trial(1, 17, build_reply(received, is_whole))])
     assert found == meanings
 
 
-def test_windows_end_in_the_past():
-    """Even where a send is said to be later than its reaction."""
+def test_window_ends_in_the_past():
+    """Even if sends have later times than their reactions."""
     known = [Item(f"{number}", number, number + 50) for number in range(100, 130)]
     start, end = choose_window(known, ["half open", "by activation"], 10)
     assert start < end <= 129
 
 
-def test_no_window_tells_one_meaning_from_none():
+def test_window_needs_two_modes():
     assert choose_window(KNOWN, ["half open"], 10) is None
     assert choose_window(KNOWN, [], 10) is None

@@ -1,4 +1,4 @@
-"""What the tests of stored days have in common."""
+"""Fixtures of the events' tests."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Decode bodies as a download hands them over: in parts of any size, each of which becomes a run."""
+"""Decode bodies in parts of any size, as a download does, and merge their runs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ DAY = (NOON - 12 * HOUR, NOON + 12 * HOUR)
 ALL_TIME = (1, 2**60)
 SECRET = "a secret for tests, long enough"
 WHOLE = 2**26
-"""Bytes of a part that holds any body of a test."""
+"""Bytes of a part that holds any test's body."""
 
 
 @dataclass
 class Result:
-    """What the parts of one body became: `rows` are merged, `rejected` are in the order of the parts."""
+    """The decoded parts of a body: `rows` are merged, `rejected` are in the order of the parts."""
 
     rows: list[Row]
     rejected: list[Row]
@@ -56,17 +56,17 @@ class Result:
 
 
 @cache
-def decoder(kind: str, mode: ContactMode = "keep", erased: tuple[str, ...] = ()) -> Decoder:
+def build_decoder(kind: str, mode: ContactMode = "keep", erased: tuple[str, ...] = ()) -> Decoder:
     policy = ContactPolicy(mode, SECRET if mode == "pseudonymize" else "")
     return Decoder(KIND[kind], policy, Tombstones(b"salt").add_values(erased))
 
 
-def body_of(elements: Iterable[Any], rng: random.Random | None = None) -> bytes:
-    """An array of events, of misfits, or of bytes."""
-    return b"[" + b",".join(_text(one, rng) for one in elements) + b"]"
+def build_body(elements: Iterable[Any], rng: random.Random | None = None) -> bytes:
+    """Build an array of events, misfits or bytes."""
+    return b"[" + b",".join(_render_element(one, rng) for one in elements) + b"]"
 
 
-def _text(one: Any, rng: random.Random | None) -> bytes:
+def _render_element(one: Any, rng: random.Random | None) -> bytes:
     match one:
         case bytes():
             return one
@@ -78,7 +78,7 @@ def _text(one: Any, rng: random.Random | None) -> bytes:
             return render(one, rng).encode()
 
 
-def decode(
+def decode_body(
     kind: str,
     elements: bytes | Iterable[Any],
     mode: ContactMode = "keep",
@@ -86,14 +86,14 @@ def decode(
     part_bytes: int = WHOLE,
     edges: Sequence[int] = ALL_TIME,
     rng: random.Random | None = None,
-    using: Decoder | None = None,
+    decoder: Decoder | None = None,
 ) -> Result:
-    """Decode a body, or one of these elements, and merge what its parts hold."""
-    body = elements if isinstance(elements, bytes) else body_of(elements, rng)
-    using = using or decoder(kind, mode)
+    """Decode a body, or the body of these elements, in parts, and merge them."""
+    body = elements if isinstance(elements, bytes) else build_body(elements, rng)
+    decoder = decoder or build_decoder(kind, mode)
     parts: list[DecodedPart] = []
     with closing(RunStore(EVENTS)) as store:
-        writer = PartWriter(lambda part: parts.append(using.decode(part, edges, store)), part_bytes)
+        writer = PartWriter(lambda part: parts.append(decoder.decode(part, edges, store)), part_bytes)
         for start in range(0, len(body), 2**14):
             writer.feed(body[start : start + 2**14])
         writer.finish()
@@ -101,16 +101,16 @@ def decode(
         for part in parts:
             result.found += part.events
         for table in merge_runs(result.found.runs, EVENTS):
-            selected = table.select(using.kind.schema.names)
+            selected = table.select(decoder.kind.schema.names)
             result.rows += read_rows(selected)
             result.schema = selected.schema
     return result
 
 
-def between(kind: str, one: Any) -> Result:
-    """What becomes of an element between two good events, which are stored whatever it is."""
+def decode_between_events(kind: str, one: Any) -> Result:
+    """Decode an element between two good events, which must be stored."""
     neighbours = [build_event(kind, id=name, timestamp=DAY[place]) for place, name in enumerate(("before", "after"))]
-    result = decode(kind, [neighbours[0], one, neighbours[1]])
+    result = decode_body(kind, [neighbours[0], one, neighbours[1]])
     stored = [row for row in result.rows if row["event_id"] not in ("before", "after")]
     assert len(result.rows) == 2 + len(stored)
     assert len(stored) + len(result.rejected) == 1
@@ -118,8 +118,8 @@ def between(kind: str, one: Any) -> Result:
     return result
 
 
-def hits_table(ids: Sequence[str], times: Iterable[int]) -> pa.Table:
-    """Stored hits with these ids and times."""
+def build_hits_table(ids: Sequence[str], times: Iterable[int]) -> pa.Table:
+    """Build a table of hits with these ids and times."""
     rows = [
         {**dict.fromkeys(list_columns("hits")), "event_id": id_, "event_time": time, "activation_id": 1}
         for id_, time in zip(ids, times, strict=True)
@@ -127,8 +127,8 @@ def hits_table(ids: Sequence[str], times: Iterable[int]) -> pa.Table:
     return build_table(rows, list_columns("hits"))
 
 
-def hit(id: object, timestamp: Any = NOON, **fields: Any) -> Event:
-    """A hit; its time may be anything."""
-    made = build_event("hits", id=str(id), timestamp=NOON, **fields)
-    set_field(made, "timestamp", timestamp)
-    return made
+def build_hit(id: object, timestamp: Any = NOON, **fields: Any) -> Event:
+    """Build a hit with any value as its time."""
+    event = build_event("hits", id=str(id), timestamp=NOON, **fields)
+    set_field(event, "timestamp", timestamp)
+    return event

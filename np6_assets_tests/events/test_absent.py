@@ -1,4 +1,4 @@
-"""The table of what is not there, on the page of each day."""
+"""Table of the events that a fetch did not store, in the metadata of each day."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ START = compute_day_bounds(DAY, "UTC")[0]
 LATER = datetime(2026, 3, 25, tzinfo=UTC)
 
 
-def hit(number: int, at: int = START) -> dict[str, object]:
+def build_hit(number: int, at: int = START) -> dict[str, object]:
     return build_event("hits", id=f"hit {number}", timestamp=at + number, activation_id=101)
 
 
 def test_metadata_counts_kept_dropped_rejected_and_missing_events(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    odd = build_event("hits", id="odd", timestamp=START + HOUR_MS, activation_id=MISSING)
-    made = Population(
+    rejected = build_event("hits", id="odd", timestamp=START + HOUR_MS, activation_id=MISSING)
+    population = Population(
         notifications=[{"id": 101}, {"id": 102}],
         activations=[build_event("activations", id="send", timestamp=START, activation_id=101)],
-        hits=[hit(number) for number in range(5)],
-        misfits=[Misfit("no id", "hits", START + HOUR_MS, 101, odd)],
+        hits=[build_hit(number) for number in range(5)],
+        misfits=[Misfit("no id", "hits", START + HOUR_MS, 101, rejected)],
     )
-    server.serve(made)
+    server.serve(population)
     deployment = Deployment(tmp_path / "data", server, instance, lambda: LATER)
     deployment.materialize("hits", DAY)
-    # three are forgotten, and two of another day come along
-    made.hits = [hit(3), hit(4), hit(8, START + DAY_MS), hit(9, START + DAY_MS)]
-    server.serve(made)
+    # the answer lacks three, and has two of another day
+    population.hits = [build_hit(3), build_hit(4), build_hit(8, START + DAY_MS), build_hit(9, START + DAY_MS)]
+    server.serve(population)
     server.end_mode = "ignored"
     server.script("/notifications/102/events/activations", "403")
     deployment.materialize(["hits", "activations"], DAY)
@@ -56,9 +56,9 @@ def test_metadata_counts_kept_dropped_rejected_and_missing_events(
         ]
         assert table.splitlines() == lines + ["| Missing notifications | 1 |"] * number
         assert all(len(line.replace("|", " ").split()) <= 5 for line in lines)
-    # numbers stay beside it, for other programs
+    # also as numbers, for other programs
     assert deployment.metadata("hits", DAY)["events_kept"] == 3
-    # what counts comes first, and where it lies last
+    # counts come first, locations last
     names = list(deployment.metadata("hits", DAY))
     assert names[:5] == ["dagster/partition_row_count", "events", "events_received", "events_gained", "quarantined"]
     assert names[-3:] == ["bytes", "path", "rows_digest"]

@@ -1,4 +1,4 @@
-"""The check of an event asset's days: one evaluation a day, of what the fetch and the merge found out."""
+"""Check the days of an event asset, with one evaluation a day."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +13,7 @@ from np6_assets.contact.policy import ContactPolicy
 from np6_assets.events.checks import CHECK, check_metadata, check_volume
 from np6_assets.partition_checks import summary
 from np6_assets.storage import parquet
-from np6_assets_tests.events.decoding import HOUR, hit, hits_table
+from np6_assets_tests.events.decoding import HOUR, build_hit, build_hits_table
 from np6_assets_tests.support.deployment import Deployment, list_days
 from np6_assets_tests.support.events import Population, build_population
 from np6_assets_tests.support.oracle import compute_day_bounds
@@ -33,11 +33,11 @@ def deployment(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path)
     )
 
 
-def put(deployment: Deployment, day: date, rows: int, *, closed: bool = True) -> None:
-    """A day's file, as a run could have left it."""
+def write_day(deployment: Deployment, day: date, rows: int, *, closed: bool = True) -> None:
+    """Write the file of a day, as a run does."""
     start, end = compute_day_bounds(day, PARIS)
     until = datetime.fromtimestamp((end if closed else start) / 1000, UTC)
-    table = hits_table([f"{number:06}" for number in range(rows)], range(start, start + rows))
+    table = build_hits_table([f"{number:06}" for number in range(rows)], range(start, start + rows))
     path = deployment.path("hits", day)
     path.parent.mkdir(parents=True, exist_ok=True)
     made_with = f"UTC {ContactPolicy().fingerprint}"
@@ -45,66 +45,68 @@ def put(deployment: Deployment, day: date, rows: int, *, closed: bool = True) ->
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-def evaluations(found: Sequence[dg.AssetCheckEvaluation]) -> dict[str | None, dg.AssetCheckEvaluation]:
-    """Those of the check, by day; there is one of each day."""
-    mine = [one for one in found if one.check_name == CHECK.name]
-    by_day = {one.partition: one for one in mine}
-    assert len(by_day) == len(mine)
-    assert all(one.description and one.description.startswith(f"{one.partition}: ") for one in mine)
+def select_evaluations(found: Sequence[dg.AssetCheckEvaluation]) -> dict[str | None, dg.AssetCheckEvaluation]:
+    """Return the evaluations of the check by day; there must be one a day."""
+    evaluations = [one for one in found if one.check_name == CHECK.name]
+    by_day = {one.partition: one for one in evaluations}
+    assert len(by_day) == len(evaluations)
+    assert all(one.description and one.description.startswith(f"{one.partition}: ") for one in evaluations)
     return by_day
 
 
-def check(deployment: Deployment, first: date, last: date | None = None) -> dict[str | None, dg.AssetCheckEvaluation]:
-    return evaluations(list(deployment.check("hits", first, last).values()))
+def run_check(
+    deployment: Deployment, first: date, last: date | None = None
+) -> dict[str | None, dg.AssetCheckEvaluation]:
+    return select_evaluations(list(deployment.check("hits", first, last).values()))
 
 
-def materialize(deployment: Deployment, first: date, last: date) -> dict[str | None, dg.AssetCheckEvaluation]:
-    return evaluations(deployment.materialize("hits", first, last, checks=True).get_asset_check_evaluations())
+def materialize_and_check(deployment: Deployment, first: date, last: date) -> dict[str | None, dg.AssetCheckEvaluation]:
+    return select_evaluations(deployment.materialize("hits", first, last, checks=True).get_asset_check_evaluations())
 
 
-def shown(deployment: Deployment) -> dict[str | None, tuple[str, bool]]:
-    """What the UI shows of each day: the status, and whether it is of the day's newest materialization."""
+def read_check_status(deployment: Deployment) -> dict[str | None, tuple[str, bool]]:
+    """Return the status in the UI of each day, and whether it is of the newest materialization."""
     key = dg.AssetCheckKey(dg.AssetKey("hits"), CHECK.name)
     infos = deployment.instance.event_log_storage.get_asset_check_partition_info([key])
     return {info.partition_key: (info.latest_execution_status.value, info.is_current) for info in infos}
 
 
 @pytest.mark.slow
-def test_check_gives_each_day_of_a_range_its_evaluation(server: RudeServer, deployment: Deployment):
-    first, last = DAY - timedelta(days=17), DAY + timedelta(days=16)  # more days than one request has
-    bad = Misfit("", "hits", START + HOUR, 100, hit("x", timestamp=START + HOUR, agency=[]))
-    made = build_population(41, first, 34, PARIS, notifications=1, sends_per_day=2)
-    server.serve(Population(hits=made.hits, misfits=[bad]))
-    found = materialize(deployment, first, last)
-    every = {f"{day}" for day in list_days(first, last)}
-    assert found.keys() == every
+def test_check_evaluates_each_day_of_a_range(server: RudeServer, deployment: Deployment):
+    first, last = DAY - timedelta(days=17), DAY + timedelta(days=16)  # more days than one request
+    rejected = Misfit("", "hits", START + HOUR, 100, build_hit("x", timestamp=START + HOUR, agency=[]))
+    population = build_population(41, first, 34, PARIS, notifications=1, sends_per_day=2)
+    server.serve(Population(hits=population.hits, misfits=[rejected]))
+    found = materialize_and_check(deployment, first, last)
+    all_days = {f"{day}" for day in list_days(first, last)}
+    assert found.keys() == all_days
     assert [day for day, one in found.items() if not one.passed and "quarantined" in one.metadata] == [f"{DAY}"]
     assert all(one.severity == dg.AssetCheckSeverity.WARN and not one.blocking for one in found.values())
-    assert shown(deployment).keys() == every
-    assert all(is_current for _, is_current in shown(deployment).values())
-    # repaired in a range: it is green, and the others have theirs anew
-    server.serve(Population(hits=[*made.hits, hit("x", timestamp=START + HOUR)]))
-    found = materialize(deployment, FIRST, LAST)
+    assert read_check_status(deployment).keys() == all_days
+    assert all(is_current for _, is_current in read_check_status(deployment).values())
+    # the corrected day passes, and the other days have new evaluations
+    server.serve(Population(hits=[*population.hits, build_hit("x", timestamp=START + HOUR)]))
+    found = materialize_and_check(deployment, FIRST, LAST)
     assert found.keys() == {f"{day}" for day in (FIRST, DAY, LAST)}
     assert found[f"{DAY}"].passed
-    assert shown(deployment).keys() == every
-    assert shown(deployment)[f"{DAY}"] == ("SUCCEEDED", True)
-    assert all(is_current for _, is_current in shown(deployment).values())
-    # nor is a day of the checks of the asset as a whole left without a result, which Dagster shows as skipped
+    assert read_check_status(deployment).keys() == all_days
+    assert read_check_status(deployment)[f"{DAY}"] == ("SUCCEEDED", True)
+    assert all(is_current for _, is_current in read_check_status(deployment).values())
+    # checks of the whole asset evaluate each day as well, else Dagster shows it as skipped
     for name in (CHECK.name, "late_events", "yesterday_there"):
         key = dg.AssetCheckKey(dg.AssetKey("hits"), name)
         history = deployment.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
-        assert {one.partition for one in history} == every
+        assert {one.partition for one in history} == all_days
         assert {one.status.value for one in history} <= {"SUCCEEDED", "FAILED"}
 
 
-def test_checks_of_a_range_end_with_a_line_each(server: RudeServer, deployment: Deployment):
-    bad = Misfit("", "hits", START + HOUR, 100, hit("x", timestamp=START + HOUR, agency=[]))
-    server.serve(Population(misfits=[bad]))
+def test_checks_summarize_a_range(server: RudeServer, deployment: Deployment):
+    rejected = Misfit("", "hits", START + HOUR, 100, build_hit("x", timestamp=START + HOUR, agency=[]))
+    server.serve(Population(misfits=[rejected]))
     result = deployment.materialize("hits", FIRST, LAST, checks=True)
     outputs = [event.step_output_data for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
-    told = {one.output_name: one.metadata["summary"].value for one in outputs if "summary" in one.metadata}
-    assert told == {
+    summaries = {one.output_name: one.metadata["summary"].value for one in outputs if "summary" in one.metadata}
+    assert summaries == {
         "hits_events_as_expected": f"3 days, 1 failed: {DAY}",
         "hits_yesterday_there": "2026-06-18 is missing",
         "hits_late_events": "neither np6_refresh nor daily_ingest is on: nothing fetches late events; turn one on",
@@ -112,61 +114,68 @@ def test_checks_of_a_range_end_with_a_line_each(server: RudeServer, deployment: 
 
 
 @pytest.mark.parametrize(
-    ("failed", "told"),
+    ("failed", "text"),
     [
         ([], "20 days, all passed"),
         (["2026-03-01"], "20 days, 1 failed: 2026-03-01"),
         ([f"day {n}" for n in range(14)], f"20 days, 14 failed: {', '.join(f'day {n}' for n in range(12))} and 2 more"),
     ],
 )
-def test_a_run_s_days_are_summed_up(failed: list[str], told: str):
-    assert summary(20, failed) == told
+def test_summary_names_failed_days(failed: list[str], text: str):
+    assert summary(20, failed) == text
 
 
 @pytest.mark.slow
-def test_evaluation_is_of_the_newest_materialization(server: RudeServer, deployment: Deployment):
-    server.serve(Population(hits=[hit("x", timestamp=START)]))
+def test_evaluation_targets_the_newest_materialization(server: RudeServer, deployment: Deployment):
+    server.serve(Population(hits=[build_hit("x", timestamp=START)]))
     for first, last in ((DAY, DAY), (FIRST, LAST), (DAY, DAY)):
-        found = materialize(deployment, first, last)
+        found = materialize_and_check(deployment, first, last)
         filter = dg.AssetRecordsFilter(dg.AssetKey("hits"), asset_partitions=[f"{DAY}"])
         [record] = deployment.instance.fetch_materializations(filter, limit=1).records
         target = found[f"{DAY}"].target_materialization_data
         assert target is not None
         assert (target.storage_id, target.run_id) == (record.storage_id, record.run_id)
-        assert all(is_current for _, is_current in shown(deployment).values())
-    # without a day, the newest
+        assert all(is_current for _, is_current in read_check_status(deployment).values())
+    # without a partition, the newest day
     result = deployment.materialize(dg.AssetSelection.checks_for_assets("hits"), checks=True)
-    assert evaluations(result.get_asset_check_evaluations()).keys() == {f"{LAST}"}
+    assert select_evaluations(result.get_asset_check_evaluations()).keys() == {f"{LAST}"}
 
 
 def test_check_reads_no_rows(server: RudeServer, deployment: Deployment, monkeypatch: pytest.MonkeyPatch):
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("the check reads rows")
 
-    server.serve(Population(hits=[hit("x", timestamp=START), hit("y", timestamp=START, stamp_time=START + 2 * HOUR)]))
+    server.serve(
+        Population(hits=[build_hit("x", timestamp=START), build_hit("y", timestamp=START, stamp_time=START + 2 * HOUR)])
+    )
     deployment.materialize("hits", DAY)
     monkeypatch.setattr(parquet, "read_tables", refuse)
     for reader in ("read", "read_row_group", "read_row_groups", "iter_batches"):
         monkeypatch.setattr(pq.ParquetFile, reader, refuse)
-    found = check(deployment, FIRST, LAST)
+    found = run_check(deployment, FIRST, LAST)
     assert [day for day, one in found.items() if "events_before_send" in one.metadata] == [f"{DAY}"]
-    for day in (FIRST, LAST):  # that are not stored
+    for day in (FIRST, LAST):  # not stored
         one = found[f"{day}"]
         assert (one.passed, one.severity) == (False, dg.AssetCheckSeverity.WARN)
         assert one.description == f"{day}: was never materialized; materialize it first"
 
 
-def test_findings_of_a_day_are_combined(server: RudeServer, deployment: Deployment):
-    hits = [hit(number, timestamp=START + number) for number in range(20)]
+def test_check_combines_the_findings_of_a_day(server: RudeServer, deployment: Deployment):
+    hits = [build_hit(number, timestamp=START + number) for number in range(20)]
     server.serve(Population(hits=hits))
-    assert materialize(deployment, DAY, DAY)[f"{DAY}"].passed
-    novel = hit("novel", timestamp=START)
-    novel["source"]["novelty"] = "a value that nobody is to see"
-    unreadable = [hit(f"u{number}", timestamp=START, urgent="maybe", expiration="soon"[number:]) for number in range(2)]
-    early = [hit(f"e{ms}", timestamp=START, stamp_time=START + ms) for ms in (60_000, 60_001, 2 * HOUR)]
-    bad = [Misfit("", "hits", START, 1, hit("bad", timestamp=START, agency=[])), Misfit("", "hits", START, 1, 5)]
-    server.serve(Population(hits=[novel, *unreadable, *early, *hits[:5]], misfits=bad))
-    one = materialize(deployment, DAY, DAY)[f"{DAY}"]
+    assert materialize_and_check(deployment, DAY, DAY)[f"{DAY}"].passed
+    unknown = build_hit("novel", timestamp=START)
+    unknown["source"]["novelty"] = "a hidden value"
+    unreadable = [
+        build_hit(f"u{number}", timestamp=START, urgent="maybe", expiration="soon"[number:]) for number in range(2)
+    ]
+    early = [build_hit(f"e{ms}", timestamp=START, stamp_time=START + ms) for ms in (60_000, 60_001, 2 * HOUR)]
+    rejected = [
+        Misfit("", "hits", START, 1, build_hit("bad", timestamp=START, agency=[])),
+        Misfit("", "hits", START, 1, 5),
+    ]
+    server.serve(Population(hits=[unknown, *unreadable, *early, *hits[:5]], misfits=rejected))
+    one = materialize_and_check(deployment, DAY, DAY)[f"{DAY}"]
     assert not one.passed
     assert {name: value.value for name, value in one.metadata.items()} == {
         "quarantined": 2,
@@ -178,7 +187,7 @@ def test_findings_of_a_day_are_combined(server: RudeServer, deployment: Deployme
     }
     text = str(one.description)
     assert all(word in text for word in ("2 events were rejected", "source.novelty", "urgent in 2", "7200 s", "15"))
-    assert "nobody is to see" not in str(one)
+    assert "a hidden value" not in str(one)
 
 
 GOOD: dict[str, Any] = {"unknown_fields": [], "unreadable_values": {}, "dagster/partition_row_count": 100}
@@ -200,43 +209,43 @@ GOOD |= dict.fromkeys(("quarantined", "events_before_send", "seconds_before_send
         ({"events_kept": 10, "dagster/partition_row_count": 10}, set()),
     ],
 )
-def test_each_finding_is_told_alone(facts: Mapping[str, Any], expected: set[str]):
+def test_metadata_has_one_finding_a_fact(facts: Mapping[str, Any], expected: set[str]):
     found = list(check_metadata({**GOOD, **facts}))
     assert all(not finding.passed and "\n" not in finding.text for finding in found)
     assert {name for finding in found for name in finding.metadata} == expected
 
 
-def test_volume_is_compared_with_the_same_weekday_of_the_weeks_before(deployment: Deployment):
+def test_volume_is_compared_with_the_same_weekday(deployment: Deployment):
     sunday = date(2026, 4, 26)
     saturday = sunday - timedelta(days=1)
     for weeks in range(1, 9):
-        put(deployment, sunday - timedelta(weeks=weeks), 60)
-        put(deployment, saturday - timedelta(weeks=weeks), 600)  # Saturdays are ten times as busy
+        write_day(deployment, sunday - timedelta(weeks=weeks), 60)
+        write_day(deployment, saturday - timedelta(weeks=weeks), 600)  # Saturdays are ten times as busy
     for day in (saturday, sunday):
-        put(deployment, day, 70)
-    found = check(deployment, saturday, sunday)
+        write_day(deployment, day, 70)
+    found = run_check(deployment, saturday, sunday)
     assert found[f"{sunday}"].passed
     assert not found[f"{saturday}"].passed
     assert found[f"{saturday}"].metadata["median"].value == 600
-    # while the day goes on there is nothing to say
-    put(deployment, saturday, 70, closed=False)
-    assert check(deployment, saturday)[f"{saturday}"].passed
+    # an open day passes
+    write_day(deployment, saturday, 70, closed=False)
+    assert run_check(deployment, saturday)[f"{saturday}"].passed
 
 
 @pytest.mark.parametrize(("before", "passed"), [(101, False), (100, True)])
 def test_check_warns_of_an_empty_day_after_a_busy_week(deployment: Deployment, before: int, passed: bool):
     for day in list_days(DAY - timedelta(days=7), FIRST):
-        put(deployment, day, before if day.weekday() else 0)
-    put(deployment, DAY, 0)
-    assert check(deployment, DAY)[f"{DAY}"].passed is passed
+        write_day(deployment, day, before if day.weekday() else 0)
+    write_day(deployment, DAY, 0)
+    assert run_check(deployment, DAY)[f"{DAY}"].passed is passed
 
 
-WEEKS: list[tuple[list[int], list[int | None], list[int]]] = [  # with what is usual, and what is not
+WEEKS: list[tuple[list[int], list[int | None], list[int]]] = [  # past, usual and unusual counts
     ([1000] * 8, [334, 3000, None], [0, 333, 3001]),  # None: not closed
-    ([1000] * 7 + [90_000], [3000], [10_000]),  # one campaign long ago does not make it usual
-    ([1000] * 7 + [0], [334], [0]),  # nor does one outage
-    ([0, 400_000, 10, 300_000, 0, 500_000, 20, 0], [0, 500_000], []),  # where every week is another, all is usual
-    ([4] * 8, [0], []),  # few are soon none
+    ([1000] * 7 + [90_000], [3000], [10_000]),  # one old campaign is an exception
+    ([1000] * 7 + [0], [334], [0]),  # so is one outage
+    ([0, 400_000, 10, 300_000, 0, 500_000, 20, 0], [0, 500_000], []),  # if all weeks differ, everything is usual
+    ([4] * 8, [0], []),  # few events may be none
     ([50] * 8, [], [0]),
     ([0] * 8, [0, 3], [12]),
     ([1000] * 3, [0], []),  # new
@@ -245,5 +254,5 @@ WEEKS: list[tuple[list[int], list[int | None], list[int]]] = [  # with what is u
 
 
 @pytest.mark.parametrize(("past", "usual", "unusual"), WEEKS)
-def test_volume_is_usual_or_not(past: list[int], usual: list[int | None], unusual: list[int]):
+def test_volume_passes_if_usual(past: list[int], usual: list[int | None], unusual: list[int]):
     assert [rows for rows in [*usual, *unusual] if check_volume(rows, past).passed] == usual

@@ -1,4 +1,4 @@
-"""Decoding a part, against the oracle: what becomes a row, what is rejected and why, what is null and counted."""
+"""Decode parts, and compare rows, rejected events and unreadable values with the oracle."""
 
 import json
 import random
@@ -26,11 +26,11 @@ from np6_assets_tests.events.decoding import (
     SECRET,
     WHOLE,
     Result,
-    between,
-    body_of,
-    decode,
-    decoder,
-    hit,
+    build_body,
+    build_decoder,
+    build_hit,
+    decode_between_events,
+    decode_body,
 )
 from np6_assets_tests.support.events import PATHS, TEXTS, build_event, build_poison, build_population, render, set_field
 from np6_assets_tests.support.oracle import compute_event_key, count_unreadable, expect_rows, find_reason, list_columns
@@ -41,7 +41,7 @@ from np6_assets_tests.support.variants import Misfit, compare_quarantine
 D = date(2026, 3, 20)
 
 
-def expected(kind: str, events: Iterable[Any], mode: str = "keep") -> list[dict[str, Any]]:
+def expect_canonical_rows(kind: str, events: Iterable[Any], mode: str = "keep") -> list[dict[str, Any]]:
     return canonicalize(expect_rows(kind, events, *ALL_TIME, mode, SECRET))
 
 
@@ -50,7 +50,7 @@ def assert_decoded(kind: str, result: Result, elements: Iterable[Any], mode: str
     elements = list(elements)
     rejected = [one for one in elements if isinstance(one, Misfit)]
     stored = [one for one in elements if not isinstance(one, Misfit)]
-    assert canonicalize(result.rows) == expected(kind, stored, mode)
+    assert canonicalize(result.rows) == expect_canonical_rows(kind, stored, mode)
     assert compare_quarantine(result.keys, rejected) == []
     assert all(len(row["reason"]) > 8 and "\n" not in row["reason"] for row in result.rejected)
     if mode == "keep":
@@ -76,8 +76,8 @@ OWN = {
 
 
 @pytest.mark.parametrize("kind", KIND)
-def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
-    result = decode(kind, [build_event(kind, id=SAMPLE.split()[0], timestamp=1614089593000)])
+def test_decoder_reads_the_reference_event(kind: str):
+    result = decode_body(kind, [build_event(kind, id=SAMPLE.split()[0], timestamp=1614089593000)])
     assert [str(value) for value in result.rows[0].values()] == (SAMPLE + OWN.get(kind, "")).split()
     assert (result.rejected, result.unknown) == ([], set())
     assert result.schema is not None
@@ -92,83 +92,82 @@ def test_event_of_the_reference_becomes_the_row_of_the_contract(kind: str):
         for kind, mode in zip(KIND, ("drop", "pseudonymize", "keep", "drop", "keep"), strict=True)
     ],
 )
-def test_population_decodes_as_the_oracle_says(kind: str, mode: ContactMode):
+def test_decoder_reads_a_population_as_the_oracle(kind: str, mode: ContactMode):
     options: dict[str, Any] = {"misfit_days": [D], "poison_days": [D] if kind in OWN else [], "coerced_share": 0.3}
-    made = build_population(11, D, 1, "Europe/Paris", lead_days=1, sends_per_day=9, **options)
-    elements = [*made.feed(kind), *(one for one in made.misfits if one.kind == kind)]
+    population = build_population(11, D, 1, "Europe/Paris", lead_days=1, sends_per_day=9, **options)
+    elements = [*population.feed(kind), *(one for one in population.misfits if one.kind == kind)]
     rng = random.Random(f"{kind} {mode}")
     rng.shuffle(elements)
-    body = body_of(elements, rng)
-    whole = decode(kind, body, mode)
+    body = build_body(elements, rng)
+    whole = decode_body(kind, body, mode)
     assert len(whole.parts) == 1
     assert_decoded(kind, whole, elements, mode)
     if kind == "bounces":
-        small = decode(kind, body, mode, part_bytes=50_000)
+        small = decode_body(kind, body, mode, part_bytes=50_000)
         assert len(small.parts) > 5
         assert (small.rows, small.found.unreadable_values) == (whole.rows, whole.found.unreadable_values)
         assert sorted(small.keys) == sorted(whole.keys)
 
 
-def assert_costs_at_most_itself(one: Poison, result: Result) -> None:
-    """Assert what became of a poison that stood between two good events."""
+def assert_poison_decoded(one: Poison, result: Result) -> None:
+    """Assert the outcome of a poison between two good events."""
     assert one.outcome in ("stored" if result.rows else "rejected", "either")
     if one.event is not None and result.rows:
-        assert canonicalize(result.rows) == expected(one.kind, [one.event])
+        assert canonicalize(result.rows) == expect_canonical_rows(one.kind, [one.event])
     if result.rejected:
         assert compare_quarantine(result.keys, [Misfit(one.name, one.kind, 0, 156, None, one.raw)]) == []
         assert len(result.rejected[0]["reason"]) > 8
 
 
-@pytest.mark.slow  # all together they are in the quick suite
+@pytest.mark.slow  # the quick suite has all in one body
 @pytest.mark.parametrize("name", POISON)
-def test_poisonous_event_costs_at_most_itself(name: str):
+def test_decoder_loses_at_most_the_poisonous_event(name: str):
     [one] = build_poison("hits", 1, NOON, 156, [name])
-    assert_costs_at_most_itself(one, between("hits", one.raw))
+    assert_poison_decoded(one, decode_between_events("hits", one.raw))
 
 
-@pytest.mark.parametrize(
-    ("kind", "part_bytes"), [("hits", WHOLE), pytest.param("bounces", 2**14, marks=pytest.mark.slow)]
-)
-def test_poisonous_events_together_cost_at_most_themselves(kind: str, part_bytes: int):
-    several = [one for one in build_poison(kind, 2, NOON, 156) if part_bytes == WHOLE or not is_bulky(one.name)]
-    good = [build_event(kind, id=f"good {number}", timestamp=NOON + 1000 * number) for number in range(len(several))]
-    elements = [one for pair in zip(good, [one.raw for one in several], strict=True) for one in pair]
-    result = decode(kind, elements, part_bytes=part_bytes)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "part_bytes"), [("hits", WHOLE), ("bounces", 2**14)])
+def test_decoder_loses_at_most_the_poisonous_events(kind: str, part_bytes: int):
+    poisons = [one for one in build_poison(kind, 2, NOON, 156) if part_bytes == WHOLE or not is_bulky(one.name)]
+    good = [build_event(kind, id=f"good {number}", timestamp=NOON + 1000 * number) for number in range(len(poisons))]
+    elements = [one for pair in zip(good, [one.raw for one in poisons], strict=True) for one in pair]
+    result = decode_body(kind, elements, part_bytes=part_bytes)
     assert len(result.rows) + len(result.rejected) == len(elements)
-    stored = [one.event for one in several if one.outcome == "stored"]
-    surely = expected(kind, [*good, *stored])
-    ids = {row["event_id"] for row in surely}
-    assert canonicalize(row for row in result.rows if row["event_id"] in ids) == surely
-    rejected = [Misfit(one.name, kind, 0, 156, None, one.raw) for one in several if one.outcome != "stored"]
+    stored = [one.event for one in poisons if one.outcome == "stored"]
+    certain = expect_canonical_rows(kind, [*good, *stored])
+    ids = {row["event_id"] for row in certain}
+    assert canonicalize(row for row in result.rows if row["event_id"] in ids) == certain
+    rejected = [Misfit(one.name, kind, 0, 156, None, one.raw) for one in poisons if one.outcome != "stored"]
     missing = {error.removesuffix(" is missing") for error in compare_quarantine(result.keys, rejected)}
-    assert missing <= {one.name for one in several if one.outcome == "either"}
+    assert missing <= {one.name for one in poisons if one.outcome == "either"}
 
 
 @pytest.mark.parametrize("name", ["invalid UTF-8 in a text column", "text in place of receiver", "repeated id"])
-def test_poisonous_event_in_a_large_part_costs_at_most_itself(name: str):
-    good = [hit(f"good {number:04}", NOON + number) for number in range(1400)]
+def test_decoder_loses_at_most_the_poisonous_event_of_a_large_part(name: str):
+    good = [build_hit(f"good {number:04}", NOON + number) for number in range(1400)]
     [one] = build_poison("hits", 3, NOON, 156, [name])
-    result = decode("hits", body := body_of([*good[:700], one.raw, *good[700:]]))
+    result = decode_body("hits", body := build_body([*good[:700], one.raw, *good[700:]]))
     assert len(result.parts) == 1
     assert len(body) > 2**20
-    assert [row for row in result.rows if row["event_id"].startswith("good")] == expected("hits", good)
+    assert [row for row in result.rows if row["event_id"].startswith("good")] == expect_canonical_rows("hits", good)
     assert len(result.rows) + len(result.rejected) == len(good) + 1
 
 
 @pytest.mark.parametrize("one", list_field_poison(), ids=lambda one: one.name)
-def test_body_from_the_field_costs_at_most_its_middle_event(one: Poison):
+def test_decoder_loses_at_most_the_middle_event_of_a_production_body(one: Poison):
     first, middle, last = read_field_elements(one.name)
-    neighbours = expected("hits", [json.loads(first), json.loads(last)])
-    result = decode("hits", [first, middle, last])
+    neighbours = expect_canonical_rows("hits", [json.loads(first), json.loads(last)])
+    result = decode_body("hits", [first, middle, last])
     assert [row for row in result.rows if row in neighbours] == neighbours
-    assert_costs_at_most_itself(one, replace(result, rows=[row for row in result.rows if row not in neighbours]))
+    assert_poison_decoded(one, replace(result, rows=[row for row in result.rows if row not in neighbours]))
 
 
 @pytest.mark.parametrize("path", sorted(FIELD.glob("[!p]*.json")), ids=lambda path: path.stem)
-def test_events_from_the_field_decode_as_the_oracle_says(path: Any):
+def test_decoder_reads_production_events_as_the_oracle(path: Any):
     feeds = json.loads(path.read_text())
     for kind in sorted(KIND.keys() & feeds.keys()):
-        assert_decoded(kind, decode(kind, feeds[kind]), feeds[kind])
+        assert_decoded(kind, decode_body(kind, feeds[kind]), feeds[kind])
 
 
 ODD_TEXTS = (
@@ -198,7 +197,7 @@ JSON_VALUES = st.recursive(
     others=st.lists(JSON_VALUES, max_size=2),
     rng=st.randoms(use_true_random=False),
 )
-def test_any_value_in_any_field_is_stored_or_rejected_as_the_oracle_says(
+def test_decoder_reads_any_value_in_any_field_as_the_oracle(
     kind: str, changes: list[dict[str, Any]], others: list[Any], rng: random.Random
 ):
     events = list(others)
@@ -207,22 +206,22 @@ def test_any_value_in_any_field_is_stored_or_rejected_as_the_oracle_says(
         for name in sorted(fields, key=lambda name: len(PATHS[name])):
             set_field(events[-1], name, fields[name])
     rng.shuffle(events)
-    # as bytes: a rejected event without an id is known by them
+    # as bytes, by which a rejected event without an id is identified
     elements = [
         one if find_reason(kind, one) is None else Misfit("", kind, 0, 0, one, render(one, rng).encode())
         for one in events
     ]
-    assert_decoded(kind, decode(kind, elements, rng=rng), elements)
+    assert_decoded(kind, decode_body(kind, elements, rng=rng), elements)
 
 
 @pytest.mark.parametrize("column", ["id", "agency", "stamp_id", "link_type"])
-def test_text_that_looks_like_json_is_stored_where_an_object_is_rejected(column: str):
+def test_decoder_accepts_json_text_where_it_rejects_an_object(column: str):
     texts, wrong = ["[1]", "{}", '{"a":"b"}', "[", "{x"], [{"a": "b"}, [1], [], {}]
-    events = [hit(number) for number in range(len(texts) + len(wrong))]
+    events = [build_hit(number) for number in range(len(texts) + len(wrong))]
     for one, value in zip(events, texts + wrong, strict=True):
         set_field(one, column, value)
-    result = decode("hits", events)
-    assert canonicalize(result.rows) == expected("hits", events[: len(texts)])
+    result = decode_body("hits", events)
+    assert canonicalize(result.rows) == expect_canonical_rows("hits", events[: len(texts)])
     assert len(result.rejected) == len(wrong)
     assert all(".".join(PATHS[column]) in row["reason"] for row in result.rejected)
 
@@ -232,12 +231,14 @@ TIMES |= {10**17 - 1: 10**14 - 1, 10**17: 10**11, 2**63 - 1: 9_223_372_036_854}
 
 
 @pytest.mark.parametrize("written", [int, str])
-def test_times_are_read_by_their_size(written: type):
-    result = decode("hits", [hit(number, written(number), stamp_time=written(number)) for number in TIMES])
+def test_decoder_detects_the_unit_of_a_time(written: type):
+    result = decode_body("hits", [build_hit(number, written(number), stamp_time=written(number)) for number in TIMES])
     assert {row["event_id"]: row["event_time"] for row in result.rows} == {f"{one}": ms for one, ms in TIMES.items()}
     assert all(row["activated_at"] == row["event_time"] for row in result.rows)
     none = [written(number) for number in (0, -1, -NOON)]
-    result = decode("hits", [*(hit(one, stamp_time=one) for one in none), *(hit(f"r{one}", one) for one in none)])
+    result = decode_body(
+        "hits", [*(build_hit(one, stamp_time=one) for one in none), *(build_hit(f"r{one}", one) for one in none)]
+    )
     assert [row["activated_at"] for row in result.rows] == [None] * 3
     assert sorted(result.keys) == sorted(f"r{one}" for one in none)
 
@@ -245,22 +246,22 @@ def test_times_are_read_by_their_size(written: type):
 TWO_DAYS = (DAY[0], DAY[1], DAY[1] + 24 * HOUR)
 
 
-def test_events_outside_the_window_are_dropped_and_counted():
+def test_decoder_drops_and_counts_events_outside_the_window():
     times = [DAY[0] - 1, DAY[0], DAY[1] - 1, DAY[1], TWO_DAYS[2] - 1, TWO_DAYS[2]]
-    rejected = [hit("", time) for time in (DAY[0] - 1, TWO_DAYS[2], NOON)]
-    result = decode("hits", [*(hit(time, time) for time in times), *rejected], edges=TWO_DAYS)
+    rejected = [build_hit("", time) for time in (DAY[0] - 1, TWO_DAYS[2], NOON)]
+    result = decode_body("hits", [*(build_hit(time, time) for time in times), *rejected], edges=TWO_DAYS)
     assert [row["event_time"] for row in result.rows] == times[1:-1]
     assert result.found.outside_window == 4
     assert result.found.received == {0: 2, 1: 2}
     assert [row["placed"] for row in result.rejected] == [NOON]
 
 
-def test_rejected_event_without_a_time_goes_to_the_timed_event_before_it():
-    late = hit("", DAY[1] + 5)
-    elements = ["a", hit(1), {}, 5, hit(2, NOON + 1), [], late, {"id": 7}]
-    result = decode("hits", elements, edges=TWO_DAYS)
+def test_rejected_event_without_a_time_has_that_of_the_event_before():
+    late = build_hit("", DAY[1] + 5)
+    elements = ["a", build_hit(1), {}, 5, build_hit(2, NOON + 1), [], late, {"id": 7}]
+    result = decode_body("hits", elements, edges=TWO_DAYS)
     assert {row["event"]: row["placed"] for row in result.rejected} == {
-        '"a"': 0,  # the first day asked, says the fetcher
+        '"a"': 0,  # the fetcher puts it on the first day
         "{}": NOON,
         "5": NOON,
         "[]": NOON + 1,
@@ -269,39 +270,43 @@ def test_rejected_event_without_a_time_goes_to_the_timed_event_before_it():
     }
 
 
-def test_rejected_event_is_known_by_its_id_or_its_bytes():
+def test_rejected_event_has_its_id_or_a_hash_as_key():
     texts = ['{"id":"x"}', '{"id":12}', '{"id":1.5}', '{ "id" : "" }', '{"id":true}', '{"id":null}', '{"id":["x"]}']
     elements = [text.encode() for text in [*texts, "{}", "{ }", '"x"', "nonsense"]]
-    fast = decode("hits", elements[:9])
+    fast = decode_body("hits", elements[:9])
     assert sorted(fast.keys) == sorted(map(compute_event_key, elements[:9]))
-    slow = decode("hits", [b" \n" + element + b"\t" for element in elements])
+    slow = decode_body("hits", [b" \n" + element + b"\t" for element in elements])
     assert sorted(slow.keys) == sorted(map(compute_event_key, elements))
     assert {"x", "12", "1.5"} <= set(slow.keys)
     assert len(set(slow.keys)) == len(elements)
 
 
 @pytest.mark.parametrize("mode", ["keep", "drop"])
-def test_erased_receivers_are_neither_rows_nor_rejected(mode: ContactMode):
+def test_decoder_drops_events_of_erased_receivers(mode: ContactMode):
     erased = ("000ERASED", "gone@example.com")
     events = [
-        *(hit("by id", receiver_id=erased[0]), hit("by address", unicity=erased[1]), hit("kept")),
-        *(hit("rejected", unicity=erased[1], agency=[]), hit("rejected and kept", agency=[])),
-        hit("outside", DAY[1], receiver_id=erased[0]),
+        *(build_hit("by id", receiver_id=erased[0]), build_hit("by address", unicity=erased[1]), build_hit("kept")),
+        *(build_hit("rejected", unicity=erased[1], agency=[]), build_hit("rejected and kept", agency=[])),
+        build_hit("outside", DAY[1], receiver_id=erased[0]),
     ]
-    result = decode("hits", events, edges=DAY, using=decoder("hits", mode, erased))
+    result = decode_body("hits", events, edges=DAY, decoder=build_decoder("hits", mode, erased))
     assert (result.ids, result.keys) == (["kept"], ["rejected and kept"])
     assert sorted(result.found.erased_keys) == ["by address", "by id", "rejected"]
 
 
-def test_erased_receiver_known_by_a_pseudonym_alone_is_erased():
+def test_decoder_drops_events_of_an_erased_pseudonym():
     policy, gone = ContactPolicy("pseudonymize", SECRET), "gone@example.com"
-    using = Decoder(KIND["hits"], policy, Tombstones(b"s").add_values([policy.compute_pseudonym(gone)]))
-    result = decode("hits", [hit("1", unicity=gone), hit("2", unicity=gone, agency=[]), hit("kept")], using=using)
+    decoder = Decoder(KIND["hits"], policy, Tombstones(b"s").add_values([policy.compute_pseudonym(gone)]))
+    result = decode_body(
+        "hits",
+        [build_hit("1", unicity=gone), build_hit("2", unicity=gone, agency=[]), build_hit("kept")],
+        decoder=decoder,
+    )
     assert (result.ids, result.keys, sorted(result.found.erased_keys)) == (["kept"], [], ["1", "2"])
 
 
 @pytest.mark.parametrize("error", [duckdb.FatalException, duckdb.InternalException])
-def test_decoder_connects_anew_after_a_fatal_error(error: type[Exception]):
+def test_decoder_reconnects_after_a_fatal_error(error: type[Exception]):
     class Broken:
         cursors = 0
 
@@ -309,15 +314,15 @@ def test_decoder_connects_anew_after_a_fatal_error(error: type[Exception]):
             self.cursors += 1
             raise error("database has been invalidated")
 
-    using = Decoder(KIND["hits"], ContactPolicy("keep"), Tombstones(b""))
+    decoder = Decoder(KIND["hits"], ContactPolicy("keep"), Tombstones(b""))
     broken: Any = Broken()
-    using._database = broken
+    decoder._database = broken
     for _ in range(2):
-        result = decode("hits", [hit(1), hit(2, agency=[]), hit(3)], using=using)
+        result = decode_body("hits", [build_hit(1), build_hit(2, agency=[]), build_hit(3)], decoder=decoder)
         assert (result.ids, result.keys) == (["1", "3"], ["2"])
     assert broken.cursors == 1
 
 
-def test_number_as_an_agency_is_its_text():
-    """Apart from the population's variants: in a folder, it is another agency, whose events go to quarantine."""
-    assert [row["agency"] for row in decode("hits", [hit("a", agency=28)]).rows] == ["28"]
+def test_decoder_reads_a_numeric_agency_as_text():
+    """Not among the population's variants, as a folder would reject the events of another agency."""
+    assert [row["agency"] for row in decode_body("hits", [build_hit("a", agency=28)]).rows] == ["28"]

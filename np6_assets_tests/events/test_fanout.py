@@ -1,4 +1,4 @@
-"""Which notifications are asked for a day, whatever the list says."""
+"""Select the notifications that are requested for a day."""
 
 from datetime import date, timedelta
 
@@ -10,7 +10,7 @@ DAY = date(2026, 3, 20)
 BEFORE = DAY - timedelta(days=1)
 
 
-@pytest.mark.parametrize("everyone", [True, False])
+@pytest.mark.parametrize("ask_all", [True, False])
 @pytest.mark.parametrize(
     "known",
     [
@@ -23,14 +23,14 @@ BEFORE = DAY - timedelta(days=1)
         KnownIds(listed=[7], stored=[8], gone=[7, 8]),
     ],
 )
-def test_active_notification_is_requested_by_every_fetch(known: KnownIds, everyone: bool):
-    assert list(select_ids(known, [DAY], ask_all=everyone)) == [7]
+def test_active_notification_is_requested_by_every_fetch(known: KnownIds, ask_all: bool):
+    assert list(select_ids(known, [DAY], ask_all=ask_all)) == [7]
 
 
 @pytest.mark.parametrize(
     "known",
     [
-        KnownIds(listed=[7]),  # `notifications` was never materialized: who is new is not known
+        KnownIds(listed=[7]),  # `notifications` was never materialized, so new ids are not known
         KnownIds(listed=[7], stored=[7]),
         KnownIds(listed=[], stored=[7]),
         KnownIds(listed=[7], stored=[7], sent={DAY - timedelta(days=ACTIVE_DAYS + 1): [7]}),
@@ -41,10 +41,10 @@ def test_inactive_notification_is_requested_when_the_day_closes(known: KnownIds)
     assert not select_ids(known, [DAY], ask_all=False)
 
 
-@pytest.mark.parametrize("everyone", [True, False])
-def test_gone_notification_is_not_requested_again(everyone: bool):
+@pytest.mark.parametrize("ask_all", [True, False])
+def test_gone_notification_is_not_requested_again(ask_all: bool):
     known = KnownIds(listed=[], stored=[7], sent={BEFORE: [7], DAY: [7]}, gone=[7])
-    assert not select_ids(known, [DAY], ask_all=everyone)
+    assert not select_ids(known, [DAY], ask_all=ask_all)
 
 
 def test_days_of_one_batch_share_their_ids():
@@ -56,10 +56,10 @@ def test_days_of_one_batch_share_their_ids():
     }
 
 
-def test_an_account_of_5000_notifications_with_30_active_ones_costs_30_requests_a_refresh():
-    everybody = range(1, 5001)
-    active = range(1, 31)
-    known = KnownIds(listed=everybody, stored=everybody, sent={BEFORE: active})
+def test_refresh_requests_only_active_notifications():
+    all_ids = range(1, 5001)
+    active_ids = range(1, 31)
+    known = KnownIds(listed=all_ids, stored=all_ids, sent={BEFORE: active_ids})
     refresh, closing = select_ids(known, [DAY], ask_all=False), select_ids(known, [DAY], ask_all=True)
     assert count_reasons(refresh) == {"sent in the week before": 30}
     assert count_reasons(closing) == {"listed": 5000}

@@ -1,4 +1,4 @@
-"""What a fetch makes of an answer's parts, however it is cut: the client's side is played by the test."""
+"""Fetch days from a fake client whose answers come in parts of any size."""
 
 from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
@@ -17,19 +17,19 @@ from np6_assets.np6.errors import BadResponseError
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.stream import Part
 from np6_assets.partitions import parse_day
-from np6_assets_tests.events.decoding import DAY, HOUR, KIND, NOON, body_of, decoder
+from np6_assets_tests.events.decoding import DAY, HOUR, KIND, NOON, build_body, build_decoder
 from np6_assets_tests.support.builders import build_event, render
 
 LATE = DAY[1] + HOUR
 PLANS = [DayPlan(day, day.start) for day in (parse_day("2026-03-20", "UTC"), parse_day("2026-03-21", "UTC"))]
 
 
-def part(*elements: Any) -> Part:
-    return Part.from_elements(body_of(elements)[1:-1], sum(isinstance(one, dict | list) for one in elements))
+def build_part(*elements: Any) -> Part:
+    return Part.from_elements(build_body(elements)[1:-1], sum(isinstance(one, dict | list) for one in elements))
 
 
-class Client:
-    """Answers the request of each notification with some parts."""
+class FakeClient:
+    """Answers each notification's request with some parts."""
 
     def __init__(self, *answers: Callable[[Any], None]) -> None:
         self.answers = answers
@@ -42,8 +42,8 @@ class Client:
             yield [Answer(request, receiver)]
 
 
-class Known:
-    """All notifications are listed; nothing is stored."""
+class FakeStore:
+    """Lists all notifications; nothing is stored."""
 
     def __init__(self, ids: Iterable[int]) -> None:
         self.ids = list(ids)
@@ -52,28 +52,28 @@ class Known:
         return fanout.KnownIds(self.ids)
 
 
-def fetch(
+def fetch_days(
     *answers: Callable[[Any], None], kind: str = "activations", days: int = 2
 ) -> list[tuple[list[str], list[str]]]:
-    """Ids and the texts of rejected events of each day."""
-    client: Any = Client(*answers)
-    known: Any = Known(range(len(answers))) if kind == "activations" else None
-    fetcher = Fetcher(KIND[kind], client, decoder(kind), lambda: datetime(2026, 3, 25, tzinfo=UTC), known)
-    return [contents(day) for day in fetcher.fetch_days(PLANS[:days])]
+    """Fetch; return ids and texts of rejected events of each day."""
+    client: Any = FakeClient(*answers)
+    store: Any = FakeStore(range(len(answers))) if kind == "activations" else None
+    fetcher = Fetcher(KIND[kind], client, build_decoder(kind), lambda: datetime(2026, 3, 25, tzinfo=UTC), store)
+    return [read_day(day) for day in fetcher.fetch_days(PLANS[:days])]
 
 
-def contents(day: FetchedDay) -> tuple[list[str], list[str]]:
+def read_day(day: FetchedDay) -> tuple[list[str], list[str]]:
     span = (day.plan.day.start_ms, day.plan.day.end_ms)
     ids = [id_ for rows in merge_runs(day.events.runs, EVENTS, span) for id_ in rows.column("event_id").to_pylist()]
     rejected = [row for rows in merge_runs(day.events.rejected, QUARANTINE) for row in rows.to_pylist()]
     return ids, sorted(row["event"] for row in rejected if span[0] <= row["placed"] < span[1])
 
 
-def sent(id_: str, time: int) -> dict[str, Any]:
+def build_send(id_: str, time: int) -> dict[str, Any]:
     return build_event("activations", id=id_, timestamp=time)
 
 
-def whole(*parts: Part) -> Callable[[Any], None]:
+def answer_parts(*parts: Part) -> Callable[[Any], None]:
     def answer(receiver: Any) -> None:
         for one in parts:
             receiver.add(one)
@@ -83,56 +83,60 @@ def whole(*parts: Part) -> Callable[[Any], None]:
 
 
 @pytest.mark.parametrize("sizes", [[4], [2, 2], [3, 1], [1, 1, 1, 1]], ids=str)
-def test_untimed_event_goes_to_the_same_day_however_the_answer_is_cut(sizes: list[int]):
-    elements = iter([sent("a", NOON), sent("b", NOON + 1), {"timestamp": LATE, "no": "id"}, {"untimed": 1}])
-    parts = [part(*islice(elements, size)) for size in sizes]
-    (ids, rejected), (_, later) = fetch(whole(*parts), whole(part(sent("c", NOON))))
+def test_untimed_event_has_the_same_day_in_parts_of_any_size(sizes: list[int]):
+    elements = iter([build_send("a", NOON), build_send("b", NOON + 1), {"timestamp": LATE, "no": "id"}, {"untimed": 1}])
+    parts = [build_part(*islice(elements, size)) for size in sizes]
+    (ids, rejected), (_, later) = fetch_days(answer_parts(*parts), answer_parts(build_part(build_send("c", NOON))))
     assert (sorted(ids), rejected) == (["a", "b", "c"], [])
     assert later == [render({"timestamp": LATE, "no": "id"}), '{"untimed":1}']
 
 
 @pytest.mark.parametrize("more", [[], ["not an object"]])
-def test_untimed_event_keeps_to_its_answer_in_a_shared_part(more: list[str]):
-    one = part(sent("a", NOON), {"a": 1}, *more, sent("b", LATE), {"a": 2})
-    other = part({"a": 3}, sent("c", LATE), {"a": 4})
-    (_, rejected), (_, later) = fetch(whole(one), whole(other), whole(part({"a": 5})))
+def test_untimed_event_has_the_day_of_its_answer_in_a_shared_part(more: list[str]):
+    one = build_part(build_send("a", NOON), {"a": 1}, *more, build_send("b", LATE), {"a": 2})
+    other = build_part({"a": 3}, build_send("c", LATE), {"a": 4})
+    (_, rejected), (_, later) = fetch_days(answer_parts(one), answer_parts(other), answer_parts(build_part({"a": 5})))
     assert [text for text in rejected if text[0] == "{"] == ['{"a":1}', '{"a":3}', '{"a":5}']
     assert later == ['{"a":2}', '{"a":4}']
 
 
-def test_untimed_event_keeps_to_its_answer_in_a_small_last_part():
-    large = part(*(sent(f"{number:05}", LATE + number) for number in range(1500)))
+def test_untimed_event_has_the_day_of_its_answer_in_a_small_last_part():
+    large = build_part(*(build_send(f"{number:05}", LATE + number) for number in range(1500)))
     assert large.size > 2**20
-    (_, rejected), (_, later) = fetch(whole(large, part({"untimed": 1})), whole(part(sent("c", NOON))))
+    (_, rejected), (_, later) = fetch_days(
+        answer_parts(large, build_part({"untimed": 1})), answer_parts(build_part(build_send("c", NOON)))
+    )
     assert (rejected, later) == ([], ['{"untimed":1}'])
 
 
 @pytest.mark.parametrize("kind", ["hits", "activations"])
-@pytest.mark.parametrize(("joint", "is_refused"), [(9, False), (5, True)])
-def test_resumed_answer_whose_order_breaks_at_the_joint_is_refused(kind: str, joint: int, is_refused: bool):
+@pytest.mark.parametrize(("next_time", "is_refused"), [(9, False), (5, True)])
+def test_receiver_refuses_a_resumed_answer_out_of_order(kind: str, next_time: int, is_refused: bool):
     refused = []
 
     def answer(receiver: Any) -> None:
-        receiver.add(part(*(build_event(kind, id=f"{number}", timestamp=NOON + number) for number in range(10))))
+        receiver.add(build_part(*(build_event(kind, id=f"{number}", timestamp=NOON + number) for number in range(10))))
         assert receiver.resume_from() == (NOON, NOON + 9)
-        receiver.add(part(build_event(kind, id="c", timestamp=NOON + joint)))
+        receiver.add(build_part(build_event(kind, id="c", timestamp=NOON + next_time)))
         try:
             receiver.finish()
         except BadResponseError as error:
             refused.append(error)
 
-    [(ids, _)] = fetch(answer, kind=kind, days=1)
+    [(ids, _)] = fetch_days(answer, kind=kind, days=1)
     assert sorted(ids) == [*"0123456789", "c"]
     assert bool(refused) is is_refused
 
 
-def test_facts_of_a_batch_belong_to_their_day():
+def test_fetched_day_has_the_counts_of_its_own_events():
     unreadable = build_event("activations", id="c", timestamp=LATE, urgent="maybe")
-    elements = [sent("b", LATE) | {"novelty": 1}, unreadable, sent("d", PLANS[1].day.end_ms)]
-    client: Any = Client(whole(part(sent("a", NOON), *elements)), whole(part(sent("e", NOON))))
-    known: Any = Known(range(2))
-    days = Fetcher(KIND["activations"], client, decoder("activations"), lambda: datetime.now(UTC), known).fetch_days(
-        PLANS
+    elements = [build_send("b", LATE) | {"novelty": 1}, unreadable, build_send("d", PLANS[1].day.end_ms)]
+    client: Any = FakeClient(
+        answer_parts(build_part(build_send("a", NOON), *elements)), answer_parts(build_part(build_send("e", NOON)))
     )
-    told = [(day.plan, day.received, day.outside_window, day.unknown_fields, day.unreadable_values) for day in days]
-    assert told == [(PLANS[0], 2, 1, [], {}), (PLANS[1], 2, 0, ["novelty"], {"urgent": 1})]
+    store: Any = FakeStore(range(2))
+    days = Fetcher(
+        KIND["activations"], client, build_decoder("activations"), lambda: datetime.now(UTC), store
+    ).fetch_days(PLANS)
+    counts = [(day.plan, day.received, day.outside_window, day.unknown_fields, day.unreadable_values) for day in days]
+    assert counts == [(PLANS[0], 2, 1, [], {}), (PLANS[1], 2, 0, ["novelty"], {"urgent": 1})]

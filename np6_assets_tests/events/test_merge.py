@@ -1,4 +1,4 @@
-"""Merging runs, against a merge in plain Python: sorted, unique, in bounded memory, whatever arrived in which order."""
+"""Merge runs, and compare with a merge in plain Python."""
 
 import random
 import tempfile
@@ -44,36 +44,36 @@ class Row(NamedTuple):
     is_stored: bool = False
 
 
-def table(rows: Iterable[Row]) -> pa.Table:
+def build_row_table(rows: Iterable[Row]) -> pa.Table:
     return build_table([row._asdict() for row in rows], read_types(SCHEMA))
 
 
-def runs_of(tables: Iterable[Iterable[Row]], store: RunStore) -> list[SortedRun]:
-    return [run for rows in tables for run in store.add(sort_and_deduplicate(table(rows), EVENTS))]
+def add_runs(tables: Iterable[Iterable[Row]], store: RunStore) -> list[SortedRun]:
+    return [run for rows in tables for run in store.add(sort_and_deduplicate(build_row_table(rows), EVENTS))]
 
 
-def merged(
+def merge_tables(
     tables: Iterable[Iterable[Row]],
     span: tuple[int, int] = UNBOUNDED,
     keep: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> list[Row]:
     with closing(RunStore(EVENTS)) as store:
-        runs = merge_overlapping_runs(runs_of(tables, store), EVENTS, store)
+        runs = merge_overlapping_runs(add_runs(tables, store), EVENTS, store)
         return [Row(**row) for found in merge_runs(runs, EVENTS, span, keep) for row in read_rows(found)]
 
 
-def reference(tables: Iterable[Iterable[Row]], span: tuple[int, int] = UNBOUNDED) -> list[Row]:
-    """Sorted, each id once a time; of several the fetched one. Which of several fetched ones is left to the product."""
+def merge_in_python(tables: Iterable[Iterable[Row]], span: tuple[int, int] = UNBOUNDED) -> list[Row]:
+    """Sort, and keep one row of each id and time, a fetched one if there is any."""
     once: dict[tuple[int, str], Row] = {}
     for row in (row for rows in tables for row in rows if span[0] <= row.event_time < span[1]):
-        seen = once.setdefault((row.event_time, row.event_id), row)
-        if seen.is_stored and not row.is_stored:
+        kept = once.setdefault((row.event_time, row.event_id), row)
+        if kept.is_stored and not row.is_stored:
             once[row.event_time, row.event_id] = row
     return [once[key] for key in sorted(once)]
 
 
-def limit(patch: pytest.MonkeyPatch, memory: int, batch: int = 2, bucket: int = 5) -> None:
-    """Limits so low that a handful of rows goes all the ways that millions go."""
+def set_limits(patch: pytest.MonkeyPatch, memory: int, batch: int = 2, bucket: int = 5) -> None:
+    """Set low limits, so that few rows take all the paths of millions."""
     patch.setattr(module, "ROWS_IN_MEMORY", memory)
     patch.setattr(module, "BATCH_ROWS", batch)
     patch.setattr(module, "BUCKET_ROWS", bucket)
@@ -94,60 +94,60 @@ ROWS = st.lists(
     span=st.sampled_from([UNBOUNDED, (0, 5), (5, 6), (5, 5), (20, 30)]),
     rng=st.randoms(use_true_random=False),
 )
-def test_any_tables_come_out_sorted_and_unique(
+def test_merge_sorts_and_deduplicates_any_tables(
     rows: list[Row], runs: int, memory: int, bucket: int, span: tuple[int, int], rng: random.Random
 ):
     tables: list[list[Row]] = [[] for _ in range(runs)]
     for row in rows:
         rng.choice(tables).append(row)
     with pytest.MonkeyPatch.context() as patch:
-        limit(patch, memory, bucket=bucket)
-        found = merged(tables, span)
-        assert [row[:2] + row[3:] for row in found] == [row[:2] + row[3:] for row in reference(tables, span)]
+        set_limits(patch, memory, bucket=bucket)
+        found = merge_tables(tables, span)
+        assert [row[:2] + row[3:] for row in found] == [row[:2] + row[3:] for row in merge_in_python(tables, span)]
         assert set(found) <= set(rows)
-        # spilled or kept, one table or many, and in whatever order: which of several fetched rows stays is the same
+        # the kept one of several fetched rows depends neither on spilling nor on the order and number of tables
         fetched = [row for row in found if not row.is_stored]
-        limit(patch, 10**6)
+        set_limits(patch, 10**6)
         rng.shuffle(tables)
         for others in ([rng.sample(rows, len(rows))], tables):
-            assert [row for row in merged(others, span) if not row.is_stored] == fetched
+            assert [row for row in merge_tables(others, span) if not row.is_stored] == fetched
 
 
-def test_merge_prefers_fetched_rows_and_is_deterministic_among_them():
+def test_merge_prefers_fetched_rows_and_is_deterministic():
     stored, one, other = Row("a", 1, "stored", True), Row("a", 1, "one"), Row("a", 1, None)
     for tables in ([[stored], [one]], [[one], [stored]], [[stored, one]], [[one, stored]], [[stored], [one], [one]]):
-        assert merged(tables) == [one]
+        assert merge_tables(tables) == [one]
     ways = [[[one], [other]], [[other], [one]], [[one, other]], [[other, one]], [[other], [stored], [one]]]
-    [first, *others] = map(merged, ways)
+    [first, *others] = map(merge_tables, ways)
     assert first in ([one], [other])
     assert others == [first] * 4
     stored_run = [Row(f"{number}", 5 + number, "stored", True) for number in range(40)]
     fetched = [[Row(f"{number}", 5 + number, "fetched"), Row("x", 0), Row("x", 99)] for number in range(40)]
-    assert {row.label for row in merged([stored_run, *fetched])[1:-1]} == {"fetched"}
+    assert {row.label for row in merge_tables([stored_run, *fetched])[1:-1]} == {"fetched"}
 
 
-def test_rows_that_are_not_kept_do_not_come_out():
+def test_merge_applies_the_filter():
     rows = [Row(f"{number}", number) for number in range(20)]
-    assert merged([rows[::2], rows[1::2]], keep=lambda found: found.slice(0, 0)) == []
-    assert merged([rows], keep=lambda found: found.filter(pa.array([True] * 5 + [False] * 15))) == rows[:5]
+    assert merge_tables([rows[::2], rows[1::2]], keep=lambda found: found.slice(0, 0)) == []
+    assert merge_tables([rows], keep=lambda found: found.filter(pa.array([True] * 5 + [False] * 15))) == rows[:5]
     with closing(RunStore(EVENTS)) as store:
-        assert store.add(table([])) == store.add(iter([])) == []
+        assert store.add(build_row_table([])) == store.add(iter([])) == []
 
 
-def test_rejected_events_are_merged_by_their_keys():
-    def rejected(keys: str, reason: str, stored: bool) -> pa.Table:
+def test_merge_deduplicates_rejected_events_by_key():
+    def build_table(keys: str, reason: str, stored: bool) -> pa.Table:
         rows = [{"key_hash": len(key), "event_key": key, "reason": reason, "is_stored": stored} for key in keys.split()]
         return sort_and_deduplicate(pa.Table.from_pylist(rows), QUARANTINE)
 
     with closing(RunStore(QUARANTINE)) as store:
-        runs = [*store.add(rejected("bb a cc", "old", True)), *store.add(rejected("cc b", "new", False))]
+        runs = [*store.add(build_table("bb a cc", "old", True)), *store.add(build_table("cc b", "new", False))]
         found = [row for one in merge_runs(runs, QUARANTINE) for row in one.to_pylist()]
-    told = [(row["event_key"], row["reason"]) for row in found]
-    assert told == [("a", "old"), ("b", "new"), ("bb", "old"), ("cc", "new")]
+    merged = [(row["event_key"], row["reason"]) for row in found]
+    assert merged == [("a", "old"), ("b", "new"), ("bb", "old"), ("cc", "new")]
 
 
-def counted(run: SortedRun, reads: Counter[Any]) -> SortedRun:
-    """The same run, whose reads are counted."""
+def count_reads(run: SortedRun, reads: Counter[Any]) -> SortedRun:
+    """Return the run with counted reads."""
 
     def read(place: int) -> pa.RecordBatch:
         reads[id(run), place] += 1
@@ -157,52 +157,52 @@ def counted(run: SortedRun, reads: Counter[Any]) -> SortedRun:
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-def test_merge_reads_no_more_batches_than_a_bucket_needs(overlap: bool, monkeypatch: pytest.MonkeyPatch):
-    limit(monkeypatch, 0, batch=10, bucket=100)
+def test_merge_reads_only_the_batches_of_a_bucket(overlap: bool, monkeypatch: pytest.MonkeyPatch):
+    set_limits(monkeypatch, 0, batch=10, bucket=100)
     rows = [Row(f"{number:04}", number) for number in range(6000)]
     if overlap:
         random.Random(1).shuffle(rows)
     with closing(RunStore(EVENTS)) as store:
         reads: Counter[Any] = Counter()
-        runs = [counted(run, reads) for run in runs_of([rows[at : at + 400] for at in range(0, 6000, 400)], store)]
+        runs = [count_reads(run, reads) for run in add_runs([rows[at : at + 400] for at in range(0, 6000, 400)], store)]
         before = 0
         for one in merge_runs(runs, EVENTS):
-            # what a bucket needs, and a batch of each run at its edges
+            # the batches of a bucket, and one of each run at its edges
             assert reads.total() - before <= 100 / 10 + (2 * len(runs) if overlap else 4)
             assert one.num_rows <= 2 * 100 + 10 * len(runs)
             before = reads.total()
         assert overlap or max(reads.values()) <= 2
-        # of a short span little is read
+        # a short span needs few reads
         reads.clear()
         assert sum(one.num_rows for one in merge_runs(runs, EVENTS, (3000, 3020))) == 20
         assert reads.total() <= (2 * len(runs) if overlap else 4)
 
 
-def descriptors() -> int:
+def count_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_spilled_runs_share_one_unnamed_file_and_free_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_spilled_runs_share_one_unnamed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(module, "ROWS_IN_MEMORY", 100)
     tables = [[Row(f"{number:03} {row}", number + row, "label " * 20) for row in range(100)] for number in range(300)]
-    before, opened = pa.total_allocated_bytes(), descriptors()
+    before, opened = pa.total_allocated_bytes(), count_descriptors()
     with closing(RunStore(EVENTS)) as store:
-        runs = runs_of(tables, store)
+        runs = add_runs(tables, store)
         assert pa.total_allocated_bytes() - before < 200_000
         few = merge_overlapping_runs(runs, EVENTS, store)
         at_once = [sum(run.first[0] <= time <= run.last[-1] for run in few) for time in range(400)]
         assert 0 < max(at_once) <= module.OVERLAPPING_RUNS
-        assert descriptors() == opened + 1
+        assert count_descriptors() == opened + 1
         assert list(tmp_path.iterdir()) == []
         assert sum(one.num_rows for one in merge_runs(few, EVENTS)) == 30_000
-    assert descriptors() == opened
+    assert count_descriptors() == opened
 
 
-def test_runs_are_added_side_by_side(monkeypatch: pytest.MonkeyPatch):
-    limit(monkeypatch, 500, batch=50, bucket=1000)
+def test_store_adds_runs_concurrently(monkeypatch: pytest.MonkeyPatch):
+    set_limits(monkeypatch, 500, batch=50, bucket=1000)
     tables = [[Row(f"{number} {row}", 7 * row + number) for row in range(200)] for number in range(20)]
     with closing(RunStore(EVENTS)) as store, ThreadPoolExecutor(4) as pool:
-        runs = list(pool.map(lambda rows: runs_of([rows], store)[0], tables))
+        runs = list(pool.map(lambda rows: add_runs([rows], store)[0], tables))
         found = [Row(**row) for one in merge_runs(runs, EVENTS) for row in read_rows(one)]
-    assert found == reference(tables)
+    assert found == merge_in_python(tables)

@@ -1,4 +1,4 @@
-"""What is stored of notifications that the API lists, lists no longer, or never listed."""
+"""Merge listed, deleted and unlisted notifications with the stored ones."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,31 +9,31 @@ BEFORE = NOW - timedelta(days=9)
 SALE = Notification(7, "Spring sale", "application", first_seen=BEFORE)
 
 
-def test_first_list_is_stored_as_it_is():
+def test_merge_stores_the_first_list():
     assert merge_notifications({7: Notification(7, "Spring sale", None)}, {}, [], NOW) == [
         Notification(7, "Spring sale", None, first_seen=NOW)
     ]
 
 
-def test_deleted_notification_keeps_its_name_and_says_since_when_it_is_gone():
+def test_merge_keeps_a_deleted_notification_with_the_time():
     [gone] = merge_notifications({}, {7: SALE}, [], NOW)
     assert gone == Notification(7, "Spring sale", "application", NOW, BEFORE)
     assert merge_notifications({}, {7: gone}, [], NOW + timedelta(days=1)) == [gone]
 
 
-def test_notification_that_is_listed_again_has_its_new_name():
+def test_merge_updates_a_notification_that_is_listed_again():
     gone = Notification(7, "Spring sale", "application", BEFORE, BEFORE)
     assert merge_notifications({7: Notification(7, "Summer sale", None)}, {7: gone}, [7], NOW) == [
         Notification(7, "Summer sale", None, None, BEFORE)
     ]
 
 
-def test_notification_that_a_reaction_alone_names_is_stored_without_a_name():
+def test_merge_adds_a_notification_named_by_a_reaction():
     [named] = merge_notifications({}, {}, [9], NOW)
     assert named == Notification(9, None, None, None, NOW)
     assert merge_notifications({}, {9: named}, [9], NOW + timedelta(days=1)) == [named]
 
 
-def test_notifications_are_stored_by_id():
+def test_merge_sorts_by_id():
     found = merge_notifications({30: Notification(30, "c", None)}, {7: SALE}, [9], NOW)
     assert [one.activation_id for one in found] == [7, 9, 30]

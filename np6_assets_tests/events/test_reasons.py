@@ -1,11 +1,11 @@
-"""The table of bounce reasons in the UI."""
+"""Table of bounce reasons in the UI."""
 
 import pyarrow as pa
 
 from np6_assets.events.reasons import build_reasons_table, count_bounce_reasons
 
 
-def bounces(*pairs: tuple[str | None, str | None]) -> pa.Table:
+def build_bounces(*pairs: tuple[str | None, str | None]) -> pa.Table:
     return pa.table(
         {
             "bounce_verdict": pa.array([verdict for verdict, _ in pairs], pa.string()),
@@ -14,9 +14,9 @@ def bounces(*pairs: tuple[str | None, str | None]) -> pa.Table:
     )
 
 
-def test_bounces_are_counted_by_reason_the_most_frequent_first():
-    reasons = count_bounce_reasons(bounces(("soft", "quota"), ("hard", "unregistered")))
-    reasons += count_bounce_reasons(bounces(("hard", "unregistered"), (None, None)))
+def test_table_counts_bounces_by_reason_in_descending_order():
+    reasons = count_bounce_reasons(build_bounces(("soft", "quota"), ("hard", "unregistered")))
+    reasons += count_bounce_reasons(build_bounces(("hard", "unregistered"), (None, None)))
     assert build_reasons_table(reasons) == (
         "| Reason | Verdict | Bounces |\n"
         "| --- | ---: | ---: |\n"
@@ -26,9 +26,9 @@ def test_bounces_are_counted_by_reason_the_most_frequent_first():
     )
 
 
-def test_a_reason_that_could_name_a_receiver_is_not_shown():
+def test_table_hides_reasons_that_may_hold_contact_data():
     reasons = count_bounce_reasons(
-        bounces(("hard", "no mailbox ann@example.com"), ("hard", "x" * 61), ("hard", "a | b"))
+        build_bounces(("hard", "no mailbox ann@example.com"), ("hard", "x" * 61), ("hard", "a | b"))
     )
     assert (
         build_reasons_table(reasons)

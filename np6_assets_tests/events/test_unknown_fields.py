@@ -1,4 +1,4 @@
-"""Unknown fields: found in a sample of each part's events, told by their path and the day that has them."""
+"""Find unknown fields in a sample of each part's events, by path and day."""
 
 import io
 from typing import Any
@@ -11,27 +11,27 @@ from np6_assets.events.receive import FetchedDay
 from np6_assets.events.unknown_fields import SLICE_BYTES, SLICES, sample_events
 from np6_assets.np6.stream import Part
 from np6_assets.partitions import parse_day
-from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, body_of, decode, hit
+from np6_assets_tests.events.decoding import ALL_TIME, DAY, NOON, build_body, build_hit, decode_body
 from np6_assets_tests.support.builders import Event, build_event
 from np6_assets_tests.support.oracle import expect_rows
 from np6_assets_tests.support.poison import build_poison
 
 
-def with_unknown(made: Event, name: str = "novelty", value: Any = 1) -> Event:
-    made["source"]["detail"][name] = value
-    return made
+def add_unknown_field(event: Event, name: str = "novelty", value: Any = 1) -> Event:
+    event["source"]["detail"][name] = value
+    return event
 
 
 def test_unknown_fields_are_reported_by_path_and_cost_no_events():
-    made = hit("e", receiver_value={"id": "a", "phone": "+33"})
-    made["novelty"] = {"id": [1, {"deep": None}]}
-    made["identity"]["set"] = 3
-    detail = made["source"]["detail"]
+    event = build_hit("e", receiver_value={"id": "a", "phone": "+33"})
+    event["novelty"] = {"id": [1, {"deep": None}]}
+    event["identity"]["set"] = 3
+    detail = event["source"]["detail"]
     detail["optout"] = {"type": "channel"}
     detail["activation"]["stamp"]["sets"] = []
     detail["link"][""] = None
     detail["link"]["a.b \x00 é"] = None
-    result = decode("hits", [hit("plain"), made])
+    result = decode_body("hits", [build_hit("plain"), event])
     assert result.unknown == {
         (0, "novelty"),
         (0, "identity.set"),
@@ -41,7 +41,7 @@ def test_unknown_fields_are_reported_by_path_and_cost_no_events():
         (0, "source.detail.link."),
         (0, "source.detail.link.*"),
     }
-    assert result.rows == expect_rows("hits", [made, hit("plain")], *ALL_TIME, "keep")
+    assert result.rows == expect_rows("hits", [event, build_hit("plain")], *ALL_TIME, "keep")
 
 
 @pytest.mark.parametrize(
@@ -52,71 +52,73 @@ def test_unknown_fields_are_reported_by_path_and_cost_no_events():
     ],
 )
 def test_unknown_fields_hide_names_that_are_data(name: str):
-    made = with_unknown(hit("e", unicity="customer_key"), name)
-    made["source"][name] = {name: 1}
-    assert decode("hits", [made]).unknown == {(0, "source.detail.*"), (0, "source.*")}
+    event = add_unknown_field(build_hit("e", unicity="customer_key"), name)
+    event["source"][name] = {name: 1}
+    assert decode_body("hits", [event]).unknown == {(0, "source.detail.*"), (0, "source.*")}
 
 
 def test_unknown_fields_of_a_day_are_limited():
     found = DecodedEvents(unknown_fields={(0, f"field_{number:03}") for number in range(100)} | {(1, "other")})
     day = parse_day("2026-03-20", "UTC")
     plan = DayPlan(day, day.start)
-    told = FetchedDay(plan, day.end, found, 0).unknown_fields
-    assert told == [*(f"field_{number:03}" for number in range(24)), "and 76 more"]
+    fields = FetchedDay(plan, day.end, found, 0).unknown_fields
+    assert fields == [*(f"field_{number:03}" for number in range(24)), "and 76 more"]
     assert FetchedDay(plan, day.end, found, 1).unknown_fields == ["other"]
 
 
-def test_documented_fields_and_values_of_any_shape_are_known():
-    made = build_event(
+def test_documented_fields_of_any_shape_are_known():
+    event = build_event(
         "bounces", id="e", timestamp=NOON, status={"code": 550}, channel={"name": "x"}, receiver_value="text"
     )
-    made["source"]["detail"]["activation"]["stamp"]["set"] = {"any": "thing"}
-    made["source"]["detail"]["bounce"]["analysis"]["subject"] = {"type": "token", "detail": {"type": "a"}}
-    assert decode("bounces", [made, "text", {"source": 5}, {"source": {"detail": [1]}}]).unknown == set()
+    event["source"]["detail"]["activation"]["stamp"]["set"] = {"any": "thing"}
+    event["source"]["detail"]["bounce"]["analysis"]["subject"] = {"type": "token", "detail": {"type": "a"}}
+    assert decode_body("bounces", [event, "text", {"source": 5}, {"source": {"detail": [1]}}]).unknown == set()
 
 
 def test_unknown_fields_are_reported_for_their_day():
     later = DAY[1] + 3_600_000
     edges = (*DAY, DAY[1] + 86_400_000)
     times = {"first": NOON, "second": later, "seconds": later // 1000, "outside": edges[-1], "untimed": None}
-    events = [with_unknown(hit(name, time), name) for name, time in times.items()]
-    unknown = decode("hits", [hit("plain"), *events, with_unknown(hit("", later), "rejected")], edges=edges).unknown
+    events = [add_unknown_field(build_hit(name, time), name) for name, time in times.items()]
+    unknown = decode_body(
+        "hits", [build_hit("plain"), *events, add_unknown_field(build_hit("", later), "rejected")], edges=edges
+    ).unknown
     found = [(0, "first"), (1, "second"), (1, "rejected"), (1, "seconds")]
     assert unknown == {(number, f"source.detail.{name}") for number, name in found}
 
 
 @pytest.mark.parametrize("begins", [0, 0.3, 0.5, 0.9, 0.99])
-def test_unknown_fields_are_found_wherever_in_a_large_part_they_begin(begins: float):
-    events = [hit(number, timestamp=NOON + number) for number in range(4000)]
+def test_unknown_fields_are_found_anywhere_in_a_large_part(begins: float):
+    events = [build_hit(number, timestamp=NOON + number) for number in range(4000)]
     first = int(begins * len(events))
-    events[first:] = [with_unknown(one) for one in events[first:]]
-    body = body_of(events)
+    events[first:] = [add_unknown_field(one) for one in events[first:]]
+    body = build_body(events)
     assert len(body) > 4 * SLICES * SLICE_BYTES
-    result = decode("hits", body)
+    result = decode_body("hits", body)
     assert len(result.parts) == 1
     assert result.unknown == {(0, "source.detail.novelty")}
 
 
 def test_unknown_fields_of_large_events_are_found():
-    events = [with_unknown(hit(number, link_label="long " * 2000)) for number in range(100)]
-    assert decode("hits", events).unknown == {(0, "source.detail.novelty")}
+    events = [add_unknown_field(build_hit(number, link_label="long " * 2000)) for number in range(100)]
+    assert decode_body("hits", events).unknown == {(0, "source.detail.novelty")}
 
 
-IN_BETWEEN = (
+POISONS = (
     *("100,000 levels in an unknown field", "100,000 levels of lists in an unknown field", "field without quotes"),
     *("integer of 5,000 digits in an unknown field", "invalid UTF-8 in a text column"),
 )
 
 
-@pytest.mark.parametrize("name", IN_BETWEEN)
-def test_poison_does_not_break_the_sample(name: str):
+@pytest.mark.parametrize("name", POISONS)
+def test_sample_passes_over_poison(name: str):
     [one] = build_poison("hits", 1, NOON, 156, [name])
-    around = [with_unknown(hit("before"), "above"), one.raw, with_unknown(hit("after"), "below")]
-    assert {(0, "source.detail.above"), (0, "source.detail.below")} <= decode("hits", around).unknown
+    around = [add_unknown_field(build_hit("before"), "above"), one.raw, add_unknown_field(build_hit("after"), "below")]
+    assert {(0, "source.detail.above"), (0, "source.detail.below")} <= decode_body("hits", around).unknown
 
 
-class Counted(io.BytesIO):
-    """A file that knows how much was read of it."""
+class CountingFile(io.BytesIO):
+    """A file that counts the bytes read."""
 
     count = 0
 
@@ -129,6 +131,6 @@ class Counted(io.BytesIO):
 @pytest.mark.parametrize("name", ["event of 20 MiB in an unknown field", "100,000 levels in an unknown field"])
 def test_sample_reads_little_of_a_large_event(name: str):
     [one] = build_poison("hits", 1, NOON, 156, [name])
-    file = Counted(b"[%b]" % one.raw)
+    file = CountingFile(b"[%b]" % one.raw)
     assert list(sample_events(Part(file, len(file.getvalue()), 1))) == []
     assert 0 < file.count <= SLICES * SLICE_BYTES

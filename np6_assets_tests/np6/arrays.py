@@ -1,4 +1,4 @@
-"""JSON arrays of anything, written in every style, in pieces of any size."""
+"""Hypothesis strategies for JSON arrays, and their texts in every style and in pieces."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ EVENTS = st.dictionaries(TEXTS, VALUES, max_size=4)
 ARRAYS = st.lists(EVENTS | VALUES, max_size=8)
 
 
-def compact(value: Any) -> str:
+def render_compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def plain(value: Any) -> str:
+def render_plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 STYLES: tuple[Callable[[Any], str], ...] = (
-    compact,
-    plain,
+    render_compact,
+    render_plain,
     lambda value: "\ufeff" + json.dumps(value, ensure_ascii=False, indent=1),
     lambda value: "\r\n " + json.dumps(value, separators=(" ,\t", " : ")).replace("/", "\\/") + "\n\n",
 )
@@ -45,11 +45,11 @@ def is_event(value: Any) -> bool:
     return isinstance(value, dict | list)
 
 
-def cut_up(body: bytes, places: Iterable[int]) -> Iterator[bytes]:
-    """The body in pieces that end at the places (and at its end)."""
+def split_at(body: bytes, places: Iterable[int]) -> Iterator[bytes]:
+    """Split the body at the places."""
     edges = sorted({place % (len(body) + 1) for place in places} | {0, len(body)})
     return (body[start:end] for start, end in itertools.pairwise(edges))
 
 
-def by_size(body: bytes, size: int) -> list[bytes]:
+def split_by_size(body: bytes, size: int) -> list[bytes]:
     return [body[place : place + size] for place in range(0, len(body), size)]

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: an account, requests, and a receiver that keeps everything."""
+"""Shared code of the client's tests: an account, requests, and a receiver that keeps everything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from np6_assets.np6.errors import BadResponseError, NP6Error
 from np6_assets.np6.request import Answer, Request
 from np6_assets.np6.retry import RetryPolicy
 from np6_assets.np6.stream import Part
-from np6_assets_tests.support.events import DAY_MS, Event, Population, RawEvent, build_event, build_population, render
+from np6_assets_tests.support.events import (
+    DAY_MS,
+    Event,
+    Population,
+    RawEvent,
+    build_event,
+    build_population,
+    dump_json,
+    render,
+)
 from np6_assets_tests.support.oracle import find_reason, read_event_time
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -26,22 +35,22 @@ OPTOUTS = "/notifications/reactivities/optouts"
 DAY = date(2026, 3, 20)
 START = round(datetime(2026, 3, 20, tzinfo=UTC).timestamp() * 1000)
 KEY = "s3cret-key-of-the-account"
-HASTE = RetryPolicy(retries=4, backoff=0.001, longest_wait=0.01)
+FAST_RETRY = RetryPolicy(retries=4, backoff=0.001, longest_wait=0.01)
 
 
-def _only_hits(account: Population) -> Population:
+def _select_hits(account: Population) -> Population:
     rng = random.Random("styles")
     hits: list[Event] = [RawEvent(one, render(one, rng).encode()) for one in account.hits]
     misfits = [one for one in account.misfits if one.kind == "hits"]
     return Population(notifications=account.notifications, hits=hits, misfits=misfits)
 
 
-ACCOUNT = _only_hits(build_population(7, DAY, 2, sends_per_day=12, lead_days=1, misfit_days=[DAY]))
-"""Hits of a few days from DAY on, with all that is odd about single events on DAY itself."""
+ACCOUNT = _select_hits(build_population(7, DAY, 2, sends_per_day=12, lead_days=1, misfit_days=[DAY]))
+"""Hits of a few days from DAY on, with every rejected event on DAY."""
 
 
 class Collector:
-    """A receiver that keeps every element, in the order in which it came."""
+    """A receiver that keeps all elements in the order of arrival."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -74,23 +83,23 @@ class Collector:
         self.state = "discarded"
 
     def _times(self) -> list[int]:
-        """Times in the window of the events that would be stored."""
-        times = [_time_of(text) for text in map(canonical, self.elements) if _is_stored(text)]
+        """Return the times of the window's events that are not rejected."""
+        times = [_read_time(text) for text in map(dump_json, self.elements) if _is_stored(text)]
         return [time for time in times if time is not None and self.request.start <= time < self.request.end]
 
     @property
-    def distinct(self) -> set[str]:
-        """Every element of the window once, whatever it is, as text."""
-        return self.inside(self.request)
+    def window_elements(self) -> set[str]:
+        """Return the distinct elements of the window, as texts."""
+        return self.select_elements(self.request)
 
-    def inside(self, request: Request) -> set[str]:
-        """Every element of a request's window, and every one without a time, once."""
-        times = {text: _time_of(text) for text in map(canonical, self.elements)}
+    def select_elements(self, request: Request) -> set[str]:
+        """Return the distinct elements of a request's window, and those without a time."""
+        times = {text: _read_time(text) for text in map(dump_json, self.elements)}
         return {text for text, time in times.items() if time is None or request.start <= time < request.end}
 
 
 @cache
-def _time_of(text: str) -> int | None:
+def _read_time(text: str) -> int | None:
     return read_event_time(json.loads(text))
 
 
@@ -100,7 +109,7 @@ def _is_stored(text: str) -> bool:
 
 
 class Collectors:
-    """Opens collectors for a request, and remembers them."""
+    """Opens collectors for a request, and keeps them."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -115,40 +124,36 @@ class Collectors:
         return [one.state for one in self.opened]
 
 
-def canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def day_request(number: int = 0, days: int = 1, path: str = HITS) -> Request:
-    """Some days, from the `number`th after START on."""
+def build_request(number: int = 0, days: int = 1, path: str = HITS) -> Request:
+    """Build a request for some days, from the `number`th after START on."""
     edges = tuple(START + day * DAY_MS for day in range(number, number + days + 1))
     return Request(path, "reactivityStart", "reactivityEnd", edges)
 
 
-def whole_day(account: Population | None = None) -> set[str]:
-    """What `day_request()` asks for."""
-    return expected(day_request(), account)
+def expect_day(account: Population | None = None) -> set[str]:
+    """Return the expected elements of `build_request()`."""
+    return expect_elements(build_request(), account)
 
 
-def expected(request: Request, account: Population | None = None) -> set[str]:
-    """What a request for hits asks for, worked out from the population."""
-    return _expected_of_account(request) if account is None else _expected(request, account)
+def expect_elements(request: Request, account: Population | None = None) -> set[str]:
+    """Return the expected elements of a request for hits."""
+    return _expect_account_elements(request) if account is None else _expect_elements(request, account)
 
 
 @cache
-def _expected_of_account(request: Request) -> set[str]:
-    return _expected(request, ACCOUNT)
+def _expect_account_elements(request: Request) -> set[str]:
+    return _expect_elements(request, ACCOUNT)
 
 
-def _expected(request: Request, account: Population) -> set[str]:
+def _expect_elements(request: Request, account: Population) -> set[str]:
     events = [one for one in account.hits if request.start <= (read_event_time(one) or 0) < request.end]
     odd = [one.event for one in account.misfits if request.start <= one.placed_ms < request.end]
-    return {canonical(one) for one in [*events, *odd]}
+    return {dump_json(one) for one in [*events, *odd]}
 
 
 def fetch(client: NP6Client, request: Request | None = None) -> Collector:
-    """The finished receiver of a request for a single day."""
-    request = request or day_request()
+    """Fetch a single day and return the finished receiver."""
+    request = request or build_request()
     [answer] = client.fetch(request, partial(Collector, request))
     assert answer.error is None, answer.error
     assert answer.request == request
@@ -157,21 +162,21 @@ def fetch(client: NP6Client, request: Request | None = None) -> Collector:
     return answer.receiver
 
 
-def failure(client: NP6Client, what: str) -> BaseException:
-    """What a request ends with: one for a day, one for the list, or a probe."""
+def fetch_failure(client: NP6Client, what: str) -> BaseException:
+    """Return the error of a fetch of a day, of the list, or of a probe."""
     try:
         if what == "list":
             client.get_list("/notifications")
         elif what == "probe":
-            client.has_events(day_request())
+            client.has_events(build_request())
         else:
-            [answer] = client.fetch(day_request(), Collectors(day_request()))
+            [answer] = client.fetch(build_request(), Collectors(build_request()))
             assert answer.receiver is None
             assert answer.error is not None
             return answer.error
     except NP6Error as error:
         return error
-    raise AssertionError("it did not fail")
+    raise AssertionError("no error")
 
 
 def fetch_all(
@@ -179,39 +184,39 @@ def fetch_all(
     requests: Iterable[Request],
     opened: Callable[[Request], Callable[[], Collector]] = Collectors,
 ) -> list[list[Answer[Collector]]]:
-    """The answers to all requests."""
+    """Fetch all requests and return their answers."""
     with closing(client.fetch_all((request, opened(request)) for request in requests)) as answers:
         return list(answers)
 
 
-def simple(*times: int, kind: str = "hits", **fields: Any) -> Population:
-    """Events at these milliseconds of the day, called by their places."""
-    made = Population(notifications=[{"id": 156}])
+def build_account(*times: int, kind: str = "hits", **fields: Any) -> Population:
+    """Build events at these milliseconds of the day; their ids are their places."""
+    account = Population(notifications=[{"id": 156}])
     for place, ms in enumerate(times):
-        made.feed(kind).append(rendered(build_event(kind, id=f"{place}", timestamp=START + ms, **fields)))
-    return made
+        account.feed(kind).append(render_once(build_event(kind, id=f"{place}", timestamp=START + ms, **fields)))
+    return account
 
 
-def rendered(one: Event) -> RawEvent:
-    """The event with its bytes, as servers take their time to render many."""
+def render_once(one: Event) -> RawEvent:
+    """Render the event once, which is faster than by each server."""
     return RawEvent(one, render(one).encode())
 
 
-def starts(server: RudeServer, sort: str = "asc") -> list[int]:
-    """Where the windows that the server was asked for start, in milliseconds from START."""
-    asked = [request.query for request in server.list_requests(HITS)]
-    return [int(query["reactivityStart"]) - START for query in asked if query["sort"] == sort]
+def list_starts(server: RudeServer, sort: str = "asc") -> list[int]:
+    """List the starts of the requested windows, in milliseconds from START."""
+    queries = [request.query for request in server.list_requests(HITS)]
+    return [int(query["reactivityStart"]) - START for query in queries if query["sort"] == sort]
 
 
-def all_text(error: BaseException) -> str:
-    """Everything that a failure shows, and everything that hangs on it."""
-    shown = "".join(traceback.format_exception(error))
-    seen: BaseException | None = error
-    while seen is not None:
-        shown += f"{seen} {seen!r} {seen.args}"
-        seen = seen.__cause__ or seen.__context__
-    return shown
+def format_chain(error: BaseException) -> str:
+    """Format an error with its traceback and all causes."""
+    text = "".join(traceback.format_exception(error))
+    current: BaseException | None = error
+    while current is not None:
+        text += f"{current} {current!r} {current.args}"
+        current = current.__cause__ or current.__context__
+    return text
 
 
 def with_retries(retries: int) -> RetryPolicy:
-    return replace(HASTE, retries=retries)
+    return replace(FAST_RETRY, retries=retries)

@@ -1,4 +1,4 @@
-"""Fixtures of this folder: a server, a client of it, and small parts."""
+"""Fixtures of the client's tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from np6_assets.np6 import client as client_module
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.stream import Part, PartWriter
-from np6_assets_tests.np6.collector import ACCOUNT, HASTE, KEY
+from np6_assets_tests.np6.collector import ACCOUNT, FAST_RETRY, KEY
 from np6_assets_tests.support.rude_server import RudeServer
 
 
@@ -22,8 +22,8 @@ def module_server() -> Iterator[RudeServer]:
 
 @pytest.fixture
 def server(module_server: RudeServer) -> RudeServer:
-    """A server of ACCOUNT that was asked for nothing and misbehaves nowhere."""
-    module_server.behave()
+    """A server of ACCOUNT without requests and faults."""
+    module_server.reset_faults()
     with module_server.lock:
         module_server.requests.clear()
         module_server.peak_in_flight = 0
@@ -32,12 +32,12 @@ def server(module_server: RudeServer) -> RudeServer:
 
 @pytest.fixture
 def client(server: RudeServer) -> Iterator[NP6Client]:
-    with closing(NP6Client(server.url, KEY, timeout=5, retry=HASTE)) as made:
-        yield made
+    with closing(NP6Client(server.url, KEY, timeout=5, retry=FAST_RETRY)) as client:
+        yield client
 
 
 class _SmallPartWriter(PartWriter):
-    """Makes parts of a few events, although a socket brings many at once."""
+    """Writes parts of a few events."""
 
     def __init__(self, hand_over: Callable[[Part], None]) -> None:
         super().__init__(hand_over, part_bytes=4000)

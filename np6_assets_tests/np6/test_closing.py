@@ -1,4 +1,4 @@
-"""A client that is closed, or after its seconds: nothing is under way any more, whatever the server does."""
+"""Close a client, at once or after a time: all its requests end."""
 
 import random
 import threading
@@ -9,7 +9,16 @@ import pytest
 from np6_assets.np6.client import NP6Client
 from np6_assets.np6.errors import CancelledError
 from np6_assets.np6.retry import RetryPolicy
-from np6_assets_tests.np6.collector import HASTE, KEY, START, Collector, day_request, failure, rendered, simple
+from np6_assets_tests.np6.collector import (
+    FAST_RETRY,
+    KEY,
+    START,
+    Collector,
+    build_account,
+    build_request,
+    fetch_failure,
+    render_once,
+)
 from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import Act, RudeServer
 
@@ -21,20 +30,20 @@ ENDLESS = [
 
 @pytest.mark.parametrize("act", ENDLESS, ids=str)
 @pytest.mark.parametrize("what", ["probe", "day"])
-def test_client_is_closed_after_its_seconds_whatever_the_server_does(act, what):
-    with RudeServer(simple(1), key=KEY) as server:
+def test_client_closes_after_its_time_during_any_stall(act, what):
+    with RudeServer(build_account(1), key=KEY) as server:
         server.script_always("/", act)
         begun = time.monotonic()
         client = NP6Client(server.url, KEY, timeout=60, retry=RetryPolicy(50, 30, 600))
         with client.close_after(0.1), pytest.raises(CancelledError):
-            raise failure(client, what)
+            raise fetch_failure(client, what)
         assert time.monotonic() - begun < 20
 
 
-def test_client_that_is_fast_is_not_closed_after_its_seconds(server, client):
+def test_client_stays_open_if_it_ends_in_time(server, client):
     with client.close_after(60):
-        assert client.has_events(day_request())
-    assert client.has_events(day_request())
+        assert client.has_events(build_request())
+    assert client.has_events(build_request())
 
 
 @pytest.mark.parametrize("how", ["close", "cancel"])
@@ -42,33 +51,33 @@ def test_client_that_is_fast_is_not_closed_after_its_seconds(server, client):
 def test_closed_client_sends_no_request(server, client, how, what):
     getattr(client, how)()
     with pytest.raises(CancelledError):
-        raise failure(client, what)
+        raise fetch_failure(client, what)
     assert server.requests == []
 
 
 @pytest.mark.parametrize("how", ["close", "cancel"])
-def test_client_that_is_closed_ends_a_download(small_parts, how):
+def test_closing_ends_a_download(small_parts, how):
     begun, go_on = threading.Event(), threading.Event()
 
-    class Slow(Collector):
+    class SlowCollector(Collector):
         def add(self, part):
             super().add(part)
             begun.set()
             go_on.wait(20)
 
-    labels = random.Random(1)  # a megabyte, also where it is compressed
+    labels = random.Random(1)  # a megabyte, even if compressed
     hits = [
         build_event("hits", id=f"{n}", timestamp=START + n, link_label=labels.randbytes(1000).hex())
         for n in range(1000)
     ]
-    with RudeServer(Population(hits=list(map(rendered, hits))), key=KEY) as server:
-        client = NP6Client(server.url, KEY, timeout=20, retry=HASTE)
+    with RudeServer(Population(hits=list(map(render_once, hits))), key=KEY) as server:
+        client = NP6Client(server.url, KEY, timeout=20, retry=FAST_RETRY)
         failed: list[BaseException] = []
-        receiver = Slow(day_request())
+        receiver = SlowCollector(build_request())
 
         def download() -> None:
             try:
-                client.fetch(day_request(), lambda: receiver)
+                client.fetch(build_request(), lambda: receiver)
             except CancelledError as error:
                 failed.append(error)
 

@@ -1,4 +1,4 @@
-"""What a failure says, what it keeps to itself, and how a client is closed."""
+"""Report failures in one line, without secrets, and give up after a limit."""
 
 import logging
 import socket
@@ -19,15 +19,15 @@ from np6_assets.np6.errors import (
 from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.np6.collector import (
     ACCOUNT,
-    HASTE,
+    FAST_RETRY,
     HITS,
     KEY,
     Collectors,
-    all_text,
-    day_request,
-    failure,
+    build_account,
+    build_request,
     fetch,
-    simple,
+    fetch_failure,
+    format_chain,
     with_retries,
 )
 from np6_assets_tests.support.rude_server import PERMANENT, RATE_LIMITS, Act, RudeServer
@@ -38,26 +38,26 @@ ERRORS = {"401": AccessError, "403": ForbiddenError, "404": NotFoundError, "410"
 ADVICE = {"400": "NP6_START_DATE", "401": "NP6_API_KEY", "403": "right", "404": "NP6_BASE_URL", "410": "NP6_BASE_URL"}
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- refusals ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", PERMANENT)
 @pytest.mark.parametrize("what", ["day", "list", "probe"])
-def test_refusal_is_reported_at_once_in_one_line(server, client, caplog, status, what):
+def test_client_reports_a_refusal_at_once_in_one_line(server, client, caplog, status, what):
     caplog.set_level(logging.DEBUG)
     server.script_always("/", status)
-    error = failure(client, what)
+    error = fetch_failure(client, what)
     assert type(error) is ERRORS.get(status, PermanentError)
-    [asked] = server.requests
+    [request] = server.requests
     line = str(error)
     assert "\n" not in line
     assert f"GET {'/notifications' if what == 'list' else HITS} returned {status} " in line
-    assert f"(x-request-id {asked.request_id})" in line
+    assert f"(x-request-id {request.request_id})" in line
     assert ADVICE[status] in line
-    assert KEY not in all_text(error) + caplog.text
+    assert KEY not in format_chain(error) + caplog.text
 
 
-def test_response_can_be_had_whatever_its_status(server, client):
+def test_client_opens_a_response_of_any_status(server, client):
     server.script("/notifications", "503")
     with client.open("/notifications", {}) as response:
         assert response.status_code == 503
@@ -71,8 +71,8 @@ def test_response_can_be_had_whatever_its_status(server, client):
 
 def test_traffic_counts_bytes_on_the_wire():
     with (
-        RudeServer(simple(1, 2), key=KEY, transports=["length"]) as server,
-        closing(NP6Client(server.url, KEY, retry=HASTE)) as client,
+        RudeServer(build_account(1, 2), key=KEY, transports=["length"]) as server,
+        closing(NP6Client(server.url, KEY, retry=FAST_RETRY)) as client,
     ):
         for encoding in ("gzip", "identity"):
             before = client.traffic.bytes
@@ -82,38 +82,38 @@ def test_traffic_counts_bytes_on_the_wire():
         assert client.traffic.requests == 2
 
 
-def test_wrong_key_is_not_shown(server, caplog):
+def test_client_hides_a_wrong_key(server, caplog):
     caplog.set_level(logging.DEBUG)
-    with closing(NP6Client(server.url, "wr0ng-key", retry=HASTE)) as client:
-        error = failure(client, "list")
+    with closing(NP6Client(server.url, "wr0ng-key", retry=FAST_RETRY)) as client:
+        error = fetch_failure(client, "list")
     assert isinstance(error, AccessError)
     assert "NP6_API_KEY" in str(error)
-    assert "wr0ng-key" not in all_text(error) + caplog.text
+    assert "wr0ng-key" not in format_chain(error) + caplog.text
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("key", ["two\nl1nes", "null\0byte", "cl\xe9-accent\xe9e", "t\x7fb", "l\u2028s"])
-def test_key_that_no_header_carries_is_not_shown(server, key):
+def test_client_hides_a_key_that_is_no_header(server, key):
     with pytest.raises(PermanentError, match="NP6_API_KEY") as caught:
         NP6Client(server.url, key)
-    assert key not in all_text(caught.value)
-    assert repr(key)[1:-1] not in all_text(caught.value)
+    assert key not in format_chain(caught.value)
+    assert repr(key)[1:-1] not in format_chain(caught.value)
 
 
 @pytest.mark.parametrize(
     "address",
     ["http://[::1", "ftp://127.0.0.1", "127.0.0.1", "nonsense", "", "http://a..b", f"http://{'a' * 70}.example"],
 )
-def test_invalid_address_is_reported_in_one_line(address):
+def test_client_reports_an_invalid_address_in_one_line(address):
     with pytest.raises(PermanentError, match="NP6_BASE_URL is not an http address"):
-        NP6Client(address, KEY, retry=HASTE).get_list("/notifications")
+        NP6Client(address, KEY, retry=FAST_RETRY).get_list("/notifications")
 
 
 @pytest.mark.parametrize("what", ["day", "list", "probe"])
-def test_redirect_is_not_followed_to_another_host(server, client, what):
+def test_client_follows_no_redirect_to_another_host(server, client, what):
     with RudeServer(ACCOUNT, key=KEY) as other:
         server.script_always("/", Act("redirect", url=other.url))
-        error = failure(client, what)
+        error = fetch_failure(client, what)
         assert isinstance(error, PermanentError)
         assert "returned 302" in str(error)
         assert "a redirect to 127.0.0.1, which is not followed; set NP6_BASE_URL" in str(error)
@@ -122,14 +122,14 @@ def test_redirect_is_not_followed_to_another_host(server, client, what):
 
 
 @pytest.mark.parametrize("where", ["", "//127.0.0.1:1", "http://[bad", "ftp://127.0.0.1"])
-def test_redirect_of_any_form_is_not_followed(server, client, where):
+def test_client_follows_no_redirect_of_any_form(server, client, where):
     server.script_always("/", Act("redirect", url=where))
-    error = failure(client, "list")
+    error = fetch_failure(client, "list")
     assert isinstance(error, PermanentError)
     assert "not followed" in str(error)
     assert "\n" not in str(error)
     assert len(server.requests) == 1
-    assert KEY not in all_text(error)
+    assert KEY not in format_chain(error)
 
 
 # --- giving up ----------------------------------------------------------------------------------------------------
@@ -137,12 +137,12 @@ def test_redirect_of_any_form_is_not_followed(server, client, where):
 
 @pytest.mark.parametrize("name", ["503", "429", "cut length", "html page", "trailing comma", "reset before"])
 @pytest.mark.parametrize("what", ["day", "list"])
-def test_client_gives_up_after_as_many_failures_as_it_may(server, caplog, name, what):
+def test_client_gives_up_after_its_retries(server, caplog, name, what):
     caplog.set_level(logging.DEBUG)
     lines: list[str] = []
     server.script_always("/", Act(name, at=0.0))
     with closing(NP6Client(server.url, KEY, retry=with_retries(3), log=lines.append)) as client:
-        error = failure(client, what)
+        error = fetch_failure(client, what)
         assert client.traffic.retries == 3
     path = HITS if what == "day" else "/notifications"
     assert isinstance(error, GaveUpError)
@@ -151,49 +151,49 @@ def test_client_gives_up_after_as_many_failures_as_it_may(server, caplog, name, 
     assert [f"({number} of 3)" in line for number, line in enumerate(lines, 1)] == [True] * 3
     assert all(f"retrying GET {path} in 0.0 s" in line and "\n" not in line for line in [*lines])
     assert "\n" not in str(error)
-    assert KEY not in all_text(error) + caplog.text + "".join(lines)
+    assert KEY not in format_chain(error) + caplog.text + "".join(lines)
 
 
-# --- no connection ------------------------------------------------------------------------------------------------
+# --- connections ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_client_does_not_wait_where_nothing_has_ever_answered(monkeypatch, tmp_path, caplog, trouble):
+def test_client_gives_up_soon_at_an_address_that_never_answered(monkeypatch, tmp_path, caplog, trouble):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(client_module, "UNANSWERED_SECONDS", 0.3)
     monkeypatch.setattr("np6_assets.np6.retry.RetryPolicy.compute_wait", lambda *_: 0.01)
     with (
-        open_unreachable(trouble, tmp_path) as (url, says),
+        open_unreachable(trouble, tmp_path) as (url, message),
         closing(NP6Client(url, KEY, timeout=0.2, retry=RetryPolicy(retries=1000))) as client,
     ):
-        with pytest.raises(UnreachableError) as caught:  # and not the day's own failure
-            client.fetch(day_request(), Collectors(day_request()))
+        with pytest.raises(UnreachableError) as caught:  # not a failure of the day alone
+            client.fetch(build_request(), Collectors(build_request()))
         assert 0 < client.traffic.retries < 100
     line = str(caught.value)
-    assert line.startswith(says)
+    assert line.startswith(message)
     assert "NP6_BASE_URL" in line
     assert "\n" not in line
-    assert KEY not in all_text(caught.value) + caplog.text
+    assert KEY not in format_chain(caught.value) + caplog.text
 
 
-def test_client_waits_where_something_has_answered(monkeypatch):
+def test_client_retries_an_address_that_has_answered(monkeypatch):
     monkeypatch.setattr(client_module, "UNANSWERED_SECONDS", 0.0)
     with RudeServer(ACCOUNT, key=KEY) as server:
         client = NP6Client(server.url, KEY, timeout=1, retry=with_retries(3))
         fetch(client)
     with closing(client):
-        error = failure(client, "day")
+        error = fetch_failure(client, "day")
         assert client.traffic.retries == 3
     assert type(error) is GaveUpError
     assert str(error).startswith("connection refused by 127.0.0.1:")
 
 
 def test_client_names_the_proxy_that_refuses(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     with closing(NP6Client("https://api.example.com", KEY, retry=with_retries(0))) as client:
-        error = failure(client, "list")
+        error = fetch_failure(client, "list")
     assert str(error).startswith(
         f"connection refused by 127.0.0.1:{port}, the proxy on the way to api.example.com; check"
     )
@@ -203,7 +203,7 @@ def test_client_names_the_proxy_that_refuses(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [*RATE_LIMITS[1:], "503 retry-after seconds"])
-def test_client_waits_as_long_as_requested_up_to_the_longest_wait(server, name):
+def test_client_waits_as_requested_up_to_its_limit(server, name):
     lines: list[str] = []
     retry = RetryPolicy(retries=3, backoff=0.001, longest_wait=0.12)
     server.script(HITS, Act(name, wait=3600))

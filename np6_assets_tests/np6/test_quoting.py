@@ -1,4 +1,4 @@
-"""No byte of an answer is in an error, in a log or in Dagster's records, however the answer is broken."""
+"""Quote no broken answer in errors, logs and Dagster's records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from np6_assets_tests.np6.test_resource import KEY, resource, run, stored
+from np6_assets_tests.np6.test_resource import KEY, build_resource, materialize, read_storage
 
 CANARY = b"canary.person@example.com"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -44,22 +44,22 @@ ANSWERS = {
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """A server that answers every request with these bytes, and hangs up."""
+def serve_bytes(answer: bytes) -> Iterator[str]:
+    """Answer every request with these bytes, and close the connection."""
     stopped = threading.Event()
 
-    def serve(listening: socket.socket) -> None:
+    def serve(listener: socket.socket) -> None:
         while True:
-            connection, _ = listening.accept()
+            connection, _ = listener.accept()
             with connection:
                 if stopped.is_set():
                     return
                 connection.recv(2**16)
                 connection.sendall(answer)
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        thread = threading.Thread(target=serve, args=(listening,))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{port}"
@@ -72,7 +72,7 @@ def answering(answer: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     "name", [*list(ANSWERS)[::2], *(pytest.param(name, marks=pytest.mark.slow) for name in list(ANSWERS)[1::2])]
 )
-def test_broken_answer_is_quoted_nowhere(
+def test_client_quotes_no_broken_answer(
     name: str,
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -80,9 +80,9 @@ def test_broken_answer_is_quoted_nowhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("NP6_API_KEY", KEY)
-    with answering(ANSWERS[name]) as url:
-        run(resource(url, step_retries=0), home)
+    with serve_bytes(ANSWERS[name]) as url:
+        materialize(build_resource(url, step_retries=0), home)
     shown = capfd.readouterr()
-    everything = stored(home) + (shown.out + shown.err + caplog.text).encode()
+    everything = read_storage(home) + (shown.out + shown.err + caplog.text).encode()
     assert b"STEP_START" in everything
     assert b"canary" not in everything

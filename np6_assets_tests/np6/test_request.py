@@ -1,11 +1,11 @@
-"""Requests: which end is sent, and how a window is halved."""
+"""Build a request's parameters, and halve its window."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from np6_assets.np6.request import Request
-from np6_assets_tests.np6.collector import HITS, START, day_request
+from np6_assets_tests.np6.collector import HITS, START, build_request
 from np6_assets_tests.support.events import DAY_MS
 
 END = datetime(2026, 3, 21, tzinfo=UTC)
@@ -22,13 +22,13 @@ MINUTE_MS = 60_000
         (timedelta(days=400), True),
     ],
 )
-def test_request_has_an_end_where_that_is_more_than_a_day_ago(since_end, has_end):
-    parameters = day_request().build_parameters(END + since_end)
+def test_request_sends_an_end_more_than_a_day_ago(since_end, has_end):
+    parameters = build_request().build_parameters(END + since_end)
     end = {"reactivityEnd": str(START + DAY_MS + MINUTE_MS)} if has_end else {}
     assert parameters == {"reactivityStart": str(START), "sort": "asc", **end}
 
 
-def test_request_can_start_later_and_be_sorted_otherwise():
+def test_request_overrides_start_and_sort():
     request = Request("/activations", "start", "end", (START, START + DAY_MS))
     now = END + timedelta(days=2)
     end = str(START + DAY_MS + MINUTE_MS)
@@ -37,8 +37,8 @@ def test_request_can_start_later_and_be_sorted_otherwise():
 
 
 @pytest.mark.parametrize("days", range(1, 12))
-def test_request_is_halved_down_to_its_days(days):
-    request = day_request(-3, days)
+def test_request_halves_at_a_day(days):
+    request = build_request(-3, days)
     assert (request.start, request.end) == (START - 3 * DAY_MS, START + (days - 3) * DAY_MS)
     if days == 1:
         assert request.halves == ()

@@ -1,4 +1,4 @@
-"""The resource in Dagster: settings described, the key nowhere, and only what may pass is retried."""
+"""Run the resource in Dagster: hide the key, and retry only transient failures."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NP6_API_KEY", KEY)
 
 
-def resource(url: str, **settings: Any) -> NP6Resource:
+def build_resource(url: str, **settings: Any) -> NP6Resource:
     quick = {"max_retries": 1, "backoff": 0.001, "longest_wait": 0.01, "read_timeout": 5.0, "step_retry_delay": 0.0}
     return NP6Resource(base_url=url, api_key=dg.EnvVar("NP6_API_KEY"), **{**quick, **settings})
 
@@ -44,10 +44,10 @@ def listing(context: dg.AssetExecutionContext, np6: NP6Resource) -> dg.Materiali
         return dg.MaterializeResult(metadata={"notifications": len(client.get_list("/notifications"))})
 
 
-def run(
+def materialize(
     np6: NP6Resource, home: Path | None = None, asset: dg.AssetsDefinition = listing
 ) -> tuple[dg.ExecuteInProcessResult, list[dg.DagsterEvent]]:
-    """A run, in an instance whose storage is all in `home`, or in memory."""
+    """Materialize an asset, with the records in `home` or in memory; return result and events."""
     with dg.DagsterInstance.local_temp(str(home)) if home else dg.DagsterInstance.ephemeral() as instance:
         job = dg.Definitions(assets=[asset], resources={"np6": np6}).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(instance=instance, raise_on_error=False)
@@ -55,20 +55,20 @@ def run(
     return result, [entry.dagster_event for entry in entries if entry.dagster_event]
 
 
-def of_type(events: list[dg.DagsterEvent], kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
+def select_events(events: list[dg.DagsterEvent], kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
     return [event for event in events if event.event_type == kind]
 
 
-def failure_of(events: list[dg.DagsterEvent]) -> str:
-    """The one line that the failed step shows."""
-    [failed] = of_type(events, dg.DagsterEventType.STEP_FAILURE)
+def read_failure(events: list[dg.DagsterEvent]) -> str:
+    """Return the description of the step's failure."""
+    [failed] = select_events(events, dg.DagsterEventType.STEP_FAILURE)
     details = failed.step_failure_data.user_failure_data
     assert details is not None
     return details.description
 
 
-def stored(home: Path) -> bytes:
-    """Everything in an instance's storage: every file, and what the databases keep compressed."""
+def read_storage(home: Path) -> bytes:
+    """Read all files of an instance's storage, and decompress the databases' snapshots."""
     found = b""
     for path in sorted(home.rglob("*")):
         if not path.is_file():
@@ -84,66 +84,66 @@ def stored(home: Path) -> bytes:
     return found
 
 
-# --- the key ------------------------------------------------------------------------------------------------------
+# --- key ------------------------------------------------------------------------------------------------------
 
 
-def test_key_is_not_in_what_the_resource_shows():
+def test_resource_hides_the_key():
     plain = NP6Resource(base_url="sandbox://", api_key=KEY)
     assert KEY not in f"{plain!r} {plain}"
-    wired = resource("https://api-cm.np6.com")
+    wired = build_resource("https://api-cm.np6.com")
     assert KEY not in f"{wired!r} {wired} {wired.model_dump()} {wired.model_dump_json()}"
 
 
-def test_key_is_not_in_the_storage_of_a_failed_run(home, server, capfd, caplog):
+def test_failed_run_does_not_store_the_key(home, server, capfd, caplog):
     caplog.set_level("DEBUG")
     server.script("/", "503", "401")
-    result, events = run(resource(server.url), home)
+    result, events = materialize(build_resource(server.url), home)
     assert not result.success
     shown = capfd.readouterr()
-    everything = stored(home) + (shown.out + shown.err + caplog.text).encode()
+    everything = read_storage(home) + (shown.out + shown.err + caplog.text).encode()
     for text in ("the resource is NP6Resource", "printed: NP6Resource", "returned 401", "retrying GET /notifications"):
         assert text.encode() in everything
-    assert b"returned 401" in stored(home)
-    assert b"NP6_API_KEY" in stored(home)
+    assert b"returned 401" in read_storage(home)
+    assert b"NP6_API_KEY" in read_storage(home)
     assert KEY.encode() not in everything
     assert [request.headers["x-key"] for request in server.requests] == [KEY, KEY]
-    assert failure_of(events)
+    assert read_failure(events)
 
 
-def test_key_is_sent_without_white_space_around_it(server):
+def test_resource_strips_the_key(server):
     with NP6Resource(base_url=server.url, api_key=f" {KEY}\n").open_client(print) as client:
         assert client.get_list("/notifications") == LISTING.notifications
     assert server.requests[0].headers["x-key"] == KEY
 
 
-# --- what Dagster does with a failure -----------------------------------------------------------------------------
+# --- retries -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PERMANENT)
 def test_step_is_not_retried_after_a_refusal(server, name):
     server.script_always("/", name)
-    result, events = run(resource(server.url))
+    result, events = materialize(build_resource(server.url))
     assert not result.success
     assert len(server.requests) == 1
-    assert len(of_type(events, dg.DagsterEventType.STEP_START)) == 1
-    assert of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
-    line = failure_of(events)
+    assert len(select_events(events, dg.DagsterEventType.STEP_START)) == 1
+    assert select_events(events, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
+    line = read_failure(events)
     assert "\n" not in line
     assert f"returned {name} " in line
     assert server.requests[0].request_id in line
 
 
-def test_step_is_retried_after_failures_that_may_pass(server):
+def test_step_is_retried_after_transient_failures(server):
     server.script_always("/", "503")
-    result, events = run(resource(server.url))
+    result, events = materialize(build_resource(server.url))
     assert not result.success
     # three attempts of two requests each
     assert len(server.requests) == 6
-    retried = of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)
+    retried = select_events(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)
     assert len(retried) == 2
     for event in retried:
         assert "RetryRequested: GET /notifications returned 503" in event.step_retry_data.error.message
-    line = failure_of(events)
+    line = read_failure(events)
     assert line.startswith("GET /notifications returned 503 ")
     assert "GET /notifications given up after 2 attempts" in line
 
@@ -158,35 +158,35 @@ def test_step_is_retried_only_at_an_address_that_has_answered(has_answered):
         with np6.open_client(context.log.warning, attempt=context.retry_number, has_answered=has_answered) as client:
             client.get_list("/notifications")
 
-    result, events = run(resource(url), asset=listing)
+    result, events = materialize(build_resource(url), asset=listing)
     assert not result.success
-    assert len(of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == (2 if has_answered else 0)
-    [failed] = of_type(events, dg.DagsterEventType.STEP_FAILURE)
+    assert len(select_events(events, dg.DagsterEventType.STEP_UP_FOR_RETRY)) == (2 if has_answered else 0)
+    [failed] = select_events(events, dg.DagsterEventType.STEP_FAILURE)
     cause = f"connection refused by {url.removeprefix('http://')}; check the host and the port in NP6_BASE_URL"
-    assert failure_of(events).startswith(cause)
+    assert read_failure(events).startswith(cause)
     assert failed.step_failure_data.error.message.startswith(f"dagster._core.definitions.events.Failure: {cause}")
 
 
 def test_step_succeeds_in_a_later_attempt(server):
     server.script("/", "503", "503", "reset before", "empty body")
-    result, events = run(resource(server.url))
+    result, events = materialize(build_resource(server.url))
     assert result.success
     assert len(server.requests) == 5
-    [made] = of_type(events, dg.DagsterEventType.ASSET_MATERIALIZATION)
-    assert made.materialization.metadata["notifications"].value == len(LISTING.notifications)
+    [materialization] = select_events(events, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert materialization.materialization.metadata["notifications"].value == len(LISTING.notifications)
 
 
 @pytest.mark.parametrize("key", ["", " \n"])
 def test_missing_key_is_one_line_and_no_request(server, monkeypatch, key):
     monkeypatch.setenv("NP6_API_KEY", key)
-    result, events = run(resource(server.url))
+    result, events = materialize(build_resource(server.url))
     assert not result.success
-    line = failure_of(events)
+    line = read_failure(events)
     assert line.startswith("NP6_API_KEY is not set: ")
     assert "sandbox://" in line
     assert "\n" not in line
     assert server.requests == []
-    assert of_type(events, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
+    assert select_events(events, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
 
 
 def test_simulated_account_needs_no_key(monkeypatch):
@@ -198,7 +198,7 @@ def test_simulated_account_needs_no_key(monkeypatch):
     assert "NP6_API_KEY" not in os.environ
 
 
-def test_resource_leaves_other_errors_alone():
+def test_resource_raises_other_errors_unchanged():
     class OwnError(Exception):
         pass
 
@@ -210,7 +210,7 @@ def test_log_has_a_line_for_each_retry(server):
     server.script("/", Act("429 retry-after seconds", wait=60))
     with dg.DagsterInstance.ephemeral() as instance:
         job = dg.Definitions(
-            assets=[listing], resources={"np6": resource(server.url)}
+            assets=[listing], resources={"np6": build_resource(server.url)}
         ).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(instance=instance)
         messages = [entry.user_message for entry in instance.all_logs(result.run_id) if not entry.dagster_event]

@@ -1,4 +1,4 @@
-"""The settings of the resource: described, within their ranges, and what the client does."""
+"""Check the settings of the resource and pass them to the client."""
 
 import time
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def test_resource_refuses_a_setting_out_of_range(name, value):
         NP6Resource(base_url="sandbox://", **{name: value})
 
 
-def test_resource_hands_its_settings_to_the_client(server):
+def test_resource_passes_its_settings_to_the_client(server):
     server.script_always("/", Act("503"))
     lines: list[str] = []
     np6 = NP6Resource(base_url=server.url, api_key=KEY, max_retries=3, backoff=0.001, longest_wait=0.01)
@@ -54,19 +54,19 @@ def test_resource_hands_its_settings_to_the_client(server):
 
 
 @pytest.mark.parametrize(("read_timeout", "stall_seconds"), [(5.0, 120.0), (60.0, 120.0), (90.0, 180.0)])
-def test_resource_ends_answers_without_an_event_for_two_minutes(monkeypatch, read_timeout, stall_seconds):
-    made: list[dict[str, Any]] = []
+def test_resource_times_out_answers_without_events_after_two_minutes(monkeypatch, read_timeout, stall_seconds):
+    created: list[dict[str, Any]] = []
 
-    class Recorded(NP6Client):
+    class RecordingClient(NP6Client):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            made.append(options)
+            created.append(options)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(client_module, "NP6Client", Recorded)
+    monkeypatch.setattr(client_module, "NP6Client", RecordingClient)
     np6 = NP6Resource(base_url="http://127.0.0.1:1", api_key=KEY, read_timeout=read_timeout, max_concurrent_requests=7)
     with np6.open_client(print):
         pass
-    [options] = made
+    [options] = created
     assert (options["stall_seconds"], options["concurrency"]) == (stall_seconds, 7)
     assert (options["timeout"].read, options["timeout"].connect) == (read_timeout, 10.0)
 
@@ -75,7 +75,7 @@ def test_resource_ends_answers_without_an_event_for_two_minutes(monkeypatch, rea
 
 
 @pytest.mark.parametrize("name", ["trickle", "trickle headers", "stall before", "503 retry-after seconds"])
-def test_probes_end_within_their_seconds(monkeypatch, server, name):
+def test_probe_client_times_out(monkeypatch, server, name):
     monkeypatch.setattr(resource_module, "PROBE_SECONDS", 0.2)
     server.script_always("/", Act(name, wait=600))
     begun = time.monotonic()
@@ -87,7 +87,7 @@ def test_probes_end_within_their_seconds(monkeypatch, server, name):
     assert time.monotonic() - begun < 20
 
 
-def test_probes_raise_the_errors_of_the_client(server):
+def test_probe_client_raises_the_clients_errors(server):
     server.script("/", "404", *["503"] * 4)
     with NP6Resource(base_url=server.url, api_key=KEY, backoff=0.001).open_probe_client(print) as client:
         with pytest.raises(PermanentError, match="404"):

@@ -1,4 +1,4 @@
-"""How long to wait: what the API asks for, doubled backoff with jitter, and never longer than the longest wait."""
+"""Compute waits: as requested, or exponential backoff with jitter, up to a limit."""
 
 import email.utils
 from datetime import UTC, datetime, timedelta, timezone
@@ -38,7 +38,7 @@ EPOCH = 1_774_008_000  # NOW, in seconds
         ({"Retry-After": "Fri, 20 Mar 2026 12:01:30 +99999999999999999999"}, None),
     ],
 )
-def test_asked_wait_reads_every_form(headers, seconds):
+def test_requested_wait_is_read_in_every_form(headers, seconds):
     assert NOW.timestamp() == EPOCH
     assert read_requested_wait(httpx.Headers(headers), NOW) == seconds
 
@@ -53,7 +53,7 @@ def test_asked_wait_reads_every_form(headers, seconds):
         ("never", None),
     ],
 )
-def test_reset_is_told_by_its_size(text, found):
+def test_reset_unit_is_detected_by_size(text, found):
     assert read_reset(text, NOW) == found
 
 
@@ -75,7 +75,7 @@ HEADER_TEXTS = st.one_of(
 
 @given(HEADER_TEXTS | st.none(), HEADER_TEXTS | st.none())
 @settings(max_examples=15, deadline=None)
-def test_asked_wait_takes_any_header(after, reset):
+def test_requested_wait_accepts_any_header(after, reset):
     headers = {"Retry-After": after, "X-RateLimit-Reset": reset}
     sent = [(name.encode(), text.encode()) for name, text in headers.items() if text is not None]
     seconds = read_requested_wait(httpx.Headers(sent), NOW)

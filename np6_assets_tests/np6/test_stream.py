@@ -1,4 +1,4 @@
-"""The stream: however its bytes come, its parts hold the array's elements, or it says what is wrong."""
+"""Cut a stream of bytes into parts with the array's elements, or report what is wrong."""
 
 import itertools
 import json
@@ -15,11 +15,20 @@ from hypothesis import strategies as st
 
 from np6_assets.np6.errors import BadResponseError, CutResponseError, WrongBodyError
 from np6_assets.np6.stream import Part, PartWriter
-from np6_assets_tests.np6.arrays import ARRAYS, PART_BYTES, PLACES, STYLES, by_size, cut_up, is_event, plain
+from np6_assets_tests.np6.arrays import (
+    ARRAYS,
+    PART_BYTES,
+    PLACES,
+    STYLES,
+    is_event,
+    render_plain,
+    split_at,
+    split_by_size,
+)
 
 
-def read(part: Part) -> list[Any]:
-    """The elements of a part, as `json` reads them; what the part says of itself is checked on the way."""
+def read_part(part: Part) -> list[Any]:
+    """Read the elements of a part, and check its size and count."""
     body = Path(part.path).read_bytes()
     assert len(body) == part.size
     assert part.read() == body[1:-1]
@@ -29,10 +38,10 @@ def read(part: Part) -> list[Any]:
     return values
 
 
-def written(chunks: Iterable[bytes], part_bytes: int) -> list[list[Any]]:
-    """The elements of each part of a whole body."""
+def write_parts(chunks: Iterable[bytes], part_bytes: int) -> list[list[Any]]:
+    """Write a complete body; return the elements of each part."""
     parts: list[list[Any]] = []
-    writer = PartWriter(lambda part: parts.append(read(part)), part_bytes)
+    writer = PartWriter(lambda part: parts.append(read_part(part)), part_bytes)
     try:
         for chunk in chunks:
             writer.feed(chunk)
@@ -43,10 +52,10 @@ def written(chunks: Iterable[bytes], part_bytes: int) -> list[list[Any]]:
     return parts
 
 
-def before_cut(chunks: Iterable[bytes], part_bytes: int) -> list[Any]:
-    """The elements that are handed over of a body that is cut."""
+def write_cut_body(chunks: Iterable[bytes], part_bytes: int) -> list[Any]:
+    """Write a cut body; return the elements handed over."""
     kept: list[Any] = []
-    writer = PartWriter(lambda part: kept.extend(read(part)), part_bytes)
+    writer = PartWriter(lambda part: kept.extend(read_part(part)), part_bytes)
     for chunk in chunks:
         writer.feed(chunk)
     with pytest.raises((CutResponseError, WrongBodyError)):
@@ -56,7 +65,7 @@ def before_cut(chunks: Iterable[bytes], part_bytes: int) -> list[Any]:
     return kept
 
 
-# --- whole arrays -------------------------------------------------------------------------------------------------
+# --- complete arrays -------------------------------------------------------------------------------------------------
 
 
 @given(ARRAYS, st.sampled_from(STYLES), PLACES, PART_BYTES)
@@ -64,22 +73,22 @@ def before_cut(chunks: Iterable[bytes], part_bytes: int) -> list[Any]:
 @example([{}, 1, 2, {}], STYLES[0], [4], 2)
 @example([{"a": 1}], STYLES[3], range(100), 4)  # the body ends in its own chunk of white space, right after a part
 @settings(max_examples=30, deadline=None)
-def test_parts_hold_the_elements_in_their_order(array, style, places, part_bytes):
-    parts = written(cut_up(style(array).encode(), places), part_bytes)
+def test_parts_hold_the_elements_in_order(array, style, places, part_bytes):
+    parts = write_parts(split_at(style(array).encode(), places), part_bytes)
     assert [value for part in parts for value in part] == array
 
 
 @given(ARRAYS.filter(bool), st.sampled_from(STYLES), st.integers(1, 40), st.integers(1, 3))
 @settings(max_examples=25, deadline=None)
-def test_parts_hold_the_elements_where_bytes_come_alone(array, style, part_bytes, size):
-    parts = written(by_size(style(array).encode(), size), part_bytes)
+def test_parts_hold_the_elements_of_single_bytes(array, style, part_bytes, size):
+    parts = write_parts(split_by_size(style(array).encode(), size), part_bytes)
     assert [value for part in parts for value in part] == array
 
 
-def test_parts_end_with_the_first_event_past_their_size():
+def test_parts_end_with_the_first_event_beyond_their_size():
     array = [{"id": number, "text": "x" * 90} for number in range(1000)]
     body = json.dumps(array).encode()
-    parts = written(by_size(body, 700), 5000)
+    parts = write_parts(split_by_size(body, 700), 5000)
     assert [value for part in parts for value in part] == array
     assert 15 < len(parts) <= len(body) / 5000 + 1
     assert {len(part) for part in parts[:-1]} <= set(range(43, 53))
@@ -88,40 +97,40 @@ def test_parts_end_with_the_first_event_past_their_size():
 @pytest.mark.parametrize("body", [b"[]", b" [ ] ", b"\n[\r\n]\t", b"\xef\xbb\xbf[]"])
 @pytest.mark.parametrize("size", [1, 1000])
 def test_empty_array_has_no_parts(body, size):
-    assert written(by_size(body, size), 1) == []
+    assert write_parts(split_by_size(body, size), 1) == []
 
 
-# --- what is not whole --------------------------------------------------------------------------------------------
+# --- incomplete arrays --------------------------------------------------------------------------------------------
 
 
 @given(ARRAYS.filter(bool), st.sampled_from(STYLES[:3]), st.integers(0, 10_000), PLACES, PART_BYTES)
-@example([1.5], STYLES[0], 3, [], 10_000)  # [1. is no 1
+@example([1.5], STYLES[0], 3, [], 10_000)  # not 1
 @example([1e22], STYLES[0], 3, [], 10_000)
 @example([12], STYLES[0], 2, [], 10_000)
 @settings(max_examples=30, deadline=None)
-def test_cut_hands_over_a_beginning_alone(array, style, cut, places, part_bytes):
+def test_cut_body_hands_over_a_beginning(array, style, cut, places, part_bytes):
     body = style(array).encode()
-    kept = before_cut(cut_up(body[: cut % len(body)], places), part_bytes)
+    kept = write_cut_body(split_at(body[: cut % len(body)], places), part_bytes)
     assert kept == array[: len(kept)]
 
 
 @pytest.mark.parametrize("part_bytes", [1, 150, 10_000])
-def test_cut_hands_over_all_whole_events_wherever_it_is(part_bytes):
+def test_cut_body_hands_over_all_whole_events(part_bytes):
     texts = ["plain", 'a "quoted" é', "{", '{"timestamp": 99}', "}],[{", "\\", "🎉 \\u005c"]
     array = [{"number": number, "inner": [{}, {"text": texts[number % 7]}, []]} for number in range(7)]
-    rendered = [plain(one).encode() for one in array]
+    rendered = [render_plain(one).encode() for one in array]
     body = b"[" + b" ,\n".join(rendered) + b"]"
-    # an event is known to be whole once its part is, or its comma is there
+    # an event is complete at the end of its part, or at its comma
     ends = list(itertools.accumulate((len(one) + 3 for one in rendered), initial=1))[1:]
     for cut in range(len(body)):
-        kept = before_cut(by_size(body[:cut], 10), part_bytes)
+        kept = write_cut_body(split_by_size(body[:cut], 10), part_bytes)
         assert kept == array[: len(kept)]
         assert sum(end - 1 <= cut for end in ends) <= len(kept) <= sum(end - 3 <= cut for end in ends)
 
 
-def test_cut_takes_nothing_of_an_event_twice():
+def test_cut_body_hands_over_events_once():
     kept: list[Any] = []
-    writer = PartWriter(lambda part: kept.extend(read(part)), 1)
+    writer = PartWriter(lambda part: kept.extend(read_part(part)), 1)
     for chunk in (b'[{"a":1}', b',{"a":2}', b',{"a":'):
         writer.feed(chunk)
     writer.hand_over_whole_events()
@@ -140,17 +149,17 @@ NOT_AN_ARRAY = {
 
 @pytest.mark.parametrize("what", NOT_AN_ARRAY)
 @pytest.mark.parametrize("start", [b"", b" \n", b"\xef\xbb\xbf"])
-def test_wrong_body_is_described_without_quoting_it(what, start):
+def test_wrong_body_is_described_without_quotes(what, start):
     for part_bytes in (1, 1000):
         with pytest.raises(WrongBodyError) as caught:
-            written([start + NOT_AN_ARRAY[what]], part_bytes)
+            write_parts([start + NOT_AN_ARRAY[what]], part_bytes)
         assert str(caught.value) == f"the body is {what}, not a JSON array"
 
 
-def test_refusal_says_that_the_body_is_empty():
+def test_empty_body_is_refused():
     for body in (b"", b" \n", b"\xef\xbb\xbf"):
         with pytest.raises(WrongBodyError, match="the body is empty"):
-            written([body], 1000)
+            write_parts([body], 1000)
 
 
 MORE = [b" ]", b"[]", b'[{"a":2}]', b' {"error":"internal"}', b"x", b"\n[", b",", b'"more"', b'"]']
@@ -159,37 +168,37 @@ MORE = [b" ]", b"[]", b'[{"a":2}]', b' {"error":"internal"}', b"x", b"\n[", b","
 @pytest.mark.parametrize("more", MORE)
 @pytest.mark.parametrize("array", [b"[]", b'[{"a":1}]'])
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_refusal_of_what_goes_on_after_its_array(array, more, size):
+def test_body_with_more_after_its_array_is_refused(array, more, size):
     for part_bytes in (1, 1000):
         with pytest.raises(BadResponseError, match="goes on after the end") as caught:
-            written(by_size(array + more, size), part_bytes)
-        assert not isinstance(caught.value, CutResponseError)  # nothing of it is to be trusted
+            write_parts(split_by_size(array + more, size), part_bytes)
+        assert not isinstance(caught.value, CutResponseError)  # none of it can be trusted
 
 
 @pytest.mark.parametrize("body", [b"[", b'[{"a":1}', b'[{"a":1},', b'[{"a":"]', b'[{"a":"\\"}]', b"[[]", b"[1"])
 @pytest.mark.parametrize("part_bytes", [1, 1000])
-def test_array_that_is_not_closed_is_cut(body, part_bytes):
+def test_unclosed_array_is_a_cut_body(body, part_bytes):
     with pytest.raises(CutResponseError, match="before its array is closed"):
-        written([body], part_bytes)
+        write_parts([body], part_bytes)
 
 
 @pytest.mark.parametrize("part_bytes", [1, 7, 1000])
 @pytest.mark.parametrize("size", [1, 9, 1000])
-def test_comma_before_the_end_is_refused(part_bytes, size):
+def test_trailing_comma_is_refused(part_bytes, size):
     for end in (b",]", b", ]", b",\n]\n"):
         with pytest.raises(BadResponseError, match="comma before the end"):
-            written(by_size(b'[{"a":1},{"a":2}' + end, size), part_bytes)
+            write_parts(split_by_size(b'[{"a":1},{"a":2}' + end, size), part_bytes)
 
 
-def test_comma_is_needed_between_the_events_of_two_parts():
+def test_missing_comma_between_two_parts_is_refused():
     with pytest.raises(BadResponseError, match="no comma between two events"):
-        written([b'[{"a":1', b"} ", b' {"a":2}]'], 1)
+        write_parts([b'[{"a":1', b"} ", b' {"a":2}]'], 1)
 
 
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def test_parts_are_files_without_a_name(tmp_path, monkeypatch):
+def test_parts_are_unnamed_files(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     parts: list[Part] = []
     writer = PartWriter(parts.append, 100)
@@ -206,15 +215,15 @@ def test_parts_are_files_without_a_name(tmp_path, monkeypatch):
         assert part.file.closed
 
 
-def test_writer_keeps_parts_on_disk_and_not_in_memory():
+def test_writer_keeps_parts_on_disk():
     chunk = b'{"text":"%b"},' % (b"x" * 1000) * 250
     sizes: list[int] = []
 
-    def take(part: Part) -> None:
+    def close_part(part: Part) -> None:
         sizes.append(part.size)
         part.close()
 
-    writer = PartWriter(take, 2**20)
+    writer = PartWriter(close_part, 2**20)
     tracemalloc.start()
     try:
         writer.feed(b"[")
@@ -230,20 +239,20 @@ def test_writer_keeps_parts_on_disk_and_not_in_memory():
     assert peak < 2**21
 
 
-def test_part_can_be_made_from_elements():
+def test_part_is_built_from_elements():
     part = Part.from_elements(b'{"a":1},{"a":2},3', 2, ((0, 0), (1, 8)))
     assert (part.size, part.events, part.answers) == (19, 2, ((0, 0), (1, 8)))
-    assert read(part) == [{"a": 1}, {"a": 2}, 3]
+    assert read_part(part) == [{"a": 1}, {"a": 2}, 3]
 
 
-def test_writer_closes_what_it_does_not_hand_over():
-    def open_files() -> int:
+def test_writer_closes_its_open_part():
+    def count_open_files() -> int:
         return sum(1 for _ in Path("/dev/fd").iterdir())
 
-    before = open_files()
+    before = count_open_files()
     writer = PartWriter(lambda part: None)
     writer.feed(b'[{"a":1}')
-    assert open_files() == before + 1
+    assert count_open_files() == before + 1
     writer.close()
     writer.close()
-    assert open_files() == before
+    assert count_open_files() == before

@@ -1,4 +1,4 @@
-"""The unit of a time, told by its size, as metrics.md has it."""
+"""Detect the unit of a time by its size."""
 
 from datetime import UTC, datetime
 

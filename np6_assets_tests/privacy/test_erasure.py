@@ -1,4 +1,4 @@
-"""Erasure: a receiver is nowhere afterwards, does not come back, and all others' events stay as they were."""
+"""Erase a receiver everywhere and for ever, and keep all other events."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ SECRETS = {
 NAMES = {"id": RECEIVER, "unicity": UNICITY, "hash": HASH}
 
 
-def at(day: date, hour: int) -> int:
+def to_event_time(day: date, hour: int) -> int:
     return int(datetime(day.year, day.month, day.day, hour, tzinfo=UTC).timestamp() * 1000)
 
 
-def spread(made: Any, kind: str) -> None:
-    """Put the receiver's contact data into an event's free text, links and unknown fields."""
-    detail = made["source"]["detail"]
-    made["seen"] = {UNICITY: 1, "by": f"{UNICITY} {HASH}"}
+def add_contact_data(event: Any, kind: str) -> None:
+    """Add the receiver's contact data to an event's free text, links and unknown fields."""
+    detail = event["source"]["detail"]
+    event["seen"] = {UNICITY: 1, "by": f"{UNICITY} {HASH}"}
     detail["activation"]["receiver"]["value"][HASH] = UNICITY
     if kind == "hits":
         detail["link"] |= {
@@ -59,69 +59,67 @@ def spread(made: Any, kind: str) -> None:
         detail["bounce"]["analysis"]["subject"] = {"type": UNICITY, "detail": {"type": f"no {HASH}"}}
 
 
-def canary(sender: int) -> Population:
-    """The receiver's events: on two days one of each kind, and one that lacks its activation's id."""
-    made = Population()
+def build_canary(sender: int) -> Population:
+    """Build the receiver's events: on two days an accepted and a rejected one of each kind."""
+    population = Population()
     for kind in KINDS:
         for day in (FIRST, LAST):
-            who: dict[str, Any] = {"receiver_id": RECEIVER, "unicity": UNICITY, "hash": HASH}
-            fits = build_event(kind, id=f"bird-{kind}-{day}", timestamp=at(day, 9), activation_id=sender, **who)
-            odd = build_event(kind, id=f"odd-{kind}-{day}", timestamp=at(day, 10), activation_id=MISSING, **who)
-            for one in (fits, odd):
-                spread(one, kind)
-            made.feed(kind).append(fits)
-            made.misfits.append(Misfit("no activation.id", kind, at(day, 10), sender, odd))
-    return made
+            receiver: dict[str, Any] = {"receiver_id": RECEIVER, "unicity": UNICITY, "hash": HASH}
+            accepted = build_event(
+                kind, id=f"bird-{kind}-{day}", timestamp=to_event_time(day, 9), activation_id=sender, **receiver
+            )
+            rejected = build_event(
+                kind, id=f"odd-{kind}-{day}", timestamp=to_event_time(day, 10), activation_id=MISSING, **receiver
+            )
+            for one in (accepted, rejected):
+                add_contact_data(one, kind)
+            population.feed(kind).append(accepted)
+            population.misfits.append(Misfit("no activation.id", kind, to_event_time(day, 10), sender, rejected))
+    return population
 
 
-def others() -> Population:
+def build_others() -> Population:
     return build_population(71, FIRST, 2, sends_per_day=4, misfit_days=[LAST])
 
 
 @pytest.fixture
 def server() -> Iterator[RudeServer]:
-    known = others()
-    with RudeServer(known.merged(canary(known.notifications[0]["id"]))) as running:
+    others = build_others()
+    with RudeServer(others.merge(build_canary(others.notifications[0]["id"]))) as running:
         yield running
 
 
-def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, mode: str) -> Deployment:
+def build_deployment(server: RudeServer, instance: dg.DagsterInstance, data: Path, mode: str) -> Deployment:
     return Deployment(data, server, instance, lambda: NOW, NP6_CONTACT_DATA=mode, NP6_PSEUDONYM_KEY=PSEUDONYM_KEY)
 
 
-def fill(deployment: Deployment, kinds: Sequence[str] = tuple(KINDS)) -> None:
+def materialize_all(deployment: Deployment, kinds: Sequence[str] = tuple(KINDS)) -> None:
     deployment.materialize(kinds, FIRST, LAST)
     deployment.materialize("reactivity_rates", FIRST, LAST)
 
 
-def erase(deployment: Deployment, tmp_path: Path, *named: str) -> dict[str, Any]:
-    """A run of the job; what its receipt says."""
+def run_erasure(deployment: Deployment, tmp_path: Path, *named: str) -> dict[str, Any]:
+    """Run the job with these names; return its receipt."""
     file = tmp_path / "named.txt"
     file.write_bytes("\n".join([*named, ""]).encode())
     try:
-        result = deployment.definitions.resolve_job_def("erase_receiver").execute_in_process(
-            instance=deployment.instance,
-            resources=deployment.definitions.resources,
-            run_config={"ops": {"erase": {"config": {"file": str(file)}}}},
-        )
+        return deployment.run_job("erase_receiver", erase={"file": str(file)})
     finally:
         file.unlink()
-    [output] = [one.step_output_data for one in result.all_events if one.is_successful_output]
-    return {name: value.value for name, value in output.metadata.items()}
 
 
-def held(data: Path) -> dict[str, Any]:
-    """The files of events and rates; of those in quarantine, whose text and order are the feed's, the events."""
-    found: dict[str, Any] = {name: content for name, content in read_files(data).items() if "_date=" in name}
-    for name in found:
+def read_days(data: Path) -> dict[str, Any]:
+    """Read the files of events and rates, and the events of quarantines, whose order and style vary."""
+    days: dict[str, Any] = {name: content for name, content in read_files(data).items() if "_date=" in name}
+    for name in days:
         if name.startswith("quarantine/"):
             texts = pq.read_table(data / name, partitioning=None).column("event").to_pylist()
-            found[name] = sorted(json.dumps(json.loads(text), sort_keys=True) for text in texts)
-    return found
+            days[name] = sorted(json.dumps(json.loads(text), sort_keys=True) for text in texts)
+    return days
 
 
 @pytest.mark.parametrize(
-    ("mode", "named", "kinds"),
+    ("mode", "name_kind", "kinds"),
     [
         ("pseudonymize", "unicity", ("hits", "activations")),
         pytest.param("drop", "id", tuple(KINDS), marks=pytest.mark.slow),
@@ -129,14 +127,14 @@ def held(data: Path) -> dict[str, Any]:
         pytest.param("keep", "hash", tuple(KINDS), marks=pytest.mark.slow),
     ],
 )
-def test_erased_receiver_is_nowhere_and_all_others_stay(
+def test_erasure_removes_the_receiver_everywhere_and_nobody_else(
     server: RudeServer,
     instance: dg.DagsterInstance,
     kept_instance: dg.DagsterInstance,
     home: Path,
     tmp_path: Path,
     mode: str,
-    named: str,
+    name_kind: str,
     kinds: tuple[str, ...],
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -144,8 +142,8 @@ def test_erased_receiver_is_nowhere_and_all_others_stay(
     (temporary := tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     data = tmp_path / "data"
-    deployment = deployed(server, kept_instance, data, mode)
-    fill(deployment, kinds)
+    deployment = build_deployment(server, kept_instance, data, mode)
+    materialize_all(deployment, kinds)
     if mode == "keep":
         deployment.materialize(["notifications", "reactivity_report"])
     read = {name for name, secret in SECRETS.items() if find_leaks([data], {name: secret})}
@@ -153,7 +151,7 @@ def test_erased_receiver_is_nowhere_and_all_others_stay(
     assert find_leaks([home, temporary], SECRETS) == []
 
     pseudonym = ContactPolicy("pseudonymize", PSEUDONYM_KEY).compute_pseudonym(UNICITY)
-    receipt = erase(deployment, tmp_path, {**NAMES, "pseudonym": pseudonym}[named])
+    receipt = run_erasure(deployment, tmp_path, {**NAMES, "pseudonym": pseudonym}[name_kind])
     assert receipt["receivers_named"] == 1
     assert receipt["events_removed"] == {**dict.fromkeys(kinds, 2), **{f"quarantine/{kind}": 2 for kind in kinds}}
     assert len(receipt["files"]) == len(set(receipt["files"])) == 4 * len(kinds)
@@ -162,30 +160,31 @@ def test_erased_receiver_is_nowhere_and_all_others_stay(
     printed = "".join(capfd.readouterr()).encode()
     assert [name for name, secret in secrets.items() if secret in printed] == []
 
-    # the rates' own checks say that they are to follow, and once they did all is as it is without that receiver
+    # a check warns of the outdated rates; computed again, all files are those without the receiver
     found = deployment.check("reactivity_rates", FIRST, LAST)
     assert not found["counts_reconciled", f"{FIRST}"].passed
     assert found["counts_reconciled", f"{FIRST}"].severity == dg.AssetCheckSeverity.WARN
-    deployment = deployed(server, instance, data, mode)
+    deployment = build_deployment(server, instance, data, mode)
     deployment.materialize("reactivity_rates", FIRST, LAST)
     found = deployment.check("reactivity_rates", FIRST, LAST)
     assert found["counts_reconciled", f"{FIRST}"].passed
-    after = held(data)
-    with RudeServer(others()) as clean:
-        fill(deployed(clean, instance, tmp_path / "clean", mode), kinds)
-    assert after == held(tmp_path / "clean")
+    after = read_days(data)
+    with RudeServer(build_others()) as clean:
+        materialize_all(build_deployment(clean, instance, tmp_path / "clean", mode), kinds)
+    assert after == read_days(tmp_path / "clean")
 
-    # and it does not come back
+    # later fetches do not restore it
     config = {"ops": {kind: {"config": {"full_refresh": True}} for kind in kinds}}
     deployment.materialize(kinds, FIRST, LAST, run_config=config)
-    assert held(data) == after
+    assert read_days(data) == after
 
 
-def test_erased_unicity_that_is_not_stored_stays_out_of_later_fetches(
+@pytest.mark.slow
+def test_erasure_filters_later_fetches_by_a_unicity_that_is_not_stored(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    deployment = deployed(server, instance, tmp_path / "data", "drop")
-    assert erase(deployment, tmp_path, UNICITY)["events_removed"] == {}
+    deployment = build_deployment(server, instance, tmp_path / "data", "drop")
+    assert run_erasure(deployment, tmp_path, UNICITY)["events_removed"] == {}
     deployment.materialize(list(KINDS), FIRST, LAST)
     assert find_leaks([tmp_path / "data"], SECRETS) == []
 
@@ -195,18 +194,18 @@ def test_erasure_covers_days_before_a_later_start_date(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    deployed(server, instance, data, "keep").materialize(["hits", "optouts"], FIRST, LAST)
+    build_deployment(server, instance, data, "keep").materialize(["hits", "optouts"], FIRST, LAST)
     assert find_leaks([data], SECRETS)
     settings = {"NP6_CONTACT_DATA": "keep", "NP6_START_DATE": "2026-03-10"}
-    erase(Deployment(data, server, instance, lambda: NOW, **settings), tmp_path, HASH)
+    run_erasure(Deployment(data, server, instance, lambda: NOW, **settings), tmp_path, HASH)
     assert find_leaks([data], SECRETS) == []
 
 
-def test_tombstones_are_digests_for_their_owner_alone(
+def test_tombstones_file_is_private_and_holds_keyed_digests(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    deployment = deployed(server, instance, tmp_path / "data", "drop")
-    erase(deployment, tmp_path, RECEIVER)
+    deployment = build_deployment(server, instance, tmp_path / "data", "drop")
+    run_erasure(deployment, tmp_path, RECEIVER)
     [(name, content)] = read_files(tmp_path / "data").items()
     assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
     digests = json.loads(content)["keyed"]["digests"]
@@ -215,190 +214,213 @@ def test_tombstones_are_digests_for_their_owner_alone(
 
 
 @pytest.mark.slow
-def test_killed_erasure_is_completed_by_the_next(
+def test_next_erasure_completes_a_killed_one(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
-    deployment = deployed(server, instance, data, "drop")
-    fill(deployment)
+    deployment = build_deployment(server, instance, data, "drop")
+    materialize_all(deployment)
     write = parquet.write_file
 
     class KilledError(BaseException):
         pass
 
-    def killed(*arguments: Any) -> Any:
+    def write_and_die(*arguments: Any) -> Any:
         write(*arguments)
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(parquet, "write_file", killed)
+        patch.setattr(parquet, "write_file", write_and_die)
         with pytest.raises(KilledError):
-            erase(deployment, tmp_path, RECEIVER)
-    receipt = erase(deployment, tmp_path, RECEIVER)
-    assert receipt["events_removed"]["hits"] == 1  # the other was out already
+            run_erasure(deployment, tmp_path, RECEIVER)
+    receipt = run_erasure(deployment, tmp_path, RECEIVER)
+    assert receipt["events_removed"]["hits"] == 1  # the killed one removed the other
     assert find_leaks([data], SECRETS) == []
-    assert deployment.metadata("hits", FIRST)["rows_digest"] == content_of(deployment.path("hits", FIRST))
+    assert deployment.metadata("hits", FIRST)["rows_digest"] == read_digest(deployment.path("hits", FIRST))
     assert deployment.fetched_until("hits", FIRST).timestamp() == deployment.metadata("hits", FIRST)["fetched_until"]
-    assert erase(deployment, tmp_path, RECEIVER)["files"] == []
+    assert run_erasure(deployment, tmp_path, RECEIVER)["files"] == []
 
 
-def content_of(file: Path) -> str:
+def read_digest(file: Path) -> str:
     return str(pq.read_metadata(file).metadata[b"np6.content"].decode())
 
 
-ODD = "Zoé.Martin@Example.com"
-WHO = {"receiver_id": "000ZOE", "unicity": ODD, "hash": None}
+UNICODE_ADDRESS = "Zoé.Martin@Example.com"
+RECEIVER_FIELDS = {"receiver_id": "000ZOE", "unicity": UNICODE_ADDRESS, "hash": None}
 
 
 @pytest.fixture
-def small(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Deployment]:
-    """A day of hits as they are received: two of one receiver, one of another, three whose id is empty or missing."""
-    made = Population(
+def small_deployment(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Deployment]:
+    """A day of hits: two of one receiver, one of another, three with an empty or missing id."""
+    population = Population(
         notifications=[{"id": 156}],
         hits=[
-            build_event("hits", id="first", timestamp=at(FIRST, 1), **WHO),
-            build_event("hits", id="second", timestamp=at(FIRST, 2), **WHO | {"unicity": "another@example.com"}),
-            build_event("hits", id="other", timestamp=at(FIRST, 3), receiver_id="000ZOF", unicity=None, hash=None),
+            build_event("hits", id="first", timestamp=to_event_time(FIRST, 1), **RECEIVER_FIELDS),
             build_event(
-                "hits", id="empty", timestamp=at(FIRST, 4), receiver_id="", unicity="empty@example.com", hash=None
+                "hits",
+                id="second",
+                timestamp=to_event_time(FIRST, 2),
+                **RECEIVER_FIELDS | {"unicity": "another@example.com"},
             ),
-            build_event("hits", id="empty too", timestamp=at(FIRST, 5), receiver_id="", unicity=None, hash=None),
-            build_event("hits", id="missing", timestamp=at(FIRST, 6), receiver_value=None),
+            build_event(
+                "hits", id="other", timestamp=to_event_time(FIRST, 3), receiver_id="000ZOF", unicity=None, hash=None
+            ),
+            build_event(
+                "hits",
+                id="empty",
+                timestamp=to_event_time(FIRST, 4),
+                receiver_id="",
+                unicity="empty@example.com",
+                hash=None,
+            ),
+            build_event(
+                "hits", id="empty too", timestamp=to_event_time(FIRST, 5), receiver_id="", unicity=None, hash=None
+            ),
+            build_event("hits", id="missing", timestamp=to_event_time(FIRST, 6), receiver_value=None),
         ],
     )
-    with RudeServer(made) as server:
-        deployment = deployed(server, instance, tmp_path / "data", "keep")
+    with RudeServer(population) as server:
+        deployment = build_deployment(server, instance, tmp_path / "data", "keep")
         deployment.materialize("hits", FIRST)
         yield deployment
 
 
-def ids(deployment: Deployment) -> list[str]:
+def read_ids(deployment: Deployment) -> list[str]:
     return [row["event_id"] for row in deployment.rows("hits", FIRST)]
 
 
-def test_line_is_matched_however_it_is_written(small: Deployment, tmp_path: Path) -> None:
+def test_erasure_matches_a_line_in_any_form(small_deployment: Deployment, tmp_path: Path) -> None:
     lines = [
-        f"\ufeff{ODD}",
-        f"{ODD.upper()}\r",
-        f'"{ODD}"',
-        f"  \u00ab {ODD} \u00bb ",
-        unicodedata.normalize("NFD", ODD.lower()),
+        f"\ufeff{UNICODE_ADDRESS}",
+        f"{UNICODE_ADDRESS.upper()}\r",
+        f'"{UNICODE_ADDRESS}"',
+        f"  \u00ab {UNICODE_ADDRESS} \u00bb ",
+        unicodedata.normalize("NFD", UNICODE_ADDRESS.lower()),
         "000ZOE",
         "'000ZOE'",
     ]
-    receipt = erase(small, tmp_path, *lines, "", "nobody@example.com")
+    receipt = run_erasure(small_deployment, tmp_path, *lines, "", "nobody@example.com")
     assert receipt["events_by_line"] == {**{f"{number}": 2 for number in range(1, 8)}, "9": 0}
-    assert ids(small) == ["other", "empty", "empty too", "missing"]
+    assert read_ids(small_deployment) == ["other", "empty", "empty too", "missing"]
 
 
-def test_erasure_of_a_receiver_without_an_id_erases_nobody_else_and_is_counted(
-    small: Deployment, tmp_path: Path
-) -> None:
-    receipt = erase(small, tmp_path, "000ZOF", "empty@example.com", "000ZOF")
+def test_erasure_of_a_receiver_without_an_id_removes_nobody_else(small_deployment: Deployment, tmp_path: Path) -> None:
+    receipt = run_erasure(small_deployment, tmp_path, "000ZOF", "empty@example.com", "000ZOF")
     assert receipt["events_by_line"] == {"1": 1, "2": 1, "3": 1}
     assert receipt["events_removed"] == {"hits": 2}
     left = ["first", "second", "empty too", "missing"]
-    assert ids(small) == left
-    # not a receiver: an activation's id, an event's
-    assert erase(small, tmp_path, "156", "first", "contact")["events_by_line"] == {"1": 0, "2": 0, "3": 0}
-    small.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
-    assert ids(small) == left
-    assert small.metadata("hits", FIRST)["events_of_erased"] == 2
+    assert read_ids(small_deployment) == left
+    # an activation's and an event's id are no receivers
+    assert run_erasure(small_deployment, tmp_path, "156", "first", "contact")["events_by_line"] == {
+        "1": 0,
+        "2": 0,
+        "3": 0,
+    }
+    small_deployment.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
+    assert read_ids(small_deployment) == left
+    assert small_deployment.metadata("hits", FIRST)["events_of_erased"] == 2
 
 
-def test_erasure_removes_unfinished_files(small: Deployment, tmp_path: Path) -> None:
-    left = small.path("hits", FIRST).with_name(".part-0.parquet.0123456789abcdef0123456789abcdef.tmp")
-    left.write_bytes(ODD.encode())
-    alone = small.path("quarantine/hits", LAST).with_name(left.name)
+def test_erasure_removes_unfinished_files(small_deployment: Deployment, tmp_path: Path) -> None:
+    left = small_deployment.path("hits", FIRST).with_name(".part-0.parquet.0123456789abcdef0123456789abcdef.tmp")
+    left.write_bytes(UNICODE_ADDRESS.encode())
+    alone = small_deployment.path("quarantine/hits", LAST).with_name(left.name)
     alone.parent.mkdir(parents=True)
-    alone.write_bytes(ODD.encode())
-    receipt = erase(small, tmp_path, ODD)
-    assert receipt["swept"] == [str(one.relative_to(small.data)) for one in (left, alone)]
-    assert find_leaks([small.data], {"the unicity": ODD.encode()}) == []
+    alone.write_bytes(UNICODE_ADDRESS.encode())
+    receipt = run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
+    assert receipt["swept"] == [str(one.relative_to(small_deployment.data)) for one in (left, alone)]
+    assert find_leaks([small_deployment.data], {"the unicity": UNICODE_ADDRESS.encode()}) == []
 
 
-def test_folders_of_others_are_passed_over_with_a_warning(
-    small: Deployment, server: RudeServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_erasure_skips_folders_of_other_programs_with_a_warning(
+    small_deployment: Deployment, server: RudeServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("event_date=__HIVE_DEFAULT_PARTITION__", "event_date=2026-3-1", "event_date=20260301", "notes"):
-        (small.data / "hits" / name).mkdir()
-        (small.data / "hits" / name / "part-0.parquet").write_bytes(b"somebody else's")
-    assert erase(small, tmp_path, ODD)["events_removed"] == {"hits": 2}
+        (small_deployment.data / "hits" / name).mkdir()
+        (small_deployment.data / "hits" / name / "part-0.parquet").write_bytes(b"somebody else's")
+    assert run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)["events_removed"] == {"hits": 2}
     printed = "".join(capfd.readouterr())
     assert printed.count("is passed over") == 4
     assert "hits/event_date=__HIVE_DEFAULT_PARTITION__ is passed over" in printed
-    # nor does what looks into every day's file stumble over them
-    found = Deployment(small.data, server, small.instance, lambda: NOW).check("hits", FIRST)
+    # the check of all days' files skips them as well
+    found = Deployment(small_deployment.data, server, small_deployment.instance, lambda: NOW).check("hits", FIRST)
     assert str(found["events_as_expected", f"{FIRST}"].description).endswith(f"(launch treat_contact_data): {FIRST}")
 
 
-def test_unparsable_event_is_erased_if_its_text_holds_the_receiver(
-    small: Deployment, server: RudeServer, tmp_path: Path
+def test_erasure_removes_an_unparsable_event_with_the_receiver_in_its_text(
+    small_deployment: Deployment, server: RudeServer, tmp_path: Path
 ) -> None:
-    broken = [b'{"broken" "' + ODD.encode() + b'"}', b'{"broken" "another"}']
-    timed = build_event("hits", id="timed", timestamp=at(FIRST, 7))
-    server.serve(Population(hits=[timed], misfits=[Misfit("", "hits", at(FIRST, 7), 156, None, one) for one in broken]))
-    small = deployed(server, small.instance, small.data, "keep")
-    small.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
-    assert len(small.quarantine("hits", FIRST)) == 2
-    assert erase(small, tmp_path, ODD)["events_removed"] == {"hits": 2, "quarantine/hits": 1}
-    [row] = small.quarantine("hits", FIRST)
+    broken = [b'{"broken" "' + UNICODE_ADDRESS.encode() + b'"}', b'{"broken" "another"}']
+    timed = build_event("hits", id="timed", timestamp=to_event_time(FIRST, 7))
+    server.serve(
+        Population(
+            hits=[timed], misfits=[Misfit("", "hits", to_event_time(FIRST, 7), 156, None, one) for one in broken]
+        )
+    )
+    small_deployment = build_deployment(server, small_deployment.instance, small_deployment.data, "keep")
+    small_deployment.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
+    assert len(small_deployment.quarantine("hits", FIRST)) == 2
+    assert run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)["events_removed"] == {
+        "hits": 2,
+        "quarantine/hits": 1,
+    }
+    [row] = small_deployment.quarantine("hits", FIRST)
     assert "another" in row["event"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"NP6_TOMBSTONE_KEY": ""}, "NP6_TOMBSTONE_KEY is not set"),
         ({"NP6_TOMBSTONE_KEY": TOMBSTONE_KEY[::-1]}, "NP6_TOMBSTONE_KEY is not the key"),
     ],
 )
-def test_fetch_and_erasure_refuse_without_the_tombstones_key(
-    small: Deployment, server: RudeServer, tmp_path: Path, settings: dict[str, str], said: str
+def test_fetch_and_erasure_require_the_tombstones_key(
+    small_deployment: Deployment, server: RudeServer, tmp_path: Path, settings: dict[str, str], message: str
 ) -> None:
-    erase(small, tmp_path, ODD)
-    before = read_files(small.data)
-    locked = Deployment(small.data, server, small.instance, lambda: NOW, NP6_CONTACT_DATA="keep", **settings)
-    with pytest.raises(dg.Failure, match=f"^{said}"):
-        erase(locked, tmp_path, "000ZOF")
-    with pytest.raises(dg.Failure, match=f"^{said}"):
+    run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
+    before = read_files(small_deployment.data)
+    locked = Deployment(
+        small_deployment.data, server, small_deployment.instance, lambda: NOW, NP6_CONTACT_DATA="keep", **settings
+    )
+    with pytest.raises(dg.Failure, match=f"^{message}"):
+        run_erasure(locked, tmp_path, "000ZOF")
+    with pytest.raises(dg.Failure, match=f"^{message}"):
         locked.materialize("hits", FIRST)
-    assert read_files(small.data) == before
+    assert read_files(small_deployment.data) == before
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_files_with_contact_data_are_for_their_owner_and_group(small: Deployment, tmp_path: Path, umask: int) -> None:
+def test_files_with_contact_data_have_mode_0640(small_deployment: Deployment, tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        small.materialize("hits", FIRST)
-        assert stat.S_IMODE(small.path("hits", FIRST).stat().st_mode) == 0o640
-        erase(small, tmp_path, ODD)
-        assert stat.S_IMODE(small.path("hits", FIRST).stat().st_mode) == 0o640
+        small_deployment.materialize("hits", FIRST)
+        assert stat.S_IMODE(small_deployment.path("hits", FIRST).stat().st_mode) == 0o640
+        run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
+        assert stat.S_IMODE(small_deployment.path("hits", FIRST).stat().st_mode) == 0o640
     finally:
         os.umask(before)
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("\n \n", "names none"), (b"\xff", "Unicode")])
-def test_erasure_refuses_a_file_that_names_nobody(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, content: str | bytes | None, said: str
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), ("\n \n", "names none"), (b"\xff", "Unicode")]
+)
+def test_erasure_refuses_a_file_without_names(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, content: str | bytes | None, message: str
 ) -> None:
-    deployment = deployed(server, instance, tmp_path / "data", "drop")
+    deployment = build_deployment(server, instance, tmp_path / "data", "drop")
     file = tmp_path / "named.txt"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(dg.Failure, match=said):
-        deployment.definitions.resolve_job_def("erase_receiver").execute_in_process(
-            instance=instance,
-            resources=deployment.definitions.resources,
-            run_config={"ops": {"erase": {"config": {"file": str(file)}}}},
-        )
+    with pytest.raises(dg.Failure, match=message):
+        deployment.run_job("erase_receiver", erase={"file": str(file)})
     assert read_files(tmp_path / "data") == {}
 
 
-def test_broken_tombstones_stop_a_run(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_broken_tombstones_fail_a_run(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    deployment = deployed(server, instance, data, "drop")
-    erase(deployment, tmp_path, RECEIVER)
+    deployment = build_deployment(server, instance, data, "drop")
+    run_erasure(deployment, tmp_path, RECEIVER)
     [name] = read_files(data)
     (data / name).write_text("{")
     with pytest.raises(dg.Failure, match=r"tombstones\.json is broken: restore it from a backup"):
@@ -406,10 +428,10 @@ def test_broken_tombstones_stop_a_run(server: RudeServer, instance: dg.DagsterIn
     assert list(read_files(data)) == [name]
 
 
-def test_folder_without_its_tombstones_is_refused(small: Deployment, tmp_path: Path) -> None:
-    erase(small, tmp_path, ODD)
-    (small.data / ".erased" / "tombstones.json").unlink()
+def test_folder_without_its_tombstones_fails_a_run(small_deployment: Deployment, tmp_path: Path) -> None:
+    run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
+    (small_deployment.data / ".erased" / "tombstones.json").unlink()
     with pytest.raises(dg.Failure, match=r"tombstones\.json is gone, though receivers were erased"):
-        small.materialize("hits", FIRST)
+        small_deployment.materialize("hits", FIRST)
     with pytest.raises(dg.Failure, match=r"tombstones\.json is gone"):
-        erase(small, tmp_path, "000ZOF")
+        run_erasure(small_deployment, tmp_path, "000ZOF")

@@ -1,4 +1,4 @@
-"""Retention: old events go, rates stay, and nothing brings either back or spoils them."""
+"""Remove old events and keep their rates."""
 
 from __future__ import annotations
 
@@ -14,47 +14,40 @@ from np6_assets_tests.support.deployment import Deployment, list_days, read_file
 from np6_assets_tests.support.events import KINDS, build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
-STORED = ("hits", "activations")  # of all kinds these two, for what all cost
+STORED = ("hits", "activations")  # two kinds, as all take too long
 FIRST = date(2026, 3, 1)
 LAST = date(2026, 3, 10)
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
-KEPT = date(2026, 3, 8)  # the setting less than today, which is the 14th
+FIRST_KEPT = date(2026, 3, 8)  # NP6_RETENTION_DAYS before today, the 14th
 SETTINGS = {"NP6_RETENTION_DAYS": "6", "NP6_TRAILING_DAYS": "1"}
 
 
-def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, **settings: str) -> Deployment:
+def build_deployment(server: RudeServer, instance: dg.DagsterInstance, data: Path, **settings: str) -> Deployment:
     return Deployment(data, server, instance, lambda: NOW, **settings)
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten days of events, some of them in quarantine, and of rates."""
+def filled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with ten days of events, some of them in quarantine, and of rates."""
     data = tmp_path_factory.mktemp("filled") / "data"
-    made = build_population(61, FIRST, 10, sends_per_day=2, misfit_days=[FIRST, LAST])
-    with RudeServer(made) as server, dg.DagsterInstance.ephemeral() as instance:
-        deployment = deployed(server, instance, data)
+    population = build_population(61, FIRST, 10, sends_per_day=2, misfit_days=[FIRST, LAST])
+    with RudeServer(population) as server, dg.DagsterInstance.ephemeral() as instance:
+        deployment = build_deployment(server, instance, data)
         deployment.materialize(STORED, FIRST, LAST)
         deployment.materialize("reactivity_rates", FIRST, LAST)
     return data
 
 
 @pytest.fixture
-def data(filled: Path, tmp_path: Path) -> Path:
-    """Those days, in a folder of the test's own."""
-    return Path(shutil.copytree(filled, tmp_path / "data"))
+def data(filled_folder: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(filled_folder, tmp_path / "data"))
 
 
-def retain(deployment: Deployment, first_kept: date | None = KEPT) -> dict[str, object]:
-    """A run of the job, with the first day that is kept confirmed or not; what its metadata says."""
-    definitions = deployment.definitions
+def run_retention(deployment: Deployment, first_kept: date | None = FIRST_KEPT) -> dict[str, object]:
+    """Run the job, with the first kept day confirmed or not; return its metadata."""
     config = {} if first_kept is None else {"first_kept": f"{first_kept}"}
-    result = definitions.resolve_job_def("apply_retention").execute_in_process(
-        instance=deployment.instance,
-        resources=definitions.resources,
-        run_config={"ops": {"remove_retired_days": {"config": config}}},
-    )
-    [output] = [event.step_output_data for event in result.all_events if event.is_successful_output]
-    return {name: value.value for name, value in output.metadata.items()}
+    return deployment.run_job("apply_retention", remove_retired_days=config)
 
 
 def test_retention_removes_only_old_events_and_their_quarantine(
@@ -62,16 +55,16 @@ def test_retention_removes_only_old_events_and_their_quarantine(
 ) -> None:
     before = read_files(data)
     old = {name for name in before if any(f"event_date={day}/" in name for day in list_days(FIRST, date(2026, 3, 7)))}
-    assert len(old) == 7 * len(STORED) + len(STORED)  # a day of each kind is in quarantine
-    deployment = deployed(server, instance, data, **SETTINGS)
-    said = retain(deployment)
-    assert said["first_kept"] == f"{KEPT}"
-    assert set(said["files"]) == old
-    assert said["removed"] == {**dict.fromkeys(STORED, 7), **{f"quarantine/{kind}": 1 for kind in STORED}}
+    assert len(old) == 7 * len(STORED) + len(STORED)  # and one day of each kind's quarantine
+    deployment = build_deployment(server, instance, data, **SETTINGS)
+    receipt = run_retention(deployment)
+    assert receipt["first_kept"] == f"{FIRST_KEPT}"
+    assert set(receipt["files"]) == old
+    assert receipt["removed"] == {**dict.fromkeys(STORED, 7), **{f"quarantine/{kind}": 1 for kind in STORED}}
     assert read_files(data) == {name: content for name, content in before.items() if name not in old}
     assert not (data / "hits" / f"event_date={FIRST}").exists()
-    assert retain(deployment)["files"] == []
-    # of the cohorts whose events are gone there is nothing to count anew, and each has a result all the same
+    assert run_retention(deployment)["files"] == []
+    # the check also evaluates cohorts without events
     found = deployment.check("reactivity_rates", FIRST, LAST)
     assert {day for _, day in found if day} == {f"{day}" for day in list_days(FIRST, LAST)}
 
@@ -80,81 +73,83 @@ def test_retention_covers_days_before_a_later_start_date(
     server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
     before = read_files(data)
-    # days before the new start stay for as long as others do
-    deployment = deployed(server, instance, data, **SETTINGS, NP6_START_DATE="2026-03-10")
-    said = retain(deployment)
-    assert said["first_kept"] == f"{KEPT}"
+    # days before the new start are kept as long as others
+    deployment = build_deployment(server, instance, data, **SETTINGS, NP6_START_DATE="2026-03-10")
+    receipt = run_retention(deployment)
+    assert receipt["first_kept"] == f"{FIRST_KEPT}"
     old = {name for name in before if any(f"event_date={day}/" in name for day in list_days(FIRST, date(2026, 3, 7)))}
     assert read_files(data) == {name: content for name, content in before.items() if name not in old}
 
 
-def later(server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int) -> Deployment:
+def build_later_deployment(
+    server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int
+) -> Deployment:
     settings = {"NP6_RETENTION_DAYS": f"{keep}", "NP6_TRAILING_DAYS": "1"}
     return Deployment(data, server, instance, lambda: now, **settings)
 
 
-def test_retention_needs_no_confirmation_for_few_days_if_clock_and_watermark_agree(
+def test_retention_needs_no_confirmation_for_few_days(
     server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
     now = datetime(2026, 3, 12, 12, tzinfo=UTC)  # a day and a half after the newest watermark
-    assert retain(later(server, instance, data, now, 8), None)["removed"] == {
+    assert run_retention(build_later_deployment(server, instance, data, now, 8), None)["removed"] == {
         **dict.fromkeys(STORED, 3),
         **{f"quarantine/{kind}": 1 for kind in STORED},
     }
 
 
 @pytest.mark.parametrize(
-    ("now", "keep", "said"),
+    ("now", "keep", "message"),
     [
-        # a clock that is years ahead, or back
+        # a clock that is wrong
         (datetime(2031, 3, 12, tzinfo=UTC), 8, "the clock says 2031-03-12, and the newest .* until 2026-03-11"),
         pytest.param(datetime(2026, 3, 13, 1, tzinfo=UTC), 9, "more than 2 days apart", marks=pytest.mark.slow),
         pytest.param(datetime(2026, 3, 8, 12, tzinfo=UTC), 5, "more than 2 days apart", marks=pytest.mark.slow),
-        # a setting that was mistyped: 6 for 600
+        # a mistyped setting: 6 for 600
         (datetime(2026, 3, 12, 12, tzinfo=UTC), 6, "5 of 10 stored days would go at once"),
     ],
 )
-def test_retention_needs_confirmation_if_the_clock_or_the_setting_may_be_wrong(
-    server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int, said: str
+def test_retention_needs_confirmation_of_an_unlikely_clock_or_setting(
+    server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int, message: str
 ) -> None:
     before = read_files(data)
-    deployment = later(server, instance, data, now, keep)
+    deployment = build_later_deployment(server, instance, data, now, keep)
     first = now.date() - timedelta(days=keep)
     for confirmed in (None, first - timedelta(days=1), first + timedelta(days=1)):
-        with pytest.raises(dg.Failure, match=f"^nothing was removed: .*{said}.*first_kept: '{first}'") as caught:
-            retain(deployment, confirmed)
+        with pytest.raises(dg.Failure, match=f"^nothing was removed: .*{message}.*first_kept: '{first}'") as caught:
+            run_retention(deployment, confirmed)
         assert not caught.value.allow_retries
         assert read_files(data) == before
-    assert retain(deployment, first)["files"]
+    assert run_retention(deployment, first)["files"]
     assert not [name for name in read_files(data) if f"event_date={FIRST}/" in name]
 
 
 def test_retention_removes_unfinished_files(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
     left = data / "hits" / f"event_date={FIRST}" / ".part-0.parquet.0123456789abcdef.tmp"
     left.write_bytes(b"unfinished")
-    assert retain(deployed(server, instance, data, **SETTINGS))["swept"] == [str(left.relative_to(data))]
+    assert run_retention(build_deployment(server, instance, data, **SETTINGS))["swept"] == [str(left.relative_to(data))]
     assert not left.parent.exists()
 
 
 def test_retention_keeps_everything_by_default(server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
     before = read_files(data)
-    assert retain(deployed(server, instance, data)) == {}
+    assert run_retention(build_deployment(server, instance, data)) == {}
     assert read_files(data) == before
 
 
 @pytest.mark.parametrize(
     "asset", ["hits", *(pytest.param(asset, marks=pytest.mark.slow) for asset in ("activations", "reactivity_rates"))]
 )
-def test_run_for_retired_days_is_refused_before_any_request(
+def test_run_of_retired_days_fails_before_any_request(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, asset: str
 ) -> None:
     data = tmp_path / "data"
-    deployment = deployed(server, instance, data, **SETTINGS)
+    deployment = build_deployment(server, instance, data, **SETTINGS)
     with pytest.raises(dg.Failure, match=r"^2026-03-06 is not kept any more \(NP6_RETENTION_DAYS=6\); launch"):
         deployment.materialize(asset, date(2026, 3, 6), LAST)
     assert read_files(data) == {}
     assert server.list_requests() == []
-    deployment.materialize(asset, KEPT, LAST)
+    deployment.materialize(asset, FIRST_KEPT, LAST)
     assert read_files(data)
 
 
@@ -164,8 +159,8 @@ def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.Dagster
         tmp_path / "data", server, instance, datetime(2026, 3, 1, 12, tzinfo=UTC), events, **SETTINGS
     )
     account.deployment.materialize(list(KINDS), FIRST)
-    account.clock.now = NOW  # nothing ran for two weeks, and nothing was published today
-    assert account.tick().days == [("2026-03-13", "2026-03-13"), (f"{KEPT}", "2026-03-12")]
+    account.clock.now = NOW  # no run for two weeks, and no event today
+    assert account.tick().days == [("2026-03-13", "2026-03-13"), (f"{FIRST_KEPT}", "2026-03-12")]
 
 
 @pytest.mark.slow
@@ -174,10 +169,12 @@ def test_rates_of_retired_days_are_not_requested(
 ) -> None:
     events = build_population(62, FIRST, 10, sends_per_day=6)
 
-    def account(**settings: str) -> Account:
+    def create_account(**settings: str) -> Account:
         return Account.made(tmp_path / "data", server, instance, NOW, events, **settings)
 
-    account().deployment.materialize(["hits", "activations"], KEPT - timedelta(days=2), KEPT + timedelta(days=1))
+    create_account().deployment.materialize(
+        ["hits", "activations"], FIRST_KEPT - timedelta(days=2), FIRST_KEPT + timedelta(days=1)
+    )
     # the window of a cohort is a day
-    assert account().rates_tick() == [(f"{KEPT - timedelta(days=3)}", f"{KEPT + timedelta(days=1)}")]
-    assert account(**SETTINGS).rates_tick() == [(f"{KEPT}", f"{KEPT + timedelta(days=1)}")]
+    assert create_account().rates_tick() == [(f"{FIRST_KEPT - timedelta(days=3)}", f"{FIRST_KEPT + timedelta(days=1)}")]
+    assert create_account(**SETTINGS).rates_tick() == [(f"{FIRST_KEPT}", f"{FIRST_KEPT + timedelta(days=1)}")]

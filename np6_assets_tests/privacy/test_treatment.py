@@ -1,4 +1,4 @@
-"""After a change from keep to drop: a check names the days, and one job treats them, without asking the API."""
+"""Treat stored contact data after a change of settings, without requests."""
 
 from __future__ import annotations
 
@@ -25,89 +25,82 @@ ADDRESS = "canary.bird@example.com"
 SECRETS = {"the unicity": ADDRESS.encode(), "the hash": hashlib.md5(ADDRESS.encode()).hexdigest().encode()}
 
 
-def hit(id_: str, **fields: Any) -> Any:
+def build_hit(id_: str, **fields: Any) -> Any:
     who = {"unicity": ADDRESS, "hash": SECRETS["the hash"].decode()}
     uri = f"https://a.example/?id=594&to={ADDRESS}"
     return build_event("hits", id=id_, timestamp=NOON, link_uri=uri, link_label=f"for {ADDRESS}", **{**who, **fields})
 
 
-MADE = Population(
+ACCOUNT = Population(
     notifications=[{"id": 156}],
-    hits=[hit("one")],
-    misfits=[Misfit("no activation.id", "hits", NOON, 156, hit("odd", activation_id=MISSING))],
+    hits=[build_hit("one")],
+    misfits=[Misfit("no activation.id", "hits", NOON, 156, build_hit("odd", activation_id=MISSING))],
 )
 
 
 @pytest.fixture
 def server() -> Iterator[RudeServer]:
-    with RudeServer(MADE) as running:
+    with RudeServer(ACCOUNT) as running:
         yield running
 
 
-def deployed(server: RudeServer, instance: dg.DagsterInstance, data: Path, mode: str, **settings: str) -> Deployment:
+def build_deployment(
+    server: RudeServer, instance: dg.DagsterInstance, data: Path, mode: str, **settings: str
+) -> Deployment:
     key = {"NP6_PSEUDONYM_KEY": PSEUDONYM_KEY} if mode == "pseudonymize" else {}
     return Deployment(data, server, instance, lambda: NOW, NP6_CONTACT_DATA=mode, **{**key, **settings})
 
 
-def treat(deployment: Deployment) -> dict[str, Any]:
-    """A run of the job; what its metadata says."""
-    result = deployment.definitions.resolve_job_def("treat_contact_data").execute_in_process(
-        instance=deployment.instance, resources=deployment.definitions.resources
-    )
-    [output] = [one.step_output_data for one in result.all_events if one.is_successful_output]
-    return {name: value.value for name, value in output.metadata.items()}
-
-
 @pytest.mark.parametrize("mode", [pytest.param("drop", marks=pytest.mark.slow), "pseudonymize"])
-def test_stored_days_are_treated_without_the_api(
+def test_job_treats_stored_days_without_requests(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, mode: str
 ) -> None:
-    deployed(server, instance, tmp_path / "data", "keep").materialize("hits", D)
-    now = deployed(server, instance, tmp_path / "data", mode)
-    found = now.check("hits", D)["events_as_expected", f"{D}"]
+    build_deployment(server, instance, tmp_path / "data", "keep").materialize("hits", D)
+    deployment = build_deployment(server, instance, tmp_path / "data", mode)
+    found = deployment.check("hits", D)["events_as_expected", f"{D}"]
     assert not found.passed
     assert f"may hold contact data (launch treat_contact_data): {D}" in str(found.description)
     before = len(server.list_requests())
 
-    assert treat(now) == {"treated": {"hits": 1, "quarantine/hits": 1}}
+    assert deployment.run_job("treat_contact_data") == {"treated": {"hits": 1, "quarantine/hits": 1}}
     assert find_leaks([tmp_path / "data"], SECRETS) == []
     assert len(server.list_requests()) == before
-    assert "contact data" not in str(now.check("hits", D)["events_as_expected", f"{D}"].description)
-    assert treat(now) == {"treated": {}}
-    [row] = now.rows("hits", D)
+    assert "contact data" not in str(deployment.check("hits", D)["events_as_expected", f"{D}"].description)
+    assert deployment.run_job("treat_contact_data") == {"treated": {}}
+    [row] = deployment.rows("hits", D)
     pseudonym = ContactPolicy("pseudonymize", PSEUDONYM_KEY).compute_pseudonym(ADDRESS)
     assert row["receiver_unicity"] == (pseudonym if mode == "pseudonymize" else None)
     assert (row["link_uri"], row["link_label"]) == ("https://a.example/?id=594&to=[removed]", "for [removed]")
 
-    # as if it had been fetched so
-    fresh = deployed(server, instance, tmp_path / "fresh", mode)
+    # equal to a fetch under the new settings
+    fresh = build_deployment(server, instance, tmp_path / "fresh", mode)
     fresh.materialize("hits", D)
     assert read_files(tmp_path / "data") == read_files(tmp_path / "fresh")
 
 
-def test_stricter_url_parameters_treat_what_is_stored(
+def test_job_treats_links_for_fewer_url_parameters(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    deployed(server, instance, tmp_path / "data", "drop").materialize("hits", D)
-    strict = deployed(server, instance, tmp_path / "data", "drop", NP6_URL_PARAMETERS="to")
-    treat(strict)
+    build_deployment(server, instance, tmp_path / "data", "drop").materialize("hits", D)
+    strict = build_deployment(server, instance, tmp_path / "data", "drop", NP6_URL_PARAMETERS="to")
+    strict.run_job("treat_contact_data")
     assert strict.rows("hits", D)[0]["link_uri"] == "https://a.example/?id=[removed]&to=[removed]"
-    [stored] = strict.quarantined("hits", D)
+    [stored] = strict.rejected_events("hits", D)
     assert "594" not in json.dumps(stored["source"]["detail"]["link"])
 
 
-def test_short_pseudonym_key_is_refused_but_where_version_0_1_wrote_with_it(
+def test_short_pseudonym_key_is_accepted_only_for_a_folder_of_version_0_1(
     server: RudeServer,
     instance: dg.DagsterInstance,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    short = deployed(server, instance, tmp_path / "data", "pseudonymize", NP6_PSEUDONYM_KEY="pepper")
+    short = build_deployment(server, instance, tmp_path / "data", "pseudonymize", NP6_PSEUDONYM_KEY="pepper")
     with pytest.raises(dg.Failure, match=r"^NP6_PSEUDONYM_KEY has fewer than 32 characters"):
         short.materialize("hits", D)
     assert read_files(tmp_path / "data") == {}
-    with monkeypatch.context() as patch:  # what version 0.1 wrote
+    with monkeypatch.context() as patch:  # as version 0.1 did
         patch.setattr(ContactPolicy, "has_short_key", False)
         patch.setattr(ContactPolicy, "fingerprint", ContactPolicy("pseudonymize", "pepper").fingerprint_of_0_1)
         short.materialize("hits", D)
@@ -116,6 +109,6 @@ def test_short_pseudonym_key_is_refused_but_where_version_0_1_wrote_with_it(
     assert "NP6_PSEUDONYM_KEY has fewer than 32 characters" in "".join(capfd.readouterr())
     [row] = short.rows("hits", D)
     assert row["receiver_unicity"] == ContactPolicy("pseudonymize", "pepper").compute_pseudonym(ADDRESS)
-    other = deployed(server, instance, tmp_path / "data", "pseudonymize", NP6_PSEUDONYM_KEY="salt")
+    other = build_deployment(server, instance, tmp_path / "data", "pseudonymize", NP6_PSEUDONYM_KEY="salt")
     with pytest.raises(dg.Failure, match=r"^NP6_PSEUDONYM_KEY has fewer"):
         other.materialize("hits", D)

@@ -21,15 +21,15 @@ from np6_assets.queries.ready import QUERIES
 from np6_assets.queries.views import open_views
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets_tests.support.events import KINDS, build_population
+from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.oracle import (
     GRAIN,
     RATE_COLUMNS,
     Row,
     compute_day_bounds,
     compute_wilson,
+    expect_feeds,
     expect_rates,
-    expect_rows,
     list_columns,
 )
 from np6_assets_tests.support.tables import assert_rows_equal, build_table
@@ -50,10 +50,7 @@ class Account:
 
     def __init__(self, root: Path) -> None:
         made = build_population(3, FIRST, len(COHORTS), TZ, window_days=WINDOW)
-        self.events: dict[str, dict[date, list[Row] | None]] = {
-            kind: {day: expect_rows(kind, made.feed(kind), *compute_day_bounds(day, TZ)) for day in EVENT_DAYS}
-            for kind in KINDS
-        }
+        self.events = expect_feeds(made, EVENT_DAYS, TZ)
         self.events["activations"][WITHOUT_SENDS] = None
         self.events["impressions"][WITHOUT_IMPRESSIONS] = None
         ids = sorted({row["activation_id"] for row in self.events["activations"][NOT_FETCHED] or ()})

@@ -20,7 +20,7 @@ from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.support.deployment import Deployment, list_days, read_files
 from np6_assets_tests.support.events import KINDS, build_population
-from np6_assets_tests.support.oracle import compute_day_bounds, expect_rates, expect_rows, list_columns
+from np6_assets_tests.support.oracle import expect_feeds, expect_rates, list_columns
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import build_table
 
@@ -136,13 +136,7 @@ def test_recount_is_what_plain_python_finds(
     monkeypatch.setattr(counting, "BYTES_AT_ONCE", at_once)
     cohorts = [FIRST + timedelta(days=ahead) for ahead in range(4)]
     made = build_population(seed, FIRST, 4, tz, window_days=window)
-    feeds: dict[str, dict[date, Any]] = {
-        kind: {
-            day: expect_rows(kind, made.feed(kind), *compute_day_bounds(day, tz))
-            for day in list_days(FIRST, FIRST + timedelta(days=4 + window))
-        }
-        for kind in KINDS
-    }
+    feeds = expect_feeds(made, list_days(FIRST, FIRST + timedelta(days=4 + window)), tz)
     for kind, ahead in absent:
         feeds[kind][FIRST + timedelta(days=ahead)] = None
     for kind, by_day in feeds.items():

@@ -29,8 +29,8 @@ from np6_assets_tests.support.oracle import (
     Row,
     build_row,
     compute_day_bounds,
+    expect_feeds,
     expect_rates,
-    expect_rows,
     list_columns,
     parse_day,
 )
@@ -102,13 +102,6 @@ def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
     ]
 
 
-def feeds_of(made: Any, days: list[date], tz: str) -> dict[str, dict[date, list[Row] | None]]:
-    return {
-        kind.asset: {day: expect_rows(kind.asset, made.feed(kind.asset), *compute_day_bounds(day, tz)) for day in days}
-        for kind in KINDS
-    }
-
-
 # --- populations ---------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +123,7 @@ def test_populations_have_the_rates_that_plain_python_finds(
 ):
     cohorts = days_from(first, 4)
     made = build_population(seed, first, 4, tz, window_days=window)
-    feeds = feeds_of(made, days_from(first, 4 + window), tz)
+    feeds = expect_feeds(made, days_from(first, 4 + window), tz)
     stored = store(tmp_path, feeds, tz)
     found = computed(database, stored, cohorts, window)
     assert list(found) == cohorts
@@ -148,13 +141,13 @@ PARIS = "Europe/Paris"
 @pytest.fixture(scope="module")
 def four_days() -> Days:
     """A cohort of D with a window of two days more, and the day after it."""
-    return feeds_of(build_population(9, D, 1, PARIS, window_days=2), days_from(D, 4), PARIS)
+    return expect_feeds(build_population(9, D, 1, PARIS, window_days=2), days_from(D, 4), PARIS)
 
 
 @pytest.fixture(scope="module")
 def seven_days() -> Days:
     """Cohorts of D and of five days more, with a window of one day more."""
-    return feeds_of(build_population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
+    return expect_feeds(build_population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +199,7 @@ def test_what_is_not_there_or_not_closed_is_told(
 def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete(
     tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
-    feeds = feeds_of(build_population(9, D, 3, "UTC", window_days=1), days_from(D, 4), "UTC")
+    feeds = expect_feeds(build_population(9, D, 3, "UTC", window_days=1), days_from(D, 4), "UTC")
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     assert len(ids) > 2
     # the days of the cohort are D and D + 1
@@ -230,7 +223,7 @@ def test_notification_that_an_open_day_could_not_fetch_yet_is_incomplete_once_th
     due_day: int | None, status: str, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
     """The window is D to D + 2. Of D + 1 one is missing, which is closed or not; D + 2 is open, and not due."""
-    feeds = feeds_of(build_population(9, D, 1, "UTC", window_days=2), days_from(D, 3), "UTC")
+    feeds = expect_feeds(build_population(9, D, 1, "UTC", window_days=2), days_from(D, 3), "UTC")
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     missing = {("activations", D + timedelta(days=1)): [ids[0]]}
 
@@ -253,7 +246,7 @@ def test_no_row_is_open_once_all_days_of_its_window_are_closed(
 ):
     """Nothing computes a cohort again once its last day has closed, be that the newest day there is."""
     settings = Settings.from_environment({})
-    feeds = feeds_of(
+    feeds = expect_feeds(
         build_population(9, D, 1, "UTC", window_days=1), days_from(D, 3 if last_watermark == "later" else 2), "UTC"
     )
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})

@@ -16,12 +16,13 @@ from np6_assets.rates.compute import QueryRunner, build_duckdb_runner, compute_r
 from np6_assets.rates.feeds import Feeds
 from np6_assets.rates.spark import SparkError, open_spark_runner
 from np6_assets.settings import Settings
-from np6_assets_tests.rates.test_rates import ALL, D, Days, as_rows, days_from, feeds_of, store
+from np6_assets_tests.rates.test_rates import ALL, D, Days, as_rows, days_from, store
+from np6_assets_tests.support.dagster_processes import find_free_port
 from np6_assets_tests.support.deployment import Deployment, read_files
 from np6_assets_tests.support.events import build_event, build_population
-from np6_assets_tests.support.oracle import Row, build_row, compute_day_bounds, expect_rates
+from np6_assets_tests.support.oracle import Row, build_row, compute_day_bounds, expect_feeds, expect_rates
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.spark_servers import format_address, free_port, run_server
+from np6_assets_tests.support.spark_servers import format_address, run_server
 from np6_assets_tests.support.tables import assert_rows_equal
 
 PARIS = "Europe/Paris"
@@ -66,7 +67,7 @@ def test_population_has_the_rates_of_duckdb_and_of_plain_python(
     """Around the change of clocks, with days that are not there, not closed or not whole, in chunks of some cohorts."""
     first = date(2026, 3, 27)
     cohorts = days_from(first, 4)
-    feeds = feeds_of(build_population(4, first, 4, PARIS, window_days=2), days_from(first, 6), PARIS)
+    feeds = expect_feeds(build_population(4, first, 4, PARIS, window_days=2), days_from(first, 6), PARIS)
     feeds["activations"][cohorts[1]] = feeds["impressions"][cohorts[2]] = feeds["hits"][cohorts[3]] = None
     some = sorted({row["activation_id"] for row in feeds["activations"][first] or ()})[:2]
     missing = {("activations", first): some}
@@ -136,7 +137,9 @@ def test_rates_that_the_setting_has_computed_on_a_server_are_the_same_files(
     address: str, server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     cohorts = days_from(D, 2)
-    store(tmp_path / "data", feeds_of(build_population(7, D, 2, PARIS, window_days=1), days_from(D, 3), PARIS), PARIS)
+    store(
+        tmp_path / "data", expect_feeds(build_population(7, D, 2, PARIS, window_days=1), days_from(D, 3), PARIS), PARIS
+    )
     here = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
     there = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS, NP6_SPARK_CONNECT=address)
     here.materialize("reactivity_rates", D, cohorts[-1])
@@ -164,7 +167,7 @@ def test_address_that_does_not_answer_fails_the_run_in_one_line(
 ):
     assert spark.ANSWERS_WITHIN <= 60
     monkeypatch.setattr(spark, "ANSWERS_WITHIN", 0.2)
-    silent = format_address(free_port())
+    silent = format_address(find_free_port())
     deployment = Deployment(tmp_path / "data", server, instance, NP6_SPARK_CONNECT=silent + parameters)
     with one_line() as caught:
         deployment.materialize("reactivity_rates", D)
@@ -173,7 +176,7 @@ def test_address_that_does_not_answer_fails_the_run_in_one_line(
 
 
 def test_server_that_does_not_see_the_files_is_an_error_and_not_a_day_without_events(address: str, tmp_path: Path):
-    feeds = feeds_of(build_population(9, D, 1, "UTC", window_days=0), [D], "UTC")
+    feeds = expect_feeds(build_population(9, D, 1, "UTC", window_days=0), [D], "UTC")
     stored = store(tmp_path, feeds, "UTC")
     assert stored.rows(str(D)) > 0
     for file in (tmp_path / "hits").rglob("*.parquet"):

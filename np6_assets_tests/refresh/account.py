@@ -17,6 +17,7 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
 )
 
+from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import Deployment, list_days
 from np6_assets_tests.support.events import KINDS, Population
 from np6_assets_tests.support.rude_server import Request, RudeServer
@@ -31,17 +32,10 @@ def turn_on(instance: dg.DagsterInstance, name: str) -> None:
     instance.add_instigator_state(InstigatorState(origin, kind, InstigatorStatus.RUNNING, data))
 
 
-class Clock:
-    """The time, as a test sets it."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, **duration: float) -> None:
-        self.now += timedelta(**duration)
+def find_run_days(request: dg.RunRequest) -> tuple[str, str]:
+    """Return first and last day of a requested run."""
+    first, last = (request.tags.get(f"dagster/asset_partition_range_{end}", "") for end in ("start", "end"))
+    return first or request.partition_key or "", last or request.partition_key or ""
 
 
 @dataclass
@@ -54,16 +48,8 @@ class Tick:
 
     @property
     def days(self) -> list[tuple[str, str]]:
-        """First and last day of each run that was asked for."""
-        return [
-            (request.partition_key, request.partition_key)
-            if request.partition_key
-            else (
-                request.tags["dagster/asset_partition_range_start"],
-                request.tags["dagster/asset_partition_range_end"],
-            )
-            for request in self.runs
-        ]
+        """Return first and last day of each requested run."""
+        return list(map(find_run_days, self.runs))
 
 
 @dataclass
@@ -136,9 +122,8 @@ class Account:
         """One run of a job, as it was asked for."""
         self.runs += 1
         if request.asset_selection:  # a job takes no resources for a part of it
-            [(first, last)] = Tick([request], "", []).days
             assets = [key.path[-1] for key in request.asset_selection]
-            ends = date.fromisoformat(first), date.fromisoformat(last)
+            ends = map(date.fromisoformat, find_run_days(request))
             made = self.deployment.materialize(assets, *ends, run_config=request.run_config, raise_on_error=False)
             return made.success
         definitions = self.deployment.definitions
@@ -177,7 +162,7 @@ class Account:
         ) as context:
             made = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
         self.rates_cursor = made.cursor
-        return Tick(list(made.run_requests or []), "", []).days
+        return list(map(find_run_days, made.run_requests or []))
 
     def follow(self) -> list[date]:
         """A tick of `rates_follow`, and the runs that it asks for; the days."""

@@ -8,6 +8,7 @@ import pytest
 
 from np6_assets.refresh.freshness import find_due_day
 from np6_assets.settings import Settings
+from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import Deployment
 from np6_assets_tests.support.events import KINDS
 from np6_assets_tests.support.rude_server import RudeServer
@@ -30,16 +31,6 @@ DAILY = {*KINDS, "reactivity_rates"}
 def test_due_day_follows_the_local_clock(now: str, day: str):
     settings = Settings.from_environment({"NP6_TIMEZONE": PARIS})
     assert find_due_day(datetime.fromisoformat(now), settings).key == day
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 def stale(deployment: Deployment) -> dict[str, str]:

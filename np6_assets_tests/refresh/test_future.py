@@ -48,10 +48,11 @@ def ids(account: Account, day: date) -> list[str]:
     return [row["event_id"] for row in account.deployment.rows("hits", day)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ahead",
     [
-        pytest.param(timedelta(hours=8), id="today", marks=pytest.mark.slow),
+        pytest.param(timedelta(hours=8), id="today"),
         pytest.param(timedelta(days=1, hours=3), id="tomorrow"),
     ],
 )

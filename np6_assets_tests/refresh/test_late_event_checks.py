@@ -61,6 +61,7 @@ def test_check_passes_where_the_schedule_is_on(account: Account):
     assert evaluations["hits"].description == "no fetch of a closed day brought late events"
 
 
+@pytest.mark.slow
 def test_check_names_the_lookback_that_a_gain_needs(account: Account):
     second, late = FIRST + timedelta(days=1), len(account.late)
     assert late > 1
@@ -85,7 +86,7 @@ def test_sends_of_a_notification_that_had_not_answered_are_not_late(account: Acc
     account.server.script_always(f"/notifications/{id_}/events", "403")
     account.publish()
     account.deployment.materialize("activations", FIRST)
-    account.server.behave()
+    account.server.reset_faults()
     account.clock.forward(days=1)
     account.deployment.materialize("activations", FIRST)
     assert account.deployment.metadata("activations", FIRST)["events_gained"] > 0

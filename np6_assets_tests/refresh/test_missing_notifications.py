@@ -8,7 +8,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-import pyarrow.parquet as pq
 import pytest
 
 from np6_assets.partition_checks import Records
@@ -16,7 +15,7 @@ from np6_assets.refresh.event_files import EventFiles
 from np6_assets.refresh.missing_notifications import REASON, find_incomplete_days, select_due
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets_tests.refresh.account import Account, Tick
+from np6_assets_tests.refresh.account import Account, find_run_days
 from np6_assets_tests.support.deployment import build_resource
 from np6_assets_tests.support.events import HOUR_MS, Population, build_event
 from np6_assets_tests.support.oracle import compute_day_bounds
@@ -58,11 +57,6 @@ def at(account: Account, hours: float, day: date = FIRST) -> None:
     account.clock.now = datetime(day.year, day.month, day.day, tzinfo=UTC) + DAY + hours * HOUR
 
 
-def missing(account: Account, day: date = FIRST) -> bool:
-    said = pq.read_metadata(account.deployment.path("activations", day)).metadata
-    return b"np6.missing_ids" in said
-
-
 def settings_of(account: Account) -> Settings:
     data, url = str(account.deployment.data), account.server.url
     return Settings.from_environment({"NP6_DATA_DIR": data, "NP6_BASE_URL": url, "NP6_START_DATE": f"{FIRST}"})
@@ -88,20 +82,20 @@ def test_notification_refused_for_a_week_gets_its_sends_and_final_rates(account:
             assert account.obey(tick)
             runs += tick.runs
         # twice as old as when it was asked last, or more
-        days = [one for run in runs if run.tags["np6/why"] == REASON for one in Tick([run], "", []).days]
+        days = [find_run_days(run) for run in runs if run.tags["np6/why"] == REASON]
         assert days == ([(f"{asked[0]}", f"{asked[-1]}")] if asked else [])
     account.deployment.materialize("reactivity_rates", FIRST, FIRST + DAY)
-    assert missing(account)
+    assert account.deployment.missing_ids(FIRST)
     status = {row["activation_id"]: row["status"] for row in account.deployment.rates(FIRST)}
     assert status == {101: "final", 102: "incomplete"}
 
-    account.server.behave()
+    account.server.reset_faults()
     at(account, 343)
     assert account.obey(account.tick())
     assert account.obey(account.tick())
     account.deployment.materialize("reactivity_rates", FIRST, FIRST + DAY)
     for day in (FIRST, FIRST + DAY):
-        assert not missing(account, day)
+        assert not account.deployment.missing_ids(day)
         assert {row["event_id"] for row in account.deployment.rows("activations", day)} == {
             f"send {id_} {(day - FIRST).days}" for id_ in (101, 102)
         }
@@ -120,7 +114,7 @@ def test_broken_notification_costs_twenty_requests_in_thirty_days(account: Accou
     at(account, 1)
     account.publish()
     account.deployment.materialize("activations", FIRST)
-    assert missing(account)
+    assert account.deployment.missing_ids(FIRST)
     asked_at = []
     for hours in [*range(1, 48), *range(48, 24 * 30, 8)]:
         at(account, hours)
@@ -141,7 +135,7 @@ def test_deleted_notification_is_not_retried(account: Account):
     account.server.script_always(REFUSED, "404")
     at(account, 1)
     account.deployment.materialize("activations", FIRST)
-    assert missing(account)
+    assert account.deployment.missing_ids(FIRST)
     at(account, 999)
     assert days_due(account) == []
 
@@ -180,9 +174,8 @@ def test_night_retries_days_that_it_does_not_fetch_anyway(
     [run] = asked(FIRST + 40 * DAY)
     assert run.asset_selection == [dg.AssetKey("activations")]
     assert run.run_config == MISSING_ONLY
-    assert run.tags["dagster/asset_partition_range_start"] == f"{FIRST}"
-    assert run.tags["dagster/asset_partition_range_end"] == f"{FIRST + DAY}"
-    server.behave()
+    assert find_run_days(run) == (f"{FIRST}", f"{FIRST + DAY}")
+    server.reset_faults()
     at(account, 24 * 39)
     before = len(server.list_requests())
     made = account.deployment.definitions.resolve_job_def("fetch_daily").execute_in_process(
@@ -190,6 +183,6 @@ def test_night_retries_days_that_it_does_not_fetch_anyway(
     )
     assert made.success
     assert [request.path for request in server.list_requests()[before:]] == ["/notifications", REFUSED]
-    assert not missing(account)
-    assert not missing(account, FIRST + DAY)
+    assert not account.deployment.missing_ids(FIRST)
+    assert not account.deployment.missing_ids(FIRST + DAY)
     assert asked(FIRST + 41 * DAY) == []

@@ -12,8 +12,9 @@ import pytest
 
 from np6_assets.progress import Progress
 from np6_assets.rates import compute as rates_compute
-from np6_assets_tests.refresh.account import Clock
-from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.refresh.account import find_run_days
+from np6_assets_tests.support.clock import Clock
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files, tag_range
 from np6_assets_tests.support.events import KINDS, build_population
 from np6_assets_tests.support.oracle import compute_day_bounds, list_columns
 from np6_assets_tests.support.rude_server import RudeServer
@@ -72,10 +73,9 @@ class Sensor:
 
     def run(self, job: str, first: date, last: date) -> bool:
         """A run of a job, which says so while it runs; whether it succeeded."""
-        ends = {"start": first, "end": last}
         result = self.deployment.definitions.resolve_job_def(job).execute_in_process(
             instance=self.deployment.instance,
-            tags={f"dagster/asset_partition_range_{end}": f"{day}" for end, day in ends.items()},
+            tags=tag_range(first, last),
             resources={**(self.deployment.definitions.resources or {}), "np6": self.deployment.np6},
             raise_on_error=False,
         )
@@ -83,10 +83,7 @@ class Sensor:
 
 
 def cohorts_asked(request: dg.RunRequest) -> list[date]:
-    if request.partition_key:
-        return [date.fromisoformat(request.partition_key)]
-    first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
-    return list_days(date.fromisoformat(first), date.fromisoformat(last))
+    return list_days(*map(date.fromisoformat, find_run_days(request)))
 
 
 @pytest.fixture
@@ -165,7 +162,7 @@ def test_cohorts_of_a_backfill_wait_for_it(sensor: Sensor):
     deployment = sensor.deployment
     for day in list_days(FIRST, FIRST + timedelta(days=1)):
         store(deployment, "activations", day, "a")
-    with deployment.backfill_under_way("reactivity_rates", [f"{FIRST}"], NOW):
+    with deployment.add_backfill("reactivity_rates", [f"{FIRST}"], NOW):
         assert sensor.tick() == [*cohorts_of(FIRST)[:-1], FIRST + timedelta(days=1)]
     assert sensor.tick() == [FIRST]
 
@@ -196,6 +193,7 @@ def test_year_of_events_is_one_request(sensor: Sensor):
     assert sensor.tick() == []
 
 
+@pytest.mark.slow
 def test_fetch_without_new_events_requests_no_rates(sensor: Sensor, server: RudeServer):
     deployment = sensor.deployment
     made = build_population(41, FIRST, 3, sends_per_day=10)

@@ -14,15 +14,15 @@ from np6_assets.partitions import parse_day
 from np6_assets.refresh.recount import recount_file
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
-from np6_assets_tests.events.decoding import HOUR, hits_table
-from np6_assets_tests.support.deployment import Deployment, list_days, read_files
+from np6_assets_tests.events.decoding import HOUR, build_hits_table
+from np6_assets_tests.support.deployment import Deployment, list_days, read_files, tag_range
 from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
 PARIS = "Europe/Paris"
 FIRST, DAY, LAST = list_days(date(2026, 3, 28), date(2026, 3, 30))  # DAY has 23 hours in Paris
-RANGE = {"dagster/asset_partition_range_start": f"{FIRST}", "dagster/asset_partition_range_end": f"{LAST}"}
+RANGE = tag_range(FIRST, LAST)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def launch(deployment: Deployment, **options: Any) -> tuple[bool, str]:
 def table(ids: Sequence[str], times: Sequence[int]) -> pa.Table:
     """Hits at some milliseconds after the start of DAY."""
     start = compute_day_bounds(DAY, PARIS)[0]
-    return hits_table(ids, [start + time for time in times])
+    return build_hits_table(ids, [start + time for time in times])
 
 
 WRONG = {

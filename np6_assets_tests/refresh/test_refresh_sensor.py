@@ -11,7 +11,8 @@ import pytest
 from np6_assets.progress import Progress
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets.wiring import build_definitions
-from np6_assets_tests.refresh.account import Account, Clock, Tick
+from np6_assets_tests.refresh.account import Account, Tick
+from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import Deployment, list_days, read_files
 from np6_assets_tests.support.events import KINDS, REACTIVITIES, build_event, build_population
 from np6_assets_tests.support.oracle import compute_day_bounds, list_columns
@@ -177,7 +178,7 @@ def test_day_is_not_requested_while_it_is_fetched(account: Account, monkeypatch:
 def test_day_of_a_backfill_is_not_requested(account: Account):
     account.tick()
     account.clock.forward(days=3)
-    with account.deployment.backfill_under_way("hits", [day(0), day(1)], account.clock()):
+    with account.deployment.add_backfill("hits", [day(0), day(1)], account.clock()):
         tick = account.tick()
         assert tick.days == [(day(2), day(2))]
     assert account.tick().days == [(day(0), day(1))]
@@ -212,7 +213,7 @@ def test_sensor_requests_nothing_while_the_api_is_down(account: Account):
         assert tick.words.startswith("Nothing requested, as the API failed: GET /notifications/")
         assert len(tick.requests) == 2 * 4  # of two feeds, as one may be down alone
         account.clock.forward(minutes=1)
-    account.server.behave()
+    account.server.reset_faults()
     assert account.tick().days == [(day(0), day(1))]
 
 
@@ -235,7 +236,7 @@ def test_feed_that_fails_holds_up_nothing_but_its_own_events(account: Account):
     publish(account, "hits", account.clock() - timedelta(minutes=1))
     notification = account.events.notifications[0]["id"]
     for path in ("/notifications/reactivities/bounces", f"/notifications/{notification}/events/activations"):
-        account.server.behave()
+        account.server.reset_faults()
         account.server.script_always(path, "404")
         tick = account.tick()
         assert tick.days == [(day(0), day(2))]
@@ -329,7 +330,7 @@ def store_closed(deployment: Deployment, asset: str, one: date) -> None:
 
 
 def test_probe_retries_an_api_that_often_fails(account: Account):
-    account.server.fail(0.33, seed=2, wait=0)
+    account.server.fail_randomly(0.33, seed=2, wait=0)
     for _ in range(5):
         account.clock.forward(minutes=1)
         tick = account.tick()

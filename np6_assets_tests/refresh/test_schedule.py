@@ -11,7 +11,7 @@ import pytest
 
 from np6_assets.settings import NO_KEY, Settings
 from np6_assets.wiring import build_definitions
-from np6_assets_tests.refresh.account import Account
+from np6_assets_tests.refresh.account import Account, find_run_days
 from np6_assets_tests.support.deployment import list_days
 from np6_assets_tests.support.events import KINDS, build_population, set_one_agency
 from np6_assets_tests.support.oracle import compute_day_bounds, expect_rows
@@ -42,9 +42,7 @@ def test_night_requests_yesterday_and_the_days_before_it_as_one_run(
     instance: dg.DagsterInstance, environment: dict[str, str], first: str
 ):
     [request] = evaluated(instance, **environment).run_requests or []
-    assert request.partition_key is None
-    assert request.tags["dagster/asset_partition_range_start"] == first
-    assert request.tags["dagster/asset_partition_range_end"] == "2026-03-23"
+    assert find_run_days(request) == (first, "2026-03-23")
     assert request.tags["np6/why"] == f"2026-03-23 in full, and again the days from {first} on"
 
 
@@ -66,11 +64,7 @@ def record_fetch(
 
 def days_asked(tick: Any) -> list[tuple[str, str]]:
     """First and last day of each run after the first."""
-    first, last = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-    return [
-        (one.tags.get(first, one.partition_key), one.tags.get(last, one.partition_key))
-        for one in (tick.run_requests or [])[1:]
-    ]
+    return list(map(find_run_days, (tick.run_requests or [])[1:]))
 
 
 def test_day_is_confirmed_once_its_window_has_closed(kept: dg.DagsterInstance, tmp_path: Path):

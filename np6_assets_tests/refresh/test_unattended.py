@@ -60,7 +60,7 @@ def test_ten_days_with_faults_end_as_one_clean_backfill(
     # the API is down as the day ends, at 23:00 in UTC
     server.script_always("/", "503")
     assert at(0, 23, 30) == at(1, 3) == []
-    server.behave()
+    server.reset_faults()
     assert at(1, 12) == ["28-29"]
     # the daemon is stopped for a week, and the cursor is lost
     account.cursor = None

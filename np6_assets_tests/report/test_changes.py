@@ -5,9 +5,9 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from np6_assets_tests.report.made import TODAY, found, make, make_events, sends
 
 from np6_assets.report.sentences import describe_best_time, write_opening
-from np6_assets_tests.report.made import TODAY, found, make, make_events, sends
 from np6_assets_tests.support.oracle import Row
 
 YESTERDAY = TODAY - timedelta(days=1)
@@ -139,7 +139,8 @@ def test_bounces_are_looked_at_where_nothing_costs_clicks(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize(("hits", "is_best"), [pytest.param(40, False, marks=pytest.mark.slow), (80, True)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("hits", "is_best"), [(40, False), (80, True)])
 def test_best_time_is_named_like_for_like(tmp_path: Path, hits: int, is_best: bool):
     # Digest is clicked much, and goes out at one hour alone; Cart is clicked `hits` times at 17:00 on Fridays
     rows = [*weeks(1, 400, 40, 40, days=42), *weeks(3, 400, 200, 200, days=42)]

@@ -9,14 +9,20 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from np6_assets_tests.report.made import percent
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates.columns import COLUMNS
-from np6_assets_tests.report.made import percent
 from np6_assets_tests.support.deployment import Deployment, list_days
 from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.html import Page
-from np6_assets_tests.support.oracle import GRAIN, compute_day_bounds, expect_rates, expect_rows, parse_day
+from np6_assets_tests.support.oracle import (
+    GRAIN,
+    compute_day_bounds,
+    expect_feeds,
+    expect_rates,
+    parse_day,
+)
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST, LAST = date(2026, 3, 28), date(2026, 3, 31)  # 2026-03-29 has 23 hours in Paris
@@ -45,13 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
         run = deployment.materialize(assets, FIRST, LAST)
         [shown] = run.asset_materializations_for_node("reactivity_report")
         text = (deployment.data / "reactivity_report" / "report.html").read_text()
-    feeds = {
-        asset: {
-            day: expect_rows(asset, made.feed(asset), *compute_day_bounds(day, timezone))
-            for day in list_days(FIRST, LAST)
-        }
-        for asset in ASSETS
-    }
+    feeds = expect_feeds(made, list_days(FIRST, LAST), timezone)
     rows = [row for day in list_days(FIRST, LAST) for row in expect_rates(day, timezone, window, feeds)]
     return made, feeds, rows, Page(text), text, shown.metadata
 
@@ -79,6 +79,7 @@ def application_of(row: Any) -> tuple[Any, ...]:
     return row["agency"], row["customer"], row["application_id"]
 
 
+@pytest.mark.slow
 def test_every_notification_day_and_application_has_the_rates_of_the_sums(whole: Any):
     made, _, rows, page, _, _ = whole
     assert all(row["impression_activations"] is not None for row in rows)

@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from np6_assets_tests.report.made import TODAY, make, make_events, rendered, sends
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
-from np6_assets_tests.report.made import TODAY, make, make_events, rendered, sends
-from np6_assets_tests.support.browser import in_a_browser, launch_chromium
+from np6_assets_tests.support.browser import launch_chromium, needs_browser
 
-pytestmark = [in_a_browser, pytest.mark.slow]
+pytestmark = [needs_browser, pytest.mark.slow]
 
 YESTERDAY = TODAY - timedelta(days=1)
 LONG = "Push 1 with an extraordinarilylongnameandnoplacetobreakitanywhereinsidethewholeofit <b>" * 2

@@ -17,7 +17,7 @@ from np6_assets.runs import lock
 from np6_assets.runs.dead_runs import build_dead_runs_sensor
 from np6_assets.runs.run_watch import end_at_hangup
 from np6_assets.settings import Settings
-from np6_assets_tests.support.dagster_processes import ROOT, wait_until
+from np6_assets_tests.support.dagster_processes import ROOT, build_environment, wait_until
 from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -64,15 +64,14 @@ def environment(tmp_path: Path, server: RudeServer) -> dict[str, str]:
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
-    return clean | {
-        "PYTHONPATH": str(ROOT),
-        "DAGSTER_HOME": str(home),
-        "NP6_DATA_DIR": str(tmp_path / "data"),
-        "NP6_BASE_URL": server.url,
-        "NP6_API_KEY": server.key,
-        "NP6_START_DATE": "2026-03-01",
-    }
+    return build_environment(
+        PYTHONPATH=str(ROOT),
+        DAGSTER_HOME=str(home),
+        NP6_DATA_DIR=str(tmp_path / "data"),
+        NP6_BASE_URL=server.url,
+        NP6_API_KEY=server.key,
+        NP6_START_DATE="2026-03-01",
+    )
 
 
 def started(server: RudeServer, command: str, environment: dict[str, str]) -> Terminal:
@@ -114,7 +113,7 @@ def test_run_ends_when_its_terminal_is_closed_and_is_ended_when_it_is_killed(
         assert instance.get_runs()[0].run_id in (said or "")
         assert sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message is None
 
-        server.behave()
+        server.reset_faults()
         server.release()
         again = subprocess.run(line(command), cwd=ROOT, env=environment, capture_output=True, timeout=120)
         assert again.returncode == 0, again.stderr

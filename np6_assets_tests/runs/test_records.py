@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from np6_assets_tests.refresh.account import Clock
-from np6_assets_tests.support.deployment import Deployment
+from np6_assets_tests.support.clock import Clock
+from np6_assets_tests.support.deployment import Deployment, tag_range
 from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -31,12 +31,11 @@ def deployment(
 
 def fetch(deployment: Deployment, first: date, last: date | None = None) -> str:
     """A run of the sensor's job for the hits of a day, or of a range of days; its id."""
-    tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
     result = deployment.definitions.resolve_job_def("fetch_events").execute_in_process(
         instance=deployment.instance,
         asset_selection=[HITS],
         partition_key=None if last else f"{first}",
-        tags=tags if last else {},
+        tags=tag_range(first, last) if last else {},
         raise_on_error=False,
     )
     return result.run_id
@@ -100,6 +99,7 @@ def test_run_stays_for_a_week_after_another_has_taken_its_place(deployment: Depl
     assert runs(deployment) == {second, third}
 
 
+@pytest.mark.slow
 def test_run_that_failed_stays_for_a_month(deployment: Deployment, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NP6_API_KEY", "wrong")
     failed = fetch(deployment, FIRST)

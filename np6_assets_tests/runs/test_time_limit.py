@@ -6,6 +6,7 @@ import pytest
 from np6_assets.runs.run_watch import watch_run
 from np6_assets.runs.time_limit import TAG
 from np6_assets.storage.io_manager import ParquetStore
+from np6_assets_tests.support.deployment import tag_range
 
 
 @dg.asset(partitions_def=dg.DailyPartitionsDefinition("2024-01-01"), backfill_policy=dg.BackfillPolicy.single_run())
@@ -16,10 +17,7 @@ def daily(store: dg.ResourceParam[ParquetStore]) -> None: ...
 def whole(store: dg.ResourceParam[ParquetStore]) -> None: ...
 
 
-RANGE = {
-    "dagster/asset_partition_range_start": "2024-02-27",
-    "dagster/asset_partition_range_end": "2024-03-01",  # four days, one of them the 29th
-}
+RANGE = tag_range("2024-02-27", "2024-03-01")  # four days, one of them the 29th
 
 
 @pytest.mark.parametrize(

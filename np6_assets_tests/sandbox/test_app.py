@@ -129,6 +129,7 @@ def test_events_have_the_keys_and_types_of_the_reference(api, path, kind):
         assert event["timestamp"] - stamp(event)["time"] >= 200
 
 
+@pytest.mark.slow
 def test_receivers_are_on_example_com_and_hashed_with_md5(activations):
     receivers = {json.dumps(one["source"]["detail"]["activation"]["receiver"]["value"]) for one in activations}
     assert len(receivers) > 10_000
@@ -193,6 +194,7 @@ def test_hit_rates_differ_by_notification_and_version(activations, hits):
     assert max(welcome) > 1.3 * min(welcome)
 
 
+@pytest.mark.slow
 def test_bounced_sends_have_no_other_reaction(get):
     window = {"activationStart": "2026-03-09", "activationEnd": "2026-03-12"}
     bounces = get("/notifications/reactivities/bounces", **window)
@@ -212,6 +214,7 @@ def test_bounced_sends_have_no_other_reaction(get):
     assert verdicts.keys().isdisjoint(stamp(one)["id"] for one in others)
 
 
+@pytest.mark.slow
 def test_muted_receivers_stay_muted(get):
     def receivers(feed: str) -> set[str]:
         events = get(f"/notifications/reactivities/{feed}", reactivityStart="2026-03-15")
@@ -288,6 +291,7 @@ def test_unsorted_feeds_come_in_another_order_each_time(get):
     assert sorted(one["timestamp"] for one in first) == times["asc"] != [one["timestamp"] for one in first]
 
 
+@pytest.mark.slow
 def test_feeds_of_all_notifications_make_up_the_whole_feed(get, notifications):
     window = {"reactivityStart": "2026-03-16", "reactivityEnd": "2026-03-17"}
     every: list[str] = []

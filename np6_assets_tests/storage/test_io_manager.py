@@ -25,6 +25,7 @@ from np6_assets.storage.io_manager import (
     UnexpectedOutputError,
 )
 from np6_assets.storage.schemas import build_storage_metadata
+from np6_assets_tests.support.deployment import tag_range
 
 DAYS = ["2026-03-20", "2026-03-21", "2026-03-22", "2026-03-23"]
 PARTITIONS = dg.DailyPartitionsDefinition(DAYS[0], end_date="2026-03-24")
@@ -101,9 +102,7 @@ class Lab:
         return plain
 
     def run(self, assets: list[Any], first: str | None = None, last: str | None = None, **options: Any) -> Any:
-        tags = {}
-        if first is not None and last is not None:
-            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        tags = {} if first is None or last is None else tag_range(first, last)
         key = None if tags else first
         return dg.materialize(
             assets, resources=self.resources, instance=self.instance, partition_key=key, tags=tags, **options

@@ -28,7 +28,7 @@ def server() -> Iterator[Store]:
 
 @pytest.fixture
 def bucket(server: Store, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    made = server.bucket()
+    made = server.create_bucket()
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
     return made
@@ -50,7 +50,7 @@ def test_finished_file_is_one_request_to_its_place(bucket: Bucket):
     with folder.replace(PLACE) as file:
         file.write(b"new" * 3_000_000)
         assert read(folder) == b"old"
-    assert bucket.counts() == {"PUT": 2, "GET": 1}
+    assert bucket.count_requests() == {"PUT": 2, "GET": 1}
     assert read(folder) == b"new" * 3_000_000
     assert folder.list_files("") == [PLACE]
     assert (folder.get_size(PLACE), folder.exists(OTHER), folder.list_folders("hits")) == (
@@ -80,10 +80,10 @@ def test_file_too_large_for_one_request_takes_its_place_whole(bucket: Bucket, mo
 def test_upload_that_fails_keeps_the_old_file_and_no_debris(bucket: Bucket, status: int):
     folder = Folder(bucket.url)
     write(folder, b"old")
-    bucket.refuses = lambda method, key: status if method == "PUT" else None
+    bucket.refuse = lambda method, key: status if method == "PUT" else None
     with pytest.raises(StoreError):
         write(folder, b"new")
-    bucket.refuses = lambda method, key: None
+    bucket.refuse = lambda method, key: None
     assert (read(folder), folder.list_files("")) == (b"old", [PLACE])
     write(folder, b"new")
     assert read(folder) == b"new"
@@ -92,7 +92,7 @@ def test_upload_that_fails_keeps_the_old_file_and_no_debris(bucket: Bucket, stat
 def test_store_request_is_retried_after_a_transient_error(bucket: Bucket):
     folder = Folder(bucket.url)
     turns = iter(range(10**6))
-    bucket.refuses = lambda method, key: 503 if next(turns) % 2 == 0 else None
+    bucket.refuse = lambda method, key: 503 if next(turns) % 2 == 0 else None
     write(folder, b"new")
     assert read(folder) == b"new"
 
@@ -101,14 +101,14 @@ def test_file_is_read_in_few_requests_and_in_one_version(bucket: Bucket):
     folder = Folder(bucket.url)
     content = uuid.uuid4().bytes * 700_000
     write(folder, content)
-    bucket.counts()
+    bucket.count_requests()
     with folder.open(PLACE) as file:
         assert file.seek(-5, 2) == len(content) - 5
         assert file.read() == content[-5:]
-        assert bucket.counts() == {"GET": 1}
+        assert bucket.count_requests() == {"GET": 1}
         file.seek(0)
         assert b"".join(iter(lambda: file.read(100_000), b"")) == content
-        assert bucket.counts() == {"GET": 3}
+        assert bucket.count_requests() == {"GET": 3}
     with folder.open(PLACE) as file:
         write(folder, b"another")
         with pytest.raises(ChangedError):
@@ -119,11 +119,11 @@ def test_cached_folder_lists_an_asset_once_and_notices_changes(bucket: Bucket):
     folder = Folder(bucket.url)
     write(folder, b"one")
     write(folder, b"two", OTHER)
-    bucket.counts()
+    bucket.count_requests()
     listed = folder.cache_listing()
     assert (listed.get_size(PLACE), listed.exists(OTHER), len(listed.list_folders("hits"))) == (3, True, 2)
     assert [read(listed, place) for place in (PLACE, OTHER, PLACE, OTHER)] == [b"one", b"two", b"one", b"two"]
-    assert bucket.counts() == {"LIST": 1, "GET": 2}
+    assert bucket.count_requests() == {"LIST": 1, "GET": 2}
     write(listed, b"three")  # by itself
     assert (read(listed), listed.get_size(PLACE)) == (b"three", 5)
     again = folder.cache_listing()
@@ -139,13 +139,13 @@ def test_duckdb_and_pandas_read_a_remote_folder_without_a_request_too_many(bucke
     folder = Folder(bucket.url)
     for number, day in enumerate(("2026-03-20", "2026-03-21")):
         parquet.write_file(folder, parquet.build_path("hits", "event_date", day), pa.table({"id": range(number, 1000)}))
-    bucket.counts()
+    bucket.count_requests()
     with open_query(folder) as query:
         rows = query.fetch_batches(
             "SELECT event_date, id FROM read_parquet($file, hive_partitioning = true)", [PLACE, OTHER]
         )
         assert sum(batch.num_rows for batch in rows) == 1999
-    assert bucket.counts() == {"LIST": 1, "GET": 2}
+    assert bucket.count_requests() == {"LIST": 1, "GET": 2}
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as database:
         database.register_filesystem(folder.filesystem)
         sql = f"SELECT event_date, count(*) FROM '{bucket.url}/hits/*/*.parquet' GROUP BY ALL ORDER BY ALL"
@@ -182,7 +182,7 @@ def told(folder: Folder, action: str) -> str:
 def test_errors_name_the_bucket_and_what_to_do(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, action: str):
     nobody = "s3://np6-nobody-has-made-this"
     assert told(Folder(nobody), action).startswith(f"{nobody}: there is no such bucket where AWS_ENDPOINT_URL")
-    bucket.refuses = lambda method, key: 403
+    bucket.refuse = lambda method, key: 403
     line = told(Folder(bucket.url), action)
     assert line.startswith(f"s3://{bucket.name}: refused (403 ")
     assert "AWS_ACCESS_KEY_ID" in line

@@ -1,4 +1,4 @@
-"""What the tests measure the project against, written without it: events, expected values, a server.
+"""Shared test code: events, expected values, servers, deployments.
 
-Nothing in here imports np6_assets: a mistake in it must not be able to hide in what it is compared with.
+The expected values (`oracle`) import nothing of np6_assets, so that both cannot share a mistake.
 """

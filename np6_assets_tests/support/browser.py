@@ -1,4 +1,4 @@
-"""Chromium as it is installed here, driven by Playwright."""
+"""Run the installed Chromium with Playwright."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open a page in: apt install chromium")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
 
 
 @contextmanager
 def launch_chromium() -> Iterator[Browser]:
-    """A browser of its own, gone at the end."""
+    """Launch a browser for the length of the block."""
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS)) as browser,

@@ -1,4 +1,4 @@
-"""An S3 bucket on this machine: moto's server in a thread, which notes each request and refuses those it is told to."""
+"""Run an S3 server in this process: moto, which records requests and refuses those that a test chooses."""
 
 from __future__ import annotations
 
@@ -17,25 +17,22 @@ KEY_ID, SECRET = "AKIANOBODY", "a-secret-that-no-line-may-show"
 
 
 class Bucket:
-    """A bucket; `requests` are what was asked, as (method, key or prefix, whether it was a listing).
-
-    `refuses` is asked of each request before it is done, and gives a status to answer with instead, or None.
-    """
+    """A bucket. `requests`: (method or LIST, key) of each; `refuse(method, key)`: the status to refuse one with."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.name = f"np6-{uuid.uuid4().hex}"
         self.requests: list[tuple[str, str]] = []
-        self.refuses: Callable[[str, str], int | None] = lambda method, key: None
+        self.refuse: Callable[[str, str], int | None] = lambda method, key: None
 
     @property
     def url(self) -> str:
-        """The address of a folder in it."""
+        """Return the URL of a folder in the bucket."""
         return f"s3://{self.name}/np6"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to reach it."""
+        """Return the environment variables with which a process reaches the bucket."""
         return {
             "AWS_ACCESS_KEY_ID": KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -44,14 +41,14 @@ class Bucket:
             "AWS_ALLOW_HTTP": "true",
         }
 
-    def counts(self) -> Counter[str]:
-        """How many requests of each kind there were since the last time."""
-        made, self.requests = self.requests, []
-        return Counter(kind for kind, _ in made)
+    def count_requests(self) -> Counter[str]:
+        """Count the requests since the last call, by method."""
+        requests, self.requests = self.requests, []
+        return Counter(kind for kind, _ in requests)
 
 
-class _Noting:
-    """The application, behind a door that notes who comes in."""
+class _Recorder:
+    """WSGI middleware that records and refuses the requests of each bucket."""
 
     def __init__(self, application: Any) -> None:
         self._application = application
@@ -64,12 +61,12 @@ class _Noting:
             key = rest[0] if rest else ""
             kind = environ["REQUEST_METHOD"] if key else "LIST"
             bucket.requests.append((kind, key))
-            if (status := bucket.refuses(kind, key)) is not None:
+            if (status := bucket.refuse(kind, key)) is not None:
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start(f"{status} Refused", [("Content-Length", "0")])
                 return [b""]
-        found: Iterable[bytes] = self._application(environ, start)
-        return found
+        answer: Iterable[bytes] = self._application(environ, start)
+        return answer
 
 
 class Store:
@@ -77,18 +74,18 @@ class Store:
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._noting = _Noting(DomainDispatcherApplication(create_backend_app))
-        self._server = make_server("127.0.0.1", 0, self._noting, threaded=True)
+        self._recorder = _Recorder(DomainDispatcherApplication(create_backend_app))
+        self._server = make_server("127.0.0.1", 0, self._recorder, threaded=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def bucket(self) -> Bucket:
-        """A new bucket."""
+    def create_bucket(self) -> Bucket:
+        """Create a bucket."""
         import httpx
 
-        made = Bucket(f"http://127.0.0.1:{self._server.server_port}")
-        httpx.put(f"{made.endpoint}/{made.name}", timeout=60).raise_for_status()
-        self._noting.buckets[made.name] = made
-        return made
+        bucket = Bucket(f"http://127.0.0.1:{self._server.server_port}")
+        httpx.put(f"{bucket.endpoint}/{bucket.name}", timeout=60).raise_for_status()
+        self._recorder.buckets[bucket.name] = bucket
+        return bucket
 
     def stop(self) -> None:
         """Stop the server."""
@@ -98,7 +95,7 @@ class Store:
 
 @contextmanager
 def run_store() -> Iterator[Store]:
-    """A server for the length of the block."""
+    """Run a server for the length of the block."""
     started = Store()
     try:
         yield started

@@ -1,6 +1,6 @@
 """Build NP6 events in the exact shape of the API, and their JSON text in every legal style.
 
-Everything is made up and on example.com.
+All data is invented and on example.com.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import copy
 import json
 import random
 import uuid
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -80,8 +81,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "reason": (*_DETAIL, "bounce", "analysis", "subject", "detail", "type"),
 }
 
-# What stands beside the activation in an event of each kind.
-_BESIDE: dict[str, dict[str, Any]] = {
+# Fields beside the activation in an event of each kind.
+_OTHER_FIELDS: dict[str, dict[str, Any]] = {
     "hits": {"link": {"type": "redirection", "label": None, "uri": "deeplink://product?id=594"}},
     "optouts": {"optout": {"type": "channel", "channel": "channel"}},
     "bounces": {
@@ -98,6 +99,11 @@ _BESIDE: dict[str, dict[str, Any]] = {
 }
 
 
+def to_ms(moment: datetime) -> int:
+    """Return milliseconds since epoch."""
+    return round(moment.timestamp() * 1000)
+
+
 def set_field(event: Event, name: str, value: Any) -> None:
     """Set the field called `name` (see PATHS), or remove it when the value is MISSING."""
     *parents, last = PATHS[name]
@@ -105,7 +111,7 @@ def set_field(event: Event, name: str, value: Any) -> None:
     for parent in parents:
         box = box.setdefault(parent, {})
         if not isinstance(box, dict):
-            return  # the container was replaced on purpose
+            return  # a test replaced the container
     if value is MISSING:
         box.pop(last, None)
     else:
@@ -145,8 +151,8 @@ def build_event(kind: str, /, *, id: str, timestamp: int, **fields: Any) -> Even
         "urgent": True,
         "expiration": NO_EXPIRATION,
     }
-    detail = {"activation": activation, **copy.deepcopy(_BESIDE[kind])}
-    made = {
+    detail = {"activation": activation, **copy.deepcopy(_OTHER_FIELDS[kind])}
+    event = {
         "type": KINDS[kind],
         "id": id,
         "timestamp": timestamp,
@@ -155,12 +161,12 @@ def build_event(kind: str, /, *, id: str, timestamp: int, **fields: Any) -> Even
     }
     # Containers before their contents, removals last.
     for name in sorted(fields, key=lambda name: (fields[name] is MISSING, len(PATHS[name]))):
-        set_field(made, name, fields[name])
-    return made
+        set_field(event, name, fields[name])
+    return event
 
 
 class RawEvent(Event):
-    """An event that the server sends as the bytes of `raw`; as a dict, what those bytes mean."""
+    """An event that the server sends as the bytes of `raw`; as a dict, the value of those bytes."""
 
     raw: bytes
 
@@ -173,7 +179,7 @@ class RawEvent(Event):
 
 
 def draw_uuid(rng: random.Random) -> str:
-    """A version 4 uuid from a seeded generator."""
+    """Draw a version 4 uuid from a seeded generator."""
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
@@ -181,7 +187,7 @@ def draw_uuid(rng: random.Random) -> str:
 
 
 def render(value: Any, rng: random.Random | None = None) -> str:
-    """The value as JSON text; with `rng`, spaced, ordered and escaped in one of the ways JSON allows."""
+    """Render the value as JSON text; with `rng`, in a random legal style (spaces, order, escapes)."""
     if rng is None:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     style = rng.randrange(5)
@@ -192,26 +198,31 @@ def render(value: Any, rng: random.Random | None = None) -> str:
     if style == 2:
         return json.dumps(value, ensure_ascii=False, indent=1)
     if style == 3:
-        return json.dumps(_reordered(value, rng), separators=(",", ":"))
-    return _escaped(value, rng)
+        return json.dumps(_shuffle_fields(value, rng), separators=(",", ":"))
+    return _render_escaped(value, rng)
 
 
-def _reordered(value: Any, rng: random.Random) -> Any:
+def dump_json(value: Any) -> str:
+    """Render the value as JSON text with sorted fields."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _shuffle_fields(value: Any, rng: random.Random) -> Any:
     if isinstance(value, dict):
-        return {key: _reordered(value[key], rng) for key in rng.sample(list(value), len(value))}
+        return {key: _shuffle_fields(value[key], rng) for key in rng.sample(list(value), len(value))}
     if isinstance(value, list):
-        return [_reordered(one, rng) for one in value]
+        return [_shuffle_fields(one, rng) for one in value]
     return value
 
 
-def _escaped(value: Any, rng: random.Random) -> str:
-    """JSON text in which any character of a text value may be written as its escape."""
+def _render_escaped(value: Any, rng: random.Random) -> str:
+    """Render JSON text in which any character of a text may be written as its escape."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}: {_escaped(one, rng)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{json.dumps(key)}: {_render_escaped(one, rng)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_escaped(one, rng) for one in value) + "]"
+        return "[" + ", ".join(_render_escaped(one, rng) for one in value) + "]"
     if isinstance(value, str):
-        return '"' + "".join(_escape(char) if rng.random() < 0.1 else _plain(char) for char in value) + '"'
+        return '"' + "".join(_escape(char) if rng.random() < 0.1 else _render_character(char) for char in value) + '"'
     return json.dumps(value)
 
 
@@ -224,5 +235,5 @@ def _escape(char: str) -> str:
 
 
 @cache
-def _plain(char: str) -> str:
+def _render_character(char: str) -> str:
     return json.dumps(char, ensure_ascii=False)[1:-1]

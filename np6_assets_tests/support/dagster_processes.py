@@ -1,4 +1,4 @@
-"""A webserver and a daemon as one starts them, on ports and folders of their own, and what their GraphQL API says."""
+"""Run a webserver and a daemon on their own ports and folders, and use their GraphQL API."""
 
 from __future__ import annotations
 
@@ -26,8 +26,14 @@ IN_PROGRESS = {"NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING"}
 T = TypeVar("T")
 
 
+def build_environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment without settings of this project and of Dagster, and with those given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
+    return clean | settings
+
+
 def wait_until_passes(check: Callable[[], None], seconds: float = 240) -> None:
-    """Check again and again until it holds; what it still finds wrong in the end is raised."""
+    """Repeat a check until it passes; raise its error after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -40,7 +46,7 @@ def wait_until_passes(check: Callable[[], None], seconds: float = 240) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the GraphQL API tells it."""
+    """A run as the GraphQL API describes it."""
 
     id: str
     status: str
@@ -49,8 +55,8 @@ class Run:
     assets: frozenset[str]
 
     @classmethod
-    def of(cls, found: dict[str, Any]) -> Run:
-        """From what GraphQL says."""
+    def from_graphql(cls, found: dict[str, Any]) -> Run:
+        """Build a run from a GraphQL answer."""
         return cls(
             found["runId"],
             found["status"],
@@ -61,7 +67,7 @@ class Run:
 
 
 def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 120) -> T:
-    """Look again and again until there is something to see."""
+    """Repeat a condition until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while True:
         if found := condition():
@@ -71,10 +77,7 @@ def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 12
 
 
 class DagsterProcesses:
-    """`dagster-webserver` and `dagster-daemon` in a folder that becomes their DAGSTER_HOME, with the project's files.
-
-    Use it as a context manager. `url` is where the UI is.
-    """
+    """`dagster-webserver` and `dagster-daemon` in their own DAGSTER_HOME, as a context manager. `url`: the UI."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.home = folder / "home"
@@ -82,12 +85,11 @@ class DagsterProcesses:
         self._logs = folder / "logs"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         temporary = folder / "tmp"
-        for made in (self.home, self._logs, temporary):
-            made.mkdir()
+        for created in (self.home, self._logs, temporary):
+            created.mkdir()
         shutil.copy(ROOT / "dagster.yaml", self.home)
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
         self._environment = {
-            **inherited,
+            **build_environment(),
             "DAGSTER_HOME": str(self.home),
             "NP6_DATA_DIR": str(self.data),
             "TMPDIR": str(temporary),
@@ -100,11 +102,9 @@ class DagsterProcesses:
     def __enter__(self) -> DagsterProcesses:
         try:
             self.start_webserver()
-            wait_until(
-                self._loaded, "the webserver"
-            )  # it makes the tables; two that do at once stumble over each other
+            wait_until(self._has_loaded, "the webserver")  # it creates the tables; two processes cannot do that at once
             self.start_daemon()
-            wait_until(self._daemons_run, "the daemon")
+            wait_until(self._has_healthy_daemons, "the daemon")
         except BaseException:
             self.stop()
             raise
@@ -118,11 +118,11 @@ class DagsterProcesses:
         self._start("webserver", "dagster_webserver", "-h", "127.0.0.1", "-p", str(self._port))
 
     def start_daemon(self) -> None:
-        """Start what launches runs, ticks sensors and watches over runs."""
+        """Start the daemon."""
         self._start("daemon", "dagster._daemon", "run")
 
-    def command_line(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a command of `dagster` beside the deployment, as somebody does in a terminal."""
+    def start_command(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a `dagster` command beside the deployment, as in a terminal."""
         return subprocess.Popen(
             [sys.executable, "-m", "dagster", *arguments, "-m", "np6_assets.definitions"],
             cwd=self.home,
@@ -131,19 +131,19 @@ class DagsterProcesses:
             stderr=subprocess.DEVNULL,
         )
 
-    def stop(self, *names: str, how: int = signal.SIGTERM) -> None:
-        """End these of the processes, or all, with everything that they started."""
+    def stop(self, *names: str, signal_number: int = signal.SIGTERM) -> None:
+        """End the named processes, or all, with their children."""
         for name in names or tuple(self._processes):
             process = self._processes.pop(name)
-            for how_hard in (how, signal.SIGKILL):
+            for sent in (signal_number, signal.SIGKILL):
                 try:
-                    os.killpg(process.pid, how_hard)
+                    os.killpg(process.pid, sent)
                     process.wait(10)
                 except (subprocess.TimeoutExpired, ProcessLookupError):
                     continue
 
-    def logs(self) -> str:
-        """What the processes have printed."""
+    def read_logs(self) -> str:
+        """Return what the processes printed."""
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in self._logs.iterdir())
 
     def _start(self, name: str, module: str, *arguments: str) -> None:
@@ -158,8 +158,8 @@ class DagsterProcesses:
                 start_new_session=True,
             )
 
-    def _loaded(self) -> bool:
-        self._alive()
+    def _has_loaded(self) -> bool:
+        self._check_processes()
         try:
             entries = self.graphql(
                 "{ workspaceOrError { ... on Workspace { locationEntries {"
@@ -171,8 +171,8 @@ class DagsterProcesses:
         assert all(kind["__typename"] == "RepositoryLocation" for kind in kinds), kinds
         return bool(kinds)
 
-    def _daemons_run(self) -> bool:
-        self._alive()
+    def _has_healthy_daemons(self) -> bool:
+        self._check_processes()
         status = self.graphql("{ instance { daemonHealth { allDaemonStatuses { required healthy } } } }")
         return all(
             daemon["healthy"]
@@ -180,21 +180,21 @@ class DagsterProcesses:
             if daemon["required"]
         )
 
-    def _alive(self) -> None:
+    def _check_processes(self) -> None:
         for name, process in self._processes.items():
-            assert process.poll() is None, f"the {name} has ended\n{self.logs()}"
+            assert process.poll() is None, f"the {name} has ended\n{self.read_logs()}"
 
     # -- the GraphQL API --
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The answer's data."""
+        """Send a query and return its data."""
         answer = self._http.post("/graphql", json={"query": query, "variables": variables}).json()
         assert "errors" not in answer, answer["errors"]
         data: dict[str, Any] = answer["data"]
         return data
 
     def launch(self, assets: Sequence[str], first: date | None = None, last: date | None = None) -> str:
-        """Launch one run of these assets for a day or a range of days; its id."""
+        """Launch a run of these assets for a day or a range of days; return its id."""
         tags = {} if first is None else {"dagster/partition": f"{first}"}
         if last is not None:
             tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
@@ -216,9 +216,9 @@ class DagsterProcesses:
         run_id: str = launched["run"]["runId"]
         return run_id
 
-    def backfill(self, assets: Sequence[str], days: Sequence[date]) -> str:
-        """Ask for a backfill of these days; its id."""
-        asked = self.graphql(
+    def launch_backfill(self, assets: Sequence[str], days: Sequence[date]) -> str:
+        """Launch a backfill of these days; return its id."""
+        launched = self.graphql(
             "mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {"
             " __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
             p={
@@ -226,11 +226,11 @@ class DagsterProcesses:
                 "partitionNames": [f"{day}" for day in days],
             },
         )["launchPartitionBackfill"]
-        assert asked["__typename"] == "LaunchBackfillSuccess", asked
-        backfill_id: str = asked["backfillId"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        backfill_id: str = launched["backfillId"]
         return backfill_id
 
-    def turn(self, sensor: str, *, on: bool) -> None:
+    def set_sensor(self, sensor: str, *, on: bool) -> None:
         """Turn a sensor on or off."""
         where = {"repositoryLocationName": "np6_assets", "repositoryName": "__repository__", "sensorName": sensor}
         if on:
@@ -242,50 +242,50 @@ class DagsterProcesses:
             answer = self.graphql("mutation($id: String!) { turned: stopSensor(id: $id) { __typename } }", id=id_)
         assert answer["turned"]["__typename"] in ("Sensor", "StopSensorMutationResult"), answer
 
-    def runs(self, **tags: str) -> list[Run]:
-        """The runs with these tags (`_` for `/`), newest first."""
+    def list_runs(self, **tags: str) -> list[Run]:
+        """Return the runs with these tags (`_` for `/`), newest first."""
         wanted = [{"key": name.replace("_", "/", 1), "value": value} for name, value in tags.items()]
         found = self.graphql(
             "query($f: RunsFilter) { runsOrError(filter: $f) { ... on Runs { results {"
             " runId status parentRunId tags { key value } assetSelection { path } } } } }",
             f={"tags": wanted},
         )["runsOrError"]["results"]
-        return [Run.of(run) for run in found]
+        return [Run.from_graphql(run) for run in found]
 
-    def run(self, run_id: str) -> Run:
-        """A run as it is now."""
-        return next(run for run in self.runs() if run.id == run_id)
+    def get_run(self, run_id: str) -> Run:
+        """Return the present state of a run."""
+        return next(run for run in self.list_runs() if run.id == run_id)
 
-    def finished(self, *run_ids: str) -> list[Run]:
-        """These runs, once none of them is under way any more."""
+    def wait_for_runs(self, *run_ids: str) -> list[Run]:
+        """Wait until these runs have ended, and return them."""
 
         def all_finished() -> list[Run] | None:
-            self._alive()
-            runs = [self.run(run_id) for run_id in run_ids]
+            self._check_processes()
+            runs = [self.get_run(run_id) for run_id in run_ids]
             return None if any(run.status in IN_PROGRESS for run in runs) else runs
 
         return wait_until(all_finished, f"the runs {run_ids}")
 
-    def retries(self, run_id: str) -> list[str]:
-        """The runs that were started in place of this one."""
-        return [run.id for run in self.runs(dagster_parent_run_id=run_id)]
+    def list_retries(self, run_id: str) -> list[str]:
+        """Return the ids of the runs that retry this one."""
+        return [run.id for run in self.list_runs(dagster_parent_run_id=run_id)]
 
-    def messages(self, run_id: str) -> list[str]:
-        """What a run has logged."""
+    def list_messages(self, run_id: str) -> list[str]:
+        """Return the log messages of a run."""
         query = (
             "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {"
             " events { ... on MessageEvent { message } } } } }"
         )
         return [event["message"] for event in self.graphql(query, id=run_id)["logsForRun"]["events"]]
 
-    def process_of(self, run_id: str) -> int:
-        """The process id of a run that is under way."""
+    def find_process(self, run_id: str) -> int:
+        """Return the process id of a running run."""
         pattern = re.compile(r"Started process for run \(pid: (\d+)\)")
-        return int(next(found[1] for message in self.messages(run_id) if (found := pattern.match(message))))
+        return int(next(found[1] for message in self.list_messages(run_id) if (found := pattern.match(message))))
 
 
 def find_free_port() -> int:
-    """A port that nobody is given by chance in the seconds until it is used: below those that systems hand out."""
+    """Find a free port below the range from which systems assign ports."""
     for port in SystemRandom().sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))

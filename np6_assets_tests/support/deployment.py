@@ -1,4 +1,4 @@
-"""Run the project's definitions on a data folder of their own, fed by a server, and read that folder."""
+"""Run the project's definitions against a server, in their own data folder, and read that folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-# There is no public way to put a backfill into an instance but a running webserver.
+# Without a running webserver there is no public way to add a backfill to an instance.
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from np6_assets.np6.resource import NP6Resource
@@ -42,32 +42,49 @@ def list_days(first: date, last: date) -> list[date]:
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones as well, with what is in it; but for what the folder says of itself."""
+    """Read all files below a folder, hidden ones included, but not its np6.json."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: content for name, content in found.items() if name != "np6.json"}
 
 
-def select_published(made: Population, until: int, late: int = 0) -> Population:
-    """What the API has at a time, in ms, if every third event arrives `late` ms after its own time."""
+def tag_range(first: object, last: object) -> dict[str, str]:
+    """Return the tags of a run for a range of days."""
+    return {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
 
-    def is_there(number: int, moment: int) -> bool:
+
+def read_failure(result: dg.ExecuteInProcessResult) -> str:
+    """Return the messages of a failed step's error and of its causes, one a line."""
+    error = next(event for event in result.all_events if event.is_step_failure).step_failure_data.error
+    messages = []
+    while error is not None:
+        messages.append(error.message)
+        error = error.cause
+    return "\n".join(messages)
+
+
+def select_published(population: Population, until: int, late: int = 0) -> Population:
+    """Select the events published before `until` (ms) if every third event is published `late` ms after its time."""
+
+    def is_published(number: int, moment: int) -> bool:
         return moment + (late if number % 3 == 0 else 0) < until
 
-    there = replace(made)
+    selected = replace(population)
     for kind in KINDS:
-        feed = made.feed(kind)
-        setattr(there, kind, [one for number, one in enumerate(feed) if is_there(number, read_event_time(one) or 0)])
-    there.misfits = [misfit for misfit in made.misfits if is_there(1, misfit.placed_ms)]
-    return there
+        feed = population.feed(kind)
+        setattr(
+            selected, kind, [one for number, one in enumerate(feed) if is_published(number, read_event_time(one) or 0)]
+        )
+    selected.misfits = [misfit for misfit in population.misfits if is_published(1, misfit.placed_ms)]
+    return selected
 
 
 def build_resource(server: RudeServer, **options: Any) -> NP6Resource:
-    """The API with the default settings but short waits."""
+    """Build the resource with default settings but short waits."""
     return NP6Resource(base_url=server.url, api_key=server.key, backoff=0.001, longest_wait=0.01, **options)
 
 
 class Deployment:
-    """The project's definitions on a data folder of their own, fed by a server that has their clock."""
+    """The project's definitions, their data folder and instance, and a server with the same clock."""
 
     def __init__(
         self,
@@ -96,8 +113,8 @@ class Deployment:
         self.np6 = build_resource(server)
 
     @contextmanager
-    def backfill_under_way(self, asset: str, days: Sequence[str], at: datetime) -> Iterator[None]:
-        """Have a backfill of some days that was requested at a time; it is canceled in the end."""
+    def add_backfill(self, asset: str, days: Sequence[str], at: datetime) -> Iterator[None]:
+        """Add a running backfill of some days, requested at a time, for the length of the block."""
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id="backfill",
             asset_graph=self.definitions.get_repository_def().asset_graph,
@@ -124,10 +141,8 @@ class Deployment:
         checks: bool = False,
         **options: Any,
     ) -> dg.ExecuteInProcessResult:
-        """One run, for a day or for a range of days, with the assets' checks or without them."""
-        tags = {}
-        if first is not None and last is not None:
-            tags = {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
+        """Materialize assets in one run, for a day or a range of days, with or without their checks."""
+        tags = {} if first is None or last is None else tag_range(first, last)
         return dg.materialize(
             [*(self.definitions.assets or ()), *((checks and self.definitions.asset_checks) or ())],
             selection=[assets] if isinstance(assets, str) else assets,
@@ -141,20 +156,30 @@ class Deployment:
     def check(
         self, asset: str, first: date | None = None, last: date | None = None
     ) -> dict[tuple[str, str | None], dg.AssetCheckEvaluation]:
-        """A run of an asset's checks alone, on the files that are there: what they found, by check and partition."""
+        """Run an asset's checks alone; return the evaluations by check and partition."""
         selection = dg.AssetSelection.checks_for_assets(asset)
-        # as a range of days, also for one: Dagster runs checks alone in process for no single partition
+        # also one day as a range: Dagster cannot run checks alone in process for a single partition
         result = self.materialize(selection, first, last or first, checks=True, raise_on_error=False)
         found = {(one.check_name, one.partition): one for one in result.get_asset_check_evaluations()}
         errors = [one for one in found.values() if one.severity == dg.AssetCheckSeverity.ERROR and not one.passed]
         assert result.success != any(one.blocking for one in errors)
         return found
 
+    def run_job(self, name: str, **op_configs: Any) -> dict[str, Any]:
+        """Run a job with the config of its ops; return the metadata of the last output."""
+        result = self.definitions.resolve_job_def(name).execute_in_process(
+            instance=self.instance,
+            resources=self.definitions.resources,
+            run_config={"ops": {op: {"config": config} for op, config in op_configs.items()}},
+        )
+        *_, output = (event.step_output_data for event in result.all_events if event.is_successful_output)
+        return {name: value.value for name, value in output.metadata.items()}
+
     def path(self, asset: str, day: date, column: str = "event_date") -> Path:
         return self.data / asset / f"{column}={day}" / "part-0.parquet"
 
     def rows(self, asset: str, day: date) -> list[Row]:
-        """A stored day's rows, whose columns are those of the contract."""
+        """Read the rows of a stored day, whose columns must be those of the contract."""
         table = pq.read_table(self.path(asset, day), partitioning=None)
         assert read_types(table) == list_columns(asset)
         return read_rows(table)
@@ -165,7 +190,7 @@ class Deployment:
         return [{"activation_date": day, **row} for row in read_rows(table)]
 
     def quarantine(self, asset: str, day: date) -> list[Row]:
-        """The rows of a day's quarantine."""
+        """Read the rows of a day's quarantine."""
         path = self.path(f"quarantine/{asset}", day)
         if not path.exists():
             return []
@@ -173,8 +198,8 @@ class Deployment:
         assert read_types(table) == QUARANTINE_COLUMNS
         return read_rows(table)
 
-    def quarantined(self, asset: str, day: date) -> list[Any]:
-        """The rejected events of a day, those whose text is kept."""
+    def rejected_events(self, asset: str, day: date) -> list[Any]:
+        """Read the rejected events of a day whose text is stored."""
         texts = [row["event"] for row in self.quarantine(asset, day)]
         return [json.loads(text) for text in texts if text is not None]
 
@@ -184,8 +209,14 @@ class Deployment:
         assert moment.utcoffset() == timedelta(0)
         return moment
 
+    def missing_ids(self, day: date) -> list[int]:
+        """Read the notifications that a day of activations lacks."""
+        metadata = pq.read_metadata(self.path("activations", day)).metadata
+        ids: list[int] = json.loads(metadata.get(b"np6.missing_ids", b"[]"))
+        return ids
+
     def metadata(self, asset: str, day: date) -> dict[str, Any]:
-        """What the newest materialization of a day says."""
+        """Read the metadata of a day's newest materialization."""
         records = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[f"{day}"]), limit=1
         ).records
@@ -193,18 +224,18 @@ class Deployment:
         assert materialization is not None
         return {name: value.value for name, value in materialization.metadata.items()}
 
-    def assert_holds(
-        self, made: Population, assets: Iterable[str], first: date, last: date, contact: str = "drop"
+    def assert_stored(
+        self, population: Population, assets: Iterable[str], first: date, last: date, contact: str = "drop"
     ) -> None:
-        """Assert that the days are stored as the oracle computes them, and no others."""
+        """Assert that exactly these days are stored, as the oracle computes them."""
         for asset in assets:
             for day in list_days(first, last):
                 bounds = compute_day_bounds(day, self.timezone)
-                expected = expect_rows(asset, made.feed(asset), *bounds, contact, PSEUDONYM_KEY)
+                expected = expect_rows(asset, population.feed(asset), *bounds, contact, PSEUDONYM_KEY)
                 assert canonicalize(self.rows(asset, day)) == canonicalize(expected)
                 rejected = [
                     misfit
-                    for misfit in made.misfits
+                    for misfit in population.misfits
                     if misfit.kind == asset and bounds[0] <= misfit.placed_ms < bounds[1]
                 ]
                 rows = self.quarantine(asset, day)
@@ -219,7 +250,3 @@ class Deployment:
             str(self.path(asset, day).relative_to(self.data)) for asset in assets for day in list_days(first, last)
         }
         assert {name for name in read_files(self.data) if not name.startswith("quarantine/")} == places
-
-
-def dump_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

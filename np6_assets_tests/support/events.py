@@ -1,7 +1,7 @@
-"""Build seeded populations of NP6 events: everything an account knows, valid and not.
+"""Build seeded populations of NP6 events, valid and not.
 
-The builders of single events are in `builders`, events with unexpected values in `variants` and `poison`; their
-names are importable from here too. What is random follows from the seed alone, so a failure repeats.
+`builders` builds single events, `variants` and `poison` events with unexpected values; their names can be imported
+from here as well. All randomness comes from the seed, so failures repeat.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from np6_assets_tests.support.builders import (
     RawEvent,
     build_event,
     draw_uuid,
+    dump_json,
     render,
     set_field,
+    to_ms,
 )
 from np6_assets_tests.support.poison import POISON, Poison, build_poison, is_bulky, list_field_poison
 from np6_assets_tests.support.variants import Misfit, build_coerced, build_misfits, coerce_at_random, compare_quarantine
@@ -54,15 +56,17 @@ __all__ = [
     "build_poison",
     "build_population",
     "compare_quarantine",
+    "dump_json",
     "list_field_poison",
     "render",
     "set_field",
+    "to_ms",
 ]
 
 
 @dataclass
 class Population:
-    """Everything an account knows: what it sent, what came back, and the events that are rejected."""
+    """The notifications and events of an account; `misfits` are the events that are rejected."""
 
     notifications: list[Event] = field(default_factory=list)
     activations: list[Event] = field(default_factory=list)
@@ -73,12 +77,12 @@ class Population:
     misfits: list[Misfit] = field(default_factory=list)
 
     def feed(self, kind: str) -> list[Event]:
-        """The events of one kind that are stored, some of them with coerced values."""
+        """Return the events of one kind that are stored, some of them with coerced values."""
         events: list[Event] = getattr(self, kind)
         return events
 
-    def merged(self, other: Population) -> Population:
-        """This population and another one of the same notifications."""
+    def merge(self, other: Population) -> Population:
+        """Return the union with another population of the same notifications."""
         return Population(
             notifications=self.notifications,
             activations=self.activations + other.activations,
@@ -159,15 +163,15 @@ _OPTIONAL_OF_KIND = {
 }
 
 
-def _day_start_ms(day: date, timezone: str) -> int:
-    """The first instant of a calendar day, ms since epoch (both sides in UTC before they are subtracted)."""
+def _compute_day_start(day: date, timezone: str) -> int:
+    """Compute the start of a calendar day, in ms since epoch."""
     start = datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
     return (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
 class _Sender:
-    """One notification and how it behaves."""
+    """A notification with its accounts, versions, applications and rates."""
 
     id: int
     accounts: tuple[tuple[str, str], ...]
@@ -178,8 +182,8 @@ class _Sender:
     optout: float
 
 
-def _senders(count: int) -> list[_Sender]:
-    """The notifications of every population alike, whatever its seed, so that populations can be merged."""
+def _build_senders(count: int) -> list[_Sender]:
+    """Build the same notifications for every seed, so that populations can be merged."""
     rng = random.Random("senders")
     accounts = (("DEMO", "028"), ("DEMO", "029"), ('AGENCE "É"', "A\\B"), ("DEMO", ""))
     return [
@@ -197,7 +201,7 @@ def _senders(count: int) -> list[_Sender]:
     ]
 
 
-def _listing(senders: Sequence[_Sender]) -> list[Event]:
+def _list_notifications(senders: Sequence[_Sender]) -> list[Event]:
     names: list[Any] = ["Spring sale", 'Soldes "d\'été" 🎉', None, MISSING, "日本語", "back\\slash"]
     types: list[Any] = ["push", "push", None, MISSING, "web"]
     listing = []
@@ -213,13 +217,13 @@ def _listing(senders: Sequence[_Sender]) -> list[Event]:
     return listing
 
 
-def set_one_agency(made: Population) -> Population:
-    """The population with its events' agencies in one: a folder that knows one takes no events of another."""
+def set_one_agency(population: Population) -> Population:
+    """Give all events the same agency, as a data folder accepts one agency only."""
     for kind in KINDS:
-        for one in made.feed(kind):
+        for one in population.feed(kind):
             if isinstance(one.get("identity"), dict) and "agency" in one["identity"]:
                 one["identity"]["agency"] = "DEMO"
-    return made
+    return population
 
 
 def build_population(
@@ -238,110 +242,113 @@ def build_population(
     poison_days: Iterable[date] = (),
     coerced_share: float = 0.0,
 ) -> Population:
-    """A seeded account whose sends go out on `lead_days` before `first_day` and on `days` days from it on.
+    """Build an account with sends on `lead_days` days before `first_day` and on `days` days from it on.
 
-    Reactions follow within minutes or weeks, some on the last and the first millisecond that matters to a
-    window of `window_days`. Events of the days before and after are among them.
+    Reactions follow within minutes or weeks, some on the first and last millisecond of a window of `window_days`.
 
     Args:
-        seed: the same seed, the same population.
+        seed: of everything random.
         first_day: first day of interest.
         days: days of sends from `first_day` on.
-        timezone: IANA name, for where days begin (edges of days are populated on purpose).
-        notifications: how many are listed; one more is not listed any more and has reactions alone.
+        timezone: IANA name, for where days begin; events lie on the edges of days.
+        notifications: how many are listed; one more is deleted and has only reactions.
         sends_per_day: about how many.
         lead_days: days of sends before `first_day`.
         window_days: the reaction window whose edges get reactions.
         holes: share of events in which an optional field is null or missing.
-        repeats: share of events that are there twice.
-        misfit_days: days with one event of every variant of every kind: the coerced ones from 10:00 on, in the
-            feeds, and the rejected ones from 12:00 on, in `misfits`.
-        poison_days: days with every poison of every kind whose outcome is known, from 14:00 on: in the feeds
-            what is stored, in `misfits` what is rejected.
+        repeats: share of events that occur twice.
+        misfit_days: days with every variant of every kind: coerced ones in the feeds from 10:00 on, rejected ones in
+            `misfits` from 12:00 on.
+        poison_days: days with every poison of every kind whose outcome is known, from 14:00 on, in the feeds if stored,
+            else in `misfits`.
         coerced_share: share of the events in which one value is coerced.
     """
-    maker = _Maker(seed, timezone, notifications, window_days, holes)
+    builder = _PopulationBuilder(seed, timezone, notifications, window_days, holes)
     for number in range(-lead_days, days):
-        maker.day(first_day + timedelta(days=number), sends_per_day)
-    made = maker.made
+        builder.add_day(first_day + timedelta(days=number), sends_per_day)
+    population = builder.population
     for kind in KINDS:
-        feed = made.feed(kind)
+        feed = population.feed(kind)
         coercions = random.Random(f"{seed} {kind} coerced")
         for one in coercions.sample(feed, int(len(feed) * coerced_share)):
             coerce_at_random(kind, coercions, one)
-        feed.extend(copy.deepcopy(one) for one in maker.rng.sample(feed, int(len(feed) * repeats)))
-        maker.rng.shuffle(feed)
-    sender = maker.senders[0].id
+        feed.extend(copy.deepcopy(one) for one in builder.rng.sample(feed, int(len(feed) * repeats)))
+        builder.rng.shuffle(feed)
+    sender = builder.senders[0].id
     for day in misfit_days:
-        start = _day_start_ms(day, timezone)
+        start = _compute_day_start(day, timezone)
         for kind in KINDS:
-            made.feed(kind).extend(one for _, one in build_coerced(kind, f"{seed} {day}", start + 10 * HOUR_MS, sender))
-            made.misfits.extend(build_misfits(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
+            population.feed(kind).extend(
+                one for _, one in build_coerced(kind, f"{seed} {day}", start + 10 * HOUR_MS, sender)
+            )
+            population.misfits.extend(build_misfits(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
     for day in poison_days:
         for kind in KINDS:
-            _add_poison(made, _poison_of_known_outcome(kind, f"{seed} {day}", _day_start_ms(day, timezone), sender))
-    return made
+            _add_poison(
+                population, _build_known_poison(kind, f"{seed} {day}", _compute_day_start(day, timezone), sender)
+            )
+    return population
 
 
-def _poison_of_known_outcome(kind: str, seed: object, day_start_ms: int, notification_id: int) -> list[Poison]:
-    """The poison of the kind that is either stored or rejected, from 14:00 on, less what takes megabytes."""
-    made = build_poison(
+def _build_known_poison(kind: str, seed: object, day_start_ms: int, notification_id: int) -> list[Poison]:
+    """Build the small poison of a kind whose outcome is known, from 14:00 on."""
+    built = build_poison(
         kind, seed, day_start_ms + 14 * HOUR_MS, notification_id, [name for name in POISON if not is_bulky(name)]
     )
-    return [one for one in made if one.outcome != "either"]
+    return [one for one in built if one.outcome != "either"]
 
 
-def _add_poison(made: Population, several: Iterable[Poison]) -> None:
+def _add_poison(population: Population, several: Iterable[Poison]) -> None:
     for one in several:
         if one.event is not None:
-            made.feed(one.kind).append(RawEvent(one.event, one.raw))
+            population.feed(one.kind).append(RawEvent(one.event, one.raw))
         else:
-            made.misfits.append(Misfit(one.name, one.kind, one.placed_ms, one.notification_id, None, one.raw))
+            population.misfits.append(Misfit(one.name, one.kind, one.placed_ms, one.notification_id, None, one.raw))
 
 
-class _Maker:
-    """Makes one population, a day of sends at a time."""
+class _PopulationBuilder:
+    """Builds a population, one day of sends at a time."""
 
     def __init__(self, seed: int, timezone: str, notifications: int, window_days: int, holes: float) -> None:
         self.rng = random.Random(seed)
         self.timezone = timezone
         self.window_days = window_days
         self.holes = holes
-        everyone = _senders(notifications + 1)
+        everyone = _build_senders(notifications + 1)
         self.senders, self.deleted = everyone[:-1], everyone[-1]
-        self.made = Population(notifications=_listing(self.senders))
+        self.population = Population(notifications=_list_notifications(self.senders))
 
-    def day(self, day: date, sends: int) -> None:
-        start, end = _day_start_ms(day, self.timezone), _day_start_ms(day + timedelta(days=1), self.timezone)
+    def add_day(self, day: date, sends: int) -> None:
+        start, end = _compute_day_start(day, self.timezone), _compute_day_start(day + timedelta(days=1), self.timezone)
         rng = self.rng
         moments = [start, end - 1, end - 300]
         moments += [rng.randrange(start, end) // 1000 * 1000 for _ in range(sends // 3)]
         left = sends
         while left > 0:
-            left -= self.stamp(day, rng.choice(moments) if rng.random() < 0.3 else rng.randrange(start, end))
+            left -= self.add_stamp(day, rng.choice(moments) if rng.random() < 0.3 else rng.randrange(start, end))
         for kind in KINDS:
             # Ties on the first, the last and some other millisecond of the day.
             for edge in (start, end - 1, rng.randrange(start, end)):
                 for _ in range(rng.choice((2, 2, 3))):
-                    send = self.send(rng.choice(self.senders), draw_uuid(rng), edge - rng.randrange(5000))
-                    self.add(kind, edge, send)
+                    send = self.draw_send(rng.choice(self.senders), draw_uuid(rng), edge - rng.randrange(5000))
+                    self.add_event(kind, edge, send)
 
-    def stamp(self, day: date, moment: int) -> int:
-        """One stamp, that is one to four sends; returns how many."""
+    def add_stamp(self, day: date, moment: int) -> int:
+        """Add a stamp of one to four sends; return how many."""
         rng = self.rng
         sender = self.deleted if rng.random() < 0.04 else rng.choice(self.senders)
         stamp_id = draw_uuid(rng)
         shared = rng.choice((1, 1, 1, 2, 4))
         for _ in range(shared):
-            send = self.send(sender, stamp_id, moment)
+            send = self.draw_send(sender, stamp_id, moment)
             orphan = rng.random() < 0.04 or sender is self.deleted
             if not orphan:
-                self.add("activations", moment + self.publication_delay(moment), send)
-            self.react(sender, send, day, moment)
+                self.add_event("activations", moment + self.draw_publication_delay(moment), send)
+            self.add_reactions(sender, send, day, moment)
         return shared
 
-    def send(self, sender: _Sender, stamp_id: str, moment: int) -> dict[str, Any]:
-        """What all events of one send have in common."""
+    def draw_send(self, sender: _Sender, stamp_id: str, moment: int) -> dict[str, Any]:
+        """Draw the fields that all events of a send share."""
         rng = self.rng
         agency, customer = rng.choice(sender.accounts)
         contact = rng.randrange(100_000)
@@ -364,8 +371,8 @@ class _Maker:
             "hash": hashlib.md5(unicity.encode(), usedforsecurity=False).hexdigest(),
         }
 
-    def publication_delay(self, moment: int) -> int:
-        """How long after its stamp an activation event is published, in ms."""
+    def draw_publication_delay(self, moment: int) -> int:
+        """Draw how long after its stamp an activation is published, in ms."""
         rng = self.rng
         chance = rng.random()
         if chance < 0.86:
@@ -376,7 +383,7 @@ class _Maker:
             return rng.randrange(26 * HOUR_MS, 60 * HOUR_MS)  # too late for its cohort
         return -rng.randrange(2000)  # a clock that is slow
 
-    def reaction_delay(self, day: date, moment: int) -> int:
+    def draw_reaction_delay(self, day: date, moment: int) -> int:
         rng = self.rng
         chance = rng.random()
         if chance < 0.8:
@@ -386,15 +393,15 @@ class _Maker:
         if chance < 0.9:
             return rng.randrange((self.window_days + 4) * DAY_MS)
         if chance < 0.98:
-            after = _day_start_ms(day + timedelta(days=self.window_days + 1), self.timezone)
+            after = _compute_day_start(day + timedelta(days=self.window_days + 1), self.timezone)
             return after + rng.choice((-1, 0, -1, 0, 1, -1000)) - moment
         return -rng.randrange(3000)
 
-    def react(self, sender: _Sender, send: dict[str, Any], day: date, moment: int) -> None:
+    def add_reactions(self, sender: _Sender, send: dict[str, Any], day: date, moment: int) -> None:
         rng = self.rng
 
         def at() -> int:
-            return moment + self.reaction_delay(day, moment)
+            return moment + self.draw_reaction_delay(day, moment)
 
         if rng.random() < sender.bounce:
             for _ in range(rng.choice((1, 1, 2, 3))):
@@ -403,40 +410,40 @@ class _Maker:
                     "status": rng.choice(STATUSES),
                     **rng.choice(SUBJECTS),
                 }
-                self.add("bounces", at(), {**send, **fields})
+                self.add_event("bounces", at(), {**send, **fields})
             if rng.random() < 0.8:
                 return
         if rng.random() < sender.optout:
             for _ in range(rng.choice((1, 1, 2))):
-                self.add("optouts", at(), {**send, "optout_type": rng.choice(("channel", "application", None))})
+                self.add_event("optouts", at(), {**send, "optout_type": rng.choice(("channel", "application", None))})
         elif rng.random() < 0.8:
-            self.add("impressions", at(), send)
+            self.add_event("impressions", at(), send)
         if rng.random() < sender.hit:
             for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
                 fields = {"link_type": rng.choice(LINK_TYPES), "link_label": rng.choice((None, *TEXTS))}
-                self.add("hits", at(), {**send, **fields})
+                self.add_event("hits", at(), {**send, **fields})
 
-    def add(self, kind: str, timestamp: int, fields: dict[str, Any]) -> None:
-        """Publish one event, now and then with a field that is null or missing, or with an unknown field."""
+    def add_event(self, kind: str, timestamp: int, fields: dict[str, Any]) -> None:
+        """Add an event, at times with a null, missing or unknown field."""
         rng = self.rng
-        made = build_event(kind, id=draw_uuid(rng), timestamp=timestamp, **fields)
+        event = build_event(kind, id=draw_uuid(rng), timestamp=timestamp, **fields)
         if rng.random() < self.holes:
             hole = rng.choice((*OPTIONAL, *_OPTIONAL_OF_KIND[kind]))
-            set_field(made, hole, rng.choice((None, MISSING)))
+            set_field(event, hole, rng.choice((None, MISSING)))
         if rng.random() < 0.1:
-            _add_unknown(rng, made)
+            _add_unknown(rng, event)
         if rng.random() < 0.02:
-            set_field(made, "type", rng.choice(("sneeze", "reply", None, MISSING)))
-        self.made.feed(kind).append(made)
+            set_field(event, "type", rng.choice(("sneeze", "reply", None, MISSING)))
+        self.population.feed(kind).append(event)
 
 
-def _add_unknown(rng: random.Random, made: Event) -> None:
-    """Add unknown fields, some with the names of fields that are read elsewhere."""
-    made["novelty"] = {"id": 7, "timestamp": "never", "list": [{"id": None}, []], "text": rng.choice(TEXTS)}
+def _add_unknown(rng: random.Random, event: Event) -> None:
+    """Add unknown fields, some with names of known fields."""
+    event["novelty"] = {"id": 7, "timestamp": "never", "list": [{"id": None}, []], "text": rng.choice(TEXTS)}
     for box in (
-        made.get("identity"),
-        made["source"]["detail"]["activation"].get("stamp"),
-        made["source"]["detail"],
+        event.get("identity"),
+        event["source"]["detail"]["activation"].get("stamp"),
+        event["source"]["detail"],
     ):
         if isinstance(box, dict):
             box["set"] = rng.choice((3, None, "a", {"time": 1}, [1, 2], 1.5, True))

@@ -1,4 +1,4 @@
-"""What a reader finds on an HTML page: its tables and its text."""
+"""Read the tables and the text of an HTML page."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """A page. `tables` are by the id or the caption of the table: rows of the texts of their cells, headings first.
-
-    `labels` are the names that a screen reader reads out, in order.
-    """
+    """A page. `tables`: rows of cells of texts, headings first, by id or caption; `labels`: all ARIA labels."""
 
     def __init__(self, source: str) -> None:
         super().__init__()

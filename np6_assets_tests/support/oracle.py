@@ -1,7 +1,6 @@
-"""Compute in plain Python what the files and the rates must hold.
+"""Compute the expected files and rates in plain Python, independently of the code under test.
 
-No SQL, no frames, no Arrow, and nothing of np6_assets: it is independent of the code under test. A row is a dict
-with the data contract's columns; times in it are whole milliseconds since epoch.
+A row is a dict with the data contract's columns; its times are whole milliseconds since epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 Row = dict[str, Any]
-# For each kind the rows of each materialized event day; None (or absent) where a day is not materialized.
+# For each kind the rows of each event day; None, or no entry, for a day that is not materialized.
 Feeds = Mapping[str, Mapping[date, Sequence[Row] | None]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,7 +97,7 @@ RATE_COLUMNS = {
 
 
 def list_columns(kind: str) -> dict[str, str]:
-    """The columns of an event asset's files, in order, with their Arrow types."""
+    """Return the columns of an event asset's files, in order, with their Arrow types."""
     return {**COMMON_COLUMNS, **OWN_COLUMNS[kind]}
 
 
@@ -106,7 +105,7 @@ def list_columns(kind: str) -> dict[str, str]:
 
 
 def compute_day_bounds(day: date, tz: str) -> tuple[int, int]:
-    """First millisecond of the calendar day and of the next one; 23 or 25 hours apart where clocks change."""
+    """Return the first millisecond of a calendar day and of the next one."""
     return _compute_midnight(day, tz), _compute_midnight(day + timedelta(days=1), tz)
 
 
@@ -115,13 +114,13 @@ def _compute_midnight(day: date, tz: str) -> int:
 
 
 def parse_day(ms: int, tz: str) -> date:
-    """The calendar day on which an instant falls."""
+    """Return the calendar day of an instant."""
     return (_EPOCH + ms * _MS).astimezone(ZoneInfo(tz)).date()
 
 
 # --- rows --------------------------------------------------------------------------------------------------
 
-# Column -> where its value is in an event.
+# Column -> path of its value in an event.
 _DETAIL = ("source", "detail")
 _ACTIVATION = (*_DETAIL, "activation")
 _RECEIVER = (*_ACTIVATION, "receiver")
@@ -160,7 +159,7 @@ _OWN_PATHS: dict[str, dict[str, tuple[str, ...]]] = {
     "activations": {},
 }
 _REQUIRED = ("event_id", "event_time", "activation_id")
-# The rates depend on these: an event in which one of them cannot be read is rejected.
+# An event in which one of these cannot be read is rejected.
 _RATE_INPUTS = frozenset(
     (
         *_REQUIRED,
@@ -172,11 +171,11 @@ _PERSONAL = ("receiver_unicity", "receiver_hash")
 _NO_EXPIRATION_MS = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MS
 
 
-class Rejected(ValueError):  # noqa: N818 -- no error: it is what quarantine is for
-    """The event has no row; the text says why."""
+class Rejected(ValueError):  # noqa: N818 -- not an error of the caller
+    """The event is rejected; the text says why."""
 
 
-class _Unreadable(ValueError):  # noqa: N818 -- the reader of a column reports it
+class _Unreadable(ValueError):  # noqa: N818 -- caught in this module
     """The value does not fit its column."""
 
 
@@ -188,9 +187,9 @@ def expect_rows(
     contact_data: str = "drop",
     pseudonym_key: str | bytes | None = None,
 ) -> list[Row]:
-    """Rows of the stored events in the half-open window, sorted by (event_time, event_id), each id once.
+    """Compute the rows of a half-open window, sorted by (event_time, event_id), each id once.
 
-    Of two versions of one id the earlier one counts; versions of one time must be equal.
+    Of two versions of an id the earlier counts; versions of one time must be equal.
     """
     rows: dict[str, Row] = {}
     for event in events:
@@ -205,17 +204,26 @@ def expect_rows(
         if row["event_time"] < seen["event_time"]:
             rows[row["event_id"]] = row
         elif row["event_time"] == seen["event_time"]:
-            assert seen == row, f"two versions of {row['event_id']} at one time: which one counts is undefined"
+            assert seen == row, f"two versions of {row['event_id']} at one time"
     return sorted(rows.values(), key=lambda row: (row["event_time"], row["event_id"]))
 
 
+def expect_feeds(population: Any, days: Iterable[date], tz: str) -> dict[str, dict[date, list[Row] | None]]:
+    """Compute the rows of some days of every feed of a population."""
+    days = list(days)
+    return {
+        kind: {day: expect_rows(kind, population.feed(kind), *compute_day_bounds(day, tz)) for day in days}
+        for kind in OWN_COLUMNS
+    }
+
+
 def expect_rejected(kind: str, events: Iterable[Any]) -> list[Any]:
-    """The rejected ones of the events, unchanged."""
+    """Return the events that are rejected."""
     return [event for event in events if find_reason(kind, event) is not None]
 
 
 def find_reason(kind: str, event: Any) -> str | None:
-    """Why the event is rejected; None when it is stored."""
+    """Return why an event is rejected; None if it is stored."""
     try:
         _read(kind, event)
     except Rejected as reason:
@@ -224,12 +232,7 @@ def find_reason(kind: str, event: Any) -> str | None:
 
 
 def build_row(kind: str, event: Any, contact_data: str, pseudonym_key: str | bytes | None) -> Row:
-    """The event's row.
-
-    Raises:
-        Rejected: it is no object, has no event_id, event_time or activation_id, or a column that the rates
-            depend on cannot be read.
-    """
+    """Build the event's row. Raises Rejected."""
     row, _ = _read(kind, event)
     return {
         name: _treat_contact_data(value, contact_data, pseudonym_key) if name in _PERSONAL else value
@@ -238,11 +241,7 @@ def build_row(kind: str, event: Any, contact_data: str, pseudonym_key: str | byt
 
 
 def count_unreadable(kind: str, event: Any) -> Counter[str]:
-    """Columns of a stored event that are null because their values cannot be read.
-
-    Raises:
-        Rejected: the event is not stored.
-    """
+    """Count the columns that are null because their values cannot be read. Raises Rejected."""
     return _read(kind, event)[1]
 
 
@@ -266,7 +265,7 @@ def _read(kind: str, event: Any) -> tuple[Row, Counter[str]]:
 
 
 def _find(event: dict[str, Any], path: tuple[str, ...]) -> Any:
-    """The value at a path; None below a parent that is null or missing."""
+    """Return the value at a path; None below a parent that is null or missing."""
     value: Any = event
     for place, name in enumerate(path):
         if value is None:
@@ -278,7 +277,7 @@ def _find(event: dict[str, Any], path: tuple[str, ...]) -> Any:
 
 
 def _find_in_text(event: dict[str, Any], parent: tuple[str, ...], value: Any, name: str) -> Any:
-    """The value called `name` in a parent that is no object: a receiver's value and a subject may be a text."""
+    """Return the field `name` of a parent that is a text, as a receiver's value or a subject may be."""
     if isinstance(value, str) and parent == (*_RECEIVER, "value"):
         is_id = _find(event, (*_RECEIVER, "type")) == "id"
         return value if name == ("id" if is_id else "unicity") else None
@@ -288,7 +287,7 @@ def _find_in_text(event: dict[str, Any], parent: tuple[str, ...], value: Any, na
 
 
 def _read_text(column: str, value: Any) -> str | None:
-    """A text as it is, a number or boolean as its text, an object or list as its JSON text."""
+    """Return a text unchanged, any other value as its JSON text."""
     if value is None:
         return None
     if isinstance(value, dict | list) and column in _RATE_INPUTS:
@@ -302,7 +301,7 @@ def _read_text(column: str, value: Any) -> str | None:
 
 
 def _read_whole_number(column: str, value: Any) -> int | None:
-    """An int64 that is written exactly, as a number or as text."""
+    """Read an int64 that is written exactly, as a number or a text."""
     if value is None:
         return None
     if isinstance(value, bool | dict | list):
@@ -318,7 +317,7 @@ def _read_whole_number(column: str, value: Any) -> int | None:
 
 
 def _read_time(column: str, value: Any) -> int | None:
-    """Milliseconds from a whole number of seconds, ms, microseconds or nanoseconds, told apart by size."""
+    """Read milliseconds from a whole number of seconds, ms, microseconds or nanoseconds, detected by size."""
     number = _read_whole_number(column, value)
     if number is None or number <= 0:
         return None
@@ -376,17 +375,17 @@ def _treat_contact_data(value: str | None, contact_data: str, pseudonym_key: str
 
 
 def read_event_time(event: Any) -> int | None:
-    """When the event was published, ms since epoch; None where it does not say so in a way that can be read."""
+    """Return when the event was published, ms since epoch; None if unreadable."""
     return _read_column("event_time", event)
 
 
 def read_activated_at(event: Any) -> int | None:
-    """When the event's send went out, ms since epoch; None where that cannot be read."""
+    """Return the time of the event's send, ms since epoch; None if unreadable."""
     return _read_column("activated_at", event)
 
 
 def read_activation_id(event: Any) -> int | None:
-    """The event's notification; None where that cannot be read."""
+    """Return the event's notification id; None if unreadable."""
     return _read_column("activation_id", event)
 
 
@@ -406,10 +405,9 @@ QUARANTINE_COLUMNS = {"reason": "string", "event": "string", "event_key": "strin
 
 
 def parse(raw: bytes) -> Any:
-    """The value of JSON text, as RFC 8259 has it; an integer of thousands of digits becomes a float.
+    """Parse JSON text (RFC 8259); an integer of thousands of digits becomes a float.
 
-    Raises:
-        ValueError: it is not JSON, not UTF-8, or nested more deeply than Python reads.
+    Raises ValueError if it is not JSON, not UTF-8, or nested too deeply for Python.
     """
     try:
         return json.loads(raw.decode(), parse_int=_parse_integer, parse_constant=_refuse_constant)
@@ -426,11 +424,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def compute_event_key(event_or_raw: Any) -> str:
-    """Key of a rejected event: its id if that is a text or a number, else the SHA-256 of its bytes, in hex.
-
-    Args:
-        event_or_raw: the bytes as received, or a value whose bytes are compact JSON text.
-    """
+    """Compute the key of a rejected event (bytes, or a value): its id if a text or number, else its SHA-256 in hex."""
     if isinstance(event_or_raw, bytes):
         raw = event_or_raw
         try:
@@ -464,14 +458,14 @@ def expect_rates(
     due_ms: int = 0,
     missing_ids: Mapping[tuple[str, date], Collection[int]] | None = None,
 ) -> list[Row]:
-    """The rows of `reactivity_rates` for one activation day, by grain (nulls last).
+    """Compute the rows of `reactivity_rates` for one activation day, by grain (nulls last).
 
     Args:
         activation_day: the cohort.
         tz: IANA name of the zone that days are in.
         window_days: how many days after the activation day an event still counts.
-        feeds: for each kind, the rows of every materialized event day (any rows of other days are not read).
-        closed: whether a materialized event day of a kind was fetched long enough after its end.
+        feeds: for each kind, the rows of every materialized event day.
+        closed: whether a materialized event day of a kind is closed.
         due_ms: the newest watermark of any kind, less the lookback.
         missing_ids: the notifications that could not be fetched, by kind and event day.
 
@@ -480,11 +474,11 @@ def expect_rates(
     """
     window = [activation_day + timedelta(days=after) for after in range(window_days + 1)]
 
-    def has(kind: str, day: date) -> bool:
+    def is_stored(kind: str, day: date) -> bool:
         return feeds.get(kind, {}).get(day) is not None
 
-    def grouped(kind: str, days: Iterable[date]) -> dict[tuple[Any, ...], list[Row]]:
-        """The cohort's events of a kind by grain, each event id once however many days it is in."""
+    def group_cohort(kind: str, days: Iterable[date]) -> dict[tuple[Any, ...], list[Row]]:
+        """Group the cohort's events of a kind by grain, each event id once."""
         once: dict[str, Row] = {}
         for day in days:
             for row in feeds.get(kind, {}).get(day) or ():
@@ -496,27 +490,27 @@ def expect_rates(
                 groups[tuple(row[column] for column in GRAIN)].append(row)
         return groups
 
-    sent = grouped("activations", window)
-    reactions = {kind: grouped(kind, window) for kind in ("hits", "optouts", "bounces", "impressions")}
-    knows_sends = has("activations", activation_day)
-    knows_impressions = has("impressions", activation_day)
+    sent = group_cohort("activations", window)
+    reactions = {kind: group_cohort(kind, window) for kind in ("hits", "optouts", "bounces", "impressions")}
+    knows_sends = is_stored("activations", activation_day)
+    knows_impressions = is_stored("impressions", activation_day)
     feeds_of_reactions = ("hits", "optouts", "bounces")
-    days_loaded = sum(all(has(kind, day) for kind in feeds_of_reactions) for day in window)
+    days_loaded = sum(all(is_stored(kind, day) for kind in feeds_of_reactions) for day in window)
     needed = [(kind, day) for kind in ("activations", *feeds_of_reactions) for day in window]
-    lacking = [day for kind, day in needed if not (has(kind, day) and closed(kind, day))]
-    is_overdue = any(compute_day_bounds(day, tz)[1] < due_ms for day in lacking)
-    # a day that is not due by now may still have them; where all days are closed, none will
+    not_closed = [day for kind, day in needed if not (is_stored(kind, day) and closed(kind, day))]
+    is_overdue = any(compute_day_bounds(day, tz)[1] < due_ms for day in not_closed)
+    # a day that is not due may still get them, unless all days are closed
     unknown_ids = {
         id_
         for kind, day in needed
-        if not lacking or compute_day_bounds(day, tz)[1] < due_ms
+        if not not_closed or compute_day_bounds(day, tz)[1] < due_ms
         for id_ in (missing_ids or {}).get((kind, day), ())
     }
 
     rows = []
     for grain in set(sent).union(*reactions.values()):
         is_incomplete = is_overdue or grain[GRAIN.index("activation_id")] in unknown_ids
-        status = "incomplete" if is_incomplete else "open" if lacking else "final"
+        status = "incomplete" if is_incomplete else "open" if not_closed else "final"
         counts = _compute_counts(
             sent[grain] if knows_sends else None,
             reactions["hits"][grain],
@@ -541,7 +535,7 @@ def expect_rates(
 
 
 def _identify_send(row: Row) -> tuple[Any, ...]:
-    """What makes two events ones of the same send; an event without stamp.id is its own."""
+    """Return what events of the same send share; an event without stamp.id is its own send."""
     if row["stamp_id"] is None:
         return ("event", row["event_id"])
     return ("stamp", row["stamp_id"], row["subscription_id"])
@@ -560,7 +554,7 @@ def _compute_counts(
     verdicts = defaultdict(set)
     for row in bounces:
         verdicts[_identify_send(row)].add(row["bounce_verdict"])
-    worst = [next((word for word in _WORST_FIRST if word in said), "other") for said in verdicts.values()]
+    worst = [next((word for word in _WORST_FIRST if word in found), "other") for found in verdicts.values()]
     reacting = hit_sends | optout_sends | set(verdicts)
     sends = None if sent is None else {_identify_send(row) for row in sent}
     return {
@@ -605,7 +599,7 @@ def _divide(numerator: int | None, denominator: int | None) -> float | None:
 
 
 def compute_wilson(successes: int, trials: int | None) -> tuple[float | None, float | None]:
-    """The Wilson score interval, 95 %; nulls without trials, or with more successes than trials."""
+    """Compute the 95 % Wilson score interval; nulls without trials, or with more successes than trials."""
     if not trials or successes > trials:
         return None, None
     share, z = successes / trials, _WILSON_Z

@@ -1,6 +1,6 @@
-"""Build events that break JSON readers: single elements of an answer, as bytes.
+"""Build elements of an answer that break JSON readers, as bytes.
 
-Each is built around a valid event, so it can stand between neighbours, which must be stored whatever becomes of it.
+Each is built from a valid event and can stand between other events, which must be stored in any case.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from np6_assets_tests.support.builders import Event, build_event, draw_uuid, ren
 Outcome = Literal["stored", "rejected", "either"]
 
 FIELD = Path(__file__).parents[1] / "field"
-"""Inputs from the field that broke a reader; its README says what each is."""
+"""Inputs that broke a reader in production; the README there describes each."""
 
 STEP_MS = 1000  # between the events of a block
 _HOLE = "<the value>"
@@ -30,11 +30,11 @@ class Poison:
     Attributes:
         name: what is wrong with it.
         kind: its feed.
-        placed_ms: when the server says that it was published.
+        placed_ms: when the server publishes it.
         notification_id: the notification in whose feeds it is.
         raw: its bytes.
-        outcome: "stored" or "rejected" where only that is right, else "either".
-        event: the event to which it decodes if it is stored; None where readers of JSON may differ on it.
+        outcome: "stored" or "rejected" if only that is right, else "either".
+        event: the event that it decodes to; None if JSON readers may differ.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Poison:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a poison's bytes, and the event that they mean, from a valid event."""
+    """How to build a poison's bytes, and the event that they mean, from a valid event."""
 
     outcome: Outcome
     raw: Callable[[Event], bytes]
@@ -56,14 +56,14 @@ class Recipe:
 
 
 def _mean_nothing(valid: Event) -> None:
-    """Readers of JSON differ on it, or none accepts it."""
+    """Return None: JSON readers differ, or none accepts it."""
 
 
-# --- how bytes get into an event ---------------------------------------------------------------------------
+# --- bytes within an event ---------------------------------------------------------------------------
 
 
 def _build_with(name: str, value: bytes) -> Callable[[Event], bytes]:
-    """The event's text with these bytes as the value of the field `name` of PATHS."""
+    """Put bytes in place of the value of the field `name` of PATHS."""
 
     def make(valid: Event) -> bytes:
         set_field(valid, name, _HOLE)
@@ -73,12 +73,12 @@ def _build_with(name: str, value: bytes) -> Callable[[Event], bytes]:
 
 
 def _build_unknown(value: bytes, key: bytes = b'"ctx"') -> Callable[[Event], bytes]:
-    """The event's text with one more field in its activation."""
+    """Add an unknown field to the activation."""
     return _insert_before(b'"kind":', key + b":" + value + b",")
 
 
 def _insert_before(mark: bytes, more: bytes) -> Callable[[Event], bytes]:
-    """The event's text with more bytes before the first occurrence of a mark."""
+    """Insert bytes before the first occurrence of a mark."""
 
     def make(valid: Event) -> bytes:
         head, found, tail = render(valid).encode().partition(mark)
@@ -113,7 +113,7 @@ _CONTROL = bytes(range(1, 32))
 
 
 def _list_unknown_fields() -> dict[str, Recipe]:
-    """Values in a field that no column reads; valid JSON text there costs nothing."""
+    """List values of an unknown field; valid JSON there must be harmless."""
     valid = {
         "150 levels": _nest_objects(150),
         "150 levels of lists": _nest_lists(150),
@@ -155,7 +155,7 @@ def _list_unknown_fields() -> dict[str, Recipe]:
 
 
 def _list_text_columns() -> dict[str, Recipe]:
-    """Values in a column that the rates do not need: its text, null, or a rejected event."""
+    """List values of a column that the rates do not need."""
     values = {
         "150 levels": _nest_objects(150),
         "100,000 levels": _nest_lists(100_000),
@@ -186,7 +186,7 @@ def _list_text_columns() -> dict[str, Recipe]:
 
 
 def _list_rate_columns() -> dict[str, Recipe]:
-    """Values in a column that the rates need, none of which it can hold."""
+    """List values that a column needed by the rates cannot hold."""
     values = {
         "150 levels in activation.id": ("activation_id", _nest_objects(150)),
         "100,000 levels in activation.id": ("activation_id", _nest_lists(100_000)),
@@ -205,7 +205,7 @@ def _list_rate_columns() -> dict[str, Recipe]:
 
 
 def _list_containers() -> dict[str, Recipe]:
-    """Something else where an object belongs."""
+    """List other values in place of objects."""
     others: dict[str, Any] = {"number": 7, "text": "text", "list": [1], "null": None}
     needed = {
         "source": others,
@@ -215,20 +215,20 @@ def _list_containers() -> dict[str, Recipe]:
         "receiver": {},
         "link": others,
     }
-    made = {}
+    recipes = {}
     for container, rejected in needed.items():
         for name, value in others.items():
             is_rejected = name in rejected and (value is not None or container in ("source", "activation"))
-            made[f"{name} in place of {container}"] = Recipe(
+            recipes[f"{name} in place of {container}"] = Recipe(
                 "rejected" if is_rejected else "stored",
                 _build_with(container, render(value).encode()),
                 _mean_nothing if is_rejected else _change_field(container, value),
             )
-    return made
+    return recipes
 
 
 def _list_repeated_keys() -> dict[str, Recipe]:
-    """Fields that are there twice: readers take the first, the last, or neither."""
+    """List repeated fields: readers take the first, the last, or neither."""
     return {
         "repeated id": Recipe("either", _insert_before(b'"timestamp":', b'"id":"another",'), _mean_nothing),
         "repeated timestamp": Recipe("either", _insert_before(b'"identity":', b'"timestamp":null,'), _mean_nothing),
@@ -239,7 +239,7 @@ def _list_repeated_keys() -> dict[str, Recipe]:
 
 
 def _list_not_json() -> dict[str, Recipe]:
-    """Elements that no reader of JSON accepts; an answer can still be cut at their neighbours."""
+    """List elements that are not JSON, though their ends can be found."""
     texts = {
         "field without a value": b'{"id":}',
         "field without a colon": b'{"id" "x"}',
@@ -261,13 +261,13 @@ POISON: dict[str, Recipe] = {
     **_list_repeated_keys(),
     **_list_not_json(),
 }
-"""Every poison by name."""
+"""All poisons by name."""
 
 
 def build_poison(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Poison]:
-    """Poison of the kind, one for each of POISON (or each of `names`), a second apart from `at_ms` on."""
+    """Build each of POISON (or of `names`) for a kind, a second apart from `at_ms` on."""
     rng = random.Random(f"{seed} {kind} poison")
-    made = []
+    built = []
     for number, name in enumerate(list(names) or POISON):
         recipe, placed = POISON[name], at_ms + STEP_MS * number
         fields = {"id": draw_uuid(rng), "stamp_id": draw_uuid(rng), "activation_id": notification_id}
@@ -275,16 +275,16 @@ def build_poison(kind: str, seed: object, at_ms: int, notification_id: int, name
         outcome, means = recipe.outcome, recipe.means(build_event(kind, timestamp=placed, **fields))
         if kind != "hits" and name.endswith(" in place of link"):
             outcome, means = "stored", build_event(kind, timestamp=placed, **fields)  # an unknown field there
-        made.append(Poison(name, kind, placed, notification_id, raw, outcome, means))
-    return made
+        built.append(Poison(name, kind, placed, notification_id, raw, outcome, means))
+    return built
 
 
 def is_bulky(name: str) -> bool:
-    """Whether the poison takes megabytes."""
+    """Return whether a poison takes megabytes."""
     return "20 MiB" in name
 
 
-# --- from the field ----------------------------------------------------------------------------------------
+# --- from production ----------------------------------------------------------------------------------------
 
 FIELD_MS = 1_774_342_801_500  # timestamp of every middle element
 _FIELD_OUTCOMES: dict[str, Outcome] = {
@@ -297,23 +297,23 @@ _FIELD_OUTCOMES: dict[str, Outcome] = {
 
 
 def read_field_body(name: str) -> bytes:
-    """A body from the folder `field`: an array of three hits, the first and the last valid."""
+    """Read a body from the folder `field`: an array of three hits, the first and the last valid."""
     return (FIELD / f"{name}.json").read_bytes().strip()
 
 
 def list_field_poison() -> list[Poison]:
-    """The middle elements of the bodies from the field."""
-    made = []
+    """List the middle elements of the bodies from production."""
+    built = []
     for name, outcome in _FIELD_OUTCOMES.items():
         _, raw, _ = read_field_elements(name)
-        # The ones that are stored have an unknown field, which changes no column.
+        # Those that are stored have an unknown field, which changes no column.
         means = json.loads(raw) if outcome == "stored" else None
-        made.append(Poison(name, "hits", FIELD_MS, 156, raw, outcome, means))
-    return made
+        built.append(Poison(name, "hits", FIELD_MS, 156, raw, outcome, means))
+    return built
 
 
 def read_field_elements(name: str) -> list[bytes]:
-    """The three elements of a body from the field."""
+    """Return the three elements of a body from production."""
     start = b'{"type":"hit"'
     elements = read_field_body(name)[1:-1].split(b"," + start)
     return [elements[0], *(start + element for element in elements[1:])]

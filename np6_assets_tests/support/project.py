@@ -1,4 +1,4 @@
-"""A project of somebody else's, as `dg` makes one, with accounts in its `defs` folder."""
+"""Create a user's project, as `dg` does, with accounts in its `defs` folder."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def defs():
 
 
 def write_account(defs: Path, attributes: Mapping[str, Any], **rest: Any) -> None:
-    """Write the `defs.yaml` of an account, in a folder of its name."""
+    """Write an account's `defs.yaml`, in a folder of its name."""
     folder = defs / str(attributes["asset_key_prefix"] or "unnamed")
     folder.mkdir(parents=True)
     content = {"type": "np6_assets.NP6Account", "attributes": dict(attributes), **rest}
     (folder / "defs.yaml").write_text(yaml.safe_dump(content))
 
 
-def make_project(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> str:
-    """Make a package with a `defs.yaml` for each account; `rest` goes beside their attributes. Gives its name."""
+def create_project(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> str:
+    """Create a package with a `defs.yaml` for each account (`rest`: beside the attributes); return its name."""
     package = folder / f"host_{abs(hash(str(folder)))}"
     defs = package / "defs"
     defs.mkdir(parents=True)
@@ -47,24 +47,24 @@ def make_project(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> str
 
 
 def load_project(folder: Path, *accounts: Mapping[str, Any], **rest: Any) -> dg.Definitions:
-    """What Dagster loads of such a project. Raises the error that is behind Dagster's."""
-    package = make_project(folder, *accounts, **rest)
+    """Create a project and load its definitions. Raises the cause of Dagster's error."""
+    package = create_project(folder, *accounts, **rest)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydantic's, about Dagster
         try:
             sys.path.insert(0, str(folder))
             module = importlib.import_module(f"{package}.defs")
-            made = dg.ComponentTree.from_module(module, folder).build_defs()
-            dg.Definitions.validate_loadable(made)
-        except Exception as error:  # noqa: BLE001 - the test says which
+            definitions = dg.ComponentTree.from_module(module, folder).build_defs()
+            dg.Definitions.validate_loadable(definitions)
+        except Exception as error:  # noqa: BLE001 -- of any class
             raise find_cause(error) from None
         finally:
             sys.path.remove(str(folder))
-    return made
+    return definitions
 
 
 def find_cause(error: BaseException) -> BaseException:
-    """What is behind an error."""
+    """Return the first cause of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

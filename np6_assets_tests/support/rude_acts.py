@@ -1,4 +1,4 @@
-"""Names of everything that the rude server can do wrong."""
+"""Name the faults that the rude server can inject."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SERVER_ERRORS = ("500", "502", "503", "503 retry-after seconds")
 PERMANENT = ("400", "401", "403", "404", "410")  # with an x-request-id
 BROKEN = ("reset before", "reset in body", "no answer")
 CUT = ("cut length", "cut chunked", "cut close", "cut gzip", "cut zstd")  # in the middle of an event
-INCOMPLETE = (  # though the HTTP message ends as it should
+INCOMPLETE = (  # in a complete HTTP message
     *("cut after comma", "cut before bracket", "cut in event", "trailing comma", "empty body"),
     *("html page", "garbage after", "two arrays", "not an array"),
 )
@@ -21,11 +21,11 @@ TRICKLES = ("trickle", "trickle headers")  # a byte every TRICKLE_SECONDS, until
 BOMBS = ("gzip bomb", "zstd bomb")  # kilobytes that become more than 64 MiB
 OTHER_FORMATS = ("ndjson", "object around the array", "unknown encoding")
 ODD_BUT_WHOLE = ("wrong content type", "duplicated", "shuffled", "BOM")
-NO_CONTENT = ("204",)  # right for an empty window alone
-# What the reference leaves to the client's judgement: retry, ignore or give up.
+NO_CONTENT = ("204",)  # correct for an empty window only
+# The reference does not say whether to retry, ignore or give up.
 DEBATABLE = ("outside window", "end ignored", "end of the send", "shuffled and cut", "redirect")
 
-# After these a client must have the right data in the end, by itself.
+# A client must recover from these by itself.
 TRANSIENT = (*RATE_LIMITS, *SERVER_ERRORS, *BROKEN, *CUT, *INCOMPLETE, *ODD_BUT_WHOLE)
 MISBEHAVIOURS = (
     *(*TRANSIENT, *PERMANENT, *STALLS, *TRICKLES, *BOMBS),
@@ -33,10 +33,10 @@ MISBEHAVIOURS = (
 )
 
 END_MODES = ("half open", "inclusive", "ignored", "refused in the future", "by activation", "both by activation")
-"""What a server makes of the end of a window.
+"""How a server applies the end of a window.
 
-"by activation": the end filters the stamp's time in place of the event's; "both by activation": the start as well,
-so that no window has all events of its time. An event without a stamp's time is filtered by its own.
+"by activation": to the stamp's time in place of the event's; "both by activation": so is the start, and no window has
+all events of its time. An event without a stamp's time is filtered by its own time.
 """
 
 
@@ -47,8 +47,8 @@ class Act:
     Attributes:
         name: one of MISBEHAVIOURS.
         at: how far into the body it happens, 0 to 1; a trickle is white space below 0.5, else half an event.
-        wait: seconds that a rate limit asks for (up to an hour: a client may refuse).
-        url: where a redirect leads.
+        wait: seconds that a rate limit asks for.
+        url: the target of a redirect.
     """
 
     name: str

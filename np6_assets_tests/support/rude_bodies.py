@@ -1,4 +1,4 @@
-"""Build the bodies that the rude server sends: whole arrays, broken ones, and compressed ones."""
+"""Build the bodies that the rude server sends: complete, broken and compressed arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ZSTD_HEAD = b"\x28\xb5\x2f\xfd\x00\x58"  # magic number, no optional fields, a 
 
 
 class Prepared:
-    """A large sorted array in a file, with an index: any window of it is sent without being read into memory.
+    """A large sorted array in a file, with an index, of which any window is sent without reading it into memory.
 
     The file is `[`, the events with `,` and a newline between them, `]`. The index is native int64 pairs of
     (timestamp, offset of the event's first byte), and a last pair (2**62, offset just past the final `]`
@@ -30,15 +30,15 @@ class Prepared:
         self._index = memoryview(mmap.mmap(self._index_file.fileno(), 0, access=mmap.ACCESS_READ)).cast("q")
 
     def slice(self, start: int | None, end: int | None) -> tuple[int, int]:
-        """Offset and length of the bytes, without brackets, of the events with start <= timestamp < end."""
-        first = 0 if start is None else self._first_at(start)
-        last = len(self._index) // 2 - 1 if end is None else self._first_at(end)
+        """Return offset and length of the bytes, without brackets, of the events with start <= timestamp < end."""
+        first = 0 if start is None else self._find_first(start)
+        last = len(self._index) // 2 - 1 if end is None else self._find_first(end)
         if first >= last:
             return 0, 0
         offset = self._index[2 * first + 1]
         return offset, self._index[2 * last + 1] - 2 - offset
 
-    def _first_at(self, ms: int) -> int:
+    def _find_first(self, ms: int) -> int:
         low, high = 0, len(self._index) // 2 - 1
         while low < high:
             middle = (low + high) // 2
@@ -50,7 +50,7 @@ class Prepared:
 
 
 def build_array(elements: Sequence[bytes], rng: random.Random) -> bytes:
-    """The elements as one JSON array, with white space in one of the ways JSON allows."""
+    """Build a JSON array of the elements, with white space in a random legal style."""
     before, between, after = rng.choice(
         ((b"", b",", b""), (b"", b",\n", b"\n"), (b"\n ", b" ,\r\n\t", b" ")),
     )
@@ -59,14 +59,14 @@ def build_array(elements: Sequence[bytes], rng: random.Random) -> bytes:
 
 
 def build_other_format(name: str, elements: Sequence[bytes]) -> bytes:
-    """The elements as something else than an array: "ndjson" or "object around the array"."""
+    """Build a body that is no array: "ndjson" or "object around the array"."""
     if name == "ndjson":
         return b"".join(element + b"\n" for element in elements)
     return b'{"events":[' + b",".join(elements) + b"]}"
 
 
 def build_incomplete(act: Act, elements: Sequence[bytes], rng: random.Random) -> bytes:
-    """A body that is not one whole array."""
+    """Build a body that is not one complete array."""
     kept = list(elements[: max(1, int(len(elements) * act.at))])
     joined, everything = b",".join(kept), b",".join(elements)
     half = len(elements) // 2
@@ -81,7 +81,7 @@ def build_incomplete(act: Act, elements: Sequence[bytes], rng: random.Random) ->
 
 
 def find_cut(body: bytes, elements: Sequence[bytes], at: float) -> int:
-    """A number of bytes that ends in the middle of an element (or of the empty array)."""
+    """Return a length that ends within an element (or within the empty array)."""
     if not elements:
         return body.index(b"[") + 1
     element = elements[min(len(elements) - 1, int(len(elements) * at))]
@@ -89,7 +89,7 @@ def find_cut(body: bytes, elements: Sequence[bytes], at: float) -> int:
 
 
 def split_randomly(body: bytes, rng: random.Random) -> Iterator[bytes]:
-    """The body in pieces of random sizes."""
+    """Split the body into pieces of random sizes."""
     at = 0
     while at < len(body):
         size = rng.choice((1, 100, 4_000, 70_000))
@@ -101,17 +101,17 @@ def split_randomly(body: bytes, rng: random.Random) -> Iterator[bytes]:
 
 
 def encode(body: bytes, encoding: str) -> bytes:
-    """The body under a Content-Encoding: "", "gzip" or "zstd"."""
+    """Encode the body: "", "gzip" or "zstd"."""
     return {"": lambda: body, "gzip": lambda: gzip.compress(body, 1), "zstd": lambda: compress_zstd(body)}[encoding]()
 
 
 def compress_zstd(body: bytes) -> bytes:
-    """A valid zstd frame of the bytes, in raw blocks (RFC 8878): the standard library has no compressor."""
+    """Build a valid zstd frame of raw blocks (RFC 8878), as the standard library has no compressor."""
     blocks = [body[at : at + 100_000] for at in range(0, len(body), 100_000)] or [b""]
     return _build_zstd_frame([(_RAW, len(block), block) for block in blocks])
 
 
-_RAW, _RUN = 0, 1  # zstd's types of blocks: the bytes, and one byte with the number of its repetitions
+_RAW, _RUN = 0, 1  # zstd's types of blocks: bytes, and a repeated byte
 
 
 def _build_zstd_frame(blocks: Sequence[tuple[int, int, bytes]]) -> bytes:
@@ -124,7 +124,7 @@ def _build_zstd_frame(blocks: Sequence[tuple[int, int, bytes]]) -> bytes:
 
 @functools.cache
 def build_bomb(encoding: str) -> bytes:
-    """A small body that decompresses to an array of BOMB_BYTES of white space."""
+    """Build a small body that decompresses to an array of BOMB_BYTES of white space."""
     if encoding == "gzip":
         return gzip.compress(b"[" + b" " * BOMB_BYTES + b"]", 9)
     run = 2**17  # the largest block

@@ -1,8 +1,7 @@
-"""Serve a Population as the NP6 API does, on a loopback port, and misbehave in every way that one meets.
+"""Serve a population as the NP6 API does, on a loopback port, and inject faults.
 
-Without misbehaviour it is correct but not kind: ties and unsorted answers come in another order each time, JSON is
-written in every legal style, bodies come with a length, in chunks, or until the connection closes, plain or
-compressed as the client asked.
+Also without faults, answers vary: in the order of ties and of unsorted events, in the style of JSON, in transport
+(with a length, in chunks, until the connection closes) and in compression, as far as the client accepts it.
 """
 
 from __future__ import annotations
@@ -93,13 +92,13 @@ class Request:
     outcome: str = ""  # "": not answered yet; "ok", a misbehaviour's name, or the status of a refusal
     status: int | None = None
     bytes_sent: int = 0  # of the body, as it went over the wire
-    events: int = 0  # in the answer, had it been sent whole
+    events: int = 0  # in the complete answer
     client_disconnected: bool = False
 
 
 @dataclass(frozen=True)
 class _Item:
-    """One array element as the server keeps it."""
+    """An array element."""
 
     ms: int
     activation_ms: int | None
@@ -108,26 +107,24 @@ class _Item:
 
 
 class RudeServer:
-    """A real HTTP server on 127.0.0.1 that serves a population, well or badly.
+    """An HTTP server on 127.0.0.1 that serves a population, as a context manager.
 
     Args:
-        population: what it serves; may be replaced while it runs.
+        population: what it serves, until `serve` replaces it.
         key: the `X-Key` that it accepts.
-        seed: of everything random in it.
-        transports: of whole bodies: "length", "chunked", "close".
+        seed: of everything random.
+        transports: of complete bodies: "length", "chunked", "close".
         prepared: large bodies by path, in place of the population's.
-        headers: more headers for every answer, called for each.
-        tls: to speak TLS with, to clients that call it localhost.
-
-    Use it as a context manager. `url` is its address; `requests` are those it received.
+        headers: called for each answer, returns more headers.
+        tls: the context with which it serves https://localhost.
 
     Attributes:
-        unlisted: ids of notifications that the list leaves out, though they answer.
-        date: called for the Date header of each answer, and for the server's clock; None for no header. A Date
-            among `headers` goes before it.
+        requests: those received.
+        unlisted: ids of notifications that the list omits, though they answer.
+        date: returns the Date header, which is also the server's clock; None: no header. `headers` may override it.
         end_mode: one of END_MODES.
         sorts: whether it obeys `sort`.
-        sends_204: whether it answers 204 where a window is empty.
+        sends_204: whether it answers an empty window with 204.
     """
 
     def __init__(
@@ -166,7 +163,7 @@ class RudeServer:
         self.serve(population or Population())
         self._server: _Server | None = None
 
-    # -- what it serves --
+    # -- content --
 
     def serve(self, population: Population) -> None:
         """Serve this population from now on."""
@@ -184,23 +181,23 @@ class RudeServer:
         self._notifications = [dict(entry) for entry in population.notifications]
         self._notification_texts = [render(entry, rng).encode() for entry in population.notifications]
 
-    # -- how it misbehaves --
+    # -- faults --
 
     def script(self, path: str, *acts: Act | str | None) -> None:
-        """Do these in turn to the requests whose path begins so (None: answer well); then behave."""
+        """Apply these acts in turn to requests under `path` (None: a normal answer), then answer normally."""
         self._scripts.append((path, [_to_act(act) for act in acts], False))
 
     def script_always(self, path: str, act: Act | str) -> None:
-        """Do this to every request whose path begins so."""
+        """Apply an act to every request under `path`."""
         self._scripts.append((path, [_to_act(act)], True))
 
-    def behave(self) -> None:
-        """Forget scripts, failures and modes."""
+    def reset_faults(self) -> None:
+        """Remove all scripts, random faults and modes."""
         self._scripts.clear()
         self._fraction = 0.0
         self.end_mode, self.sorts, self.sends_204 = "half open", True, False
 
-    def fail(
+    def fail_randomly(
         self,
         fraction: float,
         seed: int = 0,
@@ -209,21 +206,20 @@ class RudeServer:
         streak: int = 3,
         wait: float = 1,
     ) -> None:
-        """Let this share of the requests misbehave, at most `streak` in a row for one path and window end.
+        """Let a fraction of requests fail, at most `streak` in a row for one path and window end.
 
-        What becomes of a request follows from the seed, its path and window and how often it has come, not
-        from the order in which requests happen to arrive.
+        Which ones follows from the seed, path, window and number of the attempt, not from the order of arrival.
         """
         self._fraction, self._fail_seed, self._fail_kinds = fraction, seed, tuple(kinds)
         self._streak, self._fail_wait = streak, wait
         self._attempts.clear()
 
     def release(self) -> None:
-        """Let go of every stalled request."""
+        """End all stalled answers."""
         self.released.set()
 
-    def decide(self, request: Request) -> Act | None:
-        """What to do to this request."""
+    def choose_act(self, request: Request) -> Act | None:
+        """Return the act for a request; None for a normal answer."""
         with self.lock:
             for path, acts, forever in self._scripts:
                 if request.path.startswith(path) and acts:
@@ -239,15 +235,15 @@ class RudeServer:
             return None
         return Act(rng.choice(self._fail_kinds), at=rng.random(), wait=self._fail_wait)
 
-    # -- the requests it received --
+    # -- received requests --
 
     def list_requests(self, path: str = "/") -> list[Request]:
-        """The requests whose path begins so, in order of arrival."""
+        """Return the requests under `path`, in order of arrival."""
         with self.lock:
             return [request for request in self.requests if request.path.startswith(path)]
 
     def record_request(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Request:
-        """Note that a request arrived."""
+        """Record that a request arrived."""
         with self.lock:
             self._in_flight += 1
             self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
@@ -266,18 +262,14 @@ class RudeServer:
         return request
 
     def record_answer(self, request: Request) -> None:
-        """Note that a request was answered."""
+        """Record that a request was answered."""
         with self.lock:
             self._in_flight -= 1
 
     # -- answers --
 
     def select_items(self, request: Request, *, widened_ms: int = 0, end: str | None = None) -> list[_Item]:
-        """The array elements that the request asks for; `end` in place of the server's mode.
-
-        Raises:
-            Refusal: no such path or parameter.
-        """
+        """Select the array elements for a request; `end` replaces the server's mode. Raises Refusal."""
         kinds, notification_id, names = self._parse_path(request.path)
         unknown = set(request.query) - set(names) - {"sort"}
         if unknown:
@@ -287,7 +279,9 @@ class RudeServer:
         times = {name: parse_time(request.query[name]) for name in names if name in request.query}
         mode = end or self.end_mode
         assert mode in END_MODES, f"no such mode: {mode}"
-        if mode == "refused in the future" and any(ms > self._now_ms() for name, ms in times.items() if _is_end(name)):
+        if mode == "refused in the future" and any(
+            ms > self._read_clock_ms() for name, ms in times.items() if _is_end(name)
+        ):
             raise Refusal(400, "the end lies in the future")
         if widened_ms:
             times = {name: ms + (widened_ms if _is_end(name) else -widened_ms) for name, ms in times.items()}
@@ -301,21 +295,21 @@ class RudeServer:
         rng = random.Random(f"{self.seed} order {request.number}")
         rng.shuffle(items)
         if self.sorts and "sort" in request.query:
-            # Stable on the shuffled list: ties come in another order each time.
+            # Stable on the shuffled list: the order of ties varies.
             items.sort(key=lambda item: item.ms, reverse=request.query["sort"] == "desc")
         return items
 
-    def date_header(self) -> str | None:
-        """The Date header of an answer that is sent now."""
+    def format_date(self) -> str | None:
+        """Return the Date header of an answer that is sent now."""
         date = self.date()
         return format_datetime(date.astimezone(UTC), usegmt=True) if isinstance(date, datetime) else date
 
-    def _now_ms(self) -> float:
+    def _read_clock_ms(self) -> float:
         date = self.date()
         return (date if isinstance(date, datetime) else _utc_now()).timestamp() * 1000
 
     def _parse_path(self, path: str) -> tuple[tuple[str, ...], int | None, tuple[str, ...]]:
-        """Kinds, notification and time parameters of a path."""
+        """Return kinds, notification id and time parameters of a path."""
         filters = ("activationStart", "activationEnd", "reactivityStart", "reactivityEnd")
         match = re.fullmatch(r"/notifications(?:/(\d+))?/reactivities(?:/(\w+))?", path)
         if match and (match[2] is None or match[2] in REACTIVITIES):
@@ -334,24 +328,24 @@ class RudeServer:
         return notification_id
 
     def list_notifications(self, request: Request) -> list[bytes]:
-        """The elements of /notifications."""
+        """Return the elements of /notifications."""
         if request.query:
             raise Refusal(400, f"unknown parameter {sorted(request.query)}")
         listed = zip(self._notification_texts, self._notifications, strict=True)
         return [text for text, entry in listed if entry.get("id") not in self.unlisted]
 
-    # -- its life --
+    # -- life cycle --
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """Return the port that it listens on."""
         assert self._server is not None, "the server is not running"
         port: int = self._server.server_address[1]
         return port
 
     @property
     def url(self) -> str:
-        """The base URL."""
+        """Return the base URL."""
         return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> RudeServer:
@@ -370,8 +364,8 @@ class RudeServer:
             raise AssertionError(f"the rude server itself broke: {self.errors[0]!r}") from self.errors[0]
 
 
-class Refusal(Exception):  # noqa: N818 -- a proper answer of the server, not an error of it
-    """A request that gets a 4xx."""
+class Refusal(Exception):  # noqa: N818 -- an answer, not an error
+    """Answers a request with a 4xx."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -379,11 +373,7 @@ class Refusal(Exception):  # noqa: N818 -- a proper answer of the server, not an
 
 
 def parse_time(text: str) -> int:
-    """Milliseconds since epoch of an ISO 8601 date or time, or of a number of milliseconds.
-
-    Raises:
-        Refusal: it is neither.
-    """
+    """Parse an ISO 8601 date or time, or a number, into milliseconds since epoch. Raises Refusal."""
     if re.fullmatch(r"-?\d+", text):
         return int(text)
     try:
@@ -403,7 +393,7 @@ def _is_end(name: str) -> bool:
 
 
 def _is_within(item: _Item, name: str, ms: int, mode: str) -> bool:
-    """Whether an item lies on the right side of one bound of a window."""
+    """Return whether an item passes one bound of a window."""
     by_activation = mode == "both by activation" or (mode == "by activation" and _is_end(name))
     subject: int | None = item.ms
     if name.startswith("activation") or (by_activation and item.activation_ms is not None):
@@ -419,7 +409,7 @@ def _is_within(item: _Item, name: str, ms: int, mode: str) -> bool:
 
 def _build_item(event: dict[str, Any], rng: random.Random) -> _Item:
     ms = read_event_time(event)
-    assert ms is not None, f"the feeds are for events that say when they were published: {event}"
+    assert ms is not None, f"an event in a feed needs a time: {event}"
     body = event.raw if isinstance(event, RawEvent) else render(event, rng).encode()
     return _Item(ms, read_activated_at(event), read_activation_id(event), body)
 
@@ -440,7 +430,7 @@ class _Server(http.server.ThreadingHTTPServer):
             self.socket = rude.tls.wrap_socket(self.socket, server_side=True)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection; with a reset where the handler asked for one."""
+        """Close a connection, with a reset if the handler asked for one."""
         if request.fileno() in self.to_reset:
             self.to_reset.discard(request.fileno())
             request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -449,7 +439,7 @@ class _Server(http.server.ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep what broke for the end of the test, unless it is a client that went away."""
+        """Keep an error for the end of the test, unless the client disconnected."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
             self.rude.errors.append(error)
@@ -463,10 +453,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
-        """Answer one request, or misbehave."""
+        """Answer a request."""
         rude = self.server.rude
         split = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
@@ -486,7 +476,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if request.headers.get("x-key") != rude.key:
             self._refuse(401, "wrong key")
             return
-        act = rude.decide(request)
+        act = rude.choose_act(request)
         if act is not None and self._answer_without_array(act):
             return
         try:
@@ -507,7 +497,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     # -- without an array --
 
     def _answer_without_array(self, act: Act) -> bool:
-        """Do what needs no array; False when it is the array that goes wrong."""
+        """Apply an act that needs no array; return False if it needs one."""
         request, status = self.request_, act.name.split()[0]
         request.outcome = act.name
         if status in {"429", "500", "502", "503"}:
@@ -555,12 +545,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _stall(self) -> None:
-        """Send nothing more until the server is released, for two minutes at most."""
+        """Send nothing until the server is released, for two minutes at most."""
         self.server.rude.released.wait(120)
         self.close_connection = True
 
     def _trickle(self, first: bytes, then: bytes) -> None:
-        """Send one byte after the other, the last one for ever, until the server is released or the client leaves."""
+        """Send bytes one by one, repeating `then`, until the server is released or the client disconnects."""
         self.close_connection = True
         for byte in itertools.chain(first, itertools.cycle(then)):
             self._write(bytes([byte]))
@@ -618,7 +608,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _rearrange(self, name: str, elements: list[bytes]) -> list[bytes]:
         rng = self.rng
         if self.request_.path == "/notifications":
-            return elements  # these are misbehaviours of event feeds
+            return elements  # these acts are for event feeds
         if name == "duplicated":
             return [element for element in elements for _ in range(1 + (rng.random() < 0.3))]
         if name == "outside window":
@@ -651,7 +641,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 # Not os.sendfile: a socket with a timeout would have it fail on a full buffer.
                 sent = self.connection.sendfile(file, offset, min(length, 1 << 20))
                 if not sent:
-                    raise ConnectionAbortedError("the client has left")
+                    raise ConnectionAbortedError("the client disconnected")
                 request.bytes_sent += sent
                 offset, length = offset + sent, length - sent
         self._write(b"]")
@@ -660,7 +650,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send_head(self, status: int, headers: Mapping[str, str]) -> None:
         reason = self.responses.get(status, ("",))[0]
-        date = self.server.rude.date_header()
+        date = self.server.rude.format_date()
         headers = {**({} if date is None else {"Date": date}), **self.server.rude.headers(), **headers}
         lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
         self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
@@ -672,7 +662,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(
         self, status: int, headers: Mapping[str, str], body: bytes, transport: str, cut: int | None = None
     ) -> None:
-        """Send an answer; with `cut`, only so many bytes of its body, and then hang up."""
+        """Send an answer; with `cut`, close the connection after so many bytes of its body."""
         self.request_.status = status
         if transport == "length":
             self._send_head(status, {**headers, "Content-Length": str(len(body))})

@@ -1,4 +1,4 @@
-"""Spark Connect servers of a test's own: Sail in this process, or Spark, which needs Java and half a gigabyte."""
+"""Run a Spark Connect server: Sail in this process, or Spark, which needs Java and half a gigabyte."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pathlib import Path
 
 from pysail.spark import SparkConnectServer
 
+from np6_assets_tests.support.dagster_processes import find_free_port
+
 SPARK_HOME = "NP6_TESTS_SPARK_HOME"
-"""Environment variable: where Spark is, if the tests are to run on it."""
+"""Environment variable with the folder of Spark, if tests shall use it."""
 
 _STARTS_WITHIN = 300
 
@@ -24,21 +26,15 @@ def format_address(port: int) -> str:
     return f"sc://127.0.0.1:{port}"
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def run_server() -> Iterator[str]:
-    """The address of a server, Spark where there is one."""
-    with _spark(Path(os.environ[SPARK_HOME])) if SPARK_HOME in os.environ else _sail() as address:
+    """Run a server (Spark, if its folder is set) and yield its address."""
+    with _run_spark(Path(os.environ[SPARK_HOME])) if SPARK_HOME in os.environ else _run_sail() as address:
         yield address
 
 
 @contextmanager
-def _sail() -> Iterator[str]:
+def _run_sail() -> Iterator[str]:
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     assert server.listening_address is not None
@@ -47,8 +43,8 @@ def _sail() -> Iterator[str]:
 
 
 @contextmanager
-def _spark(home: Path) -> Iterator[str]:
-    port = free_port()
+def _run_spark(home: Path) -> Iterator[str]:
+    port = find_free_port()
     conf = {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": port,
@@ -59,7 +55,7 @@ def _spark(home: Path) -> Iterator[str]:
     }
     options = [text for name, value in conf.items() for text in ("--conf", f"{name}={value}")]
     main = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
-    # a server of some minutes has no use for a compiler that takes as long
+    # the second compiler would cost more than it saves in a few minutes
     java = ["--driver-memory", "1g", "--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
     command = [str(home / "bin" / "spark-submit"), "--master", "local[2]", *java, *options, *main]
     environment = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}

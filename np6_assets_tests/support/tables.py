@@ -1,4 +1,4 @@
-"""Convert between Arrow tables and the oracle's rows: dicts in which times are whole milliseconds since epoch."""
+"""Convert between Arrow tables and the oracle's rows, in which times are whole milliseconds since epoch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from np6_assets_tests.support.builders import dump_json
 from np6_assets_tests.support.oracle import Row
 
 _TYPES = {
@@ -22,7 +23,7 @@ _TYPES = {
 
 
 def read_rows(table: pa.Table) -> list[Row]:
-    """The table's rows, in its order."""
+    """Return the rows of a table."""
     numbers = [
         column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in table.itercolumns()
     ]
@@ -31,43 +32,41 @@ def read_rows(table: pa.Table) -> list[Row]:
 
 
 def read_types(table: pa.Table | pa.Schema) -> dict[str, str]:
-    """Column -> type, as the oracle spells it, in the table's order."""
+    """Return the type of each column, as the oracle spells it."""
     schema = table if isinstance(table, pa.Schema) else table.schema
     return {field.name: str(field.type) for field in schema}
 
 
 def canonicalize(rows: Iterable[Row]) -> list[Row]:
-    """The rows, with the fields of every object in a JSON text in alphabetical order.
-
-    The API may send the fields of one object in another order each time.
-    """
-    return [{name: _canonical(value) for name, value in row.items()} for row in rows]
+    """Sort the fields of objects in JSON texts, whose order the API may change."""
+    return [{name: _canonicalize_value(value) for name, value in row.items()} for row in rows]
 
 
-def _canonical(value: Any) -> Any:
+def _canonicalize_value(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(("{", "[")):
         return value
     try:
-        return json.dumps(json.loads(value), sort_keys=True)
+        return dump_json(json.loads(value))
     except ValueError:
         return value
 
 
 def build_table(rows: Iterable[Row], types: Mapping[str, str]) -> pa.Table:
-    """A table of these columns from the oracle's rows."""
+    """Build a table from the oracle's rows."""
     rows = list(rows)
     columns = [
-        pa.array([row[name] for row in rows], _number(type_)).cast(_TYPES[type_]) for name, type_ in types.items()
+        pa.array([row[name] for row in rows], _choose_input_type(type_)).cast(_TYPES[type_])
+        for name, type_ in types.items()
     ]
     return pa.table(columns, names=list(types))
 
 
-def _number(type_: str) -> pa.DataType:
+def _choose_input_type(type_: str) -> pa.DataType:
     return pa.int64() if type_.startswith("timestamp") else _TYPES[type_]
 
 
 def assert_rows_equal(found: Sequence[Row], expected: Sequence[Row]) -> None:
-    """The same rows; counts exactly, floating point to the last few bits."""
+    """Assert that rows are equal, floating-point values but for the last few bits."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys()

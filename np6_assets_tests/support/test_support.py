@@ -450,12 +450,12 @@ def test_expected_rates_take_events_without_stamp_as_sends():
 def server() -> Iterator[RudeServer]:
     with RudeServer(build_population(1, D, 2), seed=4) as running:
         yield running
-        running.behave()
+        running.reset_faults()
 
 
 @pytest.fixture
 def client(server: RudeServer) -> Iterator[httpx.Client]:
-    server.behave()
+    server.reset_faults()
     with httpx.Client(base_url=server.url, headers={"X-Key": server.key}, timeout=5) as made:
         yield made
 
@@ -547,7 +547,7 @@ def test_server_stays_correct_when_it_is_odd(server: RudeServer, client: httpx.C
 
 
 def test_server_fails_a_fraction_and_no_window_for_ever(server: RudeServer, client: httpx.Client):
-    server.fail(0.9, seed=2, kinds=["500"], streak=3)
+    server.fail_randomly(0.9, seed=2, kinds=["500"], streak=3)
     statuses = [client.get(HITS, params=WINDOW).status_code for _ in range(12)]
     assert statuses[3::4] == [200, 200, 200]
     assert statuses.count(500) >= 6
@@ -597,7 +597,7 @@ def test_server_sends_retry_dates_ahead_of_now(server: RudeServer, client: httpx
 
 @pytest.mark.parametrize(("name", "part"), [*zip(TRICKLES, (b"\r\n\r\n[{", b"X-Padding: x"), strict=True)])
 def test_server_trickles_until_the_client_leaves(server: RudeServer, name: str, part: bytes):
-    server.behave()
+    server.reset_faults()
     server.script(HITS, Act(name, at=0.9))
     with socket.create_connection(("127.0.0.1", server.port), 5) as client:
         client.sendall(f"GET {HITS} HTTP/1.1\r\nHost: np6\r\nX-Key: {server.key}\r\n\r\n".encode())
@@ -629,7 +629,7 @@ def test_server_answers_empty_windows_with_204(server: RudeServer, client: httpx
     empty = client.get(HITS, params={"reactivityEnd": "1000"})
     assert (empty.status_code, empty.content) == (204, b"")
     assert client.get(HITS, params=WINDOW).status_code == 200
-    server.behave()
+    server.reset_faults()
     server.script(HITS, "204")
     assert client.get(HITS, params=WINDOW).status_code == 204
 

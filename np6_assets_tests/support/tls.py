@@ -1,4 +1,4 @@
-"""Certificates for servers of tests."""
+"""Create TLS certificates for servers."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -11,11 +11,11 @@ from cryptography.x509.oid import NameOID
 
 
 def create_certificate(folder: Path, valid: timedelta) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for localhost that is valid for so long: its file, and a server's context."""
+    """Create a certificate for localhost; return its file and a server's context."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     end = datetime.now(UTC) + valid
-    made = (
+    certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(end - timedelta(days=400))
         .not_valid_after(end)
@@ -24,7 +24,7 @@ def create_certificate(folder: Path, valid: timedelta) -> tuple[Path, ssl.SSLCon
         .sign(key, hashes.SHA256())
     )
     file = folder / f"{x509.random_serial_number()}.pem"
-    public = made.public_bytes(serialization.Encoding.PEM)
+    public = certificate.public_bytes(serialization.Encoding.PEM)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

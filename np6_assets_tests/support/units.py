@@ -1,4 +1,4 @@
-"""The systemd units in deploy/, read, and started where there is no systemd."""
+"""Read the systemd units in deploy/, and start them without systemd."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from pathlib import Path
 from np6_assets_tests.support.dagster_processes import ROOT, DagsterProcesses, wait_until
 
 INSTALLED = "/opt/np6-assets"
-"""Where the units and their READMEs have the project."""
+"""The project's folder in the units and their READMEs."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit's settings, as far as a process without systemd can have them."""
+    """The settings of a unit that apply without systemd."""
 
     name: str
     command: list[str]
     environment: dict[str, str]
 
     @classmethod
-    def of(cls, path: Path) -> Unit:
+    def read(cls, path: Path) -> Unit:
         """Read a unit."""
         lines = [line.partition("=") for line in path.read_text().splitlines() if line and line[0] not in "#["]
         [command] = [value for name, _, value in lines if name == "ExecStart"]
         pairs = [value.partition("=") for name, _, value in lines if name == "Environment"]
         return cls(path.stem, shlex.split(command), {name: value for name, _, value in pairs})
 
-    def moved(self, folders: dict[str, str]) -> list[str]:
-        """The command with other folders in the place of those of a real installation."""
-        words = [_here(word) for word in self.command]
+    def move(self, folders: dict[str, str]) -> list[str]:
+        """Return the command with other folders than those of an installation."""
+        words = [_localize(word) for word in self.command]
         for here, there in folders.items():
             words = [word.replace(here, there) for word in words]
         return words
 
     @property
     def path(self) -> dict[str, str]:
-        """The variable PATH, where the unit sets it. The service manager's own has no virtual environment in it."""
-        return {"PATH": _here(self.environment.get("PATH", "/usr/local/bin:/usr/bin:/bin"))}
+        """Return the variable PATH of the unit; systemd's default has no virtual environment in it."""
+        return {"PATH": _localize(self.environment.get("PATH", "/usr/local/bin:/usr/bin:/bin"))}
 
 
-def _here(word: str) -> str:
+def _localize(word: str) -> str:
     return word.replace(f"{INSTALLED}/.venv", sys.prefix).replace(INSTALLED, str(ROOT))
 
 
 class UnitProcesses(DagsterProcesses):
-    """Code server, webserver and daemon as the units in deploy/one-machine start them."""
+    """Code server, webserver and daemon, started by the units in deploy/one-machine."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         super().__init__(folder, **settings)
@@ -59,7 +59,7 @@ class UnitProcesses(DagsterProcesses):
         self._workspace.write_text(shipped.replace("/run/np6/code.sock", str(self._socket)))
 
     def start_webserver(self) -> None:
-        """Start the code server, and the UI."""
+        """Start the code server and the UI."""
         self.start_unit("one-machine/np6-code.service")
         wait_until(self._socket.exists, "the code server", 300)
         self.start_unit("one-machine/np6-webserver.service")
@@ -69,8 +69,8 @@ class UnitProcesses(DagsterProcesses):
         self.start_unit("one-machine/np6-daemon.service")
 
     def start_unit(self, path: str, name: str | None = None, environment: Mapping[str, str] | None = None) -> None:
-        """Start the process of a unit in deploy/, under a name, with more environment."""
-        unit = Unit.of(ROOT / "deploy" / path)
+        """Start a unit in deploy/ under a name, with more environment variables."""
+        unit = Unit.read(ROOT / "deploy" / path)
         name = name or unit.name
         moved = {
             f"{ROOT}/deploy/one-machine/workspace.yaml": str(self._workspace),
@@ -79,7 +79,7 @@ class UnitProcesses(DagsterProcesses):
         }
         with (self._logs / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                unit.moved(moved),
+                unit.move(moved),
                 cwd=self.home,
                 env={**self._environment, **unit.path, **(environment or {})},
                 stdout=log,

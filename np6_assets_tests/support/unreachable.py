@@ -1,4 +1,4 @@
-"""Addresses that give no connection, each in its way."""
+"""Open addresses to which a connection fails, each for another reason."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from np6_assets_tests.support.tls import create_certificate
 TROUBLES = ("refused", "name", "timeout", "tls", "certificate")
 
 
-def shake_hands(listening: ssl.SSLSocket) -> None:
-    """Show the certificate to whoever comes, until the socket is shut down."""
+def accept_connections(listening: ssl.SSLSocket) -> None:
+    """Accept TLS connections until the socket is shut down."""
     while listening.fileno() != -1:
         try:
             listening.accept()
@@ -29,7 +29,7 @@ def shake_hands(listening: ssl.SSLSocket) -> None:
 
 @contextmanager
 def open_unreachable(trouble: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """An address that gives no connection, and what is said of it."""
+    """Yield an address to which a connection fails, and the beginning of the error."""
     with ExitStack() as stack:
         taken = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         port = taken.getsockname()[1]
@@ -51,7 +51,7 @@ def open_unreachable(trouble: str, folder: Path) -> Iterator[tuple[str, str]]:
         else:
             _, context = create_certificate(folder, timedelta(days=1))
             listening = stack.enter_context(context.wrap_socket(taken, server_side=True))
-            thread = threading.Thread(target=shake_hands, args=[listening])
+            thread = threading.Thread(target=accept_connections, args=[listening])
             thread.start()
             stack.callback(thread.join)
             stack.callback(listening.shutdown, socket.SHUT_RDWR)

@@ -1,8 +1,4 @@
-"""Build events with unexpected values: the rejected ones, and the ones whose values are coerced.
-
-Each variant is a change of a valid event, by name. What becomes of it is for the oracle to say; the test of this
-module compares the two.
-"""
+"""Build events with unexpected values, which are rejected or coerced. Each variant changes a valid event."""
 
 from __future__ import annotations
 
@@ -26,14 +22,14 @@ STEP_MS = 1000  # between the events of a block
 
 @dataclass(frozen=True)
 class Misfit:
-    """An event that is rejected, and where the server keeps it.
+    """An event that is rejected.
 
     Attributes:
         name: what is wrong with it.
         kind: its feed.
-        placed_ms: when the server says that it was published (the event itself may not say, or wrongly).
+        placed_ms: when the server publishes it (its own time may be missing or wrong).
         notification_id: the notification in whose feeds it is.
-        event: its value; None where its text is not JSON.
+        event: its value; None if its text is not JSON.
         raw: its bytes in an answer; compact JSON text of `event` unless given.
     """
 
@@ -46,12 +42,12 @@ class Misfit:
 
     @property
     def body(self) -> bytes:
-        """Its bytes in an answer."""
+        """Return its bytes in an answer."""
         return self.raw or render(self.event).encode()
 
     @property
     def keys(self) -> set[str]:
-        """Keys that it may have in quarantine: more than one only where readers differ on whether it is JSON."""
+        """Return its possible keys in quarantine: several only if readers differ on whether it is JSON."""
         keys = {compute_event_key(self.body)}
         if self.event is None and self.body != b"null":
             keys.add(hashlib.sha256(self.body).hexdigest())
@@ -62,16 +58,16 @@ class Misfit:
 # --- changes of a valid event ------------------------------------------------------------------------------
 
 
-def _set(name: str, value: Any) -> Change:
-    def change(made: Event) -> Any:
-        set_field(made, name, copy.deepcopy(value))
-        return made
+def _set_value(name: str, value: Any) -> Change:
+    def change(event: Event) -> Any:
+        set_field(event, name, copy.deepcopy(value))
+        return event
 
     return change
 
 
-def _map(name: str, convert: Callable[[Any], Any]) -> Change:
-    """Replace a field by what `convert` makes of it; events without the field stay as they are."""
+def _map_field(name: str, convert: Callable[[Any], Any]) -> Change:
+    """Convert the value of a field, if the event has one."""
 
     def change(made: Event) -> Any:
         box: Any = made
@@ -85,7 +81,7 @@ def _map(name: str, convert: Callable[[Any], Any]) -> Change:
     return change
 
 
-def _replace(value: Any) -> Change:
+def _replace_event(value: Any) -> Change:
     return lambda made: copy.deepcopy(value)
 
 
@@ -98,7 +94,7 @@ def _set_receiver(type_: Any, value: Any) -> Change:
 
 
 def _to_float(number: int) -> Any:
-    """The number with a fraction of zero where it has at most 15 digits."""
+    """Return the number as a float if it has at most 15 digits."""
     return float(number) if abs(number) < 10**15 else number
 
 
@@ -131,71 +127,71 @@ _NOT_TIMES: dict[str, Any] = {
 # --- rejected ----------------------------------------------------------------------------------------------
 
 REJECTED: dict[str, Change] = {
-    "no id": _set("id", MISSING),
-    "null id": _set("id", None),
-    "empty id": _set("id", ""),
-    "object id": _set("id", {"value": "x"}),
-    "list id": _set("id", ["x"]),
-    "no timestamp": _set("timestamp", MISSING),
-    "null timestamp": _set("timestamp", None),
-    "zero timestamp": _set("timestamp", 0),
-    "zero timestamp as text": _set("timestamp", "0"),
-    "negative timestamp": _map("timestamp", lambda ms: -ms),
-    **{f"{name} timestamp": _set("timestamp", value) for name, value in _NOT_TIMES.items()},
-    "no activation.id": _set("activation_id", MISSING),
-    "null activation.id": _set("activation_id", None),
-    "fractional activation.id": _set("activation_id", 156.5),
-    "fractional activation.id as text": _set("activation_id", "156.5"),
-    "zero-led activation.id": _set("activation_id", "0156"),
-    "padded activation.id": _set("activation_id", "156 "),
-    "empty activation.id": _set("activation_id", ""),
-    "text activation.id": _set("activation_id", "yes"),
-    "boolean activation.id": _set("activation_id", True),
-    "list activation.id": _set("activation_id", [156]),
-    "object activation.id": _set("activation_id", {"id": 156}),
-    "activation.id beyond int64": _set("activation_id", 2**63),
-    "activation.id below int64": _set("activation_id", -(2**63) - 1),
-    "activation.id beyond int64 as text": _set("activation_id", str(2**63)),
-    "activation.id of 16 digits with a fraction": _set("activation_id", float(10**15)),
-    "activation.id of 16 digits with a fraction as text": _set("activation_id", f"{2**53 + 1}.0"),
-    "no activation": _set("activation", MISSING),
-    "null source": _set("source", None),
-    "text source": _set("source", "notification"),
-    "list activation": _set("activation", [{"id": 156}]),
-    "numeric detail": _set("detail", 7),
-    "text identity": _set("identity", "DEMO"),
-    "list identity": _set("identity", ["DEMO", "028"]),
-    "list agency": _set("agency", ["DEMO"]),
-    "object customer": _set("customer", {"id": "028"}),
-    "list version": _set("version", [1]),
-    "object application": _set("application", {"id": "x"}),
-    "list subscription": _set("subscription", ["x"]),
-    "text stamp": _set("stamp", "stamp"),
-    "list stamp": _set("stamp", []),
-    "object stamp.id": _set("stamp_id", {}),
-    **{f"{name} stamp.time": _set("stamp_time", value) for name, value in _NOT_TIMES.items()},
-    "element null": _replace(None),
-    "element number": _replace(42),
-    "element string": _replace('a text with "quotes", ],[ and {braces'),
-    "element list": _replace([{"id": "x"}]),
-    "element boolean": _replace(False),
-    "element empty": _replace({}),
+    "no id": _set_value("id", MISSING),
+    "null id": _set_value("id", None),
+    "empty id": _set_value("id", ""),
+    "object id": _set_value("id", {"value": "x"}),
+    "list id": _set_value("id", ["x"]),
+    "no timestamp": _set_value("timestamp", MISSING),
+    "null timestamp": _set_value("timestamp", None),
+    "zero timestamp": _set_value("timestamp", 0),
+    "zero timestamp as text": _set_value("timestamp", "0"),
+    "negative timestamp": _map_field("timestamp", lambda ms: -ms),
+    **{f"{name} timestamp": _set_value("timestamp", value) for name, value in _NOT_TIMES.items()},
+    "no activation.id": _set_value("activation_id", MISSING),
+    "null activation.id": _set_value("activation_id", None),
+    "fractional activation.id": _set_value("activation_id", 156.5),
+    "fractional activation.id as text": _set_value("activation_id", "156.5"),
+    "zero-led activation.id": _set_value("activation_id", "0156"),
+    "padded activation.id": _set_value("activation_id", "156 "),
+    "empty activation.id": _set_value("activation_id", ""),
+    "text activation.id": _set_value("activation_id", "yes"),
+    "boolean activation.id": _set_value("activation_id", True),
+    "list activation.id": _set_value("activation_id", [156]),
+    "object activation.id": _set_value("activation_id", {"id": 156}),
+    "activation.id beyond int64": _set_value("activation_id", 2**63),
+    "activation.id below int64": _set_value("activation_id", -(2**63) - 1),
+    "activation.id beyond int64 as text": _set_value("activation_id", str(2**63)),
+    "activation.id of 16 digits with a fraction": _set_value("activation_id", float(10**15)),
+    "activation.id of 16 digits with a fraction as text": _set_value("activation_id", f"{2**53 + 1}.0"),
+    "no activation": _set_value("activation", MISSING),
+    "null source": _set_value("source", None),
+    "text source": _set_value("source", "notification"),
+    "list activation": _set_value("activation", [{"id": 156}]),
+    "numeric detail": _set_value("detail", 7),
+    "text identity": _set_value("identity", "DEMO"),
+    "list identity": _set_value("identity", ["DEMO", "028"]),
+    "list agency": _set_value("agency", ["DEMO"]),
+    "object customer": _set_value("customer", {"id": "028"}),
+    "list version": _set_value("version", [1]),
+    "object application": _set_value("application", {"id": "x"}),
+    "list subscription": _set_value("subscription", ["x"]),
+    "text stamp": _set_value("stamp", "stamp"),
+    "list stamp": _set_value("stamp", []),
+    "object stamp.id": _set_value("stamp_id", {}),
+    **{f"{name} stamp.time": _set_value("stamp_time", value) for name, value in _NOT_TIMES.items()},
+    "element null": _replace_event(None),
+    "element number": _replace_event(42),
+    "element string": _replace_event('a text with "quotes", ],[ and {braces'),
+    "element list": _replace_event([{"id": "x"}]),
+    "element boolean": _replace_event(False),
+    "element empty": _replace_event({}),
 }
 REJECTED_OF_KIND: dict[str, dict[str, Change]] = {
     "hits": {
-        "text link": _set("link", "https://example.com/"),
-        "list link": _set("link", []),
-        "object link.type": _set("link_type", {"name": "redirection"}),
-        "list link.type": _set("link_type", ["redirection"]),
+        "text link": _set_value("link", "https://example.com/"),
+        "list link": _set_value("link", []),
+        "object link.type": _set_value("link_type", {"name": "redirection"}),
+        "list link.type": _set_value("link_type", ["redirection"]),
     },
     "optouts": {},
     "bounces": {
-        "list bounce": _set("bounce", [1]),
-        "text bounce": _set("bounce", "hard"),
-        "text analysis": _set("analysis", "hard"),
-        "boolean analysis": _set("analysis", True),
-        "object verdict": _set("verdict", {"type": "hard"}),
-        "list verdict": _set("verdict", ["hard"]),
+        "list bounce": _set_value("bounce", [1]),
+        "text bounce": _set_value("bounce", "hard"),
+        "text analysis": _set_value("analysis", "hard"),
+        "boolean analysis": _set_value("analysis", True),
+        "object verdict": _set_value("verdict", {"type": "hard"}),
+        "list verdict": _set_value("verdict", ["hard"]),
     },
     "impressions": {},
     "activations": {},
@@ -205,84 +201,84 @@ REJECTED_OF_KIND: dict[str, dict[str, Change]] = {
 # Objects have one field: the order of an object's fields in its JSON text is the API's.
 
 COERCED: dict[str, Change] = {
-    "numeric id": _map("id", lambda text: uuid.UUID(text).int % 10**15),
-    "fractional id": _map("id", lambda text: uuid.UUID(text).int % 10**9 + 0.5),
-    **{f"timestamp {name}": _map("timestamp", convert) for name, convert in _TIMES.items()},
-    "activation.id as text": _map("activation_id", str),
-    "activation.id with a zero fraction": _map("activation_id", _to_float),
-    "activation.id as text with a zero fraction": _map("activation_id", lambda number: str(_to_float(number))),
-    "numeric customer": _set("customer", 28),
-    "boolean version": _set("version", True),
-    "fractional application": _set("application", 1.5),
-    "boolean subscription": _set("subscription", False),
-    "numeric stamp.id": _map("stamp_id", lambda text: uuid.UUID(text).int % 10**15),
-    **{f"stamp.time {name}": _map("stamp_time", convert) for name, convert in _TIMES.items()},
-    "zero stamp.time": _set("stamp_time", 0),
-    "zero stamp.time as text": _set("stamp_time", "0"),
-    "negative stamp.time": _map("stamp_time", lambda ms: -ms),
-    "numeric thread": _set("thread", 9),
-    "list thread": _set("thread", ["a", 1, None, {"b": 1.5}]),
-    "boolean kind": _set("kind", True),
-    "numeric channel": _set("channel", 1.5),
-    "object channel": _set("channel", {"name": 'é "x" \\ 🎉'}),
-    "empty object channel": _set("channel", {}),
-    "urgent as text": _set("urgent", "true"),
-    "urgent as text, false": _set("urgent", "false"),
-    "numeric urgent": _set("urgent", 1),
-    "text urgent": _set("urgent", "yes"),
-    "capital urgent": _set("urgent", "True"),
-    "list urgent": _set("urgent", [True]),
-    "text expiration": _set("expiration", "tomorrow"),
-    "impossible expiration": _set("expiration", "2026-02-30T00:00:00Z"),
-    "empty expiration": _set("expiration", ""),
-    "numeric expiration": _set("expiration", 1774000000000),
-    "object expiration": _set("expiration", {"at": "2026-04-30T12:00:00Z"}),
-    "no expiration, with a fraction": _set("expiration", "0001-01-01T00:00:00.0000000Z"),
-    "no expiration, with an offset": _set("expiration", "0001-01-01T02:00:00+02:00"),
-    "numeric receiver": _set("receiver", 5),
-    "text receiver": _set("receiver", "someone@example.com"),
-    "list receiver": _set("receiver", ["someone@example.com"]),
+    "numeric id": _map_field("id", lambda text: uuid.UUID(text).int % 10**15),
+    "fractional id": _map_field("id", lambda text: uuid.UUID(text).int % 10**9 + 0.5),
+    **{f"timestamp {name}": _map_field("timestamp", convert) for name, convert in _TIMES.items()},
+    "activation.id as text": _map_field("activation_id", str),
+    "activation.id with a zero fraction": _map_field("activation_id", _to_float),
+    "activation.id as text with a zero fraction": _map_field("activation_id", lambda number: str(_to_float(number))),
+    "numeric customer": _set_value("customer", 28),
+    "boolean version": _set_value("version", True),
+    "fractional application": _set_value("application", 1.5),
+    "boolean subscription": _set_value("subscription", False),
+    "numeric stamp.id": _map_field("stamp_id", lambda text: uuid.UUID(text).int % 10**15),
+    **{f"stamp.time {name}": _map_field("stamp_time", convert) for name, convert in _TIMES.items()},
+    "zero stamp.time": _set_value("stamp_time", 0),
+    "zero stamp.time as text": _set_value("stamp_time", "0"),
+    "negative stamp.time": _map_field("stamp_time", lambda ms: -ms),
+    "numeric thread": _set_value("thread", 9),
+    "list thread": _set_value("thread", ["a", 1, None, {"b": 1.5}]),
+    "boolean kind": _set_value("kind", True),
+    "numeric channel": _set_value("channel", 1.5),
+    "object channel": _set_value("channel", {"name": 'é "x" \\ 🎉'}),
+    "empty object channel": _set_value("channel", {}),
+    "urgent as text": _set_value("urgent", "true"),
+    "urgent as text, false": _set_value("urgent", "false"),
+    "numeric urgent": _set_value("urgent", 1),
+    "text urgent": _set_value("urgent", "yes"),
+    "capital urgent": _set_value("urgent", "True"),
+    "list urgent": _set_value("urgent", [True]),
+    "text expiration": _set_value("expiration", "tomorrow"),
+    "impossible expiration": _set_value("expiration", "2026-02-30T00:00:00Z"),
+    "empty expiration": _set_value("expiration", ""),
+    "numeric expiration": _set_value("expiration", 1774000000000),
+    "object expiration": _set_value("expiration", {"at": "2026-04-30T12:00:00Z"}),
+    "no expiration, with a fraction": _set_value("expiration", "0001-01-01T00:00:00.0000000Z"),
+    "no expiration, with an offset": _set_value("expiration", "0001-01-01T02:00:00+02:00"),
+    "numeric receiver": _set_value("receiver", 5),
+    "text receiver": _set_value("receiver", "someone@example.com"),
+    "list receiver": _set_value("receiver", ["someone@example.com"]),
     "receiver.value as text, an id": _set_receiver("id", "0013KDC0"),
     "receiver.value as text, an address": _set_receiver("mail", "someone@example.com"),
     "receiver.value as text, no type": _set_receiver(None, "someone@example.com"),
     "list receiver.value": _set_receiver("contact", ["+33600000000"]),
     "numeric receiver.value": _set_receiver("id", 13),
     "boolean receiver.value": _set_receiver("contact", False),
-    "numeric receiver.type": _set("receiver_type", 5),
-    "object receiver.type": _set("receiver_type", {"name": "contact"}),
-    "numeric receiver.value.id": _set("receiver_id", 5),
-    "list receiver.value.id": _set("receiver_id", [5]),
-    "numeric unicity": _set("unicity", 33600000000),
-    "object unicity": _set("unicity", {"mail": "someone@example.com"}),
-    "boolean hash": _set("hash", True),
+    "numeric receiver.type": _set_value("receiver_type", 5),
+    "object receiver.type": _set_value("receiver_type", {"name": "contact"}),
+    "numeric receiver.value.id": _set_value("receiver_id", 5),
+    "list receiver.value.id": _set_value("receiver_id", [5]),
+    "numeric unicity": _set_value("unicity", 33600000000),
+    "object unicity": _set_value("unicity", {"mail": "someone@example.com"}),
+    "boolean hash": _set_value("hash", True),
 }
 COERCED_OF_KIND: dict[str, dict[str, Change]] = {
     "hits": {
-        "numeric link.type": _set("link_type", 3),
-        "object link.label": _set("link_label", {"fr": "été"}),
-        "boolean link.label": _set("link_label", False),
-        "list link.uri": _set("link_uri", ["deeplink://product?id=594"]),
+        "numeric link.type": _set_value("link_type", 3),
+        "object link.label": _set_value("link_label", {"fr": "été"}),
+        "boolean link.label": _set_value("link_label", False),
+        "list link.uri": _set_value("link_uri", ["deeplink://product?id=594"]),
     },
     "optouts": {
-        "numeric optout": _set("optout", 1),
-        "text optout": _set("optout", "channel"),
-        "list optout.channel": _set("optout_channel", ["a"]),
-        "numeric optout.type": _set("optout_type", 2),
+        "numeric optout": _set_value("optout", 1),
+        "text optout": _set_value("optout", "channel"),
+        "list optout.channel": _set_value("optout_channel", ["a"]),
+        "numeric optout.type": _set_value("optout_type", 2),
     },
     "bounces": {
-        "numeric verdict": _set("verdict", 5),
-        "numeric status": _set("status", 5.5),
-        "numeric subject": _set("subject", 5),
-        "boolean subject": _set("subject", True),
-        "list subject": _set("subject", ["token"]),
-        "numeric subject.type": _set("subject_type", 1),
-        "object subject.type": _set("subject_type", {"name": "token"}),
-        "text subject.detail": _set("subject_detail", "unregistered"),
-        "list subject.detail": _set("subject_detail", ["unregistered"]),
-        "numeric subject.detail.type": _set("reason", 410),
+        "numeric verdict": _set_value("verdict", 5),
+        "numeric status": _set_value("status", 5.5),
+        "numeric subject": _set_value("subject", 5),
+        "boolean subject": _set_value("subject", True),
+        "list subject": _set_value("subject", ["token"]),
+        "numeric subject.type": _set_value("subject_type", 1),
+        "object subject.type": _set_value("subject_type", {"name": "token"}),
+        "text subject.detail": _set_value("subject_detail", "unregistered"),
+        "list subject.detail": _set_value("subject_detail", ["unregistered"]),
+        "numeric subject.detail.type": _set_value("reason", 410),
     },
-    "impressions": {"link of an impression": _set("link", "https://example.com/")},
-    "activations": {"optout of an activation": _set("optout", [1])},
+    "impressions": {"link of an impression": _set_value("link", "https://example.com/")},
+    "activations": {"optout of an activation": _set_value("optout", [1])},
 }
 
 
@@ -290,7 +286,7 @@ COERCED_OF_KIND: dict[str, dict[str, Change]] = {
 
 
 def compare_quarantine(found: Iterable[str], rejected: Iterable[Misfit]) -> list[str]:
-    """What differs between the keys of a quarantine and the rejected events, in words."""
+    """List the differences between the keys of a quarantine and the rejected events."""
     left = Counter(found)
     errors = []
     for misfit in rejected:
@@ -306,7 +302,7 @@ def compare_quarantine(found: Iterable[str], rejected: Iterable[Misfit]) -> list
 
 
 def build_misfits(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Misfit]:
-    """Rejected events of the kind, one for each variant (or each of `names`), a second apart from `at_ms` on."""
+    """Build the rejected variants (or `names`) of a kind, a second apart from `at_ms` on."""
     changes = {**REJECTED, **REJECTED_OF_KIND[kind]}
     rng = random.Random(f"{seed} {kind} styles")
     return [
@@ -318,13 +314,13 @@ def build_misfits(kind: str, seed: object, at_ms: int, notification_id: int, nam
 def build_coerced(
     kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()
 ) -> list[tuple[str, Event]]:
-    """Name and event of each variant that is coerced (or each of `names`), a second apart from `at_ms` on."""
+    """Build the coerced variants (or `names`) of a kind with their names, a second apart from `at_ms` on."""
     changes = {**COERCED, **COERCED_OF_KIND[kind]}
     return [(name, made) for name, _, made in _build_block(changes, kind, seed, at_ms, notification_id, names)]
 
 
 def coerce_at_random(kind: str, rng: random.Random, made: Event) -> None:
-    """Apply one of the coerced variants to an event."""
+    """Apply a random coerced variant to an event."""
     changes = {**COERCED, **COERCED_OF_KIND[kind]}
     changes[rng.choice(sorted(changes))](made)
 
@@ -332,7 +328,7 @@ def coerce_at_random(kind: str, rng: random.Random, made: Event) -> None:
 def _build_block(
     changes: Mapping[str, Change], kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str]
 ) -> list[tuple[str, int, Any]]:
-    """Name, time of publication and value of each variant. Events of one name and seed are of one send."""
+    """Build name, time and value of each variant. Events of one name and seed belong to one send."""
     made = []
     ids = random.Random(f"{seed} {kind} {sorted(changes)}")
     for number, name in enumerate(list(names) or changes):
