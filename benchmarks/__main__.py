@@ -1,4 +1,4 @@
-"""The command: measure parts, add their runs to OUT/results.json, and write the report OUT/README.md."""
+"""Measure parts, add their runs to OUT/results.json, and write the report OUT/README.md."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import backfill, ingest, rates, refresh, requests, startup, tick
+from benchmarks.commands import PEERS_BIN, ROOT
 from benchmarks.inputs import Shape
 from benchmarks.measure import Limits, Run
 from benchmarks.report import write_report
-from benchmarks.rounds import PEERS_BIN, ROOT, Rounds
+from benchmarks.rounds import Rounds
 
 Measurement = Callable[[Rounds], list[dict[str, Any]]]
 """Measures one input and returns its rows of results.json."""
@@ -125,7 +126,7 @@ def _describe_machine() -> dict[str, Any]:
     peers = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _read_first_value("/proc/cpuinfo", "model name") or platform.machine(),
+        "cpu": _read_cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "python": platform.python_version(),
@@ -136,11 +137,10 @@ def _describe_machine() -> dict[str, Any]:
     }
 
 
-def _read_first_value(file: str, name: str) -> str:
-    for line in Path(file).read_text().splitlines():
-        if line.startswith(name):
-            return line.partition(":")[2].strip()
-    return ""
+def _read_cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
 
 
 def _describe_commit() -> str:
@@ -154,13 +154,11 @@ def _describe_commit() -> str:
 
 def _convert_row(row: dict[str, Any]) -> dict[str, Any]:
     """Convert the runs of a row to what JSON can hold."""
+    return row | {key: [_convert_run(run) for run in row[key]] for key in ("runs", "start_up") if key in row}
 
-    def convert(run: Run) -> dict[str, Any]:
-        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(run).items()}
 
-    return {
-        name: [convert(run) for run in value] if name in ("runs", "start_up") else value for name, value in row.items()
-    }
+def _convert_run(run: Run) -> dict[str, Any]:
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(run).items()}
 
 
 if __name__ == "__main__":

@@ -10,16 +10,9 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
+from benchmarks import commands
 from benchmarks.measure import Run
-from benchmarks.rounds import (
-    Check,
-    Contender,
-    Rounds,
-    WrongOutputError,
-    build_materialize_command,
-    build_rows,
-    prepare_deployment,
-)
+from benchmarks.rounds import Check, Contender, Rounds, WrongOutputError, build_rows
 from benchmarks.server import RunningServer, run_server
 
 FIRST = date(2025, 1, 1)
@@ -110,9 +103,9 @@ class Backfill:
         environment = {"NP6_START_DATE": str(FIRST), **settings}
         return Contender(
             name,
-            lambda folder: build_materialize_command(",".join(ASSETS), partitions, module),
+            lambda folder: commands.build_materialize(",".join(ASSETS), partitions, module),
             check,
-            lambda folder: prepare_deployment(folder, self._server.url, **environment),
+            lambda folder: commands.prepare_deployment(folder, self._server.url, **environment),
             self._reset_counts,
         )
 

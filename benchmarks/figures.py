@@ -47,9 +47,10 @@ def compute_peak(row: Row) -> int | None:
     return max((run["peak"] for run in list_good_runs(row)), default=None)
 
 
-def compute_peak_mib(row: Row) -> float | None:
-    peak = compute_peak(row)
-    return None if peak is None else peak / 2**20
+def compute_by_size(rows: Sequence[Row], compute: Callable[[Row], float | None]) -> dict[str, dict[int, float | None]]:
+    """Compute a figure of each contender at each size, as a chart needs them."""
+    sizes = list_sizes(rows)
+    return {name: {size: compute(find_row(rows, size, name)) for size in sizes} for name in list_contenders(rows)}
 
 
 def format_median(values: Sequence[float], number_format: str) -> str:
@@ -63,7 +64,7 @@ def format_costs(row: Row, number_format: str = ".2f") -> list[str]:
     """Format seconds, CPU seconds and peak memory in MiB."""
     runs = list_good_runs(row)
     times = [format_median([run[cost] for run in runs], number_format) for cost in ("wall", "cpu")]
-    return [*times, f"{compute_peak_mib(row) or 0:,.0f}"]
+    return [*times, f"{(compute_peak(row) or 0) / 2**20:,.0f}"]
 
 
 def format_ratio(row: Row, base: Row, cost: str) -> str:
@@ -81,10 +82,15 @@ def build_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
     return [_join_cells([*row, *[""] * (len(columns) - len(row))]) for row in (columns, alignments, *rows)]
 
 
-def build_cells(row: Row, format_figures: Callable[[Row], Sequence[str]]) -> list[str]:
-    """Build the cells of a row: size, contender, and the figures of its runs or the reason why there are none."""
-    figures = format_figures(row) if list_good_runs(row) else [describe_failure(row)]
-    return [f"{row['size']:,}", row["contender"], *figures]
+def build_runs_table(
+    columns: Sequence[str], rows: Iterable[Row], format_figures: Callable[[Row], Sequence[str]]
+) -> list[str]:
+    """Build a table of rows: size, contender, and the figures of the runs or the reason of their failure."""
+    cells = []
+    for row in rows:
+        figures = format_figures(row) if list_good_runs(row) else [describe_failure(row)]
+        cells.append([f"{row['size']:,}", row["contender"], *figures])
+    return build_table(columns, cells)
 
 
 def describe_failure(row: Row) -> str:

@@ -9,22 +9,9 @@ from typing import Any
 
 import duckdb
 
-from benchmarks import inputs
+from benchmarks import commands, inputs
 from benchmarks.inputs import Feed, Shape
-from benchmarks.rounds import (
-    PEERS_BIN,
-    PROJECT_BIN,
-    THIS_PROJECT,
-    WITHOUT_DAGSTER,
-    Check,
-    Contender,
-    Rounds,
-    WrongOutputError,
-    build_materialize_command,
-    build_rows,
-    build_script_command,
-    prepare_deployment,
-)
+from benchmarks.rounds import THIS_PROJECT, WITHOUT_DAGSTER, Check, Contender, Rounds, WrongOutputError, build_rows
 from benchmarks.server import run_server
 
 DUCKDB = "DuckDB COPY, local file"
@@ -63,7 +50,7 @@ def _build_contenders(feed: Feed, url: str) -> list[Contender]:
     def build_peer(name: str, program: str, event_id: str = "event_id", link_type: str = "link_type") -> Contender:
         return Contender(
             name,
-            lambda folder: build_script_command(PEERS_BIN, program, feed_url, str(folder / "out.parquet")),
+            lambda folder: commands.build_peer_script(program, feed_url, folder / "out.parquet"),
             build_check(feed, "out.parquet", event_id, link_type),
         )
 
@@ -73,9 +60,7 @@ def _build_contenders(feed: Feed, url: str) -> list[Contender]:
         build_peer("httpx, Polars", "ingest_polars"),
         Contender(
             "dlt",
-            lambda folder: build_script_command(
-                PEERS_BIN, "ingest_dlt", feed_url, str(folder / "data"), str(folder / "work")
-            ),
+            lambda folder: commands.build_peer_script("ingest_dlt", feed_url, folder / "data", folder / "work"),
             build_check(feed, "data/np6/hits/*.parquet", "id", "source__detail__link__type"),
         ),
     ]
@@ -89,22 +74,18 @@ def _build_main_contenders(feed: Feed, url: str, day: str) -> list[Contender]:
     return [
         Contender(
             THIS_PROJECT,
-            lambda folder: build_materialize_command(asset, day),
+            lambda folder: commands.build_materialize(asset, day),
             build_check(feed, f"data/{asset}/*/*.parquet"),
-            lambda folder: prepare_deployment(folder, url),
+            lambda folder: commands.prepare_deployment(folder, url),
         ),
         Contender(
             WITHOUT_DAGSTER,
-            lambda folder: build_script_command(
-                PROJECT_BIN, "ingest_without_dagster", url, str(folder / "data"), day, asset
-            ),
+            lambda folder: commands.build_project_script("ingest_without_dagster", url, folder / "data", day, asset),
             build_check(feed, f"data/{asset}/*/*.parquet"),
         ),
         Contender(
             DUCKDB,
-            lambda folder: build_script_command(
-                PEERS_BIN, "ingest_duckdb", feed.body, str(folder / "out.parquet"), asset
-            ),
+            lambda folder: commands.build_peer_script("ingest_duckdb", feed.body, folder / "out.parquet", asset),
             build_check(feed, "out.parquet"),
         ),
     ]

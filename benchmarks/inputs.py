@@ -21,7 +21,7 @@ SEED = 6
 DAY = parse_day("2026-03-20", "UTC")
 NOTIFICATION_COUNT = 300
 
-_CHUNK_EVENTS = 50_000
+_BATCH_EVENTS = 50_000
 
 
 class Shape(StrEnum):
@@ -84,18 +84,18 @@ class Feed:
 
 
 def write_feed(folder: Path, events: int, shape: Shape = Shape.PLAIN) -> Feed:
-    """Write a day of events. Takes the memory of a chunk of text, and up to 40 bytes an event."""
+    """Write a day of events. Takes the memory of a batch of text, and up to 40 bytes an event."""
     body, index, notifications = (folder / f"{shape}-{events}.{kind}" for kind in ("body", "index", "notifications"))
     renderer = Renderer("activation" if shape is Shape.NOTIFICATIONS else "hit", _build_notifications(shape))
-    chunks = _generate_activations(events) if shape is Shape.NOTIFICATIONS else _generate_hits(events, shape)
+    batches = _generate_activations(events) if shape is Shape.NOTIFICATIONS else _generate_hits(events, shape)
     offset = 0
     with body.open("wb") as text, index.open("wb") as pairs:
-        for chunk in chunks:
-            rendered = renderer.render(chunk)  # a comma before each event
+        for batch in batches:
+            rendered = renderer.render(batch)  # a comma before each event
             if shape is Shape.ESCAPES:
                 rendered = _escape(rendered)
             commas = offset + _find_commas(rendered)
-            pairs.write(np.stack([chunk["timestamp"], commas + 1], axis=1).tobytes())
+            pairs.write(np.stack([batch["timestamp"], commas + 1], axis=1).tobytes())
             text.write(rendered if offset else b"[" + rendered[1:])
             offset += len(rendered)
         pairs.write(np.array([2**62, offset + 1], dtype=np.int64).tobytes())
@@ -139,15 +139,15 @@ def _escape(rendered: bytes) -> bytes:
 
 
 def _generate_hits(events: int, shape: Shape) -> Iterator[np.ndarray]:
-    """Yield hits in chunks, at even distances in time; nine in ten are click-throughs."""
+    """Yield hits in batches, at even distances in time; nine in ten are click-throughs."""
     base = hash_numbers(SEED, events)
     order = None
     if shape is Shape.RANDOM:
         order = np.argsort(generate_hashes(hash_numbers(SEED, events, 1), np.arange(events, dtype=np.uint64)))
-    for first in range(0, events, _CHUNK_EVENTS):
-        number = np.arange(first, min(first + _CHUNK_EVENTS, events), dtype=np.uint64)
+    for first in range(0, events, _BATCH_EVENTS):
+        number = np.arange(first, min(first + _BATCH_EVENTS, events), dtype=np.uint64)
         if order is not None:
-            number = order[first : first + _CHUNK_EVENTS].astype(np.uint64)
+            number = order[first : first + _BATCH_EVENTS].astype(np.uint64)
         rows = np.zeros(len(number), dtype=EVENT)
         rows["key"] = generate_hashes(base, number)
         rows["timestamp"] = _spread_over_day(number.astype(np.int64), events)
@@ -158,11 +158,11 @@ def _generate_hits(events: int, shape: Shape) -> Iterator[np.ndarray]:
 
 
 def _generate_activations(events: int) -> Iterator[np.ndarray]:
-    """Yield activations in chunks, notification by notification, each one's at even distances over the day."""
+    """Yield activations in batches, notification by notification, each one's at even distances over the day."""
     base = hash_numbers(SEED, events, 2)
     firsts = _compute_first_numbers(events)
-    for first in range(0, events, _CHUNK_EVENTS):
-        number = np.arange(first, min(first + _CHUNK_EVENTS, events), dtype=np.int64)
+    for first in range(0, events, _BATCH_EVENTS):
+        number = np.arange(first, min(first + _BATCH_EVENTS, events), dtype=np.int64)
         notification = np.searchsorted(firsts, number, side="right") - 1
         count = firsts[notification + 1] - firsts[notification]
         rows = np.zeros(len(number), dtype=EVENT)

@@ -9,21 +9,9 @@ from typing import Any
 
 import duckdb
 
+from benchmarks import commands
 from benchmarks.cohort import COHORT, write_cohort
-from benchmarks.rounds import (
-    PEERS_BIN,
-    PROJECT_BIN,
-    THIS_PROJECT,
-    WITHOUT_DAGSTER,
-    Check,
-    Contender,
-    Rounds,
-    WrongOutputError,
-    build_materialize_command,
-    build_rows,
-    build_script_command,
-    prepare_deployment,
-)
+from benchmarks.rounds import THIS_PROJECT, WITHOUT_DAGSTER, Check, Contender, Rounds, WrongOutputError, build_rows
 
 COUNTS = (
     "activations", "bounces_hard", "bounces_soft", "bounced", "delivered", "hit_activations", "hits", "other_hits",
@@ -44,26 +32,24 @@ def measure(sends: int, rounds: Rounds) -> list[dict[str, Any]]:
 def _build_contenders(data: Path, sends: int) -> list[Contender]:
     build_check = _build_checks(sends)
 
-    def build_program(name: str, bin_folder: Path, program: str) -> Contender:
+    def build_program(name: str, build_script: Callable[..., list[str]], program: str) -> Contender:
         return Contender(
             name,
-            lambda folder: build_script_command(
-                bin_folder, program, str(data), COHORT.key, str(folder / "out.parquet")
-            ),
+            lambda folder: build_script(program, data, COHORT.key, folder / "out.parquet"),
             build_check("out.parquet"),
         )
 
     return [
         Contender(
             THIS_PROJECT,
-            lambda folder: build_materialize_command("reactivity_rates", COHORT.key),
+            lambda folder: commands.build_materialize("reactivity_rates", COHORT.key),
             build_check("data/reactivity_rates/*/*.parquet"),
-            lambda folder: prepare_deployment(folder, "http://127.0.0.1:1"),
+            lambda folder: commands.prepare_deployment(folder, "http://127.0.0.1:1"),
             prepare=lambda folder: _link_assets(data, folder / "data"),
         ),
-        build_program(WITHOUT_DAGSTER, PROJECT_BIN, "rates_without_dagster"),
-        build_program("pandas", PEERS_BIN, "rates_pandas"),
-        build_program("Polars, streaming", PEERS_BIN, "rates_polars"),
+        build_program(WITHOUT_DAGSTER, commands.build_project_script, "rates_without_dagster"),
+        build_program("pandas", commands.build_peer_script, "rates_pandas"),
+        build_program("Polars, streaming", commands.build_peer_script, "rates_polars"),
     ]
 
 

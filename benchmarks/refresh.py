@@ -8,18 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import inputs
+from benchmarks import commands, inputs
 from benchmarks.ingest import build_check
 from benchmarks.measure import measure_command
-from benchmarks.rounds import (
-    PROJECT_BIN,
-    ROOT,
-    Contender,
-    Rounds,
-    build_rows,
-    build_script_command,
-    prepare_deployment,
-)
+from benchmarks.rounds import Contender, Rounds, build_rows
 from benchmarks.server import RunningServer, run_server
 
 FULL = "all of the day"
@@ -45,8 +37,8 @@ def _fetch_first(folder: Path, server: RunningServer) -> Path:
     day = inputs.DAY
     now = day.end - (day.end - day.start) * NEW_SHARE
     server.publish_until(round(now.timestamp() * 1000))
-    environment = {"PYTHONPATH": str(ROOT), **prepare_deployment(folder, server.url)}
-    command = build_script_command(PROJECT_BIN, "refresh", now.isoformat())
+    environment = {"PYTHONPATH": str(commands.ROOT), **commands.prepare_deployment(folder, server.url)}
+    command = commands.build_project_script("refresh", now.isoformat())
     run = measure_command(command, folder / "log", environment=environment, folder=folder)
     if run.failed:
         raise RuntimeError(f"the first fetch failed: {run.failed}")
@@ -68,9 +60,9 @@ def _build_contenders(feed: inputs.Feed, server: RunningServer, fetched: Path) -
     def build_contender(name: str, lookback_minutes: int, *arguments: str) -> Contender:
         return Contender(
             name,
-            lambda folder: build_script_command(PROJECT_BIN, "refresh", now.isoformat(), *arguments),
+            lambda folder: commands.build_project_script("refresh", now.isoformat(), *arguments),
             check,
-            lambda folder: prepare_deployment(folder, server.url, NP6_LOOKBACK_MINUTES=str(lookback_minutes)),
+            lambda folder: commands.prepare_deployment(folder, server.url, NP6_LOOKBACK_MINUTES=str(lookback_minutes)),
             copy_data,
         )
 

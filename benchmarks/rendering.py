@@ -1,6 +1,6 @@
 """Write millions of events as the JSON text that the API sends.
 
-A chunk of events is a table of bytes with one row an event, built column by column. Shorter texts are padded with zero
+A batch of events is a table of bytes with one row an event, built column by column. Shorter texts are padded with zero
 bytes, which are removed at the end: several times as fast as formatting each event. All values are 64-bit hashes, in
 integer arithmetic only, so that they are the same on every machine.
 """

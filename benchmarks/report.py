@@ -7,21 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import backfill, chart, refresh, report_ingest, requests, startup
-from benchmarks.figures import (
-    Row,
-    build_cells,
-    build_table,
-    compute_median,
-    describe_failure,
-    find_row,
-    format_costs,
-    format_median,
-    format_ratio,
-    list_contenders,
-    list_good_runs,
-    list_sizes,
-)
+from benchmarks import backfill, chart, figures, refresh, report_ingest, requests, startup
+from benchmarks.figures import Row
 from benchmarks.rounds import THIS_PROJECT
 
 
@@ -59,7 +46,9 @@ def _build_introduction(results: Mapping[str, Any]) -> list[str]:
         "maximum in brackets. *Memory* is the peak of what the whole process tree had resident. A contender whose "
         "output is wrong (rows, distinct ids, their values combined) has no figures.",
         "",
-        *build_table(["Part", "Date", "Commit", "Machine", "Other programs' load in cores (median, maximum)"], rows),
+        *figures.build_table(
+            ["Part", "Date", "Commit", "Machine", "Other programs' load in cores (median, maximum)"], rows
+        ),
         "",
         f"With Python {machine['python']}, {versions}. Do not compare parts that were measured on different machines.",
     ]
@@ -67,13 +56,10 @@ def _build_introduction(results: Mapping[str, Any]) -> list[str]:
 
 def _build_rates(rows: Sequence[Row], folder: Path) -> list[str]:
     def format_figures(row: Row) -> list[str]:
-        base = find_row(rows, row["size"], THIS_PROJECT)
-        return [*format_costs(row), *(format_ratio(row, base, cost) for cost in ("wall", "peak"))]
+        base = figures.find_row(rows, row["size"], THIS_PROJECT)
+        return [*figures.format_costs(row), *(figures.format_ratio(row, base, cost) for cost in ("wall", "peak"))]
 
-    seconds = {
-        name: {size: compute_median(find_row(rows, size, name), "wall") for size in list_sizes(rows)}
-        for name in list_contenders(rows)
-    }
+    seconds = figures.compute_by_size(rows, lambda row: figures.compute_median(row, "wall"))
     chart.write_chart(folder / "rates.svg", "Rates of a cohort: seconds (less is better)", seconds)
     return [
         "## Rates of one cohort, from Parquet to Parquet",
@@ -81,9 +67,8 @@ def _build_rates(rows: Sequence[Row], folder: Path) -> list[str]:
         "A tenth as many reactions as sends, over eight days. *Time* and *Memory*, at the end of a row, are the "
         "contender's divided by this project's through Dagster.",
         "",
-        *build_table(
-            ["Sends", "Contender", "Seconds", "CPU seconds", "Memory, MiB", "Time", "Memory"],
-            [build_cells(row, format_figures) for row in rows],
+        *figures.build_runs_table(
+            ["Sends", "Contender", "Seconds", "CPU seconds", "Memory, MiB", "Time", "Memory"], rows, format_figures
         ),
         "",
         "![Seconds](rates.svg)",
@@ -92,10 +77,10 @@ def _build_rates(rows: Sequence[Row], folder: Path) -> list[str]:
 
 def _build_backfill(rows: Sequence[Row], folder: Path) -> list[str]:
     def format_figures(row: Row) -> list[str]:
-        base = find_row(rows, row["size"], backfill.ONE_RUN)
-        requests = list_good_runs(row)[-1]["facts"]["requests"]
-        costs = format_costs(row, ",.1f")
-        return [f"{row['dagster_runs']}", f"{requests:,}", *costs, format_ratio(row, base, "wall")]
+        base = figures.find_row(rows, row["size"], backfill.ONE_RUN)
+        requests = figures.list_good_runs(row)[-1]["facts"]["requests"]
+        costs = figures.format_costs(row, ",.1f")
+        return [f"{row['dagster_runs']}", f"{requests:,}", *costs, figures.format_ratio(row, base, "wall")]
 
     return [
         "## Backfill of the simulated account's smallest size, all assets with partitions",
@@ -106,19 +91,18 @@ def _build_backfill(rows: Sequence[Row], folder: Path) -> list[str]:
         f"data version for all days. *{backfill.EMPTY_RUN_WITH_RECORDS}*: all that this project records. That is the "
         "bound.",
         "",
-        *build_table(
-            ["Days", "How", "Runs", "Requests", "Seconds", "CPU seconds", "Memory, MiB", "Time"],
-            [build_cells(row, format_figures) for row in rows],
+        *figures.build_runs_table(
+            ["Days", "How", "Runs", "Requests", "Seconds", "CPU seconds", "Memory, MiB", "Time"], rows, format_figures
         ),
     ]
 
 
 def _build_refresh(rows: Sequence[Row], folder: Path) -> list[str]:
     def format_figures(row: Row) -> list[str]:
-        base = find_row(rows, row["size"], refresh.FULL)
-        downloaded = list_good_runs(row)[-1]["facts"]["downloaded"]
+        base = figures.find_row(rows, row["size"], refresh.FULL)
+        downloaded = figures.list_good_runs(row)[-1]["facts"]["downloaded"]
         share = f"{downloaded / row['bytes']:.1%}"
-        return [f"{downloaded / 1e6:.2f}", share, *format_costs(row), format_ratio(row, base, "wall")]
+        return [f"{downloaded / 1e6:.2f}", share, *figures.format_costs(row), figures.format_ratio(row, base, "wall")]
 
     return [
         f"## Refresh of a day of which {refresh.NEW_SHARE:.0%} is new",
@@ -126,27 +110,30 @@ def _build_refresh(rows: Sequence[Row], folder: Path) -> list[str]:
         "The events are spread evenly over the day, so the default lookback of 60 minutes is another 4.2 % of it. Each "
         "run is a whole process, with its start-up.",
         "",
-        *build_table(
+        *figures.build_runs_table(
             ["Events", "Asked for", "Downloaded, MB", "of the day", "Seconds", "CPU seconds", "Memory, MiB", "Time"],
-            [build_cells(row, format_figures) for row in rows],
+            rows,
+            format_figures,
         ),
     ]
 
 
 def _build_tick(rows: Sequence[Row], folder: Path) -> list[str]:
-    def format_figures(row: Row) -> list[str]:
-        facts = [run["facts"] for run in list_good_runs(row)]
-        times = [format_median([1000 * fact[cost] for fact in facts], ".0f") for cost in ("seconds", "cpu")]
-        return [f"{facts[-1]['requests']}", f"{facts[-1]['bytes']}", *times]
+    def format_cells(row: Row) -> list[str]:
+        facts = [run["facts"] for run in figures.list_good_runs(row)]
+        if not facts:
+            return [row["contender"], figures.describe_failure(row)]
+        times = [figures.format_median([1000 * fact[cost] for fact in facts], ".0f") for cost in ("seconds", "cpu")]
+        return [row["contender"], f"{facts[-1]['requests']}", f"{facts[-1]['bytes']}", *times]
 
     return [
         "## A tick of the sensor when nothing is new",
         "",
         "Only the evaluation, in a process that is already running, as Dagster's daemon is.",
         "",
-        *build_table(
+        *figures.build_table(
             ["Tick", "Requests", "Bytes of responses", "Milliseconds", "CPU milliseconds"],
-            [build_cells(row, format_figures)[1:] for row in rows],
+            [format_cells(row) for row in rows],
         ),
     ]
 
@@ -154,11 +141,11 @@ def _build_tick(rows: Sequence[Row], folder: Path) -> list[str]:
 def _build_requests(rows: Sequence[Row], folder: Path) -> list[str]:
     cells: list[list[str]] = []
     for row in rows:
-        runs = list_good_runs(row)
+        runs = figures.list_good_runs(row)
         if runs:
             cells += requests.build_table_rows(row["size"], runs[-1]["facts"])
         else:
-            cells.append([f"{row['size']:,}", describe_failure(row)])
+            cells.append([f"{row['size']:,}", figures.describe_failure(row)])
     return [
         f"## Requests of a day, of which {requests.ACTIVE} notifications send",
         "",
@@ -166,7 +153,7 @@ def _build_requests(rows: Sequence[Row], folder: Path) -> list[str]:
         "those of one notification, *Probes* all requests of the sensor. *All* is what the same runs would take if "
         "each asked every notification.",
         "",
-        *build_table(
+        *figures.build_table(
             ["Notifications", "What", "Runs", "List", "Feeds", "Activations", "Probes", "Requests", "All"], cells
         ),
     ]
@@ -176,14 +163,14 @@ def _build_startup(rows: Sequence[Row], folder: Path) -> list[str]:
     imports = [row for row in rows if "runs" in row]
     cells = []
     for row in imports:
-        base = find_row(imports, row["size"], startup.IMPORT_DAGSTER)
-        cells.append([f"`{row['contender']}`", *format_costs(row), format_ratio(row, base, "wall")])
+        base = figures.find_row(imports, row["size"], startup.IMPORT_DAGSTER)
+        cells.append([f"`{row['contender']}`", *figures.format_costs(row), figures.format_ratio(row, base, "wall")])
     packages = next(row["packages"] for row in rows if "packages" in row)
     text = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in packages.items())
     return [
         "## Start-up",
         "",
-        *build_table(["Command", "Seconds", "CPU seconds", "Memory, MiB", "Time"], cells),
+        *figures.build_table(["Command", "Seconds", "CPU seconds", "Memory, MiB", "Time"], cells),
         "",
         f"Milliseconds by package (`python -X importtime`, own modules): {text}.",
     ]

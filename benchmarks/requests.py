@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rounds import PROJECT_BIN, Contender, Rounds, build_rows, build_script_command
+from benchmarks import commands
+from benchmarks.rounds import Contender, Rounds, build_rows
 
 NOTIFICATIONS, ACTIVE = 5_000, 30
 
@@ -29,7 +30,7 @@ def measure(notifications: int, rounds: Rounds) -> list[dict[str, Any]]:
     """Count requests in one run, as every run has the same counts."""
     contender = Contender(
         "a day",
-        lambda folder: build_script_command(PROJECT_BIN, "day_of_refreshes", str(notifications), str(ACTIVE)),
+        lambda folder: commands.build_project_script("day_of_refreshes", str(notifications), str(ACTIVE)),
         lambda folder: json.loads(Path(folder, "requests.json").read_text()),
     )
     runs = Rounds(rounds.work, 1, rounds.limits).measure(notifications, [contender])

@@ -9,11 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.commands import ROOT
 from benchmarks.measure import Limits, Run, measure_command
-
-ROOT = Path(__file__).parent.parent
-PROJECT_BIN = ROOT / ".venv" / "bin"
-PEERS_BIN = ROOT / ".venv-bench" / "bin"
 
 THIS_PROJECT = "this project"
 WITHOUT_DAGSTER = "this project, without Dagster"
@@ -39,31 +36,6 @@ class Contender:
     build_environment: Callable[[Path], Mapping[str, str]] = lambda folder: {}
     prepare: Callable[[Path], None] = lambda folder: None
     size: int | None = None
-
-
-def build_script_command(bin_folder: Path, name: str, *arguments: str) -> list[str]:
-    """Build the command of a program in `contenders`."""
-    return [str(bin_folder / "python"), "-m", f"benchmarks.contenders.{name}", *arguments]
-
-
-def build_materialize_command(selection: str, partitions: str, module: str = "np6_assets.definitions") -> list[str]:
-    """Build the command that materializes assets for a day, or for a range of days (`first...last`)."""
-    days = ["--partition-range" if "..." in partitions else "--partition", partitions]
-    return [str(PROJECT_BIN / "dagster"), "asset", "materialize", "-m", module, "--select", selection, *days]
-
-
-def prepare_deployment(folder: Path, url: str, **settings: str) -> dict[str, str]:
-    """Make a DAGSTER_HOME in a folder and return the environment of this project's commands."""
-    home = folder / "home"
-    home.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "dagster.yaml", home)
-    return {
-        "NP6_BASE_URL": url,
-        "NP6_API_KEY": "any",
-        "NP6_DATA_DIR": str(folder / "data"),
-        "DAGSTER_HOME": str(home),
-        **settings,
-    }
 
 
 def build_rows(size: int, runs: Mapping[str, Sequence[Run]], **more: Any) -> list[dict[str, Any]]:
@@ -103,7 +75,7 @@ class Rounds:
         A contender that failed takes no part in later rounds. `shape` tells apart inputs of one size.
         """
         runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
-        # A contender with a size of its own stays right behind the one before it.
+        # A contender with a size of its own stays behind the contender before it.
         starts = [number for number, contender in enumerate(contenders) if contender.size is None] or [0]
         for number in range(self.repeats):
             start = starts[number % len(starts)]
@@ -155,7 +127,7 @@ class Rounds:
         if seconds > self.limits.seconds:
             return Run(0, 0, 0, 0, f"not run: {seconds / 60:.0f} minutes, by the size before")
         peak = float(last.peak)
-        if len(smaller) > 1:  # one size alone does not tell the program's memory from that of the events
+        if len(smaller) > 1:  # with a single size, the program's own memory is not known
             first_size, first = smaller[-2]
             peak += (last.peak - first.peak) / (last_size - first_size) * (size - last_size)
         if peak > self.limits.bytes:

@@ -6,9 +6,10 @@ import re
 import subprocess
 from typing import Any
 
-from benchmarks.rounds import PROJECT_BIN, ROOT, Contender, Rounds, build_rows
+from benchmarks import commands
+from benchmarks.rounds import Contender, Rounds, build_rows
 
-PYTHON = str(PROJECT_BIN / "python")
+PYTHON = str(commands.PROJECT_BIN / "python")
 IMPORT_DAGSTER = "import dagster"
 IMPORT_DEFINITIONS = "import np6_assets.definitions"
 
@@ -31,7 +32,7 @@ def measure(repeats: int, rounds: Rounds) -> list[dict[str, Any]]:
 def _measure_packages() -> dict[str, float]:
     """Measure the seconds that each package's own modules take in the import of the definitions, the slowest first."""
     command = [PYTHON, "-X", "importtime", "-c", IMPORT_DEFINITIONS]
-    output = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True).stderr
+    output = subprocess.run(command, cwd=commands.ROOT, stderr=subprocess.PIPE, text=True, check=True).stderr
     seconds: dict[str, float] = {}
     for match in re.finditer(r"^import time:\s*(\d+) \|\s*\d+ \|\s*([\w.]+)$", output, re.MULTILINE):
         package = match[2].partition(".")[0]

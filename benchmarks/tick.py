@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import inputs
-from benchmarks.rounds import PROJECT_BIN, Contender, Rounds, build_rows, build_script_command, prepare_deployment
+from benchmarks import commands, inputs
+from benchmarks.rounds import Contender, Rounds, build_rows
 from benchmarks.server import run_server
 
 
@@ -21,11 +21,9 @@ def measure(size: int, rounds: Rounds) -> list[dict[str, Any]]:
         server.publish_until(round(fetched_at.timestamp() * 1000))
         contender = Contender(
             "np6_refresh, one day open",
-            lambda folder: build_script_command(
-                PROJECT_BIN, "tick", server.url, fetched_at.isoformat(), now.isoformat()
-            ),
+            lambda folder: commands.build_project_script("tick", server.url, fetched_at.isoformat(), now.isoformat()),
             lambda folder: json.loads(Path(folder, "tick.json").read_text()),
-            lambda folder: prepare_deployment(folder, server.url, NP6_START_DATE=inputs.DAY.key),
+            lambda folder: commands.prepare_deployment(folder, server.url, NP6_START_DATE=inputs.DAY.key),
         )
         runs = rounds.measure(size, [contender], server.read_cpu)
     feed.remove()

@@ -141,9 +141,9 @@ def test_another_name_and_another_agency_are_lost(made: Population, shaken: Path
     (shaken / "names.parquet").rename(shaken / "notifications" / "part-0.parquet")
     assert compare.find_wrong_names(shaken, {1: "One", 2: None}) == []
     told = [
-        "notification 3 is not stored",
-        "notification 2 should not exist",
-        "notification 1 is named One, not Two",
+        "notification 1: stored is One, expected Two",
+        "notification 2: stored is None, expected nothing",
+        "notification 3: stored is nothing, expected Three",
     ]
     assert compare.find_wrong_names(shaken, {1: "Two", 3: "Three"}) == told
     assert compare.find_wrong_identity(shaken, made, list_days(FIRST, LAST), TIMEZONE) == []

@@ -40,16 +40,11 @@ def find_different_files(data: Path, clean: Path) -> list[str]:
         {name: path for name, path in list_files(folder).items() if not name.startswith("quarantine/")}
         for folder in (data, clean)
     )
+    losses = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    losses += [f"{name} should not exist" for name in found.keys() - expected.keys()]
+    both = found.keys() & expected.keys()
     return sorted(
-        [
-            *(f"{name} is missing" for name in expected.keys() - found.keys()),
-            *(f"{name} should not exist" for name in found.keys() - expected.keys()),
-            *(
-                f"{name} differs"
-                for name in found.keys() & expected.keys()
-                if found[name].read_bytes() != expected[name].read_bytes()
-            ),
-        ]
+        losses + [f"{name} differs" for name in both if found[name].read_bytes() != expected[name].read_bytes()]
     )
 
 
@@ -131,14 +126,11 @@ def find_open_days(data: Path, days: Iterable[date], timezone: str) -> list[str]
 def find_wrong_names(data: Path, names: Mapping[int, str | None]) -> list[str]:
     """Find notifications that are not stored, or not with these names, and others that are stored."""
     stored = {row["activation_id"]: row["name"] for row in _read_rows(data / "notifications" / "part-0.parquet")}
+    pairs = {id_: (stored.get(id_, "nothing"), names.get(id_, "nothing")) for id_ in sorted({*stored, *names})}
     return [
-        *(f"notification {id_} is not stored" for id_ in sorted(names.keys() - stored.keys())),
-        *(f"notification {id_} should not exist" for id_ in sorted(stored.keys() - names.keys())),
-        *(
-            f"notification {id_} is named {stored[id_]}, not {names[id_]}"
-            for id_ in sorted(names.keys() & stored.keys())
-            if stored[id_] != names[id_]
-        ),
+        f"notification {id_}: stored is {found}, expected {expected}"
+        for id_, (found, expected) in pairs.items()
+        if found != expected
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -138,12 +138,10 @@ class MonthServer(RudeServer):
         ]
 
     def _find_outage(self, subject: str, faults: Sequence[str]) -> Outage | None:
-        outages: Iterator[Outage] = (
-            outage
-            for outage in self._outages
-            if outage.start <= self.until_ms < outage.end and outage.subject == subject and outage.fault in faults
-        )
-        return next(outages, None)
+        for outage in self._outages:
+            if outage.start <= self.until_ms < outage.end and outage.subject == subject and outage.fault in faults:
+                return outage
+        return None
 
     def _meet_outage(self, subject: str, faults: Sequence[str]) -> Outage | None:
         """Find the current outage with one of the faults, and count it."""

@@ -46,25 +46,12 @@ def build_report(outcomes: Sequence[Outcome], seed: int) -> str:
         "| Round | Seed | Days | Clock first | Disk | Window's end | Sorts | Workers or runs | Killed | Disk full "
         "| Requests | Faults | Files | Lost |",
         "| ---: | ---: | ---: | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(f"| {' | '.join(map(str, _build_cells(outcome)))} |" for outcome in outcomes),
     ]
+    for outcome in outcomes:
+        disk = "full at times" if outcome.limited_disk else "local"
+        clock = f"{outcome.clock:%Y-%m-%d %H:%M:%S} UTC"
+        settings = (outcome.days, clock, disk, outcome.end, "yes" if outcome.sorts else "no")
+        events = (outcome.starts, outcome.kills, outcome.full_disks, outcome.requests, outcome.faults.total())
+        cells = (outcome.number, outcome.seed, *settings, *events, outcome.files, len(outcome.losses))
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
-
-
-def _build_cells(outcome: Outcome) -> list[object]:
-    return [
-        outcome.number,
-        outcome.seed,
-        outcome.days,
-        f"{outcome.clock:%Y-%m-%d %H:%M:%S} UTC",
-        "full at times" if outcome.limited_disk else "local",
-        outcome.end,
-        "yes" if outcome.sorts else "no",
-        outcome.starts,
-        outcome.kills,
-        outcome.full_disks,
-        outcome.requests,
-        outcome.faults.total(),
-        outcome.files,
-        len(outcome.losses),
-    ]

@@ -79,15 +79,10 @@ class Machine:
         """The data folder."""
         return self.folder / "data"
 
-    @property
-    def temporary(self) -> Path:
-        """The folder for temporary files."""
-        return self.folder / "tmp"
-
     def make_folders(self) -> None:
         """Make the folders, and a DAGSTER_HOME with the project's dagster.yaml."""
-        for folder in (self.data, self.temporary, self.folder / "home"):
-            folder.mkdir(parents=True)
+        for name in ("data", "home", "tmp"):
+            (self.folder / name).mkdir(parents=True)
         shutil.copy(ROOT / "dagster.yaml", self.folder / "home")
 
     def start_worker(
@@ -104,7 +99,7 @@ class Machine:
             "NP6_TIMEZONE": TIMEZONE,
             "NP6_WINDOW_DAYS": str(WINDOW_DAYS),
             "DAGSTER_HOME": str(self.folder / "home"),
-            "TMPDIR": str(self.temporary),
+            "TMPDIR": str(self.folder / "tmp"),
             **({} if free_bytes is None else {"SOAK_FREE_BYTES": str(free_bytes)}),
         }
         with (self.folder / "log").open("ab") as log:
@@ -220,7 +215,7 @@ def _find_losses(clean: Machine, disturbed: Machine, account: Population, days: 
         *(f"clean run: {loss}" for loss in wrong),
         *compare.find_different_files(disturbed.data, clean.data),
         *compare.find_quarantine_errors(disturbed.data, account, days, TIMEZONE, in_order=False),
-        *compare.find_leftover_files(disturbed.temporary),
+        *compare.find_leftover_files(disturbed.folder / "tmp"),
         *compare.find_leaks([clean.folder, disturbed.folder], secrets),
     ]
 

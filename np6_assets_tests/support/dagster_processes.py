@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from random import SystemRandom
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -99,7 +99,7 @@ class DagsterProcesses:
         self.url = f"http://127.0.0.1:{self._port}"
         self._http = httpx.Client(base_url=self.url, timeout=60)
 
-    def __enter__(self) -> DagsterProcesses:
+    def __enter__(self) -> Self:
         try:
             self.start_webserver()
             wait_until(self._has_loaded, "the webserver")  # it creates the tables; two processes cannot do that at once
