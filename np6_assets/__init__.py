@@ -11,7 +11,7 @@ __all__ = ["NP6Account"]
 
 
 def __getattr__(name: str) -> Any:
-    """The component, once somebody asks for it: to import it imports Dagster, and the command line does without."""
+    """Return the component on first use: importing it imports Dagster, which the command line does without."""
     if name == "NP6Account":
         from np6_assets.component import NP6Account
 

@@ -11,7 +11,7 @@ from np6_assets.settings import SettingsError
 
 
 def instead(environment: Mapping[str, str], name: str) -> Iterator[str]:
-    """What to do in place of an account's variables, a line each."""
+    """List what to write in place of an account's variables, a line each."""
     prefix = f"{name.upper()}_NP6_"
     yield (
         f"account {name}: np6_assets.accounts is gone; run `dg scaffold defs np6_assets.NP6Account {name}`, remove the "

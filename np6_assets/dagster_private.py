@@ -32,7 +32,7 @@ __all__ = [
 
 
 def list_backfill_days(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], newest: int) -> set[str]:
-    """The partitions that the newest backfills are still to materialize: their runs are not launched at once."""
+    """List the partitions that the newest backfills have yet to materialize: their runs are not launched at once."""
     days: set[str] = set()
     for backfill in instance.get_backfills(limit=newest):
         data = backfill.asset_backfill_data
@@ -46,7 +46,7 @@ def list_backfill_days(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKe
 
 
 def end_run(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str) -> None:
-    """Say that a run has ended, canceled where somebody wanted that and else failed: its process cannot."""
+    """Report that a run has ended, as canceled if that was requested, else as failed: its process is gone."""
     is_canceling = run.status is dg.DagsterRunStatus.CANCELING
     (instance.report_run_canceled if is_canceling else instance.report_run_failed)(run, message)
 
@@ -58,12 +58,12 @@ def has_step_workers(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 
 def get_home(instance: dg.DagsterInstance) -> Path:
-    """DAGSTER_HOME, as the process has it that made the instance."""
+    """Return DAGSTER_HOME of the process that made the instance."""
     return Path(instance.root_directory)
 
 
 def get_materialized_partitions(instance: dg.DagsterInstance, asset: dg.AssetKey) -> set[str]:
-    """The partitions of an asset that were ever materialized."""
+    """Return the partitions of an asset that were ever materialized."""
     return instance.get_materialized_partitions(asset)
 
 
@@ -73,7 +73,7 @@ def remove_logs(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def list_event_files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
-    """The files of a run's own event log, which `delete_run` empties and leaves; none but on SQLite."""
+    """List the files of a run's own event log, which `delete_run` empties and leaves; only SQLite has them."""
     storage: Any = instance.event_log_storage
     if not storage.is_run_sharded:
         return []
@@ -82,11 +82,11 @@ def list_event_files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
 
 
 def list_running_instigators(instance: dg.DagsterInstance, names: Collection[str]) -> set[str]:
-    """Which of these sensors and schedules, all off by default, were turned on."""
+    """List which of these sensors and schedules, all off by default, were turned on."""
     states = instance.all_instigator_state() if instance.schedule_storage is not None else ()  # one in memory has none
     return {state.instigator_name for state in states if state.is_running} & set(names)
 
 
 def tag_run(instance: dg.DagsterInstance, run_id: str, name: str, value: str) -> None:
-    """Set a tag of a run that is under way."""
+    """Set a tag of a run in progress."""
     instance.add_run_tags(run_id, {name: value})

@@ -14,7 +14,7 @@ from np6_assets.component import NP6Account
 
 
 def select_accounts(environment: Mapping[str, str], tree: dg.ComponentTree) -> list[NP6Account]:
-    """The accounts, that of the environment first. Raises SettingsError where its variables are wrong.
+    """Select the accounts, that of the environment first. Raises SettingsError where its variables are wrong.
 
     It stands aside where it names no account (neither NP6_API_KEY nor NP6_BASE_URL is set) and there are others.
     """
@@ -25,13 +25,13 @@ def select_accounts(environment: Mapping[str, str], tree: dg.ComponentTree) -> l
 
 
 def load_own_components() -> dg.ComponentTree:
-    """The components in this package's folder `defs`."""
+    """Load the components in this package's folder `defs`."""
     folder = Path(np6_assets.defs.__path__[0])
     return dg.ComponentTree.from_module(np6_assets.defs, folder.parents[1])
 
 
 def load_components() -> dg.ComponentTree:
-    """The components of the project whose folder this is, or else this package's own."""
+    """Load the components of the project in the working directory, or else this package's own."""
     try:
         return dg.ComponentTree.for_project(Path.cwd())
     except dg.DagsterError:  # no project

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers. The cells are Markdown."""
+    """Write a table whose first column is text and whose others are numbers. The cells are Markdown."""
     lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def escaped(text: str) -> str:
-    """A text that someone typed, on one line, as the same text in Markdown."""
+    """Escape a text for Markdown, on one line."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))

@@ -41,23 +41,23 @@ class Day:
 
 
 def to_epoch_ms(instant: datetime) -> int:
-    """An instant in ms since the epoch."""
+    """Convert an instant to ms since the epoch."""
     return round(instant.timestamp() * 1000)
 
 
 def parse_day(key: str, timezone: str) -> Day:
-    """The day that a partition key names."""
+    """Parse a partition key."""
     first = date.fromisoformat(key)
     return Day(key, _midnight(first, timezone), _midnight(first + timedelta(days=1), timezone))
 
 
 def day_at(instant: datetime, timezone: str) -> Day:
-    """The day that an instant is in."""
+    """Return the day of an instant."""
     return parse_day(instant.astimezone(ZoneInfo(timezone)).date().isoformat(), timezone)
 
 
 def partition_day(folder: str, column: str = EVENT_DATE) -> date | None:
-    """The day of a folder `<column>=YYYY-MM-DD`; None of another folder, such as other programs leave."""
+    """Parse the day of a folder `<column>=YYYY-MM-DD`; None for other folders, such as other programs leave."""
     name, _, day = folder.partition("=")
     try:
         found = date.fromisoformat(day) if name == column else None
@@ -92,11 +92,11 @@ def backfill_policy(days_per_run: int | None) -> dg.BackfillPolicy:
 
 
 def event_days(cohort: str, window_days: int) -> list[str]:
-    """The event days that a cohort needs, in order."""
+    """List the event days that a cohort needs, in order."""
     first = date.fromisoformat(cohort)
     return [str(first + timedelta(days=ahead)) for ahead in range(window_days + 1)]
 
 
 def days_ahead(days: int) -> dg.TimeWindowPartitionMapping:
-    """Maps day D to the days D to D + `days`; that the last of them have not come yet is normal."""
+    """Map day D to the days D to D + `days`, the last of which may be in the future."""
     return dg.TimeWindowPartitionMapping(start_offset=0, end_offset=days, allow_nonexistent_upstream_partitions=True)

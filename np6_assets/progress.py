@@ -1,4 +1,4 @@
-"""Progress of a run over many days, in words, for its log: a line for each day, which it begins with, and a summary.
+"""Log the progress of a run over many days: a line for each day, which begins with the day, and a summary.
 
 The run page's filter looks for text in a line: a day finds its line, and `in all` the summaries.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class Progress:
-    """Tells how far a run is. `unit` is what a day has a number of."""
+    """Logs the progress of a run. `unit` is what a day has a number of."""
 
     def __init__(
         self,
@@ -30,8 +30,8 @@ class Progress:
         self._done: list[str] = []
         self._number = 0
 
-    def day_done(self, day: str, number: int) -> None:
-        """One more day is done, with so many of the unit."""
+    def record_day(self, day: str, number: int) -> None:
+        """Log that one more day is done, with so many of the unit."""
         self._done.append(day)
         self._number += number
         seconds, done = self._clock() - self._start, len(self._done)
@@ -39,18 +39,18 @@ class Progress:
         if self._days == 1:
             self._log(line)
             return
-        left = f", about {duration(seconds / done * (self._days - done))} left" if done < self._days else ""
+        left = f", about {format_duration(seconds / done * (self._days - done))} left" if done < self._days else ""
         self._log(f"{line} ({done} of {self._days} days{left})")
         if done == self._days:
             rate = self._number / seconds if seconds else 0.0
             self._log(
                 f"{self._what}: in all {done} days, {min(self._done)} to {max(self._done)}, "
-                f"{self._number:,} {self._unit}, {rate:,.0f} a second, in {duration(seconds)}"
+                f"{self._number:,} {self._unit}, {rate:,.0f} a second, in {format_duration(seconds)}"
             )
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: `42 s`, `3 min 5 s`, `2 h 10 min`."""
+def format_duration(seconds: float) -> str:
+    """Format seconds: `42 s`, `3 min 5 s`, `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -13,17 +13,17 @@ NP6, STORE, IO_MANAGER = "np6", "store", "io_manager"
 
 
 def list_resource_keys(settings: Settings, *names: str) -> set[str]:
-    """The keys of some resources, for `required_resource_keys`."""
+    """List the keys of some resources, for `required_resource_keys`."""
     return {settings.named(name) for name in names}
 
 
 def get_np6(context: Any, settings: Settings) -> NP6Resource:
-    """The API, from the context of a step or of a tick that requires it."""
+    """Return the API from the context of a step or tick."""
     found: NP6Resource = getattr(context.resources, settings.named(NP6))
     return found
 
 
 def get_store(context: Any, settings: Settings) -> ParquetStore:
-    """The data folder, from the context of a step or of a tick that requires it."""
+    """Return the data folder from the context of a step or tick."""
     found: ParquetStore = getattr(context.resources, settings.named(STORE))
     return found

@@ -115,7 +115,7 @@ class Settings:
         )
 
     def key(self, asset: str) -> list[str]:
-        """The path of an asset's key: below the account's name, where the account has one."""
+        """Return the path of an asset's key: below the account's name, if it has one."""
         return [asset] if self.account is None else [self.account, asset]
 
     def named(self, name: str) -> str:

@@ -14,7 +14,7 @@ from np6_assets_tests.support.rude_server import RudeServer
 
 @pytest.fixture(scope="session", autouse=True)
 def _cached_migrations() -> Iterator[None]:
-    """Read Dagster's migrations once a process, not for each instance, which costs more than all else."""
+    """Read Dagster's migrations once a process: reading them for each instance costs more than all else."""
     read, cache = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
 
     def from_config(config: Config) -> ScriptDirectory:

@@ -1,4 +1,4 @@
-"""The alerts of the documentation, loaded from its own text: what they send of a run that failed, and to whom."""
+"""Load the alerts of the documentation from its text, and test what they send of a failed run."""
 
 import base64
 import json
@@ -27,8 +27,8 @@ BLOCKS = FENCED.findall((ROOT / "docs/alerts.md").read_text())
 [WORKSPACE] = [text for language, text in BLOCKS if language == "yaml" and "alerts.py" in text]
 
 
-def sensor_of(text: str, tmp_path: Path) -> dg.SensorDefinition:
-    """The one sensor of a file that is as the documentation has it."""
+def load_sensor(text: str, tmp_path: Path) -> dg.SensorDefinition:
+    """Load the sensor of a file that the documentation shows."""
     [entry] = [one["python_file"] for one in yaml.safe_load(WORKSPACE)["load_from"] if "python_file" in one]
     file = tmp_path / entry["relative_path"]
     file.write_text(text)
@@ -41,8 +41,8 @@ def sensor_of(text: str, tmp_path: Path) -> dg.SensorDefinition:
 
 
 @pytest.fixture
-def failed(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> dg.RunStatusSensorContext:
-    """What Dagster tells of a run whose key is refused."""
+def failed_run(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> dg.RunStatusSensorContext:
+    """The context of a run whose key is refused."""
     server.script_always("/notifications/reactivities/hits", "401")
     deployment = Deployment(tmp_path / "data", server, instance)
     result = deployment.materialize("hits", DAY, raise_on_error=False)
@@ -52,7 +52,7 @@ def failed(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> 
 
 
 @contextmanager
-def serving(server: socketserver.BaseServer) -> Iterator[int]:
+def run_server(server: socketserver.BaseServer) -> Iterator[int]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -64,7 +64,7 @@ def serving(server: socketserver.BaseServer) -> Iterator[int]:
 
 
 class Webhook(BaseHTTPRequestHandler):
-    """Slack, as far as a webhook is concerned."""
+    """The webhook of Slack."""
 
     received: list[dict[str, str]]
 
@@ -78,60 +78,60 @@ class Webhook(BaseHTTPRequestHandler):
 
 
 class Mail(socketserver.StreamRequestHandler):
-    """A mail server that takes all there is: it keeps the lines that it is sent."""
+    """A mail server that records the lines that it receives."""
 
     lines: list[str]
 
     def handle(self) -> None:
-        self._say("220 ready")
+        self._answer("220 ready")
         for raw in self.rfile:
             line = raw.decode().rstrip("\r\n")
             self.lines.append(line)
             if line.startswith("ehlo"):
-                self._say("250-localhost", "250 AUTH PLAIN")
+                self._answer("250-localhost", "250 AUTH PLAIN")
             elif line.startswith("AUTH"):
-                self._say("235 welcome")
+                self._answer("235 welcome")
             elif line == "data":
-                self._say("354 go on")
+                self._answer("354 go on")
                 while (text := self.rfile.readline().decode().rstrip("\r\n")) != ".":
                     self.lines.append(text)
-                self._say("250 taken")
+                self._answer("250 taken")
             elif line == "QUIT":
-                return self._say("221 bye")
+                return self._answer("221 bye")
             else:
-                self._say("250 fine")
+                self._answer("250 fine")
         return None
 
-    def _say(self, *lines: str) -> None:
+    def _answer(self, *lines: str) -> None:
         self.wfile.write("".join(f"{line}\r\n" for line in lines).encode())
 
 
-def test_alert_to_slack_says_what_failed_and_where_to_look(
-    failed: dg.RunStatusSensorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_alert_to_slack_has_the_error_and_a_link_to_the_run(
+    failed_run: dg.RunStatusSensorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    sensor = sensor_of(SLACK, tmp_path)
+    sensor = load_sensor(SLACK, tmp_path)
     Webhook.received = []
-    with serving(HTTPServer(("127.0.0.1", 0), Webhook)) as port:
+    with run_server(HTTPServer(("127.0.0.1", 0), Webhook)) as port:
         monkeypatch.setenv("SLACK_WEBHOOK_URL", f"http://127.0.0.1:{port}/services/T000")
-        sensor(failed)
+        sensor(failed_run)
     [message] = Webhook.received
     assert message.keys() == {"text"}
     first, error, link = message["text"].splitlines()
-    assert first.startswith(f"{failed.dagster_run.job_name} failed: ")
+    assert first.startswith(f"{failed_run.dagster_run.job_name} failed: ")
     assert "hits returned 401" in error
     assert "set NP6_API_KEY to a valid key" in error
-    assert link == f"http://127.0.0.1:3000/runs/{failed.dagster_run.run_id}"
+    assert link == f"http://127.0.0.1:3000/runs/{failed_run.dagster_run.run_id}"
 
 
-def test_alert_by_email_is_sent_over_tls_with_a_link_to_the_run(
-    failed: dg.RunStatusSensorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_alert_by_email_has_a_link_to_the_run(
+    failed_run: dg.RunStatusSensorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file, context = create_certificate(tmp_path, timedelta(days=30))
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     server = socketserver.TCPServer(("127.0.0.1", 0), Mail)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     Mail.lines = []
-    with serving(server) as port:
+    with run_server(server) as port:
         for name, value in {
             "ALERT_EMAIL_FROM": "dagster@example.com",
             "ALERT_EMAIL_PASSWORD": "a password",
@@ -140,12 +140,12 @@ def test_alert_by_email_is_sent_over_tls_with_a_link_to_the_run(
             "ALERT_SMTP_PORT": f"{port}",
         }.items():
             monkeypatch.setenv(name, value)
-        sensor_of(EMAIL, tmp_path)(failed)
+        load_sensor(EMAIL, tmp_path)(failed_run)
     login = base64.b64encode(b"\0dagster@example.com\0a password").decode()
     assert f"AUTH PLAIN {login}" in Mail.lines
     assert [line for line in Mail.lines if line.startswith("rcpt")] == [
         "rcpt TO:<one@example.com>",
         "rcpt TO:<two@example.com>",
     ]
-    assert f"Subject: {failed.dagster_run.job_name} failed" in Mail.lines
-    assert any(f"http://127.0.0.1:3000/runs/{failed.dagster_run.run_id}" in line for line in Mail.lines)
+    assert f"Subject: {failed_run.dagster_run.job_name} failed" in Mail.lines
+    assert any(f"http://127.0.0.1:3000/runs/{failed_run.dagster_run.run_id}" in line for line in Mail.lines)

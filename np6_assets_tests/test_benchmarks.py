@@ -40,15 +40,13 @@ def server(feed: inputs.Feed) -> Iterator[RunningServer]:
         yield running
 
 
-def ask(server: RunningServer, start: int, end: int) -> list[dict]:
+def fetch(server: RunningServer, start: int, end: int) -> list[dict]:
     query = f"reactivityStart={start}&reactivityEnd={end}"
     with urllib.request.urlopen(f"{server.url}/notifications/reactivities/hits?{query}") as answer:
         return json.load(answer)
 
 
-def test_a_feed_is_sorted_unique_and_the_same_for_the_same_seed(
-    feed: inputs.Feed, events: list[dict], tmp_path: Path
-) -> None:
+def test_feed_is_sorted_and_unique(feed: inputs.Feed, events: list[dict], tmp_path: Path) -> None:
     times = [event["timestamp"] for event in events]
     assert times == sorted(times)
     assert inputs.DAY.start_ms <= times[0] <= times[-1] < inputs.DAY.end_ms
@@ -56,21 +54,19 @@ def test_a_feed_is_sorted_unique_and_the_same_for_the_same_seed(
     assert Path(inputs.write_feed(tmp_path, EVENTS).body).read_bytes() == Path(feed.body).read_bytes()
 
 
-def test_the_server_sends_the_window_that_is_asked_for_and_counts(server: RunningServer, events: list[dict]) -> None:
+def test_server_serves_a_window_and_counts_requests(server: RunningServer, events: list[dict]) -> None:
     start, end = events[4_990]["timestamp"], events[5_010]["timestamp"]
     server.take_counts()
-    assert ask(server, start, end) == events[4_990:5_010]
-    assert ask(server, end, start) == []
+    assert fetch(server, start, end) == events[4_990:5_010]
+    assert fetch(server, end, start) == []
     counts = server.take_counts()
     assert counts["requests"] == 2
     assert counts["bytes"] > 20 * 700
     server.publish_until(start)
-    assert ask(server, 0, 2**61) == events[:4_990]
+    assert fetch(server, 0, 2**61) == events[:4_990]
 
 
-def test_an_output_that_lacks_an_event_or_has_it_twice_is_wrong(
-    feed: inputs.Feed, events: list[dict], tmp_path: Path
-) -> None:
+def test_check_finds_missing_and_repeated_events(feed: inputs.Feed, events: list[dict], tmp_path: Path) -> None:
     rows = [(event["id"], event["source"]["detail"]["link"]["type"]) for event in events]
     check = build_check(feed, "out.parquet")
 
@@ -90,7 +86,7 @@ CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[
 WORK = "held = b'x' * 100_000_000; sum(range(5_000_000))"
 
 
-def test_what_a_child_process_costs_counts(tmp_path: Path) -> None:
+def test_measure_includes_child_processes(tmp_path: Path) -> None:
     done = measure_command([sys.executable, "-c", CHILD, WORK], tmp_path / "log")
     assert not done.failed
     assert done.peak > 100_000_000
@@ -98,7 +94,7 @@ def test_what_a_child_process_costs_counts(tmp_path: Path) -> None:
     assert done.cpu < 2.5 * done.wall
 
 
-def test_a_run_beyond_a_limit_is_ended_with_its_children(tmp_path: Path) -> None:
+def test_measure_kills_a_run_beyond_its_limit(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     endless = f"import time; open({str(marker)!r}, 'w'); held = b'x' * 200_000_000; time.sleep(100)"
     done = measure_command(
@@ -109,7 +105,7 @@ def test_a_run_beyond_a_limit_is_ended_with_its_children(tmp_path: Path) -> None
     assert marker.exists()
 
 
-def test_a_wrong_output_and_a_failure_have_no_figure_and_no_further_round(tmp_path: Path) -> None:
+def test_failed_contender_has_no_further_round(tmp_path: Path) -> None:
     def wrong(folder: Path) -> dict[str, float]:
         raise WrongOutputError("one row too few")
 
@@ -126,7 +122,7 @@ def test_a_wrong_output_and_a_failure_have_no_figure_and_no_further_round(tmp_pa
     assert rounds.measure(20, everyone[1:])["wrong"][0].failed == "wrong output: one row too few"
 
 
-def test_a_report_says_what_has_no_figure(tmp_path: Path) -> None:
+def test_report_names_a_failure_without_figures(tmp_path: Path) -> None:
     machine = {"date": "2026-03-20", "commit": "1234567", "cores": 2, "cpu": "x", "memory": 2**34, "linux": "6"}
     machine |= {"python": "3.11", "versions": {"dagster": "1"}}
     good = {"wall": 2.0, "cpu": 3.0, "peak": 2**28, "others": 0.1, "failed": "", "facts": {"bytes": 10}}
@@ -145,7 +141,7 @@ def test_a_report_says_what_has_no_figure(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "ingest-rate.svg").read_text()
 
 
-def test_a_day_s_requests_stand_beside_those_of_asking_every_notification():
+def test_request_table_compares_a_day_with_full_requests():
     facts = {"refresh runs": 90, "refresh list": 90, "refresh feeds": 360, "refresh activations": 2_700}
     facts |= {"refresh probes": 100, "closing runs": 1, "closing activations": 5_030, "nightly runs": 1}
     rows = {what: cells for _, what, *cells in requests.build_table_rows(5_000, facts)}

@@ -1,4 +1,4 @@
-"""The command `np6-assets`, run as a user runs it: in a process of its own, in a folder of its own."""
+"""Run the command `np6-assets` in its own process and folder, as a user does."""
 
 import os
 import re
@@ -39,13 +39,13 @@ ROW = re.compile(r"^ *(\S.*?) {2,}([\d,]+) +([\d,]+) +([\d.]+%|-) +([\d.]+%|-) +
 SNIPPET = re.compile(r"^\S[^\n]* <<'END'\n.*?^END$", re.MULTILINE | re.DOTALL)
 
 
-def command(*arguments):
+def build_command(*arguments):
     return [sys.executable, "-m", "np6_assets.cli", *arguments]
 
 
 def run(folder, *arguments, **settings):
     return subprocess.run(
-        command(*arguments),
+        build_command(*arguments),
         cwd=folder,
         env=build_environment(PYTHONPATH=str(ROOT), **settings),
         capture_output=True,
@@ -55,8 +55,8 @@ def run(folder, *arguments, **settings):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A demo that has run: its folder, its days (of which there is one more where midnight came) and its process."""
+def finished_demo(tmp_path_factory):
+    """A demo that has ended: its folder, its days (one more if midnight passed) and its process."""
     folder = tmp_path_factory.mktemp("a demo")  # with a space
     first = datetime.now(UTC).date() - timedelta(days=DAYS - 1)
     process = run(folder, "demo", "--days", str(DAYS))
@@ -68,8 +68,8 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_demo_ends_well_and_says_nothing_but_its_own_lines(finished):
-    _, days, process = finished
+def test_demo_succeeds_and_prints_no_logs(finished_demo):
+    _, days, process = finished_demo
     assert process.returncode == 0
     assert process.stderr == ""
     assert len(days) == DAYS
@@ -77,8 +77,8 @@ def test_the_demo_ends_well_and_says_nothing_but_its_own_lines(finished):
     assert max(len(line) for line in process.stdout.splitlines() if sys.executable not in line) <= 80
 
 
-def test_the_demo_writes_the_parquet_of_every_day(finished):
-    folder, days, _ = finished
+def test_demo_writes_every_day(finished_demo):
+    folder, days, _ = finished_demo
     expected = {f"{asset}/event_date={day}/part-0.parquet" for asset in EVENT_ASSETS for day in days}
     expected |= {f"reactivity_rates/activation_date={day}/part-0.parquet" for day in days}
     expected |= {"notifications/part-0.parquet", "reactivity_report/report.html", "np6.json"}
@@ -86,8 +86,8 @@ def test_the_demo_writes_the_parquet_of_every_day(finished):
     assert {str(file.relative_to(data)) for file in data.rglob("*") if file.is_file()} == expected
 
 
-def sends_of(folder, asset, days, of_interest=lambda event: True):
-    """The sends of the cohorts that have an event in an asset, by notification: plain Python over the events."""
+def group_sends(folder, asset, days, of_interest=lambda event: True):
+    """Group the sends of the cohorts that have an event in an asset by notification, in plain Python."""
     sends = defaultdict(set)
     for file in (folder / "data" / asset).rglob("*.parquet"):
         for event in pq.ParquetFile(file).read().to_pylist():
@@ -96,12 +96,12 @@ def sends_of(folder, asset, days, of_interest=lambda event: True):
     return sends
 
 
-def test_the_table_has_each_notifications_rates_from_the_best_to_the_worst(finished):
-    folder, days, process = finished
-    sent = sends_of(folder, "activations", days)
-    bounced = sends_of(folder, "bounces", days)
-    muted = sends_of(folder, "optouts", days)
-    hit = sends_of(folder, "hits", days, lambda event: event["link_type"] == "redirection")
+def test_demo_prints_the_rates_of_each_notification(finished_demo):
+    folder, days, process = finished_demo
+    sent = group_sends(folder, "activations", days)
+    bounced = group_sends(folder, "bounces", days)
+    muted = group_sends(folder, "optouts", days)
+    hit = group_sends(folder, "hits", days, lambda event: event["link_type"] == "redirection")
 
     expected = {}
     for id_, sends in sent.items():
@@ -113,34 +113,34 @@ def test_the_table_has_each_notifications_rates_from_the_best_to_the_worst(finis
             len(muted[id_]) / delivered,
             len(bounced[id_]) / len(sends),
         )
-    shown = {
+    printed = {
         name: (int(sends.replace(",", "")), int(delivered.replace(",", "")), *rates)
         for name, sends, delivered, *rates in ROW.findall(process.stdout)
     }
-    assert shown.keys() == expected.keys()
-    for name, (sends, delivered, *rates) in shown.items():
+    assert printed.keys() == expected.keys()
+    for name, (sends, delivered, *rates) in printed.items():
         assert (sends, delivered) == expected[name][:2]
         assert rates == [f"{rate:.2%}" for rate in expected[name][2:]]
-    assert list(shown) == sorted(expected, key=lambda name: -expected[name][2])
+    assert list(printed) == sorted(expected, key=lambda name: -expected[name][2])
 
 
-def test_the_demo_says_which_cohorts_are_provisional(finished):
-    _, days, process = finished
+def test_demo_names_provisional_cohorts(finished_demo):
+    _, days, process = finished_demo
     assert f"Provisional: {DAYS} of {DAYS} cohorts, {days[0]} to {days[-1]}," in process.stdout
 
 
-def test_the_demo_says_where_its_report_is(finished):
-    folder, days, process = finished
+def test_demo_prints_the_path_of_its_report(finished_demo):
+    folder, days, process = finished_demo
     [path] = re.findall(r"^The report, for a browser: (.+)$", process.stdout, re.MULTILINE)
     assert f"sends of {days[0]} to {days[-2]}" in (folder / path).read_text()
 
 
 @pytest.mark.slow
-def test_the_snippets_work_as_printed(finished):
-    folder, days, process = finished
+def test_printed_snippets_run(finished_demo):
+    folder, days, process = finished_demo
     [pandas] = SNIPPET.findall(process.stdout)
     [sql] = re.findall(r"^\S* ?\S*np6-assets'? sql .+$", process.stdout, re.MULTILINE)
-    for snippet, shows in ((sql, "Order shipped"), (pandas, "redirection")):
+    for snippet, text in ((sql, "Order shipped"), (pandas, "redirection")):
         pasted = subprocess.run(
             ["bash", "-c", snippet],
             cwd=folder,
@@ -150,7 +150,7 @@ def test_the_snippets_work_as_printed(finished):
             timeout=60,
         )
         assert (pasted.returncode, pasted.stderr) == (0, "")
-        assert shows in pasted.stdout
+        assert text in pasted.stdout
     assert days[0] in pasted.stdout
 
 
@@ -171,38 +171,38 @@ def test_version_is_that_of_the_package(capsys):
     ],
 )
 def test_shells_complete_commands_options_and_queries(line, completed, tmp_path):
-    said = tmp_path / "completions"
+    file = tmp_path / "completions"
     shell = {
         "_ARGCOMPLETE": "1",
-        "_ARGCOMPLETE_STDOUT_FILENAME": str(said),
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(file),
         "_ARGCOMPLETE_SHELL": "bash",
         "COMP_LINE": line,
         "COMP_POINT": str(len(line)),
     }
     subprocess.run(
-        command(), cwd=tmp_path, env=build_environment(PYTHONPATH=str(ROOT), **shell), check=True, timeout=60
+        build_command(), cwd=tmp_path, env=build_environment(PYTHONPATH=str(ROOT), **shell), check=True, timeout=60
     )
-    assert set(said.read_text().split("\v")) == completed
+    assert set(file.read_text().split("\v")) == completed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shows"),
+    ("arguments", "start"),
     [
         (["no_such_query"], "np6-assets sql: there is no query 'no_such_query'; there are applications,"),
         (["--account", "Brand", "funnel"], "np6-assets sql: there is no account Brand: name one with --account"),
         (["no_such_file.sql"], "np6-assets sql: [Errno 2] No such file or directory: 'no_such_file.sql'"),
     ],
 )
-def test_sql_says_in_one_line_what_is_wrong(arguments, shows, tmp_path, monkeypatch, capsys):
+def test_sql_reports_an_error_in_one_line(arguments, start, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["sql", *arguments]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(shows)
+    assert error.startswith(start)
     assert error.count("\n") == 1
 
 
-def materialized(folder, asset):
-    """The partitions of an asset that Dagster has on record."""
+def list_materialized(folder, asset):
+    """List the materialized partitions of an asset."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(folder / ".dagster_home"))
         with dg.DagsterInstance.get() as instance:
@@ -210,24 +210,24 @@ def materialized(folder, asset):
     return sorted({record.partition_key or "" for record in records})
 
 
-def test_dagster_knows_what_the_demo_made(finished):
-    folder, days, _ = finished
-    assert materialized(folder, "hits") == days
+def test_demo_records_its_materializations(finished_demo):
+    folder, days, _ = finished_demo
+    assert list_materialized(folder, "hits") == days
 
 
 @pytest.mark.slow
-def test_a_second_demo_adds_to_what_dagster_knows(finished, tmp_path):
-    first, days, _ = finished
+def test_second_demo_adds_to_the_records_of_the_first(finished_demo, tmp_path):
+    first, days, _ = finished_demo
     folder = shutil.copytree(first, tmp_path / "again")
     again = run(folder, "demo", "--days", "1")
     assert (again.returncode, again.stderr) == (0, "")
-    after = materialized(folder, "hits")
+    after = list_materialized(folder, "hits")
     assert after[: len(days)] == days
     assert after[-1] in again.stdout
 
 
 @pytest.mark.slow
-def test_the_demo_keeps_apart_from_an_account(tmp_path):
+def test_demo_leaves_an_account_alone(tmp_path):
     (tmp_path / ".env").write_text("NP6_API_KEY=not-a-real-key\n")
     process = run(tmp_path, "demo", "--days", "1", NP6_DATA_DIR="account")
     assert (process.returncode, process.stderr) == (0, "")
@@ -248,12 +248,12 @@ def test_the_demo_keeps_apart_from_an_account(tmp_path):
         ({"NP6_BASE_URL": "http://127.0.0.1:8006"}, True),
     ],
 )
-def test_what_counts_as_an_account(settings, is_set):
+def test_account_is_set_by_a_key_or_another_address(settings, is_set):
     assert demo.is_account_set(Settings.from_environment(settings), settings) is is_set
 
 
-def test_events_that_are_not_simulated_are_noticed(finished, tmp_path):
-    folder, _, _ = finished
+def test_demo_detects_events_that_are_not_simulated(finished_demo, tmp_path):
+    folder, _, _ = finished_demo
     assert not demo.holds_other_events(str(folder / "data"))
     assert not demo.holds_other_events(str(tmp_path / "nothing yet"))
     file = tmp_path / "optouts/event_date=2026-03-01/part-0.parquet"
@@ -276,7 +276,7 @@ EVENT_SCHEMA = pa.schema([("agency", pa.string()), ("customer", pa.string())])
         ({"NP6_DATA_DIR": "nowhere://x"}, "NP6_DATA_DIR='nowhere://x' is neither a local folder nor an address"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, capsys, settings, line):
+def test_demo_reports_a_wrong_setting_in_one_line(tmp_path, monkeypatch, capsys, settings, line):
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("NP6_", "DAGSTER_"))]:
         monkeypatch.delenv(name)
@@ -296,7 +296,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, capsys, settin
         ({"NP6_DATA_DIR": "file/data"}, "file/data"),
     ],
 )
-def test_what_is_found_wrong_as_it_runs_is_said_in_one_line(tmp_path, settings, line):
+def test_demo_reports_an_error_of_its_run_in_one_line(tmp_path, settings, line):
     (tmp_path / "file").write_text("a folder cannot be made in here\n")
     process = run(tmp_path, "demo", "--days", "1", **settings)
     assert process.returncode == 1
@@ -304,17 +304,17 @@ def test_what_is_found_wrong_as_it_runs_is_said_in_one_line(tmp_path, settings, 
     assert line in process.stderr
 
 
-def test_the_env_file_wins_as_it_does_in_dagster(tmp_path):
+def test_env_file_overrides_the_environment(tmp_path):
     (tmp_path / ".env").write_text("NP6_TIMEZONE=Mars/Base\n")
     process = run(tmp_path, "demo", NP6_TIMEZONE="UTC")
     assert (process.returncode, process.stdout) == (1, "")
     assert "Mars/Base" in process.stderr
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command, running, its output to be read as it comes."""
+def start_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command with pipes for its output."""
     return subprocess.Popen(
-        command(*arguments),
+        build_command(*arguments),
         cwd=folder,
         env=build_environment(PYTHONPATH=str(ROOT)),
         stdout=subprocess.PIPE,
@@ -325,7 +325,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_demo_with_one_line(tmp_path):
-    with started(tmp_path, "demo", "--days", "1") as process:
+    with start_command(tmp_path, "demo", "--days", "1") as process:
         assert process.stdout
         assert process.stderr
         while not process.stdout.readline().startswith("  "):  # the first asset is there
@@ -335,7 +335,7 @@ def test_ctrl_c_ends_the_demo_with_one_line(tmp_path):
     assert process.returncode == 130
 
 
-def test_help_needs_nothing_heavy(tmp_path):
+def test_help_imports_no_large_package(tmp_path):
     imports = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "np6_assets.cli", "sandbox", "--help"],
         cwd=tmp_path,
@@ -350,8 +350,8 @@ def test_help_needs_nothing_heavy(tmp_path):
         assert not re.search(rf"\| +{module}\b", imports.stderr)
 
 
-def test_the_sandbox_answers_the_printed_curl_command_until_ctrl_c(tmp_path):
-    with started(tmp_path, "sandbox", "--port", "0", "--small", "--key", "a key") as process:
+def test_sandbox_answers_the_printed_curl_command_until_ctrl_c(tmp_path):
+    with start_command(tmp_path, "sandbox", "--port", "0", "--small", "--key", "a key") as process:
         assert process.stdout
         assert process.stderr
         assert "http://127.0.0.1:" in process.stdout.readline()
@@ -371,7 +371,7 @@ def test_the_sandbox_answers_the_printed_curl_command_until_ctrl_c(tmp_path):
         httpx.get(url)
 
 
-def test_the_sandbox_says_where_it_cannot_listen(tmp_path):
+def test_sandbox_reports_a_taken_port(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = run(tmp_path, "sandbox", "--port", str(port))
@@ -379,7 +379,7 @@ def test_the_sandbox_says_where_it_cannot_listen(tmp_path):
     assert re.fullmatch(rf"np6-assets sandbox: cannot listen on 127\.0\.0\.1 port {port}: .*\n", process.stderr)
 
 
-def test_the_sandbox_is_for_this_machine_alone(tmp_path):
+def test_sandbox_refuses_other_hosts(tmp_path):
     process = run(tmp_path, "sandbox", "--host", "0.0.0.0")
     assert process.returncode == 2
     assert "invalid choice: '0.0.0.0'" in process.stderr

@@ -1,4 +1,4 @@
-"""Wrong clocks and an API without one, end to end: nothing is lost, and no day is closed early."""
+"""Fetch under wrong clocks and from an API without a clock: nothing is lost, and no day closes early."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ ACCOUNT = Population(
 
 
 class Clocks:
-    """Ours and the API's, for a deployment and its server."""
+    """A deployment and its server, each with its own clock."""
 
     def __init__(self, server: RudeServer, instance: dg.DagsterInstance, data: Path) -> None:
-        self.api = self.ours = START
+        self.api = self.own = START
         self.server = server
-        self.deployment = Deployment(data, server, instance, lambda: self.ours)
+        self.deployment = Deployment(data, server, instance, lambda: self.own)
         server.date = lambda: self.api
 
-    def fetch(self, api: datetime, ours: datetime) -> datetime:
-        """Fetch the day while the clocks show this; gives its watermark. The day has what was published by then."""
-        self.api, self.ours = api, ours
-        there = select_published(ACCOUNT, round(api.timestamp() * 1000))
-        self.server.serve(there)
+    def fetch(self, api: datetime, own: datetime) -> datetime:
+        """Fetch the day at these times, assert that all published events are stored, and return the watermark."""
+        self.api, self.own = api, own
+        published = select_published(ACCOUNT, round(api.timestamp() * 1000))
+        self.server.serve(published)
         self.deployment.materialize("hits", DAY)
-        self.deployment.assert_stored(there, ["hits"], DAY, DAY)
+        self.deployment.assert_stored(published, ["hits"], DAY, DAY)
         return self.deployment.fetched_until("hits", DAY)
 
 
@@ -52,20 +52,20 @@ def clocks(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> 
     return Clocks(server, instance, tmp_path / "data")
 
 
-def test_clock_two_hours_ahead_in_one_run_closes_nothing_early(clocks: Clocks):
+def test_clock_ahead_in_one_run_closes_nothing_early(clocks: Clocks):
     assert clocks.fetch(END - HOUR / 2, END + 1.5 * HOUR) == END - HOUR / 2
     assert clocks.fetch(END + HOUR / 2, END + HOUR / 2) < END
     assert clocks.fetch(END + HOUR, END + HOUR) == END
 
 
 @pytest.mark.slow
-def test_clock_that_is_always_two_hours_ahead_loses_nothing(clocks: Clocks):
+def test_clock_ahead_loses_nothing(clocks: Clocks):
     for hours in (9, 12, 22.5, 24.5):
         assert clocks.fetch(START + hours * HOUR, START + (hours + 2) * HOUR) < END
     assert clocks.fetch(END + HOUR, END + 3 * HOUR) == END
 
 
-def test_clock_that_is_always_two_hours_behind_loses_nothing_and_closes_later(clocks: Clocks):
+def test_clock_behind_loses_nothing_and_closes_later(clocks: Clocks):
     for hours in (9, 12, 22.5, 25, 26.5):
         assert clocks.fetch(START + hours * HOUR, START + (hours - 2) * HOUR) < END
     assert clocks.fetch(END + 3 * HOUR, END + HOUR) == END
@@ -77,13 +77,13 @@ def test_clock_behind_in_one_run_does_not_move_the_watermark_back(clocks: Clocks
     assert clocks.fetch(noon + HOUR, noon - HOUR) == noon
 
 
-def test_watermark_in_the_apis_future_moves_back_and_the_day_gets_a_full_fetch(clocks: Clocks):
+def test_watermark_in_the_future_is_moved_back_by_a_full_fetch(clocks: Clocks):
     morning = START + 9 * HOUR
     clocks.fetch(morning, morning)
     path = clocks.deployment.path("hits", DAY)
     stored = pq.read_table(path, partitioning=None)
-    said = {**(stored.schema.metadata or {}), b"np6.fetched_until": (START + 20 * HOUR).isoformat().encode()}
-    pq.write_table(stored.replace_schema_metadata(said), path)  # by a clock that was eleven hours ahead
+    metadata = {**(stored.schema.metadata or {}), b"np6.fetched_until": (START + 20 * HOUR).isoformat().encode()}
+    pq.write_table(stored.replace_schema_metadata(metadata), path)  # by a clock that was eleven hours ahead
     noon = START + 12 * HOUR
     assert clocks.fetch(noon, noon) == noon
 

@@ -1,4 +1,4 @@
-"""`NP6Account` from YAML: its attributes and their checks, and what the account is called in a deployment."""
+"""Test `NP6Account` from YAML: its attributes, their checks, and the names in a deployment."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BRAND_B = {"asset_key_prefix": "brand_b", "base_url": "sandbox://"}
 LONG = "a key that nobody finds by trying"
 
 
-def names(definitions: dg.Definitions) -> set[str]:
-    """Every name that is one in a whole deployment, or in a code location."""
+def list_names(definitions: dg.Definitions) -> set[str]:
+    """List all names that must be unique in a deployment or code location."""
     repository = definitions.get_repository_def()
     jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
     nodes = [node for job in repository.get_all_jobs() for node in job.all_node_defs]
@@ -40,9 +40,9 @@ def names(definitions: dg.Definitions) -> set[str]:
     }
 
 
-def test_every_name_of_an_account_begins_with_its_prefix(tmp_path: Path) -> None:
+def test_names_of_an_account_begin_with_its_prefix(tmp_path: Path) -> None:
     definitions = load_project(tmp_path, BRAND_A, BRAND_B)
-    found = names(definitions)
+    found = list_names(definitions)
     assert {name.startswith(("brand_a", "brand_b")) for name in found - {"io_manager"}} == {True}  # Dagster's own
     assert {name for name in found if name.startswith("brand_a")} == {
         name.replace("brand_b", "brand_a") for name in found if name.startswith("brand_b")
@@ -55,17 +55,17 @@ def test_every_name_of_an_account_begins_with_its_prefix(tmp_path: Path) -> None
         "brand_a_io_manager",
     } < found
     assert definitions.executor is None
-    mine = [job for job in definitions.get_repository_def().get_all_jobs() if not job.name.startswith("__")]
-    assert {job.executor_def.name for job in mine} == {"in_process"}
+    jobs = [job for job in definitions.get_repository_def().get_all_jobs() if not job.name.startswith("__")]
+    assert {job.executor_def.name for job in jobs} == {"in_process"}
 
 
-def test_an_account_of_the_environment_keeps_the_names_that_it_has() -> None:
-    found = names(dg.build_defs_for_component(NP6Account.from_environment({})))
+def test_names_of_an_environment_account_have_no_prefix() -> None:
+    found = list_names(dg.build_defs_for_component(NP6Account.from_environment({})))
     assert {"hits", "np6_api", "np6_refresh", "old_records", "io_manager", "np6", "store", "fetch_events"} < found
 
 
-def test_attributes_are_the_settings() -> None:
-    given = {
+def test_attributes_set_the_settings() -> None:
+    attributes = {
         "asset_key_prefix": "brand_a",
         "api_key_variable": "KEY_OF_A",
         "base_url": "http://127.0.0.1:8001/np6/",
@@ -88,13 +88,13 @@ def test_attributes_are_the_settings() -> None:
     }
     environment = {
         f"NP6_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
-        for name, value in given.items()
+        for name, value in attributes.items()
     }
     environment |= {"NP6_API_KEY": "k", "NP6_PSEUDONYM_KEY": "pepper", "NP6_TOMBSTONE_KEY": LONG}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("KEY_OF_A", "k"), ("PEPPER_OF_A", "pepper"), ("STONES_OF_A", LONG)):
             patch.setenv(name, value)
-        found = NP6Account.resolve_from_dict(given).settings()
+        found = NP6Account.resolve_from_dict(attributes).settings()
     assert found == Settings.from_environment(environment, "brand_a", "KEY_OF_A")
     in_environment = NP6Account.from_environment(environment)
     with pytest.MonkeyPatch.context() as patch:
@@ -136,23 +136,21 @@ def test_attributes_have_the_settings_defaults() -> None:
         ),
     ],
 )
-def test_a_wrong_attribute_is_one_line_that_names_account_and_attribute(
-    attributes: dict[str, Any], line: str, tmp_path: Path
-) -> None:
+def test_wrong_attribute_is_refused_in_one_line(attributes: dict[str, Any], line: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_project(tmp_path, {**BRAND_A, **attributes})
     assert str(caught.value) == line
 
 
 @pytest.mark.parametrize("prefix", ["", None, "Brand", "brand-b", "brand__b", "b b", "é", "1b", "brand_"])
-def test_yaml_needs_a_prefix_that_can_be_in_every_name(prefix: str | None, tmp_path: Path) -> None:
+def test_yaml_needs_a_valid_prefix(prefix: str | None, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="asset_key_prefix"):
         load_project(tmp_path, {**BRAND_A, "asset_key_prefix": prefix})
     with pytest.raises(Exception, match="asset_key_prefix"):
         NP6Account.resolve_from_dict({"base_url": "sandbox://"})
 
 
-def test_a_missing_key_does_not_stop_the_others_and_is_told_by_its_name(tmp_path: Path) -> None:
+def test_missing_key_is_named_and_other_accounts_load(tmp_path: Path) -> None:
     account = {"asset_key_prefix": "brand_b", "api_key_variable": "KEY_OF_B"}
     definitions = load_project(tmp_path, BRAND_A, account)
     [spec] = [one for one in definitions.resolve_all_asset_specs() if one.key == dg.AssetKey(["brand_b", "hits"])]
@@ -169,16 +167,16 @@ def test_labels_are_on_every_asset(tmp_path: Path) -> None:
         assert spec.kinds
 
 
-def processing(target: str = "*", operation: str = "merge", **attributes: Any) -> dict[str, Any]:
+def build_post_processing(target: str = "*", operation: str = "merge", **attributes: Any) -> dict[str, Any]:
     return {"assets": [{"target": target, "operation": operation, "attributes": attributes}]}
 
 
 def test_post_processing_labels_and_automates(tmp_path: Path) -> None:
     eager = "{{ automation_condition.eager() }}"
-    given = processing("key:brand_a/reactivity_report", tags={"tier": "1"}, automation_condition=eager)
+    processing = build_post_processing("key:brand_a/reactivity_report", tags={"tier": "1"}, automation_condition=eager)
     specs = {
         spec.key.path[-1]: spec
-        for spec in load_project(tmp_path, BRAND_A, post_processing=given).resolve_all_asset_specs()
+        for spec in load_project(tmp_path, BRAND_A, post_processing=processing).resolve_all_asset_specs()
     }
     assert specs["reactivity_report"].tags["tier"] == "1"
     assert specs["reactivity_report"].automation_condition == dg.AutomationCondition.eager()
@@ -186,19 +184,21 @@ def test_post_processing_labels_and_automates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asset", ["hits", "reactivity_rates", "notifications"])
-def test_post_processing_changes_no_partitions(asset: str, tmp_path: Path) -> None:
+def test_post_processing_cannot_change_partitions(asset: str, tmp_path: Path) -> None:
     weekly = {"type": "weekly", "start_date": "2026-01-01"}
     with pytest.raises(dg.DagsterInvalidDefinitionError, match=r"artitions.definition"):
-        load_project(tmp_path, BRAND_A, post_processing=processing(f"key:brand_a/{asset}", partitions_def=weekly))
+        load_project(
+            tmp_path, BRAND_A, post_processing=build_post_processing(f"key:brand_a/{asset}", partitions_def=weekly)
+        )
 
 
-def test_post_processing_takes_no_inputs_away(tmp_path: Path) -> None:
+def test_post_processing_cannot_remove_inputs(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="Attempted to remove argument-backed dependency"):
-        load_project(tmp_path, BRAND_A, post_processing=processing("key:brand_a/reactivity_rates", deps=[]))
+        load_project(tmp_path, BRAND_A, post_processing=build_post_processing("key:brand_a/reactivity_rates", deps=[]))
 
 
-def test_post_processing_takes_no_columns_away(tmp_path: Path) -> None:
-    replaced = processing("key:brand_a/hits", "replace", metadata={"team": "crm"})
+def test_post_processing_keeps_columns(tmp_path: Path) -> None:
+    replaced = build_post_processing("key:brand_a/hits", "replace", metadata={"team": "crm"})
     definitions = load_project(tmp_path, BRAND_A, post_processing=replaced)
     [spec] = [one for one in definitions.resolve_all_asset_specs() if one.key == dg.AssetKey(["brand_a", "hits"])]
     assert {"team", "dagster/column_schema", "partition_expr"} <= set(spec.metadata)
@@ -207,7 +207,7 @@ def test_post_processing_takes_no_columns_away(tmp_path: Path) -> None:
 # --- the old way --------------------------------------------------------------------------------------------------
 
 
-def test_the_old_way_is_refused_and_says_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accounts_by_variables_are_refused_with_their_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if "NP6_" in name]:
         monkeypatch.delenv(name)
     for name, value in {
@@ -234,7 +234,7 @@ def test_the_old_way_is_refused_and_says_what_to_write(monkeypatch: pytest.Monke
 
 # --- importing ----------------------------------------------------------------------------------------------------
 
-# What `dg` does in every project beside which the package is installed.
+# What `dg` does in every project with the package.
 IMPORT = """
 import sys, warnings
 import pyarrow as pa
@@ -249,7 +249,7 @@ assert not heavy, heavy
 """
 
 
-def test_import_has_no_side_effect_and_reads_nothing() -> None:
+def test_import_has_no_side_effects() -> None:
     environment = {**os.environ, "NP6_TIMEZONE": "Mars/Base", "NP6_RETENTION_DAYS": "none"}
     done = subprocess.run([sys.executable, "-c", IMPORT], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -267,26 +267,26 @@ root_module = "{0}"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project in the working directory, whose settings are its accounts' alone."""
+    """A project in the working directory, without settings in the environment."""
     for name in [name for name in os.environ if "NP6_" in name or name.startswith("DAGSTER_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def host(project: Path, monkeypatch: pytest.MonkeyPatch, *accounts: dict[str, Any]) -> None:
+def write_project(project: Path, monkeypatch: pytest.MonkeyPatch, *accounts: dict[str, Any]) -> None:
     package = create_project(project, *accounts)
     (project / "pyproject.toml").write_text(PYPROJECT.format(package))
     monkeypatch.syspath_prepend(str(project))
 
 
-def test_the_doctor_examines_an_account_of_the_project(
+def test_doctor_examines_an_account_of_the_project(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with RudeServer(key="key-of-b") as server:
         monkeypatch.setenv("KEY_OF_B", server.key)
         brand_b = {"asset_key_prefix": "brand_b", "base_url": server.url, "api_key_variable": "KEY_OF_B"}
-        host(project, monkeypatch, BRAND_A, brand_b)
+        write_project(project, monkeypatch, BRAND_A, brand_b)
         assert cli.main(["doctor"]) == 1
         assert "several accounts: name one with --account; those of this project: brand_a, brand_b" in (
             capsys.readouterr().err
@@ -300,9 +300,9 @@ def test_the_doctor_examines_an_account_of_the_project(
     assert server.key not in printed
 
 
-def test_the_doctor_finds_what_keeps_dagster_from_loading(
+def test_doctor_reports_why_dagster_cannot_load(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host(project, monkeypatch, BRAND_A, {**BRAND_B, "data_dir": "./data/brand_a/"})
+    write_project(project, monkeypatch, BRAND_A, {**BRAND_B, "data_dir": "./data/brand_a/"})
     assert cli.main(["doctor", "--account", "brand_a", "--json"]) == 1
     assert "data_dir='./data/brand_a/' is the folder of account brand_a" in capsys.readouterr().out

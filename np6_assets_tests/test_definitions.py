@@ -1,4 +1,4 @@
-"""The definitions against a snapshot: a change to the graph, the columns or the settings shows in review."""
+"""Compare the definitions with a snapshot, which shows changes of graph, columns and settings in review."""
 
 import ast
 import difflib
@@ -31,7 +31,7 @@ def definitions() -> dg.Definitions:
     return build_definitions(Settings.from_environment(ENVIRONMENT))
 
 
-def assets_of(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
+def list_assets(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
     return [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
 
 
@@ -39,7 +39,7 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
     return {
         "assets": {
             spec.key.to_user_string(): describe_asset(asset, spec)
-            for asset in assets_of(definitions)
+            for asset in list_assets(definitions)
             for spec in asset.specs
         },
         "checks": describe_checks(definitions),
@@ -66,18 +66,18 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
             for schedule in definitions.schedules or ()
         },
         "resources": {
-            name: sorted(fields_of(resource)) for name, resource in sorted((definitions.resources or {}).items())
+            name: sorted(list_fields(resource)) for name, resource in sorted((definitions.resources or {}).items())
         },
     }
 
 
-def fields_of(resource: dg.ResourceDefinition) -> dict[str, dg.Field]:
-    """What a run's config may say of a resource."""
+def list_fields(resource: dg.ResourceDefinition) -> dict[str, dg.Field]:
+    """Return the fields of a resource that a run's config may set."""
     return dict(resource.config_schema.as_field().config_type.fields)
 
 
 def describe_checks(definitions: dg.Definitions) -> dict[str, Any]:
-    """Of each check its description, whether it stops what is downstream, and whether it is of a partition."""
+    """Describe each check: its description, whether it blocks, and its partitions."""
     found: dict[str, dict[str, Any]] = {}
     for checks in definitions.asset_checks or ():
         for spec in checks.check_specs:
@@ -100,7 +100,7 @@ def describe_asset(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dict[str, 
         "deps": dict(
             sorted((dep.asset_key.to_user_string(), describe_mapping(dep.partition_mapping)) for dep in spec.deps)
         ),
-        "columns": {column.name: describe_column(column) for column in columns_of(spec)},
+        "columns": {column.name: describe_column(column) for column in list_columns(spec)},
     }
 
 
@@ -115,37 +115,35 @@ def describe_column(column: dg.TableColumn) -> str:
     return column.type if column.constraints.nullable else f"{column.type}, never null"
 
 
-def columns_of(spec: dg.AssetSpec) -> list[dg.TableColumn]:
-    """None of an asset that is no table."""
+def list_columns(spec: dg.AssetSpec) -> list[dg.TableColumn]:
+    """List the columns of a table; none for other assets."""
     schema = spec.metadata.get("dagster/column_schema")
     return list(schema.columns) if schema else []
 
 
-def test_definitions_are_those_of_the_snapshot(definitions: dg.Definitions):
+def test_definitions_match_the_snapshot(definitions: dg.Definitions):
     found = json.dumps(describe(definitions), indent=2) + "\n"
     if os.environ.get(UPDATE):
         SNAPSHOT.write_text(found)
-    held = SNAPSHOT.read_text()
-    difference = "\n".join(difflib.unified_diff(held.splitlines(), found.splitlines(), "snapshot", "now", lineterm=""))
+    snapshot = SNAPSHOT.read_text()
+    difference = "\n".join(
+        difflib.unified_diff(snapshot.splitlines(), found.splitlines(), "snapshot", "now", lineterm="")
+    )
     assert not difference, (
         f"the definitions have changed:\n{difference}\n"
         f"If that is meant, run `{UPDATE}=1 pytest np6_assets_tests/test_definitions.py` and commit {SNAPSHOT.name}."
     )
 
 
-def test_definitions_load(definitions: dg.Definitions):
-    dg.Definitions.validate_loadable(definitions)
-
-
-def test_definitions_describe_everything(definitions: dg.Definitions):
-    for asset in assets_of(definitions):
+def test_definitions_have_descriptions(definitions: dg.Definitions):
+    for asset in list_assets(definitions):
         for spec in asset.specs:
             assert spec.description, spec.key
             assert spec.owners, spec.key
             assert spec.kinds, spec.key
             [code] = spec.metadata["dagster/code_references"].code_references
             assert Path(code.file_path).is_relative_to(ROOT / "np6_assets"), spec.key
-            for column in columns_of(spec):
+            for column in list_columns(spec):
                 assert column.description, (spec.key, column.name)
     for checks in definitions.asset_checks or ():
         for check in checks.check_specs:
@@ -153,59 +151,59 @@ def test_definitions_describe_everything(definitions: dg.Definitions):
     for one in (*(definitions.jobs or ()), *(definitions.sensors or ()), *(definitions.schedules or ())):
         assert one.description, one.name
     for name, resource in (definitions.resources or {}).items():
-        for field, info in fields_of(resource).items():
+        for field, info in list_fields(resource).items():
             assert info.description, (name, field)
 
 
 PRIVATE = re.compile(r"\bdagster\._|\bdg\._|\bstep_context\b|\b(?:context|instance|definitions|result)\._\w")
 
 
-def methods_without_a_public_name(path: Path) -> set[str]:
-    """What a module uses of an instance that Dagster does not document."""
+def find_private_methods(path: Path) -> set[str]:
+    """Find the undocumented methods of an instance that a module uses."""
     used = {
         node.attr
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("instance")
     }
-    there = {name: getattr(dg.DagsterInstance, name) for name in used if hasattr(dg.DagsterInstance, name)}
-    return {name for name, one in there.items() if not is_public(one.fget if isinstance(one, property) else one)}
+    members = {name: getattr(dg.DagsterInstance, name) for name in used if hasattr(dg.DagsterInstance, name)}
+    return {name for name, one in members.items() if not is_public(one.fget if isinstance(one, property) else one)}
 
 
 def test_private_names_of_dagster_are_used_in_one_module():
     modules = list((ROOT / "np6_assets").rglob("*.py"))
     only = ROOT / "np6_assets" / "dagster_private.py"
     assert {path for path in modules if PRIVATE.search(path.read_text())} == {only}
-    assert {path for path in modules if methods_without_a_public_name(path)} == {only}
+    assert {path for path in modules if find_private_methods(path)} == {only}
 
 
-def test_private_names_of_dagster_have_not_moved(kept_instance: dg.DagsterInstance, home: Path):
+def test_private_names_of_dagster_exist(kept_instance: dg.DagsterInstance, home: Path):
     key, run = dg.AssetKey("hits"), dagster_private.end_run
 
     @dg.asset(key=key, partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
     def asset() -> None: ...
 
-    done = dg.materialize([asset], partition_key="a", instance=kept_instance)
+    result = dg.materialize([asset], partition_key="a", instance=kept_instance)
     assert dagster_private.get_home(kept_instance) == home
     assert dagster_private.get_materialized_partitions(kept_instance, key) == {"a"}
     assert dagster_private.list_backfill_days(kept_instance, [key], 5) == set()
     assert dagster_private.list_running_instigators(kept_instance, ["np6_refresh"]) == set()
-    assert dagster_private.list_event_files(kept_instance, done.run_id)[0].exists()
-    dagster_private.remove_logs(kept_instance, done.run_id)
-    dagster_private.tag_run(kept_instance, done.run_id, "np6/why", "to try")
-    tagged = kept_instance.get_run_by_id(done.run_id)
+    assert dagster_private.list_event_files(kept_instance, result.run_id)[0].exists()
+    dagster_private.remove_logs(kept_instance, result.run_id)
+    dagster_private.tag_run(kept_instance, result.run_id, "np6/why", "to try")
+    tagged = kept_instance.get_run_by_id(result.run_id)
     assert tagged is not None
     assert tagged.tags["np6/why"] == "to try"
 
-    assert not dagster_private.has_step_workers(kept_instance, done.run_id)
+    assert not dagster_private.has_step_workers(kept_instance, result.run_id)
     for status, ended in ((dg.DagsterRunStatus.STARTED, "FAILURE"), (dg.DagsterRunStatus.CANCELING, "CANCELED")):
-        under_way = create_run_for_test(kept_instance, status=status)
-        run(kept_instance, under_way, "its process is gone")
-        found = kept_instance.get_run_by_id(under_way.run_id)
+        active = create_run_for_test(kept_instance, status=status)
+        run(kept_instance, active, "its process is gone")
+        found = kept_instance.get_run_by_id(active.run_id)
         assert found is not None
         assert found.status.value == ended
 
 
-# Counts what an import must not do, by Python's own audit of it.
+# Records by Python's audit events what an import must not do.
 QUIET_IMPORT = """
 import sys, threading
 
@@ -223,7 +221,7 @@ print(done, [thread.name for thread in threading.enumerate()])
 """
 
 
-def test_import_opens_no_connection_and_imports_nothing_that_only_runs_need(tmp_path: Path):
+def test_import_opens_no_connection_and_is_light(tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NP6_")}
     result = subprocess.run(
         [sys.executable, "-B", "-c", QUIET_IMPORT],

@@ -1,4 +1,4 @@
-"""What a team copies from deploy/: Dagster takes each dagster.yaml, and what is named is there."""
+"""Test the files in deploy/: Dagster accepts each dagster.yaml, and the files that they name exist."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ contexts: [{name: here, context: {cluster: here, user: nobody}}]
 """
 
 
-def snake(value: Any) -> Any:
-    """Keys as Dagster has them, as the chart writes them from those of its values."""
+def to_snake_case(value: Any) -> Any:
+    """Convert the keys of the chart's values to Dagster's."""
     if isinstance(value, dict):
-        return {re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower(): snake(one) for key, one in value.items()}
+        return {re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower(): to_snake_case(one) for key, one in value.items()}
     return value
 
 
-def of_kubernetes(folder: Path) -> dict[str, Any]:
-    """The instance that Dagster's chart makes of the values. A pod's own specification keeps its names."""
+def read_kubernetes(folder: Path) -> dict[str, Any]:
+    """Build the instance's config as Dagster's chart does. A pod's specification keeps its names."""
     values = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())
     (folder / "kubeconfig").write_text(KUBECONFIG)
     launcher = values["runLauncher"]
     pod = launcher["config"]["k8sRunLauncher"].pop("runK8sConfig")
     logs = values["computeLogManager"]
     config = {
-        **snake(launcher["config"]["k8sRunLauncher"]),
+        **to_snake_case(launcher["config"]["k8sRunLauncher"]),
         "run_k8s_config": {re.sub(r"([A-Z])", r"_\1", key).lower(): one for key, one in pod.items()},
         # what the chart adds, and the test has no cluster for
         "instance_config_map": "dagster-instance",
@@ -60,38 +60,38 @@ def of_kubernetes(folder: Path) -> dict[str, Any]:
         "compute_logs": {
             "module": "dagster_aws.s3",
             "class": logs["type"],
-            "config": snake(logs["config"]["s3ComputeLogManager"]),
+            "config": to_snake_case(logs["config"]["s3ComputeLogManager"]),
         },
-        "run_monitoring": snake(values["dagsterDaemon"]["runMonitoring"]),
-        "run_retries": snake(values["dagsterDaemon"]["runRetries"]),
-        "retention": {kind: one for kind, one in snake(values["retention"]).items() if kind != "enabled"},
+        "run_monitoring": to_snake_case(values["dagsterDaemon"]["runMonitoring"]),
+        "run_retries": to_snake_case(values["dagsterDaemon"]["runRetries"]),
+        "retention": {kind: one for kind, one in to_snake_case(values["retention"]).items() if kind != "enabled"},
         "telemetry": values["telemetry"],
         **values["additionalInstanceConfig"],
     }
 
 
-def of_one_machine(folder: Path) -> dict[str, Any]:
+def read_one_machine(folder: Path) -> dict[str, Any]:
     return {
         **yaml.safe_load((ROOT / "dagster.yaml").read_text()),
         **yaml.safe_load((DEPLOY / "one-machine" / "storage-postgres.yaml").read_text()),
     }
 
 
-def of_workers(folder: Path) -> dict[str, Any]:
+def read_workers(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((DEPLOY / "workers" / "dagster.yaml").read_text())
     return config
 
 
 INSTANCES = {
-    "one-machine": (of_one_machine, "DefaultRunLauncher", "LocalComputeLogManager"),
-    "workers": (of_workers, "CeleryRunLauncher", "S3ComputeLogManager"),
-    "kubernetes": (of_kubernetes, "K8sRunLauncher", "S3ComputeLogManager"),
+    "one-machine": (read_one_machine, "DefaultRunLauncher", "LocalComputeLogManager"),
+    "workers": (read_workers, "CeleryRunLauncher", "S3ComputeLogManager"),
+    "kubernetes": (read_kubernetes, "K8sRunLauncher", "S3ComputeLogManager"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", INSTANCES)
-def test_dagster_takes_the_instance_and_runs_are_watched_and_started_again(
+def test_dagster_loads_the_instance_with_monitoring_and_retries(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, launcher, logs = INSTANCES[way]
@@ -116,7 +116,7 @@ def test_dagster_takes_the_instance_and_runs_are_watched_and_started_again(
 
 
 @pytest.mark.parametrize("example", sorted(DEPLOY.glob("*/np6.env.example")), ids=lambda path: path.parent.name)
-def test_environment_has_what_the_files_beside_it_name_and_no_unknown_setting(example: Path) -> None:
+def test_environment_example_has_known_variables(example: Path) -> None:
     named = set(re.findall(r"^#?([A-Z]\w+)=", example.read_text(), re.MULTILINE))
     text = "".join(path.read_text() for path in example.parent.glob("*.yaml"))
     assert set(re.findall(r"\{env: (\w+)\}", text)) <= named
@@ -125,14 +125,14 @@ def test_environment_has_what_the_files_beside_it_name_and_no_unknown_setting(ex
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_unit_names_files_that_are_there(path: Path) -> None:
+def test_unit_names_existing_files(path: Path) -> None:
     unit = Unit.read(path)
     assert Path(unit.move({})[0]).exists()
     named = [word for word in unit.command if word.startswith(INSTALLED)]
     assert [word for word in named if not Path(unit.move({})[unit.command.index(word)]).exists()] == []
 
 
-def backup(data: Path, home: Path, to: Path, keep: int = 30) -> Path:
+def make_backup(data: Path, home: Path, to: Path, keep: int = 30) -> Path:
     """Make a backup as the unit does."""
     unit = Unit.read(DEPLOY / "one-machine" / "np6-backup.service")
     moved = {
@@ -147,7 +147,7 @@ def backup(data: Path, home: Path, to: Path, keep: int = 30) -> Path:
     return Path(done.stdout.strip())
 
 
-def test_backup_brings_back_files_and_records_and_stores_what_is_unchanged_once(tmp_path: Path) -> None:
+def test_backup_restores_files_and_records(tmp_path: Path) -> None:
     data, home, to = (tmp_path / name for name in ("data", "home", "to"))
     for day in ("2026-03-20", "2026-03-21"):
         (data / f"hits/event_date={day}").mkdir(parents=True)
@@ -156,9 +156,9 @@ def test_backup_brings_back_files_and_records_and_stores_what_is_unchanged_once(
     home.mkdir()
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.add_dynamic_partitions("days", ["2026-03-20"])
-        first = backup(data, home, to)
+        first = make_backup(data, home, to)
         (data / "hits/event_date=2026-03-21/part-0.parquet").write_text("more")
-        second = backup(data, home, to, keep=1)
+        second = make_backup(data, home, to, keep=1)
     assert not first.exists()
     assert [path.name for path in to.iterdir()] == [second.name]
     unfinished = "hits/event_date=2026-03-21/.part-0.parquet.1.tmp"
@@ -168,12 +168,12 @@ def test_backup_brings_back_files_and_records_and_stores_what_is_unchanged_once(
 
 
 @pytest.mark.slow
-def test_one_machine_as_its_units_start_it(tmp_path: Path) -> None:
+def test_units_run_and_back_up_one_machine(tmp_path: Path) -> None:
     day = date(2026, 3, 20)
     with UnitProcesses(tmp_path, NP6_BASE_URL="sandbox://", NP6_START_DATE=f"{day}") as deployed:
         [run] = deployed.wait_for_runs(deployed.launch(["hits"], day))
         assert run.status == "SUCCESS", deployed.read_logs()
-        made = backup(deployed.data, deployed.home, tmp_path / "backups")
-        assert read_files(made / "data") == read_files(deployed.data)
-    with dg.DagsterInstance.from_config(str(made / "dagster")) as restored:
+        backup = make_backup(deployed.data, deployed.home, tmp_path / "backups")
+        assert read_files(backup / "data") == read_files(deployed.data)
+    with dg.DagsterInstance.from_config(str(backup / "dagster")) as restored:
         assert restored.get_run_by_id(run.id)

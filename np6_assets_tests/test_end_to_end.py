@@ -1,4 +1,4 @@
-"""Whole materializations: a real Dagster instance, a real HTTP server, real files, against the plain-Python oracle."""
+"""Compare whole materializations with the oracle, over a real instance, HTTP server and files."""
 
 import os
 import random
@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -32,7 +31,7 @@ from np6_assets_tests.support.deployment import (
     read_failure,
     read_files,
 )
-from np6_assets_tests.support.events import KINDS, Population, build_event, build_population, dump_json
+from np6_assets_tests.support.events import KINDS, Population, build_population, dump_json
 from np6_assets_tests.support.oracle import compute_day_bounds, expect_feeds, expect_rates, expect_rows
 from np6_assets_tests.support.rude_server import Act, Request, RudeServer
 from np6_assets_tests.support.tables import assert_rows_equal, read_rows, read_types
@@ -44,14 +43,14 @@ REACTIONS = ("hits", "optouts", "bounces", "impressions")
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        assert made.root_directory  # a temporary folder, which is made when it is first asked for
-        yield made
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        assert ephemeral.root_directory  # creates its temporary folder
+        yield ephemeral
 
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder of the test's own, in which nothing is left at its end."""
+    """A temporary folder, which must be empty at the end of the test."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -69,15 +68,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         pytest.param("UTC", "keep", list(KINDS), marks=pytest.mark.slow),
     ],
 )
-def test_range_gives_the_same_bytes_as_single_days_and_the_rows_of_the_oracle(
+def test_range_writes_the_bytes_of_single_days(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, timezone: str, contact: str, kinds: list[str]
 ):
-    made = build_population(21, FIRST, 3, timezone, misfit_days=[FIRST, LAST])
-    server.serve(made)
+    population = build_population(21, FIRST, 3, timezone, misfit_days=[FIRST, LAST])
+    server.serve(population)
     environment = {"NP6_TIMEZONE": timezone, "NP6_CONTACT_DATA": contact, "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
     together = Deployment(tmp_path / "together", server, instance, **environment)
     together.materialize(kinds, FIRST, LAST)
-    together.assert_stored(made, kinds, FIRST, LAST, contact)
+    together.assert_stored(population, kinds, FIRST, LAST, contact)
     alone = Deployment(tmp_path / "alone", server, instance, **environment)
     for day in reversed(list_days(FIRST, LAST)):
         alone.materialize(kinds, day)
@@ -86,59 +85,18 @@ def test_range_gives_the_same_bytes_as_single_days_and_the_rows_of_the_oracle(
 
 @pytest.mark.slow
 def test_run_survives_a_third_of_failing_requests(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    made = build_population(22, FIRST, 3, misfit_days=[LAST])
-    server.serve(made)
+    population = build_population(22, FIRST, 3, misfit_days=[LAST])
+    server.serve(population)
     server.fail_randomly(0.35, seed=5, wait=0)
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize(list(KINDS), FIRST, LAST)
-    deployment.assert_stored(made, KINDS, FIRST, LAST)
-    ways = {request.outcome for request in server.list_requests()}
-    assert len(ways) > 8, ways  # "ok" is one of them
-
-
-@pytest.mark.slow
-def test_rejected_event_leaves_the_quarantine_when_its_id_is_accepted(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-):
-    made = build_population(23, FIRST, 1, misfit_days=[FIRST])
-    server.serve(made)
-    deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
-    misfits = [misfit for misfit in made.misfits if misfit.kind == "hits"]
-    deployment.materialize("hits", FIRST)
-    deployment.assert_stored(made, ["hits"], FIRST, FIRST, "keep")
-    rejected = sorted(dump_json(misfit.event) for misfit in misfits)
-    assert sorted(map(dump_json, deployment.rejected_events("hits", FIRST))) == rejected
-    metadata = deployment.metadata("hits", FIRST)
-    assert metadata["quarantined"] == len(misfits)
-    assert metadata["dagster/partition_row_count"] == len(deployment.rows("hits", FIRST))
-    assert metadata["events_received"] >= metadata["dagster/partition_row_count"]
-    assert {"novelty", "identity.set", "source.detail.set"} <= set(metadata["unknown_fields"])
-
-    # the API forgets all of them: they stay
-    server.serve(replace(made, misfits=[]))
-    deployment.materialize("hits", FIRST)
-    assert deployment.metadata("hits", FIRST)["quarantined"] == len(misfits)
-    assert sorted(map(dump_json, deployment.rejected_events("hits", FIRST))) == rejected
-
-    # it corrects one
-    [bad] = [misfit for misfit in misfits if misfit.name == "text stamp"]
-    good = build_event("hits", id=bad.event["id"], timestamp=bad.placed_ms, activation_id=bad.notification_id)
-    corrected = replace(made, hits=[*made.hits, good], misfits=[one for one in made.misfits if one is not bad])
-    server.serve(corrected)
-    deployment.materialize("hits", FIRST)
-    deployment.assert_stored(corrected, ["hits"], FIRST, FIRST, "keep")
-
-    # and spoils it again: the good row stays, and is the one that is known
-    server.serve(made)
-    deployment.materialize("hits", FIRST)
-    row = next(row for row in deployment.rows("hits", FIRST) if row["event_id"] == good["id"])
-    assert row["event_time"] == bad.placed_ms
+    deployment.assert_stored(population, KINDS, FIRST, LAST)
+    outcomes = {request.outcome for request in server.list_requests()}
+    assert len(outcomes) > 8, outcomes  # "ok" is one of them
 
 
 @pytest.mark.parametrize("status", [pytest.param("401", marks=pytest.mark.slow), "404"])
-def test_refused_day_keeps_the_file_that_was_there(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, status: str
-):
+def test_refused_day_keeps_its_file(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, status: str):
     server.serve(build_population(24, FIRST, 2))
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize(["hits", "activations"], FIRST)
@@ -146,19 +104,19 @@ def test_refused_day_keeps_the_file_that_was_there(
     server.serve(build_population(25, FIRST, 2))
     for path in ("/notifications/reactivities/hits", "/notifications/114/events/activations"):
         server.script_always(path, status)
-    asked = len(server.list_requests("/notifications/reactivities/hits"))
+    request_count = len(server.list_requests("/notifications/reactivities/hits"))
     # one notification that is not found costs no day; a key that is not known does
     for asset in ("hits", "activations") if status == "401" else ("hits",):
         with pytest.raises(dg.Failure, match=rf"{status} .*x-request-id"):
             deployment.materialize(asset, FIRST)
     assert read_files(deployment.data) == before
     # neither the client nor Dagster tries again
-    assert len(server.list_requests("/notifications/reactivities/hits")) == asked + 1
+    assert len(server.list_requests("/notifications/reactivities/hits")) == request_count + 1
 
 
-def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date, status: str = "503") -> None:
-    """From now on the server refuses every request whose window holds one of these days."""
-    bounds = [compute_day_bounds(day, "UTC") for day in refused]
+def refuse_days(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *days: date, status: str = "503") -> None:
+    """Refuse every request whose window has one of these days."""
+    bounds = [compute_day_bounds(day, "UTC") for day in days]
 
     def choose_act(request: Request) -> Act | None:
         window = [request.query.get(f"reactivity{end}") or request.query.get(end.lower()) for end in ("Start", "End")]
@@ -170,12 +128,12 @@ def refuse(server: RudeServer, monkeypatch: pytest.MonkeyPatch, *refused: date, 
     monkeypatch.setattr(server, "choose_act", choose_act)
 
 
-def recorded(deployment: Deployment, asset: str) -> set[str]:
+def list_recorded(deployment: Deployment, asset: str) -> set[str]:
     return deployment.instance.get_materialized_partitions(dg.AssetKey(asset))
 
 
 @pytest.mark.parametrize("asset", ["hits", pytest.param("activations", marks=pytest.mark.slow)])
-def test_failed_day_of_a_range_costs_that_day_alone(
+def test_range_stores_the_other_days_of_a_failed_day(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str
 ):
     # one day a request, for activations as well
@@ -191,7 +149,7 @@ def test_failed_day_of_a_range_costs_that_day_alone(
             server, max_concurrent_requests=1, max_retries=2, step_retries=1, step_retry_delay=0
         )
         second = FIRST + timedelta(days=1)
-        refuse(server, monkeypatch, second)
+        refuse_days(server, monkeypatch, second)
         before = len(server.list_requests())
         failed = deployment.materialize(asset, FIRST, LAST, raise_on_error=False)
         assert not failed.success
@@ -211,22 +169,22 @@ def test_failed_day_of_a_range_costs_that_day_alone(
         for day in (FIRST, LAST):
             assert deployment.rows(asset, day) == expect_rows(asset, new.feed(asset), *compute_day_bounds(day, "UTC"))
         assert len(read_files(deployment.data)) == 2
-        assert recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
+        assert list_recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
 
-        refuse(server, monkeypatch)
+        refuse_days(server, monkeypatch)
         deployment.materialize(asset, second)
-        assert recorded(deployment, asset) == {f"{day}" for day in list_days(FIRST, LAST)}
+        assert list_recorded(deployment, asset) == {f"{day}" for day in list_days(FIRST, LAST)}
         deployment.assert_stored(new, [asset], FIRST, LAST)
 
 
 @pytest.mark.parametrize(("asset", "status"), [("hits", "404"), ("activations", "403")])
-def test_refused_day_of_a_range_costs_that_day_alone(
+def test_range_stores_the_other_days_of_a_refused_day(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asset: str, status: str
 ):
-    made = build_population(26, FIRST, 3)
-    server.serve(made)
+    population = build_population(26, FIRST, 3)
+    server.serve(population)
     second = FIRST + timedelta(days=1)
-    refuse(server, monkeypatch, second, status=status)
+    refuse_days(server, monkeypatch, second, status=status)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
         deployment.np6 = build_resource(server, step_retries=0)
@@ -235,9 +193,11 @@ def test_refused_day_of_a_range_costs_that_day_alone(
         assert re.search(
             rf"Failed: {second} \(GET /notifications/.* returned {status} .*x-request-id", read_failure(failed)
         )
-        assert recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
+        assert list_recorded(deployment, asset) == {f"{FIRST}", f"{LAST}"}
         for day in (FIRST, LAST):
-            assert deployment.rows(asset, day) == expect_rows(asset, made.feed(asset), *compute_day_bounds(day, "UTC"))
+            assert deployment.rows(asset, day) == expect_rows(
+                asset, population.feed(asset), *compute_day_bounds(day, "UTC")
+            )
         assert not deployment.path(asset, second).exists()
 
 
@@ -247,9 +207,9 @@ def test_refused_key_ends_the_range(
 ):
     monkeypatch.setattr(plan, "DAYS_PER_REQUEST", 1)
     first, last = FIRST - timedelta(days=20), LAST
-    made = build_population(32, first, 3)
-    server.serve(made)
-    refuse(server, monkeypatch, *list_days(first + timedelta(days=1), last), status=status)
+    population = build_population(32, first, 3)
+    server.serve(population)
+    refuse_days(server, monkeypatch, *list_days(first + timedelta(days=1), last), status=status)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
         deployment.np6 = build_resource(server, max_concurrent_requests=1, step_retry_delay=0)
@@ -258,8 +218,8 @@ def test_refused_key_ends_the_range(
         # one that is refused, and what was under way by then; neither the client nor Dagster asks again
         refused = [request for request in server.list_requests() if request.outcome == status]
         assert 1 <= len(refused) <= 3
-        assert recorded(deployment, asset) <= {f"{first}"}
-        assert len(read_files(deployment.data)) == len(recorded(deployment, asset))
+        assert list_recorded(deployment, asset) <= {f"{first}"}
+        assert len(read_files(deployment.data)) == len(list_recorded(deployment, asset))
 
 
 def test_range_ends_after_three_failed_days_in_a_row(
@@ -269,7 +229,7 @@ def test_range_ends_after_three_failed_days_in_a_row(
     server.serve(build_population(32, FIRST, 1))
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.np6 = build_resource(server, max_concurrent_requests=1, max_retries=0, step_retries=0)
-    refuse(server, monkeypatch, *list_days(first + timedelta(days=2), LAST))
+    refuse_days(server, monkeypatch, *list_days(first + timedelta(days=2), LAST))
     failed = deployment.materialize("hits", first, LAST, raise_on_error=False)
     assert "3 of 23 days could not be fetched; gave up after 3 in a row" in read_failure(failed)
     # two good days, three that fail, and those that were asked for ahead
@@ -299,7 +259,7 @@ BEYOND = {
         ("reactivity_rates", "is after"),
     ],
 )
-def test_range_beyond_the_days_there_are_is_refused_in_one_line(
+def test_range_of_missing_days_is_refused_in_one_line(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, asset: str, which: str
 ):
     first, last, why = BEYOND[which]
@@ -314,18 +274,18 @@ def test_range_beyond_the_days_there_are_is_refused_in_one_line(
 
 
 @pytest.mark.slow
-def test_range_of_activations_takes_one_request_a_notification_for_31_days(
+def test_range_of_activations_needs_one_request_for_31_days(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, last = date(2026, 3, 1), date(2026, 4, 2)  # 33 days
-    made = build_population(28, FIRST, 3, "Europe/Paris", sends_per_day=8, misfit_days=[FIRST])
-    server.serve(made)
+    population = build_population(28, FIRST, 3, "Europe/Paris", sends_per_day=8, misfit_days=[FIRST])
+    server.serve(population)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE="Europe/Paris")
     deployment.materialize("activations", first, last)
-    deployment.assert_stored(made, ["activations"], first, last)
-    for notification in made.notifications:
+    deployment.assert_stored(population, ["activations"], first, last)
+    for notification in population.notifications:
         assert len(server.list_requests(f"/notifications/{notification['id']}/events/activations")) == 2
-    assert len(server.list_requests()) == 1 + 2 * len(made.notifications)
+    assert len(server.list_requests()) == 1 + 2 * len(population.notifications)
 
 
 @pytest.mark.slow
@@ -333,12 +293,12 @@ def test_small_days_of_a_range_share_a_request(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, last = date(2026, 3, 1), date(2026, 4, 13)  # 44 days, the clocks change in between
-    made = build_population(33, first, 44, "Europe/Paris", sends_per_day=2)
-    server.serve(made)
+    population = build_population(33, first, 44, "Europe/Paris", sends_per_day=2)
+    server.serve(population)
     together = Deployment(tmp_path / "together", server, instance, NP6_TIMEZONE="Europe/Paris")
     together.np6 = build_resource(server, max_concurrent_requests=2)
     together.materialize("hits", first, last)
-    together.assert_stored(made, ["hits"], first, last)
+    together.assert_stored(population, ["hits"], first, last)
     # a week tells that they are small, during which three more are asked for; then 31 days, and those that are left
     assert len(server.list_requests()) == 7 + 3 + 2
     monkeypatch.setattr(plan, "EVENTS_PER_REQUEST", 1)  # now they are large
@@ -355,8 +315,8 @@ def test_open_days_of_a_range_are_fetched_incrementally_one_request_each(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, last = date(2026, 3, 1), date(2026, 3, 4)
-    made = build_population(36, first, 4, sends_per_day=8)
-    server.serve(made)
+    population = build_population(36, first, 4, sends_per_day=8)
+    server.serve(population)
     for day in list_days(first, last):
         noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
         Deployment(tmp_path, server, instance, lambda noon=noon: noon).materialize("hits", day)
@@ -368,17 +328,17 @@ def test_open_days_of_a_range_are_fetched_incrementally_one_request_each(
         str(compute_day_bounds(day, "UTC")[0] + 11 * 3_600_000) for day in list_days(first, last)
     ]  # noon, less the lookback
     assert sorted(request.query["reactivityStart"] for request in server.list_requests()[before:]) == eleven
-    deployment.assert_stored(made, ["hits"], first, last)
+    deployment.assert_stored(population, ["hits"], first, last)
 
 
 @pytest.mark.slow
-def test_request_of_several_days_that_fails_is_halved_down_to_the_failed_day(
+def test_failed_request_is_halved_down_to_the_failed_day(
     server: RudeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, bad, last = date(2026, 3, 1), date(2026, 3, 30), date(2026, 4, 2)
-    made = build_population(34, first, 33, sends_per_day=2)
-    server.serve(made)
-    refuse(server, monkeypatch, bad)
+    population = build_population(34, first, 33, sends_per_day=2)
+    server.serve(population)
+    refuse_days(server, monkeypatch, bad)
     with dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path / "data", server, instance)
         deployment.np6 = build_resource(server, max_retries=0, step_retries=0)
@@ -386,26 +346,26 @@ def test_request_of_several_days_that_fails_is_halved_down_to_the_failed_day(
         assert "1 of 33 days could not be fetched" in read_failure(failed)
         assert f"Failed: {bad}" in read_failure(failed)
         good = [day for day in list_days(first, last) if day != bad]
-        assert recorded(deployment, "hits") == {f"{day}" for day in good}
+        assert list_recorded(deployment, "hits") == {f"{day}" for day in good}
         for day in good:
             assert deployment.rows("hits", day) == expect_rows(
-                "hits", made.feed("hits"), *compute_day_bounds(day, "UTC")
+                "hits", population.feed("hits"), *compute_day_bounds(day, "UTC")
             )
     # with 22 others, then in halves: 12, 6, 3 and 2 days, and alone
     assert [request.outcome for request in server.list_requests()].count("503") == 6
 
 
 @pytest.mark.slow
-def test_rejected_event_of_a_shared_request_goes_to_the_quarantine_of_its_day(
+def test_rejected_event_of_a_shared_request_is_in_its_days_quarantine(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     first, odd, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 2)
-    made = build_population(35, first, 33, sends_per_day=2, misfit_days=[odd])
-    server.serve(made)
+    population = build_population(35, first, 33, sends_per_day=2, misfit_days=[odd])
+    server.serve(population)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_CONTACT_DATA="keep")
     deployment.materialize("hits", first, last)
-    deployment.assert_stored(made, ["hits"], first, last, "keep")
-    misfits = [misfit.event for misfit in made.misfits if misfit.kind == "hits"]
+    deployment.assert_stored(population, ["hits"], first, last, "keep")
+    misfits = [misfit.event for misfit in population.misfits if misfit.kind == "hits"]
     assert sorted(map(dump_json, deployment.rejected_events("hits", odd))) == sorted(map(dump_json, misfits))
     assert [path.name for path in deployment.data.glob("quarantine/hits/*")] == [f"event_date={odd}"]
 
@@ -417,8 +377,8 @@ def test_account_without_notifications_has_empty_days(server: RudeServer, instan
 
 
 def test_notifications_are_listed_by_id(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    made = build_population(29, FIRST, 1)
-    server.serve(made)
+    population = build_population(29, FIRST, 1)
+    server.serve(population)
     now = datetime(2026, 4, 2, 9, tzinfo=UTC)
     deployment = Deployment(tmp_path / "data", server, instance, lambda: now)
     deployment.materialize("notifications")
@@ -434,7 +394,7 @@ def test_notifications_are_listed_by_id(server: RudeServer, instance: dg.Dagster
             "unlisted_since": None,
             "first_seen": now,
         }
-        for entry in sorted(made.notifications, key=lambda entry: entry["id"])
+        for entry in sorted(population.notifications, key=lambda entry: entry["id"])
     ]
 
 
@@ -460,31 +420,31 @@ def test_file_has_the_watermark_of_its_day(server: RudeServer, instance: dg.Dags
 # --- rates ---------------------------------------------------------------------------------------------------------
 
 
-def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+def test_rates_match_the_oracle(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     timezone, window = "Europe/Paris", 2
-    made = build_population(30, FIRST, 3, timezone, window_days=window)
-    server.serve(made)
+    population = build_population(30, FIRST, 3, timezone, window_days=window)
+    server.serve(population)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=timezone, NP6_WINDOW_DAYS=str(window))
     deployment.materialize(list(KINDS), FIRST, LAST)
     deployment.materialize("reactivity_rates", FIRST, LAST)
-    feeds = expect_feeds(made, list_days(FIRST, LAST), timezone)
+    feeds = expect_feeds(population, list_days(FIRST, LAST), timezone)
     for number, day in enumerate(list_days(FIRST, LAST)):
         expected = expect_rates(day, timezone, window, feeds)
         assert {row["is_final"] for row in expected} == {number < 1}
         found = deployment.rates(day)
         assert len(expected) > 5
         assert_rows_equal(found, expected)
-        # what the UI plots: the account's own rates
+        # plotted by the UI
         metadata = deployment.metadata("reactivity_rates", day)
         known = [row for row in expected if row["delivered"]]
         hit, delivered = (sum(row[name] for row in known) for name in ("hit_activations", "delivered"))
         assert metadata["hit_rate"] == hit / delivered
         assert metadata["notifications"].startswith("| Notification | Sends |")
         assert ("chart" in metadata) == ("dagster/column_lineage" in metadata) == (day == LAST)
-        # what counts comes first, and where it lies last
-        shown = [name for name in metadata if name not in ("chart", "dagster/column_lineage")]
-        assert shown[:3] == ["dagster/partition_row_count", "rates", "notifications"]
-        assert shown[-3:] == ["bytes", "path", "rows_digest"]
+        # the most important first, the path last
+        names = [name for name in metadata if name not in ("chart", "dagster/column_lineage")]
+        assert names[:3] == ["dagster/partition_row_count", "rates", "notifications"]
+        assert names[-3:] == ["bytes", "path", "rows_digest"]
         assert metadata["rates"].startswith(f"hit {hit / delivered:.2%} (")
     together = read_files(deployment.data / "reactivity_rates")
     for day in list_days(FIRST, LAST):
@@ -493,7 +453,7 @@ def test_rates_of_stored_days_are_those_of_the_oracle(server: RudeServer, instan
 
 
 @pytest.mark.slow
-def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+def test_remote_folder_has_the_files_of_a_local_one(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     server.serve(build_population(33, FIRST, 3, misfit_days=[FIRST]))
     url = f"memory://{tmp_path.name}/data"
     now = datetime.now(UTC)
@@ -515,7 +475,7 @@ def test_remote_folder_holds_the_same_as_a_local_one(server: RudeServer, instanc
 
 
 class Stop(threading.Event):
-    """What stalled requests wait for; `reached` is set as soon as one does."""
+    """Stalled requests wait for it; `reached` is set once one does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -526,7 +486,7 @@ class Stop(threading.Event):
         return super().wait(timeout)
 
 
-def command(
+def start_command(
     server: RudeServer, home: Path, data: Path, temporary: Path, *assets: str, **more: str
 ) -> subprocess.Popen[str]:
     home.mkdir(exist_ok=True)
@@ -539,9 +499,14 @@ def command(
         "NP6_MAX_CONCURRENT_REQUESTS": "1",
         **more,
     }
-    what = ["--select", ",".join(assets or ("hits",)), "--partition-range", f"{FIRST}...{FIRST + timedelta(days=2)}"]
+    selection = [
+        "--select",
+        ",".join(assets or ("hits",)),
+        "--partition-range",
+        f"{FIRST}...{FIRST + timedelta(days=2)}",
+    ]
     return subprocess.Popen(
-        [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "np6_assets.definitions", *what],
+        [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "np6_assets.definitions", *selection],
         cwd=ROOT,
         env=build_environment(**settings, DAGSTER_HOME=str(home), TMPDIR=str(temporary)),
         stdout=subprocess.PIPE,
@@ -552,14 +517,14 @@ def command(
 
 
 @pytest.mark.slow
-def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, tmp_path: Path, temporary: Path):
-    made = build_population(31, FIRST, 3)
-    server.serve(made)
+def test_killed_download_leaves_whole_days(server: RudeServer, tmp_path: Path, temporary: Path):
+    population = build_population(31, FIRST, 3)
+    server.serve(population)
     home, data = tmp_path / "home", tmp_path / "data"
     hits = "/notifications/reactivities/hits"
     server.released = stop = Stop()
     server.script(hits, None, Act("stall in body", at=0.7))
-    process = command(server, home, data, temporary)
+    process = start_command(server, home, data, temporary)
     try:
         assert stop.reached.wait(120)
     finally:
@@ -567,12 +532,12 @@ def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, 
         output = process.communicate()[0]
     assert len(server.list_requests(hits)) == 2, output
     first = f"hits/event_date={FIRST}/part-0.parquet"
-    assert read_files(data).keys() <= {first, ".in_use"}  # who held the folder: the next run writes it anew
+    assert read_files(data).keys() <= {first, ".in_use"}  # the lock of the folder
     assert list(temporary.iterdir()) == []
 
     server.released = threading.Event()
     server.script(hits, Act("cut chunked", at=0.5), None, Act("cut gzip", at=0.5))
-    process = command(server, home, data, temporary)
+    process = start_command(server, home, data, temporary)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     stored = [
@@ -580,51 +545,51 @@ def test_killed_download_leaves_whole_days_and_nothing_else(server: RudeServer, 
     ]
     for path, day in zip(stored, list_days(FIRST, FIRST + timedelta(days=2)), strict=True):
         rows = read_rows(pq.read_table(path, partitioning=None))
-        assert rows == expect_rows("hits", made.hits, *compute_day_bounds(day, "UTC"))
+        assert rows == expect_rows("hits", population.hits, *compute_day_bounds(day, "UTC"))
     assert len(read_files(data)) == 3
-    # the key is in no line and in no file of Dagster's
+    # the key is neither logged nor stored
     assert server.key not in output
     assert not [name for name, content in read_files(home).items() if server.key.encode() in content]
 
 
 @pytest.mark.slow
-def test_killed_runs_end_as_one_that_was_not(
+def test_runs_after_kills_write_the_same_files(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, temporary: Path
 ):
-    made = build_population(38, FIRST, 3, misfit_days=[FIRST])
-    server.serve(made)
+    population = build_population(38, FIRST, 3, misfit_days=[FIRST])
+    server.serve(population)
     clean = Deployment(tmp_path / "clean", server, instance, NP6_START_DATE="2026-03-20")
     clean.materialize(["hits", "activations"], FIRST, FIRST + timedelta(days=2))
     home, data = tmp_path / "home", tmp_path / "data"
     rng = random.Random()
     for _ in range(2):
         server.first_request.clear()
-        process = command(server, home, data, temporary, "hits", "activations", NP6_MAX_CONCURRENT_REQUESTS="3")
+        process = start_command(server, home, data, temporary, "hits", "activations", NP6_MAX_CONCURRENT_REQUESTS="3")
         assert server.first_request.wait(120)
         seconds = rng.uniform(0, 0.5)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        there = {name: content for name, content in read_files(data).items() if not Path(name).name.startswith(".")}
-        # each day is there whole or not at all
-        assert there.items() <= read_files(clean.data).items(), seconds
+        stored = {name: content for name, content in read_files(data).items() if not Path(name).name.startswith(".")}
+        # each day is stored whole or not at all
+        assert stored.items() <= read_files(clean.data).items(), seconds
         assert list(temporary.iterdir()) == []
-    process = command(server, home, data, temporary, "hits", "activations")
+    process = start_command(server, home, data, temporary, "hits", "activations")
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     assert read_files(data) == read_files(clean.data)
 
 
 @pytest.mark.slow
-def test_runs_at_once_end_as_one(server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path):
-    made = build_population(39, FIRST, 3, misfit_days=[FIRST])
-    server.serve(made)
+def test_concurrent_runs_write_the_same_files(server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path):
+    population = build_population(39, FIRST, 3, misfit_days=[FIRST])
+    server.serve(population)
     server.fail_randomly(0.2, seed=6, wait=0)
     one, other = (Deployment(tmp_path / "data", server, kept_instance) for _ in range(2))
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(each.materialize, ["hits", "activations"], FIRST, LAST) for each in (one, other)]
         assert all(run.result().success for run in runs)
-    one.assert_stored(made, ["hits", "activations"], FIRST, LAST)
+    one.assert_stored(population, ["hits", "activations"], FIRST, LAST)
     alone = Deployment(tmp_path / "alone", server, kept_instance)
     alone.materialize(["hits", "activations"], FIRST, LAST)
     assert read_files(one.data) == read_files(alone.data)

@@ -1,4 +1,4 @@
-"""What is not installed is named, with what to install, by those alone who need it; what is imported is declared."""
+"""Test that a missing optional package is named, and that every imported package is declared."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_everything_that_is_imported_is_declared() -> None:
+def test_imported_packages_are_declared() -> None:
     imported = {
         name.split(".")[0]
         for path in (ROOT / "np6_assets").rglob("*.py")
@@ -43,7 +43,7 @@ def test_everything_that_is_imported_is_declared() -> None:
     assert missing == set()
 
 
-def test_the_simulated_account_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulated_account_names_its_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "np6_assets.sandbox.server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     np6 = NP6Resource(base_url="sandbox://").with_sandbox(simulated_account)
@@ -54,7 +54,7 @@ def test_the_simulated_account_names_what_it_needs(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_report_names_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_names_its_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "np6_assets.report.page", raising=False)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     settings = Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)})

@@ -1,4 +1,4 @@
-"""What a folder is, end to end: who may not write into it, and what is said of it."""
+"""Test which runs may write into a data folder, and the identity that np6.json records."""
 
 from __future__ import annotations
 
@@ -21,34 +21,38 @@ PARIS = "Europe/Paris"
 DAY = date(2026, 3, 20)
 
 
-def hits(agency: str | None, count: int, *, customer: str = "028", first: int = 0) -> list[dict[str, Any]]:
+def build_hits(agency: str | None, count: int, *, customer: str = "028", first: int = 0) -> list[dict[str, Any]]:
     start = compute_day_bounds(DAY, PARIS)[0]
-    made = [build_event("hits", id=f"{agency} {at}", timestamp=start + at * 1000) for at in range(first, first + count)]
-    for one in made:
+    events = [
+        build_event("hits", id=f"{agency} {at}", timestamp=start + at * 1000) for at in range(first, first + count)
+    ]
+    for one in events:
         one["identity"]["agency"] = agency
         one["identity"]["customer"] = customer
-    return made
+    return events
 
 
-def deployed(data: Path, server: RudeServer, instance: dg.DagsterInstance, **environment: str) -> Deployment:
+def build_deployment(data: Path, server: RudeServer, instance: dg.DagsterInstance, **environment: str) -> Deployment:
     return Deployment(data, server, instance, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep", **environment)
 
 
-def said(deployment: Deployment) -> dict[str, Any]:
+def read_identity(deployment: Deployment) -> dict[str, Any]:
     return json.loads((deployment.data / "np6.json").read_text())
 
 
-def refusal(deployment: Deployment, asset: str = "hits", day: date | None = DAY) -> str:
+def read_refusal(deployment: Deployment, asset: str = "hits", day: date | None = DAY) -> str:
     with pytest.raises(dg.Failure) as refused:
         deployment.materialize(asset, day)
     return str(refused.value.description)
 
 
-def test_first_file_makes_the_identity(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    server.serve(Population(hits=[*hits("DEMO", 3), *hits("DEMO", 2, customer="029", first=3), *hits(None, 1)]))
-    deployment = deployed(tmp_path / "data", server, instance)
+def test_first_run_writes_the_identity(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    server.serve(
+        Population(hits=[*build_hits("DEMO", 3), *build_hits("DEMO", 2, customer="029", first=3), *build_hits(None, 1)])
+    )
+    deployment = build_deployment(tmp_path / "data", server, instance)
     deployment.materialize("hits", DAY)
-    assert said(deployment) == {
+    assert read_identity(deployment) == {
         "source": "api",
         "timezone": PARIS,
         "asset_key_prefix": None,
@@ -61,11 +65,11 @@ def test_first_file_makes_the_identity(server: RudeServer, instance: dg.DagsterI
     assert len(deployment.rows("hits", DAY)) == 6
 
 
-def test_of_two_first_runs_at_once_one_makes_the_folder_its_own(server: RudeServer, tmp_path: Path):
-    server.serve(Population(hits=hits("DEMO", 3)))
+def test_one_of_two_first_runs_owns_the_folder(server: RudeServer, tmp_path: Path):
+    server.serve(Population(hits=build_hits("DEMO", 3)))
 
     def first_run(zone: str) -> str:
-        """The zone, or why the run was refused."""
+        """Run, and return the zone or the refusal."""
         with dg.DagsterInstance.ephemeral() as instance:
             deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=zone)
             try:
@@ -77,8 +81,8 @@ def test_of_two_first_runs_at_once_one_makes_the_folder_its_own(server: RudeServ
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(first_run, (PARIS, "UTC")))
     [winner] = {PARIS, "UTC"} & set(found)
-    [refusal] = set(found) - {winner}
-    assert "set NP6_DATA_DIR to another folder" in refusal
+    [read_refusal] = set(found) - {winner}
+    assert "set NP6_DATA_DIR to another folder" in read_refusal
     assert json.loads((tmp_path / "data" / "np6.json").read_text())["timezone"] == winner
     assert len(list((tmp_path / "data").rglob("*.parquet"))) == 1
 
@@ -100,47 +104,49 @@ def test_other_source_or_time_zone_is_refused_in_one_line(
     asset: str,
     day: date | None,
 ):
-    server.serve(Population(hits=hits("DEMO", 3)))
-    deployment = deployed(tmp_path / "data", server, instance)
+    server.serve(Population(hits=build_hits("DEMO", 3)))
+    deployment = build_deployment(tmp_path / "data", server, instance)
     deployment.materialize("hits", DAY)
-    asked = len(server.list_requests())
-    line = refusal(Deployment(deployment.data, server, instance, **{"NP6_TIMEZONE": PARIS, **environment}), asset, day)
+    request_count = len(server.list_requests())
+    line = read_refusal(
+        Deployment(deployment.data, server, instance, **{"NP6_TIMEZONE": PARIS, **environment}), asset, day
+    )
     assert "np6.json" in line
     assert all(side in line for side in sides)
     assert "\n" not in line
-    assert len(server.list_requests()) == asked
+    assert len(server.list_requests()) == request_count
 
 
 def test_events_of_another_agency_go_to_quarantine(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    server.serve(Population(hits=hits("DEMO", 3)))
-    deployment = deployed(tmp_path / "data", server, instance)
+    server.serve(Population(hits=build_hits("DEMO", 3)))
+    deployment = build_deployment(tmp_path / "data", server, instance)
     deployment.materialize("hits", DAY)
-    server.serve(Population(hits=[*hits("DEMO", 3), *hits("OTHER", 30, first=3)]))
+    server.serve(Population(hits=[*build_hits("DEMO", 3), *build_hits("OTHER", 30, first=3)]))
     deployment.materialize("hits", DAY)
     assert {row["agency"] for row in deployment.rows("hits", DAY)} == {"DEMO"}
     reasons = [row["reason"] for row in deployment.quarantine("hits", DAY)]
     assert reasons == ["identity.agency is not one of those in np6.json"] * 30
 
-    admitted = said(deployment)
-    admitted["agencies"]["OTHER"] = []
-    (deployment.data / "np6.json").write_text(json.dumps(admitted))
+    identity = read_identity(deployment)
+    identity["agencies"]["OTHER"] = []
+    (deployment.data / "np6.json").write_text(json.dumps(identity))
     deployment.materialize("hits", DAY)
     assert len(deployment.rows("hits", DAY)) == 33
     assert deployment.quarantine("hits", DAY) == []
-    assert said(deployment)["agencies"] == {"DEMO": ["028"], "OTHER": ["028"]}
+    assert read_identity(deployment)["agencies"] == {"DEMO": ["028"], "OTHER": ["028"]}
 
 
 @pytest.mark.parametrize(("count", "is_refused"), [(10, False), (11, True)])
-def test_answer_of_another_account_alone_is_refused(
+def test_run_refuses_the_events_of_another_account(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, count: int, *, is_refused: bool
 ):
-    server.serve(Population(hits=hits("DEMO", 3)))
-    deployment = deployed(tmp_path / "data", server, instance)
+    server.serve(Population(hits=build_hits("DEMO", 3)))
+    deployment = build_deployment(tmp_path / "data", server, instance)
     deployment.materialize("hits", DAY)
     before = deployment.rows("hits", DAY)
-    server.serve(Population(hits=hits("OTHER", count)))
+    server.serve(Population(hits=build_hits("OTHER", count)))
     if is_refused:
-        line = refusal(deployment)
+        line = read_refusal(deployment)
         assert "OTHER" in line
         assert "NP6_API_KEY" in line
     else:
@@ -149,27 +155,31 @@ def test_answer_of_another_account_alone_is_refused(
     assert deployment.rows("hits", DAY) == before
 
 
-def test_folder_of_version_0_1_is_adopted_with_what_its_files_say(
+def test_folder_of_version_0_1_gets_the_identity_of_its_files(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    server.serve(Population(hits=hits("DEMO", 3)))
-    deployment = deployed(tmp_path / "data", server, instance)
+    server.serve(Population(hits=build_hits("DEMO", 3)))
+    deployment = build_deployment(tmp_path / "data", server, instance)
     deployment.materialize("hits", DAY)
     (deployment.data / "np6.json").unlink()
     server.serve(Population())
     deployment.materialize("optouts", DAY)
-    assert said(deployment)["agencies"] == {"DEMO": ["028"]}
+    assert read_identity(deployment)["agencies"] == {"DEMO": ["028"]}
 
     (deployment.data / "np6.json").unlink()
-    line = refusal(Deployment(deployment.data, server, instance, NP6_TIMEZONE="UTC"))
+    line = read_refusal(Deployment(deployment.data, server, instance, NP6_TIMEZONE="UTC"))
     assert PARIS in line
-    assert said(deployment)["timezone"] == PARIS
+    assert read_identity(deployment)["timezone"] == PARIS
 
 
-def test_replace_forgets_what_the_api_no_longer_has(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    kept = hits("DEMO", 2)
-    server.serve(Population(hits=[*kept, *hits("DEMO", 3, first=2)], notifications=[{"id": 156, "name": "Spring"}]))
-    deployment = deployed(tmp_path / "data", server, instance)
+def test_replace_removes_events_that_the_api_no_longer_serves(
+    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
+):
+    kept = build_hits("DEMO", 2)
+    server.serve(
+        Population(hits=[*kept, *build_hits("DEMO", 3, first=2)], notifications=[{"id": 156, "name": "Spring"}])
+    )
+    deployment = build_deployment(tmp_path / "data", server, instance)
     deployment.materialize(["hits", "notifications"], DAY)
     server.serve(Population(hits=kept, notifications=[{"id": 157, "name": "Summer"}]))
 

@@ -1,4 +1,4 @@
-"""Two accounts in somebody else's Definitions: an executor, an IO manager and an asset `hits` of their own."""
+"""Load two accounts in other Definitions, which have their own executor, IO manager and asset `hits`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DOCUMENT = (Path(__file__).parents[1] / "docs" / "embedding.md").read_text()
 [DOWNSTREAM] = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 
 
-def events(seed: int) -> Population:
+def build_events(seed: int) -> Population:
     return set_one_agency(build_population(seed, DAY, 1, sends_per_day=6))
 
 
 @pytest.fixture
 def servers() -> Iterator[dict[str, RudeServer]]:
-    with RudeServer(events(1), key="key-of-a") as one, RudeServer(events(2), key="key-of-b") as other:
+    with RudeServer(build_events(1), key="key-of-a") as one, RudeServer(build_events(2), key="key-of-b") as other:
         yield dict(zip(NAMES, (one, other), strict=True))
 
 
@@ -51,10 +51,10 @@ def twice(hits: int) -> int:
 @pytest.fixture
 def accounts(servers: dict[str, RudeServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
     monkeypatch.delenv("NP6_DATA_DIR", raising=False)
-    given = []
+    attributes = []
     for name, server in servers.items():
         monkeypatch.setenv(f"KEY_OF_{name.upper()}", server.key)
-        given.append(
+        attributes.append(
             {
                 "asset_key_prefix": name,
                 "base_url": server.url,
@@ -64,35 +64,35 @@ def accounts(servers: dict[str, RudeServer], tmp_path: Path, monkeypatch: pytest
                 "window_days": 1,
             }
         )
-    return load_project(tmp_path / "project", *given)
+    return load_project(tmp_path / "project", *attributes)
 
 
 @pytest.fixture
 def host(accounts: dg.Definitions, tmp_path: Path) -> tuple[dg.Definitions, dict[str, pd.DataFrame]]:
-    """The host's Definitions, and what its assets downstream of an account are given."""
-    given: dict[str, pd.DataFrame] = {}
+    """The host's Definitions, and the inputs of its assets downstream of an account."""
+    inputs: dict[str, pd.DataFrame] = {}
     documented: dict[str, Any] = {}
     exec(compile(DOWNSTREAM, "docs/embedding.md", "exec"), documented)
     a_day = dg.AssetIn(["brand_a", "reactivity_rates"])
 
     @dg.asset(partitions_def=documented["days"], ins={"rates": a_day})
-    def of_a_day(rates: pd.DataFrame) -> None:
-        given["of a day"] = rates
+    def daily(rates: pd.DataFrame) -> None:
+        inputs["of a day"] = rates
 
     @dg.asset(ins={"rates": documented["every_day"]})
-    def of_all_days(rates: pd.DataFrame) -> None:
-        given["of all days"] = rates
+    def whole(rates: pd.DataFrame) -> None:
+        inputs["of all days"] = rates
 
     own = dg.Definitions(
-        assets=[hits, twice, of_a_day, of_all_days, documented["rates_of_a_day"], documented["rates_so_far"]],
+        assets=[hits, twice, daily, whole, documented["rates_of_a_day"], documented["rates_so_far"]],
         resources={"io_manager": dg.FilesystemIOManager(base_dir=str(tmp_path / "host"))},
         executor=dg.multiprocess_executor,
         jobs=[dg.define_asset_job("fetch_events", [hits])],
     )
-    return dg.Definitions.merge(own, accounts), given
+    return dg.Definitions.merge(own, accounts), inputs
 
 
-def stored(folder: Path, kind: str) -> list[dict[str, object]]:
+def read_stored(folder: Path, kind: str) -> list[dict[str, object]]:
     import pyarrow.parquet as pq
 
     path = folder / kind / f"event_date={DAY}" / "part-0.parquet"
@@ -100,13 +100,13 @@ def stored(folder: Path, kind: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-def test_accounts_run_beside_what_a_host_has(
+def test_accounts_run_beside_the_assets_of_a_host(
     host: tuple[dg.Definitions, dict[str, pd.DataFrame]],
     servers: dict[str, RudeServer],
     tmp_path: Path,
     instance: dg.DagsterInstance,
 ) -> None:
-    definitions, given = host
+    definitions, inputs = host
     dg.Definitions.validate_loadable(definitions)
     assert definitions.executor is dg.multiprocess_executor
     job = definitions.resolve_implicit_global_asset_job_def()
@@ -123,17 +123,19 @@ def test_accounts_run_beside_what_a_host_has(
     assert run("of_a_day", "rates_of_a_day", partition=f"{DAY}").success
     assert run("of_all_days", "rates_so_far").success
 
-    assert len(given["of a day"]) == len(given["of all days"]) > 0
-    assert set(given["of a day"]["activation_date"].astype(str)) == {f"{DAY}"}
+    assert len(inputs["of a day"]) == len(inputs["of all days"]) > 0
+    assert set(inputs["of a day"]["activation_date"].astype(str)) == {f"{DAY}"}
     for name, server in servers.items():
         assert {request.headers["x-key"] for request in server.requests} == {server.key}
-        expected = expect_rows("hits", events(NAMES.index(name) + 1).feed("hits"), *compute_day_bounds(DAY, "UTC"))
-        assert stored(tmp_path / "data" / name, "hits") == canonicalize(expected)
+        expected = expect_rows(
+            "hits", build_events(NAMES.index(name) + 1).feed("hits"), *compute_day_bounds(DAY, "UTC")
+        )
+        assert read_stored(tmp_path / "data" / name, "hits") == canonicalize(expected)
     assert {Path(name).parts[0] for name in read_files(tmp_path / "data")} == set(NAMES)
     assert instance.get_materialized_partitions(dg.AssetKey(["brand_b", "hits"])) == {f"{DAY}"}
 
 
-def test_a_folder_of_another_code_location_s_account_is_refused(
+def test_run_refuses_the_folder_of_another_account(
     accounts: dg.Definitions, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     folder = tmp_path / "data" / "brand_b"
@@ -148,7 +150,7 @@ def test_a_folder_of_another_code_location_s_account_is_refused(
     assert "belongs to account brand_c, and this is account brand_b" in read_failure(result)
 
 
-def test_the_sensor_asks_for_the_days_of_its_account(
+def test_sensor_probes_its_own_account(
     accounts: dg.Definitions, servers: dict[str, RudeServer], instance: dg.DagsterInstance
 ) -> None:
     repository = accounts.get_repository_def()
@@ -160,7 +162,7 @@ def test_the_sensor_asks_for_the_days_of_its_account(
     assert not servers["brand_b"].requests
 
 
-def test_an_account_of_the_environment_merges_with_accounts_from_yaml(accounts: dg.Definitions, tmp_path: Path) -> None:
+def test_account_of_the_environment_merges_with_yaml_accounts(accounts: dg.Definitions, tmp_path: Path) -> None:
     own = NP6Account.from_environment({"NP6_BASE_URL": "sandbox://", "NP6_DATA_DIR": str(tmp_path / "own")})
     merged = dg.Definitions.merge(accounts, dg.build_defs_for_component(own))
     dg.Definitions.validate_loadable(merged)

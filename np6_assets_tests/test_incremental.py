@@ -1,4 +1,4 @@
-"""Days that are fetched again: open ones incrementally, and the file is the one that a full fetch gives."""
+"""Fetch open days incrementally, and compare their files with those of a full fetch."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from np6_assets_tests.support.clock import Clock
-from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files, select_published
+from np6_assets_tests.support.deployment import Deployment, read_files, select_published
 from np6_assets_tests.support.events import KINDS, build_population, to_ms
 from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import Request, RudeServer
@@ -27,8 +27,8 @@ FULL = {"ops": {kind: {"config": {"full_refresh": True}} for kind in KINDS}}
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
 
 
 @pytest.fixture(scope="module")
@@ -38,31 +38,31 @@ def server() -> Iterator[RudeServer]:
 
 
 class Account:
-    """A deployment, the account that feeds it, and the time, in Paris, on a day that goes by."""
+    """A deployment, its account, and a clock on a day in Paris."""
 
     def __init__(self, data: Path, server: RudeServer, instance: dg.DagsterInstance, **environment: str) -> None:
         self.clock = Clock(datetime.fromtimestamp(compute_day_bounds(DAY, PARIS)[0] / 1000, UTC) + timedelta(hours=10))
-        self.made = build_population(41, DAY, 1, PARIS, sends_per_day=60)
+        self.population = build_population(41, DAY, 1, PARIS, sends_per_day=60)
         self.server = server
         self.environment = {"NP6_TIMEZONE": PARIS, "NP6_LOOKBACK_MINUTES": "30", **environment}
         self.deployment = Deployment(data / "stored", server, instance, self.clock, **self.environment)
 
     def fetch(self, *assets: str, late: int = 0, full: bool = False) -> list[Request]:
-        """Fetch what the API has by now; the requests."""
-        self.server.serve(select_published(self.made, to_ms(self.clock()), late))
+        """Fetch the events published by now, and return the requests."""
+        self.server.serve(select_published(self.population, to_ms(self.clock()), late))
         before = len(self.server.list_requests())
         config = {"ops": {asset: FULL["ops"][asset] for asset in assets}} if full else None
         self.deployment.materialize(list(assets), DAY, run_config=config)
         return self.server.list_requests()[before:]
 
-    def in_full(self, *assets: str) -> dict[str, bytes]:
-        """The files that a deployment without any has after one fetch."""
+    def fetch_fresh(self, *assets: str) -> dict[str, bytes]:
+        """Fetch the day once in an empty deployment, and return its files."""
         with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.ephemeral() as instance:
             fresh = Deployment(Path(folder), self.server, instance, self.clock, **self.environment)
             fresh.materialize(list(assets), DAY)
             return read_files(Path(folder))
 
-    def version(self, asset: str) -> str:
+    def read_version(self, asset: str) -> str:
         records = self.deployment.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
         return records[0].asset_materialization.tags["dagster/data_version"]
 
@@ -72,29 +72,29 @@ def account(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance) ->
     return Account(tmp_path, server, instance)
 
 
-def test_incremental_fetches_of_an_open_day_end_as_a_full_fetch(account: Account):
+def test_incremental_fetches_write_the_files_of_a_full_fetch(account: Account):
     kinds = ["hits", "activations"]  # a feed of all notifications, and one of each
     account.fetch(*kinds)
     rows = len(account.deployment.rows("hits", DAY))
     for hours in (3, 0.25, 6, 3.5, 1):  # the last but one is after midnight, the last after the day is closed
-        asked_from = account.clock.now - LOOKBACK
+        expected_start = account.clock.now - LOOKBACK
         account.clock.forward(hours=hours)
-        asked = account.fetch(*kinds)
-        starts = {request.query.get("reactivityStart") or request.query.get("start") for request in asked} - {None}
+        requests = account.fetch(*kinds)
+        starts = {request.query.get("reactivityStart") or request.query.get("start") for request in requests} - {None}
         if hours < 1 or hours > 3.5 or hours == 3:
-            assert starts == {f"{to_ms(asked_from)}"}
-        assert read_files(account.deployment.data) == account.in_full(*kinds)
+            assert starts == {f"{to_ms(expected_start)}"}
+        assert read_files(account.deployment.data) == account.fetch_fresh(*kinds)
         metadata = account.deployment.metadata("hits", DAY)
         assert metadata["events_gained"] == len(account.deployment.rows("hits", DAY)) - rows
         rows += metadata["events_gained"]
-    account.deployment.assert_stored(account.made, kinds, DAY, DAY)
+    account.deployment.assert_stored(account.population, kinds, DAY, DAY)
     end = datetime.fromtimestamp(compute_day_bounds(DAY, PARIS)[1] / 1000, UTC)
     assert account.deployment.fetched_until("hits", DAY) == end
 
 
 @pytest.mark.parametrize("kind", ["bounces", pytest.param("activations", marks=pytest.mark.slow)])
-def test_late_arriving_events_within_the_lookback_are_fetched(account: Account, kind: str):
-    assert_late_arriving_events_are_fetched(account, [0.4, 7], LOOKBACK_MS, kind)
+def test_late_events_within_the_lookback_are_fetched(account: Account, kind: str):
+    assert_late_events_are_fetched(account, [0.4, 7], LOOKBACK_MS, kind)
 
 
 @pytest.mark.slow
@@ -104,20 +104,20 @@ def test_late_arriving_events_within_the_lookback_are_fetched(account: Account, 
     late=st.integers(0, LOOKBACK_MS),
     kind=st.sampled_from(list(KINDS)),
 )
-def test_late_arriving_events_are_fetched_whenever_they_arrive(
+def test_late_events_are_fetched_at_any_time(
     server: RudeServer, instance: dg.DagsterInstance, hours: list[float], late: int, kind: str
 ):
     with tempfile.TemporaryDirectory() as folder:
-        assert_late_arriving_events_are_fetched(Account(Path(folder), server, instance), hours, late, kind)
+        assert_late_events_are_fetched(Account(Path(folder), server, instance), hours, late, kind)
 
 
-def assert_late_arriving_events_are_fetched(account: Account, hours: list[float], late: int, kind: str) -> None:
-    """Fetch now and after each of these times, every third event being `late` ms after its own, and once closed."""
+def assert_late_events_are_fetched(account: Account, hours: list[float], late: int, kind: str) -> None:
+    """Fetch after each of these hours and once closed, with every third event `late` ms late."""
     for more in [*hours, 24]:
         account.fetch(kind, late=late)
         account.clock.forward(hours=more)
     account.fetch(kind, late=late)
-    account.deployment.assert_stored(account.made, [kind], DAY, DAY)
+    account.deployment.assert_stored(account.population, [kind], DAY, DAY)
 
 
 def test_full_refresh_fetches_the_whole_day(account: Account):
@@ -125,29 +125,29 @@ def test_full_refresh_fetches_the_whole_day(account: Account):
     account.clock.forward(hours=2)
     [request] = account.fetch("hits", full=True)
     assert request.query["reactivityStart"] == str(compute_day_bounds(DAY, PARIS)[0])
-    assert read_files(account.deployment.data) == account.in_full("hits")
+    assert read_files(account.deployment.data) == account.fetch_fresh("hits")
 
 
-def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_new(account: Account):
+def test_closed_day_keeps_its_version_without_new_events(account: Account):
     account.clock.forward(hours=24)
-    everything = account.made
+    everything = account.population
     first = min(one["timestamp"] for one in everything.hits if one["timestamp"] >= compute_day_bounds(DAY, PARIS)[0])
     late = {one["id"] for one in everything.hits if one["timestamp"] == first}
-    account.made = replace(everything, hits=[one for one in everything.hits if one["id"] not in late])
+    account.population = replace(everything, hits=[one for one in everything.hits if one["id"] not in late])
     account.fetch("hits")
-    version = account.version("hits")
+    version = account.read_version("hits")
     before = read_files(account.deployment.data)
 
     account.clock.forward(hours=5)
     [request] = account.fetch("hits")
     assert request.query["reactivityStart"] == str(compute_day_bounds(DAY, PARIS)[0])
     assert read_files(account.deployment.data) == before
-    assert account.version("hits") == version
+    assert account.read_version("hits") == version
     assert account.deployment.metadata("hits", DAY)["events_gained"] == 0
 
-    account.made = everything
+    account.population = everything
     account.fetch("hits")
-    assert account.version("hits") != version
+    assert account.read_version("hits") != version
     assert account.deployment.metadata("hits", DAY)["events_gained"] == len(late)
     account.deployment.assert_stored(everything, ["hits"], DAY, DAY)
 
@@ -155,7 +155,7 @@ def test_closed_day_is_fetched_in_full_and_keeps_its_version_unless_events_are_n
 @pytest.mark.slow
 def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance):
     account = Account(tmp_path, server, instance)
-    account.made = build_population(42, DAY, 1, PARIS, misfit_days=[DAY])
+    account.population = build_population(42, DAY, 1, PARIS, misfit_days=[DAY])
     account.clock.forward(hours=2 + 3 / 3600)  # 12:00:03, when the rejected events begin
     fetched_until = account.clock.now
     account.fetch("hits")
@@ -167,25 +167,7 @@ def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer,
     after = account.deployment.quarantine("hits", DAY)
     assert len(after) > len(before)
     assert {row["event_key"] for row in before} < {row["event_key"] for row in after}
-    assert read_files(account.deployment.data) == account.in_full("hits")
+    assert read_files(account.deployment.data) == account.fetch_fresh("hits")
     account.clock.forward(hours=24)
     account.fetch("hits")
-    account.deployment.assert_stored(account.made, ["hits"], DAY, DAY)
-
-
-@pytest.mark.parametrize("mode", ["drop", "pseudonymize"])
-@pytest.mark.slow
-def test_contact_data_that_was_kept_is_treated_in_stored_rows(account: Account, mode: str):
-    account.made = build_population(42, DAY, 1, PARIS, misfit_days=[DAY])
-    kept = {"NP6_CONTACT_DATA": "keep", "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
-    for environment in (kept, {**kept, "NP6_CONTACT_DATA": mode}):
-        account.environment |= environment
-        account.deployment = Deployment(
-            account.deployment.data, account.server, account.deployment.instance, account.clock, **account.environment
-        )
-        fetched_until = account.clock.now
-        account.clock.forward(hours=2)
-        [request] = account.fetch("hits")
-    assert request.query["reactivityStart"] == f"{to_ms(fetched_until - LOOKBACK)}"
-    assert account.deployment.metadata("hits", DAY)["quarantined"] > 0
-    assert read_files(account.deployment.data) == account.in_full("hits")
+    account.deployment.assert_stored(account.population, ["hits"], DAY, DAY)

@@ -1,16 +1,16 @@
-"""The progress of a run, as its log tells it."""
+"""Test the progress of a run in its log."""
 
 from itertools import count
 
 from np6_assets.progress import Progress
 
 
-def test_each_day_has_a_line_that_begins_with_it_and_all_days_one_in_the_end():
+def test_progress_logs_a_line_for_each_day_and_a_total():
     lines: list[str] = []
-    clock = count(0, 40).__next__  # it is asked at the start and once a day
+    clock = count(0, 40).__next__  # read at the start and once a day
     progress = Progress("hits", 3, lines.append, clock=clock)
     for day, events in (("2026-03-20", 1_200), ("2026-03-21", 0), ("2026-03-22", 4_800)):
-        progress.day_done(day, events)
+        progress.record_day(day, events)
     assert lines == [
         "2026-03-20 hits: 1,200 events (1 of 3 days, about 1 min 20 s left)",
         "2026-03-21 hits: 0 events (2 of 3 days, about 40 s left)",
@@ -19,7 +19,7 @@ def test_each_day_has_a_line_that_begins_with_it_and_all_days_one_in_the_end():
     ]
 
 
-def test_one_day_is_told_in_one_line():
+def test_progress_logs_a_single_day_in_one_line():
     lines: list[str] = []
-    Progress("reactivity_rates", 1, lines.append, unit="rows").day_done("2026-03-20", 16)
+    Progress("reactivity_rates", 1, lines.append, unit="rows").record_day("2026-03-20", 16)
     assert lines == ["2026-03-20 reactivity_rates: 16 rows"]

@@ -1,4 +1,4 @@
-"""What a data folder in a bucket is asked: counted for a range of days, a day, rates and their checks, and ticks."""
+"""Count the requests to a bucket: for a range of days, a day, rates and their checks, and ticks."""
 
 from __future__ import annotations
 
@@ -25,57 +25,57 @@ COHORTS = 4
 
 
 @dataclass
-class Stored:
+class StoredAccount:
     """An account of a month, stored in a bucket."""
 
     account: Account
     bucket: Bucket
 
-    def asked(self) -> int:
-        """How many requests there were since the last time; the test's output says of which kind."""
+    def count_requests(self) -> int:
+        """Count the requests since the last count, and print them by method."""
         counts = self.bucket.count_requests()
         print(dict(counts))
         return counts.total()
 
     def materialize(self, assets: list[str], first: date, last: date) -> int:
-        self.asked()
+        self.count_requests()
         self.account.deployment.materialize(
             dg.AssetSelection.assets(*assets), first, None if first == last else last, checks=True
         )
-        return self.asked()
+        return self.count_requests()
 
 
 @pytest.fixture
 def stored(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Stored]:
-    with run_store() as started:
-        bucket = started.create_bucket()
+) -> Iterator[StoredAccount]:
+    with run_store() as store:
+        bucket = store.create_bucket()
         for name, value in bucket.environment.items():
             monkeypatch.setenv(name, value)
         events = build_population(33, FIRST, DAYS, sends_per_day=4, window_days=WINDOW)
         start = datetime.combine(FIRST + timedelta(days=DAYS + 1), datetime.min.time(), UTC) + timedelta(hours=12)
         settings = {"NP6_DATA_DIR": bucket.url, "NP6_START_DATE": f"{FIRST}", "NP6_WINDOW_DAYS": f"{WINDOW}"}
-        yield Stored(Account.made(tmp_path, server, instance, start, events, **settings), bucket)
+        yield StoredAccount(Account.create(tmp_path, server, instance, start, events, **settings), bucket)
 
 
-def test_requests_to_the_bucket_are_few(stored: Stored):
+def test_requests_to_the_bucket_are_few(stored: StoredAccount):
     last, last_cohort = FIRST + timedelta(days=DAYS - 1), FIRST + timedelta(days=COHORTS - 1)
-    of_range = stored.materialize(["hits"], FIRST, last)
-    of_day = stored.materialize(["hits"], last, last)
+    range_requests = stored.materialize(["hits"], FIRST, last)
+    day_requests = stored.materialize(["hits"], last, last)
     others = [kind for kind in KINDS if kind != "hits"]
     stored.materialize(others, FIRST, last_cohort + timedelta(days=WINDOW))
-    of_rates = stored.materialize(["reactivity_rates"], FIRST, last_cohort)
+    rates_requests = stored.materialize(["reactivity_rates"], FIRST, last_cohort)
     ticks = []
-    for tick in (stored.account.tick, stored.account.rates_tick):
-        for _ in ("the first of a process, which reads what each file says", "any other"):
+    for tick in (stored.account.tick, stored.account.tick_rates):
+        for _ in ("the first of a process, which reads every footer", "any other"):
             tick()
-            ticks.append(stored.asked())
+            ticks.append(stored.count_requests())
     files = len([file for file in Folder(stored.bucket.url).list_files("") if file.endswith(".parquet")])
-    print(f"range {of_range}, day {of_day}, rates {of_rates}, ticks {ticks}, files {files}")
-    assert of_range <= 4 * DAYS
-    assert of_day <= 20
-    assert of_rates <= 141
+    print(f"range {range_requests}, day {day_requests}, rates {rates_requests}, ticks {ticks}, files {files}")
+    assert range_requests <= 4 * DAYS
+    assert day_requests <= 20
+    assert rates_requests <= 141
     assert ticks[0] <= files + 10
     assert ticks[2] <= files + 10
     assert max(ticks[1], ticks[3]) <= 6

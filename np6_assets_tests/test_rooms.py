@@ -1,4 +1,4 @@
-"""The structure of the source: which package may import which, how long files are, names of classes."""
+"""Test the structure of the source: imports between packages, lengths of files, and names of classes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "np6_assets").rglob("*.py"))
 MOST_LINES = 350
 
-# each package with those that it may import, beside the modules directly in np6_assets
-ROOMS = {
+# each package, and the packages that it may import beside the modules directly in np6_assets
+PACKAGES = {
     "np6": set(),
     "storage": set(),
     "contact": {"storage"},
@@ -37,16 +37,16 @@ TOP = {"accounts", "cli", "component", "definitions", "demo", "demo_report", "lo
 ACCOUNTS = {"component", "loading"}
 
 
-def module_of(path: Path) -> str:
+def get_module(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): path for path in SOURCES}
+MODULES = {get_module(path): path for path in SOURCES}
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """The modules of the project that a file imports, wherever in it."""
+def list_imports(path: Path) -> Iterator[str]:
+    """Yield the modules of the project that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             package = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
@@ -57,24 +57,26 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-def room_of(module: str) -> str:
-    """The package in np6_assets that a module is in; a module directly in np6_assets is a room of its own."""
+def get_package(module: str) -> str:
+    """Return the package of a module in np6_assets; a module directly in np6_assets is its own."""
     return module.split(".")[1] if "." in module else "np6_assets"
 
 
-IMPORTS = {module: {name for name in imports_of(path) if name in MODULES} for module, path in MODULES.items()}
+IMPORTS = {module: {name for name in list_imports(path) if name in MODULES} for module, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_package_imports_those_below_it_alone(room: str):
-    imported = {room_of(name) for module, names in IMPORTS.items() if room_of(module) == room for name in names}
-    assert imported & ROOMS.keys() <= ROOMS[room] | {room}
-    assert imported & TOP <= (ACCOUNTS if room == "doctor" else set())
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_imports_only_packages_below_it(package: str):
+    imported = {
+        get_package(name) for module, names in IMPORTS.items() if get_package(module) == package for name in names
+    }
+    assert imported & PACKAGES.keys() <= PACKAGES[package] | {package}
+    assert imported & TOP <= (ACCOUNTS if package == "doctor" else set())
 
 
-def test_order_has_every_package_and_no_circle():
-    assert ROOMS.keys() == {path.parent.name for path in SOURCES if path.parent.parent.name == "np6_assets"}
-    order = list(TopologicalSorter(ROOMS).static_order())
+def test_packages_have_an_order():
+    assert PACKAGES.keys() == {path.parent.name for path in SOURCES if path.parent.parent.name == "np6_assets"}
+    order = list(TopologicalSorter(PACKAGES).static_order())
     assert order.index("contact") < order.index("events") < order.index("rates") < order.index("refresh")
 
 

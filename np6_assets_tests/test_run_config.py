@@ -1,4 +1,4 @@
-"""What a run's config may change: timeouts and retries, and neither key, address, folder nor a variable's name.
+"""Test that a run's config may change timeouts and retries, but not the key, address or folder.
 
 Dagster's webserver has no login, and a page that somebody visits can launch a run with any config.
 """
@@ -66,7 +66,7 @@ def run(definitions: dg.Definitions, resources: dict[str, Any]) -> dg.ExecuteInP
         ("io_manager", "store", {"data_dir": "ELSEWHERE"}),
     ],
 )
-def test_run_config_that_moves_key_address_or_folder_is_refused(
+def test_run_config_cannot_change_key_address_or_folder(
     definitions: dg.Definitions,
     server: RudeServer,
     attacker: RudeServer,
@@ -86,9 +86,7 @@ def test_run_config_that_moves_key_address_or_folder_is_refused(
     assert (server.requests, attacker.requests, list(tmp_path.iterdir())) == ([], [], [])
 
 
-def test_run_config_that_overrides_retries_keeps_everything_else(
-    definitions: dg.Definitions, server: RudeServer, tmp_path: Path
-) -> None:
+def test_run_config_overrides_retries_alone(definitions: dg.Definitions, server: RudeServer, tmp_path: Path) -> None:
     server.script("/", "503")
     assert run(definitions, {"np6": {"max_retries": 1, "backoff": 0.001}}).success
     assert [request.headers["x-key"] for request in server.requests] == [KEY, KEY]
@@ -102,15 +100,15 @@ def test_run_config_that_overrides_retries_keeps_everything_else(
         *(("longest_wait", 4.5), ("step_retries", 5), ("step_retry_delay", 0.5)),
     ],
 )
-def test_field_that_is_overridden_leaves_the_others(
+def test_overridden_field_keeps_the_others(
     definitions: dg.Definitions, server: RudeServer, field: str, value: float
 ) -> None:
-    made = NP6Resource(base_url=server.url, api_key=KEY, max_concurrent_requests=7)
+    resource = NP6Resource(base_url=server.url, api_key=KEY, max_concurrent_requests=7)
     resources = {"np6": (definitions.resources or {})["np6"]}
     with dg.build_resources(resources, resource_config={"np6": {"config": {field: value}}}) as built:
-        assert built.np6.model_dump() == made.model_dump() | {field: value}
+        assert built.np6.model_dump() == resource.model_dump() | {field: value}
     with dg.build_resources(resources) as built:
-        assert built.np6.model_dump() == made.model_dump()
+        assert built.np6.model_dump() == resource.model_dump()
 
 
 def test_field_out_of_range_is_refused(definitions: dg.Definitions, server: RudeServer) -> None:
@@ -134,7 +132,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch, attacker: RudeServer) -> RudeServer:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_loopback_address_is_asked_without_a_proxy(server: RudeServer, proxy: RudeServer, host: str) -> None:
+def test_loopback_address_is_requested_without_a_proxy(server: RudeServer, proxy: RudeServer, host: str) -> None:
     url = server.url.replace("127.0.0.1", host)
     with NP6Resource(base_url=url, api_key=KEY).open_client(print) as client:
         assert len(client.get_list("/notifications")) == 2
@@ -145,17 +143,17 @@ def test_simulated_account_gets_no_key_and_no_proxy(proxy: RudeServer, monkeypat
     received: list[dict[bytes, bytes]] = []
     create_app = sandbox_app.create_app
 
-    def recorded(*arguments: Any, **options: Any) -> Any:
+    def create_recording_app(*arguments: Any, **options: Any) -> Any:
         app = create_app(*arguments, **options)
 
-        async def recording(scope: Any, receive: Any, send: Any) -> None:
+        async def record(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":
                 received.append(dict(scope["headers"]))
             await app(scope, receive, send)
 
-        return recording
+        return record
 
-    monkeypatch.setattr(sandbox_app, "create_app", recorded)
+    monkeypatch.setattr(sandbox_app, "create_app", create_recording_app)
     np6 = NP6Resource(base_url="sandbox://", api_key=KEY).with_sandbox(simulated_account)
     with np6.open_client(print) as client:
         assert client.get_list("/notifications")

@@ -1,4 +1,4 @@
-"""The endurance suite finds what is lost, deals every fault, and says so."""
+"""Test that the endurance suite finds every loss and injects every fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from soak.month_server import MonthServer, Outage, Renaming
 from soak.report import build_report
 from soak.round import Outcome
 
-# They show that the endurance suite would find a loss, and are for those who change it.
+# for changes of the endurance suite alone
 pytestmark = pytest.mark.slow
 
 TIMEZONE, WINDOW_DAYS = "Europe/Paris", 1
@@ -36,14 +36,14 @@ RATES = f"reactivity_rates/activation_date={FIRST}/part-0.parquet"
 
 
 @pytest.fixture(scope="module")
-def made() -> Population:
+def population() -> Population:
     return build_population(51, FIRST, 2, TIMEZONE, misfit_days=[FIRST])
 
 
 @pytest.fixture(scope="module")
-def clean(made: Population, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean(population: Population, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("clean") / "data"
-    with RudeServer(made) as server, dg.DagsterInstance.ephemeral() as instance:
+    with RudeServer(population) as server, dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(
             data, server, instance, NP6_TIMEZONE=TIMEZONE, NP6_WINDOW_DAYS=f"{WINDOW_DAYS}", NP6_CONTACT_DATA="keep"
         )
@@ -53,19 +53,19 @@ def clean(made: Population, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shaken(clean: Path, tmp_path: Path) -> Path:
+def copy(clean: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(clean, tmp_path / "data"))
 
 
-def test_nothing_is_lost_where_all_is_the_same(clean: Path, shaken: Path) -> None:
-    (shaken / "hits" / ".part-0.parquet.0.tmp").touch()  # a killed upload, which no reader opens
-    assert compare.find_different_files(shaken, clean) == []
+def test_compare_finds_nothing_in_equal_folders(clean: Path, copy: Path) -> None:
+    (copy / "hits" / ".part-0.parquet.0.tmp").touch()  # a killed upload, which no reader opens
+    assert compare.find_different_files(copy, clean) == []
 
 
-def test_a_file_that_differs_is_missing_or_too_many_is_lost(clean: Path, shaken: Path) -> None:
-    (shaken / RATES).write_bytes((shaken / RATES).read_bytes() + b" ")
-    (shaken / HITS).rename(shaken / "hits" / "part-1.parquet")
-    assert compare.find_different_files(shaken, clean) == [
+def test_compare_finds_files_that_differ(clean: Path, copy: Path) -> None:
+    (copy / RATES).write_bytes((copy / RATES).read_bytes() + b" ")
+    (copy / HITS).rename(copy / "hits" / "part-1.parquet")
+    assert compare.find_different_files(copy, clean) == [
         f"{HITS} is missing",
         "hits/part-1.parquet should not exist",
         f"{RATES} differs",
@@ -73,7 +73,7 @@ def test_a_file_that_differs_is_missing_or_too_many_is_lost(clean: Path, shaken:
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "told"),
+    ("file", "change", "loss"),
     [
         (HITS, lambda table: table.slice(1), f"hits of {FIRST} are not the events that were published"),
         (RATES, lambda table: table.slice(1), f"rates of {FIRST} are not those of the events"),
@@ -86,22 +86,22 @@ def test_a_file_that_differs_is_missing_or_too_many_is_lost(clean: Path, shaken:
         ),
     ],
 )
-def test_rows_that_the_events_do_not_give_are_lost(
-    file: str, change: Callable[[pa.Table], pa.Table], told: str, made: Population, shaken: Path
+def test_compare_finds_wrong_rows(
+    file: str, change: Callable[[pa.Table], pa.Table], loss: str, population: Population, copy: Path
 ) -> None:
-    wanted = made, list_days(FIRST, LAST), TIMEZONE, WINDOW_DAYS
-    # contact data is not what is compared: the rounds drop it
-    for one in shaken.glob("*/event_date=*/*.parquet"):
+    wanted = population, list_days(FIRST, LAST), TIMEZONE, WINDOW_DAYS
+    # the rounds drop contact data
+    for one in copy.glob("*/event_date=*/*.parquet"):
         table = pq.read_table(one, partitioning=None)
         for name in ("receiver_unicity", "receiver_hash"):
             table = table.set_column(table.column_names.index(name), name, pa.nulls(table.num_rows, pa.string()))
         pq.write_table(table, one)
-    assert compare.find_wrong_rows(shaken, *wanted) == []
-    pq.write_table(change(pq.read_table(shaken / file, partitioning=None)), shaken / file)
-    assert compare.find_wrong_rows(shaken, *wanted) == [told]
+    assert compare.find_wrong_rows(copy, *wanted) == []
+    pq.write_table(change(pq.read_table(copy / file, partitioning=None)), copy / file)
+    assert compare.find_wrong_rows(copy, *wanted) == [loss]
 
 
-def test_a_spool_that_is_left_and_a_secret_in_a_file_are_told(tmp_path: Path) -> None:
+def test_compare_finds_leftover_files_and_secrets(tmp_path: Path) -> None:
     (tmp_path / "tmp" / "np6-spool").mkdir(parents=True)
     (tmp_path / "log").write_bytes(b"X-Key: a-key-of-the-soak\n")
     assert compare.find_leftover_files(tmp_path / "tmp") == ["np6-spool is left in the temporary folder"]
@@ -110,48 +110,48 @@ def test_a_spool_that_is_left_and_a_secret_in_a_file_are_told(tmp_path: Path) ->
     ]
 
 
-def test_addresses_that_are_kept_are_found(clean: Path) -> None:
+def test_compare_finds_addresses_in_compressed_files(clean: Path) -> None:
     found = compare.find_leaks([clean / "hits"], {"an address": b"@example.com", "nobody": b"@example.org"})
     assert found == ["an address is in part-0.parquet"] * 2  # though it is compressed there
 
 
-def test_every_fault_is_dealt_before_any_comes_again() -> None:
+def test_deck_deals_every_fault_before_any_twice() -> None:
     deck = Deck(random.Random(3))
     for _ in range(2):
         assert Counter(deck.deal() for _ in FAULTS) == Counter(FAULTS)
 
 
-def test_a_day_that_is_open_or_misses_a_notification_is_lost(clean: Path, shaken: Path) -> None:
+def test_compare_finds_open_and_incomplete_days(clean: Path, copy: Path) -> None:
     assert compare.find_open_days(clean, list_days(FIRST, LAST), TIMEZONE) == []
-    file = shaken / HITS
+    file = copy / HITS
     table = pq.read_table(file, partitioning=None)
-    said = {b"np6.fetched_until": b"2026-03-29T12:00:00+00:00", b"np6.missing_ids": b"[7]"}
-    pq.write_table(table.replace_schema_metadata(said), file)
-    (shaken / f"bounces/event_date={LAST}/part-0.parquet").unlink()
-    assert compare.find_open_days(shaken, list_days(FIRST, LAST), TIMEZONE) == [
+    metadata = {b"np6.fetched_until": b"2026-03-29T12:00:00+00:00", b"np6.missing_ids": b"[7]"}
+    pq.write_table(table.replace_schema_metadata(metadata), file)
+    (copy / f"bounces/event_date={LAST}/part-0.parquet").unlink()
+    assert compare.find_open_days(copy, list_days(FIRST, LAST), TIMEZONE) == [
         f"hits of {FIRST} is not closed",
         f"hits of {FIRST} misses [7]",
         f"bounces of {LAST} is missing",
     ]
 
 
-def test_another_name_and_another_agency_are_lost(made: Population, shaken: Path) -> None:
-    pq.write_table(pa.table({"activation_id": [1, 2], "name": ["One", None]}), shaken / "names.parquet")
-    (shaken / "notifications").mkdir()
-    (shaken / "names.parquet").rename(shaken / "notifications" / "part-0.parquet")
-    assert compare.find_wrong_names(shaken, {1: "One", 2: None}) == []
-    told = [
+def test_compare_finds_wrong_names_and_agencies(population: Population, copy: Path) -> None:
+    pq.write_table(pa.table({"activation_id": [1, 2], "name": ["One", None]}), copy / "names.parquet")
+    (copy / "notifications").mkdir()
+    (copy / "names.parquet").rename(copy / "notifications" / "part-0.parquet")
+    assert compare.find_wrong_names(copy, {1: "One", 2: None}) == []
+    losses = [
         "notification 1: stored is One, expected Two",
         "notification 2: stored is None, expected nothing",
         "notification 3: stored is nothing, expected Three",
     ]
-    assert compare.find_wrong_names(shaken, {1: "Two", 3: "Three"}) == told
-    assert compare.find_wrong_identity(shaken, made, list_days(FIRST, LAST), TIMEZONE) == []
-    (shaken / "np6.json").write_text('{"agencies": {"OTHER": ["028"]}}')
-    assert len(compare.find_wrong_identity(shaken, made, list_days(FIRST, LAST), TIMEZONE)) == 1
+    assert compare.find_wrong_names(copy, {1: "Two", 3: "Three"}) == losses
+    assert compare.find_wrong_identity(copy, population, list_days(FIRST, LAST), TIMEZONE) == []
+    (copy / "np6.json").write_text('{"agencies": {"OTHER": ["028"]}}')
+    assert len(compare.find_wrong_identity(copy, population, list_days(FIRST, LAST), TIMEZONE)) == 1
 
 
-def test_every_day_of_a_month_has_a_night_without_a_fault_of_what_is_fetched() -> None:
+def test_every_day_of_a_month_has_a_night_without_faults() -> None:
     start, night = 1_000 * DAY_MS, 4 * HOUR_MS
     for seed in range(20):
         drawn = month_server.draw_outages(random.Random(seed), [7], start, start + 30 * DAY_MS)
@@ -165,44 +165,44 @@ def test_every_day_of_a_month_has_a_night_without_a_fault_of_what_is_fetched() -
                 assert any(all(not one.start <= at < one.end for one in of_feed) for at in nights)
 
 
-def test_an_api_forgets_blanks_hides_renames_and_lies_while_a_spell_lasts(made: Population) -> None:
+def test_server_misbehaves_during_an_outage(population: Population) -> None:
     now = compute_day_bounds(LAST, TIMEZONE)[1]
-    path, id_ = "/notifications/reactivities/hits", made.notifications[0]["id"]
+    path, id_ = "/notifications/reactivities/hits", population.notifications[0]["id"]
     request = Request(0, path, {"reactivityStart": "0"}, {}, 0.0, 1, "")
 
-    def serving(what: str, subject: str, amount: int = 0) -> MonthServer:
+    def build_server(what: str, subject: str, amount: int = 0) -> MonthServer:
         server = MonthServer(
-            made, [Outage(what, subject, now, now + 1, amount)], [Renaming(now - 1, id_, "New")], 1, "key"
+            population, [Outage(what, subject, now, now + 1, amount)], [Renaming(now - 1, id_, "New")], 1, "key"
         )
         server.until_ms = now
         return server
 
-    well = serving("hidden from the list", str(id_))
+    well = build_server("hidden from the list", str(id_))
     assert b"New" not in b"".join(well.list_notifications(Request(0, "/notifications", {}, {}, 0.0, 1, "")))
     events = well.select_items(request)
-    forgotten = serving(month_server.FORGETS, "account", 1).select_items(request)
+    forgotten = build_server(month_server.FORGETS, "account", 1).select_items(request)
     assert {one.body for one in forgotten} == {one.body for one in events if one.ms >= now - DAY_MS}
     assert 0 < len(forgotten) < len(events)
-    assert serving("blank 200", "hits").select_items(request) == []
-    assert serving("hidden 403", "hits").choose_act(request) == Act("403")
-    others = serving(month_server.OTHER_ACCOUNT, "account").select_items(request)
+    assert build_server("blank 200", "hits").select_items(request) == []
+    assert build_server("hidden 403", "hits").choose_act(request) == Act("403")
+    others = build_server(month_server.OTHER_ACCOUNT, "account").select_items(request)
     assert len(others) == month_server.FOREIGN_EVENTS
     assert all(b"OTHER" in one.body for one in others)
-    ahead = serving("Date ahead", "clock", 2)
+    ahead = build_server("Date ahead", "clock", 2)
     assert ahead.get_date() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(hours=2)
-    assert serving("no Date", "clock").get_date() is None
+    assert build_server("no Date", "clock").get_date() is None
     ahead.until_ms += 1
     assert ahead.get_date() == datetime.fromtimestamp(now / 1000, UTC) + timedelta(milliseconds=1)
     assert b"New" in b"".join(ahead.list_notifications(request))
 
 
-def test_a_notification_that_only_events_name_is_found(made: Population) -> None:
-    [deleted] = find_unlisted_ids(made)
-    assert deleted not in {entry["id"] for entry in made.notifications}
-    assert any(read_activation_id(one) == deleted for one in made.hits)
+def test_unlisted_notification_is_found(population: Population) -> None:
+    [deleted] = find_unlisted_ids(population)
+    assert deleted not in {entry["id"] for entry in population.notifications}
+    assert any(read_activation_id(one) == deleted for one in population.hits)
 
 
-def test_the_report_counts_what_was_survived_and_names_what_was_lost() -> None:
+def test_report_counts_faults_and_names_losses() -> None:
     clock = datetime(2026, 3, 29, 1, tzinfo=UTC)
     good = Outcome(1, 11, clock, limited_disk=False, faults=Counter({"500": 2}), kills=1)
     bad = Outcome(2, 22, clock, limited_disk=True, faults=Counter({"500": 1}), full_disks=3, losses=[f"{HITS} differs"])

@@ -1,4 +1,4 @@
-"""A data folder of version 0.1 is read, refreshed, closed and rated by this one.
+"""Read, refresh and close a data folder of version 0.1, and compute its rates.
 
 The folders in `version_0_1/` were written by commit d5fe3bf, the last before ingestion was rewritten, under
 NP6_CONTACT_DATA=drop and =pseudonymize: at noon of the second day of `support/version_0_1.py` its assets hits, optouts,
@@ -60,22 +60,22 @@ def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
     environment = {"NP6_CONTACT_DATA": mode, "NP6_START_DATE": f"{FIRST}", **MODES[mode]}
     deployment = Deployment(data, server, instance, lambda: now, **environment)
 
-    # the open day goes on from where version 0.1 left it
+    # the open day is continued from the watermark of version 0.1
     now = NOON + timedelta(hours=5)
     server.serve(account(NOON_MS + 5 * HOUR_MS))
     deployment.materialize(list(KINDS), SECOND)
     starts = {
         request.query.get("reactivityStart", request.query.get("start")) for request in server.list_requests()
     } - {None}
-    # activations of notification 102, which has not sent that day, are asked from its start
+    # activations of notification 102, which has not sent that day, are fetched from its start
     assert starts == {f"{NOON_MS - HOUR_MS}", f"{NOON_MS - 12 * HOUR_MS}"}
     sends = {row["stamp_id"]: row for row in deployment.rows("activations", SECOND)}
     assert set(sends) == {"u1", "u2", "u3"}
     for send, row in sends.items():
         name = hmac.digest(PSEUDONYM_KEY.encode(), f"{send}@example.com".encode(), hashlib.sha256).hex()
         assert row["receiver_unicity"] == (name if mode == "pseudonymize" else None)
-    said = json.loads((data / "np6.json").read_text())
-    assert (said["source"], said["timezone"], said["agencies"]) == ("api", "UTC", {"DEMO": ["028"]})
+    identity = json.loads((data / "np6.json").read_text())
+    assert (identity["source"], identity["timezone"], identity["agencies"]) == ("api", "UTC", {"DEMO": ["028"]})
     assert "np6.json is new: the files that were there are days of UTC, with events of DEMO" in "".join(
         capfd.readouterr()
     )

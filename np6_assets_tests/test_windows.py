@@ -1,4 +1,4 @@
-"""Windows end to end: whatever a server makes of a window's end, the day is the same, and what else came is counted."""
+"""Fetch days from servers that treat a window's end differently: the stored day is the same."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ MODES = [mode for mode in END_MODES if mode != "both by activation"]
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
 
 
 QUICK = {("half open", True), ("inclusive", False), ("ignored", False), ("by activation", True)}
@@ -76,24 +76,24 @@ def sorting_server() -> Iterator[RudeServer]:
 
 @pytest.fixture(scope="module")
 def account() -> Population:
-    """Five days of sends and their reactions, with ties on the edges of days and rejected events on both sides."""
-    made = set_one_agency(build_population(81, FIRST, 5, PARIS, notifications=3, sends_per_day=6, window_days=2))
+    """Five days of sends and reactions, with ties at the ends of days and rejected events on both sides."""
+    population = set_one_agency(build_population(81, FIRST, 5, PARIS, notifications=3, sends_per_day=6, window_days=2))
     for kind in ("optouts", "bounces", "impressions"):
-        made.feed(kind).clear()
-    sender = made.notifications[0]["id"]
+        population.feed(kind).clear()
+    sender = population.notifications[0]["id"]
     start, end = compute_day_bounds(DAY, PARIS)
     for kind in KINDS:
-        # a clock that is behind: events of the day, though their send is stamped at its end and after it
-        made.feed(kind).extend(
+        # the clock is behind: the sends of these events are stamped at the end of the day and after it
+        population.feed(kind).extend(
             build_event(kind, id=f"{kind} {ahead}", timestamp=end - 1, activation_id=sender, stamp_time=end + ahead)
             for ahead in (0, 1, 5_000, 55_000)
         )
         for at in (start - 2000, start, end - 2000, end):
-            made.misfits += build_misfits(kind, f"rejected at {at}", at, sender, ["text stamp", "null source"])
-    return made
+            population.misfits += build_misfits(kind, f"rejected at {at}", at, sender, ["text stamp", "null source"])
+    return population
 
 
-def deployed(data: Path, server: RudeServer, instance: dg.DagsterInstance, **options: Any) -> Deployment:
+def build_deployment(data: Path, server: RudeServer, instance: dg.DagsterInstance, **options: Any) -> Deployment:
     deployment = Deployment(data, server, instance, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
     deployment.np6 = build_resource(server, **options)
     return deployment
@@ -102,39 +102,41 @@ def deployed(data: Path, server: RudeServer, instance: dg.DagsterInstance, **opt
 # --- what a mode brings --------------------------------------------------------------------------------------------
 
 
-def outside(made: Population, requests: Sequence[Request], mode: str, first: date, last: date) -> Counter[str]:
-    """How many events outside their windows the answers held, by kind, as the mode says."""
+def count_outside(
+    population: Population, requests: Sequence[Request], mode: str, first: date, last: date
+) -> Counter[str]:
+    """Count the events outside their windows in the answers by kind, in this mode."""
     edges = [compute_day_bounds(day, PARIS)[1] for day in list_days(first, last)]
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for request in requests:
         if request.path == "/notifications":
             continue
         kind = "activations" if request.path.endswith("activations") else request.path.rpartition("/")[2]
         start = int(request.query.get("reactivityStart") or request.query["start"])
-        asked = request.query.get("reactivityEnd") or request.query.get("end")
-        end = None if asked is None else int(asked)
+        sent_end = request.query.get("reactivityEnd") or request.query.get("end")
+        end = None if sent_end is None else int(sent_end)
         # what is sent is the end of a day, or a little later
         window_end = edges[-1] if end is None else edges[bisect_right(edges, end) - 1]
-        for at, sent, sender in sources(made, kind):
+        for at, sent, sender in list_events(population, kind):
             if kind == "activations" and f"/notifications/{sender}/" not in request.path:
                 continue
             if at >= start and is_before(at, sent, end, mode) and not at < window_end:
-                found[kind] += 1
-    return found
+                counts[kind] += 1
+    return counts
 
 
-def sources(made: Population, kind: str) -> Iterator[tuple[int, int, Any]]:
-    """When each event of a feed was published and sent, and its notification."""
-    for one in made.feed(kind):
+def list_events(population: Population, kind: str) -> Iterator[tuple[int, int, Any]]:
+    """Yield the time, the time of the send and the notification of each event of a feed."""
+    for one in population.feed(kind):
         at = read_event_time(one) or 0
         yield at, read_activated_at(one) or at, read_activation_id(one)
-    for misfit in made.misfits:
+    for misfit in population.misfits:
         if misfit.kind == kind:
             yield misfit.placed_ms, read_activated_at(misfit.event) or misfit.placed_ms, misfit.notification_id
 
 
 def is_before(at: int, sent: int, end: int | None, mode: str) -> bool:
-    """Whether an event passes a window's end in this mode."""
+    """Return whether an event is before a window's end in this mode."""
     if end is None or mode == "ignored":
         return True
     if mode == "inclusive":
@@ -145,12 +147,12 @@ def is_before(at: int, sent: int, end: int | None, mode: str) -> bool:
 # --- closed days ---------------------------------------------------------------------------------------------------
 
 
-def test_closed_day_equals_the_truth(
+def test_closed_day_has_all_events(
     server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path
 ):
     server.serve(account)
     server.fail_randomly(0.6, seed=3, kinds=CUTS, streak=4)  # before, inside and beyond the window
-    deployment = deployed(tmp_path / "data", server, instance)
+    deployment = build_deployment(tmp_path / "data", server, instance)
     deployment.materialize(KINDS, DAY)
     assert {request.outcome for request in server.list_requests()} > {"ok"}
     assert not [request for request in server.list_requests() if request.outcome == "400"]
@@ -158,10 +160,10 @@ def test_closed_day_equals_the_truth(
 
 
 @pytest.mark.slow
-def test_range_equals_the_truth(server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path):
+def test_range_has_all_events(server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path):
     server.serve(account)
     server.fail_randomly(0.4, seed=4, kinds=CUTS)
-    deployment = deployed(tmp_path / "data", server, instance, max_concurrent_requests=1)
+    deployment = build_deployment(tmp_path / "data", server, instance, max_concurrent_requests=1)
     deployment.materialize(KINDS, FIRST, LAST)
     deployment.assert_stored(account, KINDS, FIRST, LAST, "keep")
     stored = read_files(deployment.data)
@@ -170,29 +172,31 @@ def test_range_equals_the_truth(server: RudeServer, account: Population, instanc
     before = len(server.list_requests())
     deployment.materialize(KINDS, FIRST, LAST)
     assert read_files(deployment.data) == stored
-    asked = server.list_requests()[before:]
+    requests = server.list_requests()[before:]
     # the last days of hits share a request
-    assert len([request for request in asked if request.path == HITS]) < len(list_days(FIRST, LAST))
-    expected = outside(account, asked, server.end_mode, FIRST, LAST)
+    assert len([request for request in requests if request.path == HITS]) < len(list_days(FIRST, LAST))
+    expected = count_outside(account, requests, server.end_mode, FIRST, LAST)
     for kind in KINDS:
-        told = sum(deployment.metadata(kind, day)["events_outside_window"] for day in list_days(FIRST, LAST))
-        assert told == expected[kind]
+        counted = sum(deployment.metadata(kind, day)["events_outside_window"] for day in list_days(FIRST, LAST))
+        assert counted == expected[kind]
         if server.end_mode in ("ignored", "by activation"):
-            assert told > 5
+            assert counted > 5
 
 
 # --- an open day ---------------------------------------------------------------------------------------------------
 
 
-def between(made: Population, start: datetime, end: datetime) -> Population:
-    """The events of that time: there is less to serve."""
+def select_between(population: Population, start: datetime, end: datetime) -> Population:
+    """Select the events of this time, to serve fewer."""
     first, last = (round(moment.timestamp() * 1000) for moment in (start, end))
-    feeds = {kind: [one for one in made.feed(kind) if first <= (read_event_time(one) or 0) < last] for kind in KINDS}
-    return replace(made, **feeds)
+    feeds = {
+        kind: [one for one in population.feed(kind) if first <= (read_event_time(one) or 0) < last] for kind in KINDS
+    }
+    return replace(population, **feeds)
 
 
 @pytest.mark.slow
-def test_open_day_fetched_until_it_closes_equals_the_truth(
+def test_open_day_has_all_events_until_it_closes(
     server: RudeServer,
     account: Population,
     instance: dg.DagsterInstance,
@@ -203,22 +207,22 @@ def test_open_day_fetched_until_it_closes_equals_the_truth(
     data = tmp_path / "data"
     deployment = Deployment(data, server, instance, clock, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
     hour = timedelta(hours=1)
-    around = between(account, start - 3 * hour, end + 26 * hour)
+    around = select_between(account, start - 3 * hour, end + 26 * hour)
     ends: list[set[str | None]] = []
     # through the day, right after it, when it can be closed, and again when its end is old enough to be sent
     moments = (start + 12 * hour, end + hour / 2, end + hour, end + 25 * hour)
     for clock.now, share in zip(moments, (0.5, 0, 0.5, 0.5), strict=True):
-        there = select_published(around, round(clock.now.timestamp() * 1000))
-        server.serve(there)
+        published = select_published(around, round(clock.now.timestamp() * 1000))
+        server.serve(published)
         server.fail_randomly(share, seed=5, kinds=CUTS)
         before = len(server.list_requests())
         deployment.materialize(KINDS, DAY)
-        asked = [request for request in server.list_requests()[before:] if request.path != "/notifications"]
-        deployment.assert_stored(there, KINDS, DAY, DAY, "keep")
-        assert not [request for request in asked if request.outcome == "400"]
-        ends.append({request.query.get("reactivityEnd") or request.query.get("end") for request in asked})
+        requests = [request for request in server.list_requests()[before:] if request.path != "/notifications"]
+        deployment.assert_stored(published, KINDS, DAY, DAY, "keep")
+        assert not [request for request in requests if request.outcome == "400"]
+        ends.append({request.query.get("reactivityEnd") or request.query.get("end") for request in requests})
         if not share:
-            expected = outside(there, asked, server.end_mode, DAY, DAY)
+            expected = count_outside(published, requests, server.end_mode, DAY, DAY)
             assert [deployment.metadata(kind, DAY)["events_outside_window"] for kind in KINDS] == [
                 expected[kind] for kind in KINDS
             ]
@@ -227,33 +231,19 @@ def test_open_day_fetched_until_it_closes_equals_the_truth(
     assert deployment.fetched_until("hits", DAY) == end
 
 
-# --- the end of the send -------------------------------------------------------------------------------------------
-
-
-def test_end_of_the_send_leaves_out_nothing_of_the_window(
-    sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-):
-    """Events of the last second of a day whose send is stamped after it, by a clock that is ahead."""
-    end = compute_day_bounds(DAY, PARIS)[1]
-    made = Population(notifications=[{"id": 156}])
-    for kind in KINDS:
-        for ahead in (-1, 0, 1, 3_000, 59_000):
-            made.feed(kind).append(build_event(kind, id=f"{kind} {ahead}", timestamp=end - 1, stamp_time=end + ahead))
-    sorting_server.serve(made)
-    sorting_server.end_mode = "by activation"
-    deployment = deployed(tmp_path / "data", sorting_server, instance)
-    deployment.materialize(KINDS, DAY)
-    deployment.assert_stored(made, KINDS, DAY, DAY, "keep")
+# --- cut and unsorted answers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_download_cut_beyond_its_window_makes_progress(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The end is ignored, and long answers are cut half way: each goes on from the last event received."""
+    """The end is ignored, and long answers are cut: the client resumes each from the last event."""
     end = compute_day_bounds(DAY, PARIS)[1]
-    made = Population(hits=[build_event("hits", id=f"hit {at}", timestamp=end + at * 1000) for at in range(-40, 300)])
-    sorting_server.serve(made)
+    population = Population(
+        hits=[build_event("hits", id=f"hit {at}", timestamp=end + at * 1000) for at in range(-40, 300)]
+    )
+    sorting_server.serve(population)
     sorting_server.end_mode = "ignored"
 
     def choose_act(request: Request) -> Act | None:
@@ -261,36 +251,38 @@ def test_download_cut_beyond_its_window_makes_progress(
         return Act("cut chunked", at=0.5) if is_long else None
 
     monkeypatch.setattr(sorting_server, "choose_act", choose_act)
-    deployment = deployed(tmp_path / "data", sorting_server, instance, max_retries=2, step_retries=0)
+    deployment = build_deployment(tmp_path / "data", sorting_server, instance, max_retries=2, step_retries=0)
     deployment.materialize("hits", DAY)
-    deployment.assert_stored(made, ["hits"], DAY, DAY, "keep")
+    deployment.assert_stored(population, ["hits"], DAY, DAY, "keep")
     assert 300 <= deployment.metadata("hits", DAY)["events_outside_window"] < 310
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
-def test_cut_answers_that_are_in_order_by_chance_lose_nothing(instance: dg.DagsterInstance, tmp_path: Path, seed: int):
+def test_cut_answers_sorted_by_chance_lose_nothing(instance: dg.DagsterInstance, tmp_path: Path, seed: int):
     start = compute_day_bounds(DAY, PARIS)[0]
-    made = Population(hits=[build_event("hits", id=f"hit {at}", timestamp=start + at * 1000) for at in range(3)])
-    with RudeServer(made, seed=seed) as server:
+    population = Population(hits=[build_event("hits", id=f"hit {at}", timestamp=start + at * 1000) for at in range(3)])
+    with RudeServer(population, seed=seed) as server:
         server.sorts = False
         server.script(HITS, Act("cut chunked", at=0.5))
-        deployment = deployed(tmp_path / "data", server, instance)
+        deployment = build_deployment(tmp_path / "data", server, instance)
         deployment.materialize("hits", DAY)
-        deployment.assert_stored(made, ["hits"], DAY, DAY, "keep")
+        deployment.assert_stored(population, ["hits"], DAY, DAY, "keep")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["half open", "ignored"])
-def test_rejected_event_without_a_time_is_in_some_quarantine(
+def test_rejected_event_without_a_time_is_quarantined(
     sorting_server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, end: str
-):  # reported: dropped where the event before it, in an answer that is not sorted, is outside the window
+):  # once lost if the event before it in an unsorted answer was outside the window
     start, first, last = compute_day_bounds(DAY, PARIS)[0], DAY, DAY + timedelta(days=1)
     for seed in range(3):
-        made = Population(misfits=build_misfits("hits", seed, start + 5000, 156, ["no timestamp"]))
-        made.hits = [build_event("hits", id=f"hit {at}", timestamp=start + at * 23 * HOUR_MS // 3) for at in range(9)]
+        population = Population(misfits=build_misfits("hits", seed, start + 5000, 156, ["no timestamp"]))
+        population.hits = [
+            build_event("hits", id=f"hit {at}", timestamp=start + at * 23 * HOUR_MS // 3) for at in range(9)
+        ]
         sorting_server.seed, sorting_server.sorts, sorting_server.end_mode = seed, False, end
-        sorting_server.serve(made)
-        deployment = deployed(tmp_path / f"{seed}", sorting_server, instance)
+        sorting_server.serve(population)
+        deployment = build_deployment(tmp_path / f"{seed}", sorting_server, instance)
         for day in list_days(first, last):
             deployment.materialize("hits", day)
         assert sum(len(deployment.quarantine("hits", day)) for day in list_days(first, last)) >= 1, seed
@@ -298,22 +290,22 @@ def test_rejected_event_without_a_time_is_in_some_quarantine(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sorts", [True, False])
-def test_window_of_sends_alone_holds_the_reactions_to_its_own_sends(
+def test_window_of_sends_has_the_reactions_to_its_own_sends(
     sorting_server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path, *, sorts: bool
 ):
-    """In "both by activation" no client can be right: what a day has of older sends is in no window of that day.
+    """In "both by activation" no window has a day's reactions to older sends: the stored day is incomplete.
 
-    What is stored is true and incomplete; the doctor says so.
+    The doctor reports it.
     """
     sorting_server.end_mode, sorting_server.sorts = "both by activation", sorts
     sorting_server.serve(account)
-    deployment = deployed(tmp_path / "data", sorting_server, instance)
+    deployment = build_deployment(tmp_path / "data", sorting_server, instance)
     deployment.materialize(KINDS, DAY)
     start, end = compute_day_bounds(DAY, PARIS)
     for kind in KINDS:
         truth = canonicalize(expect_rows(kind, account.feed(kind), start, end, "keep"))
-        to_be_had = [row for row in truth if row["activated_at"] is None or start <= row["activated_at"] < end + 60_000]
-        assert canonicalize(deployment.rows(kind, DAY)) == to_be_had
-    assert len(to_be_had) < len(truth) or kind == "activations"
-    expected = outside(account, sorting_server.list_requests(), "both by activation", DAY, DAY)
+        available = [row for row in truth if row["activated_at"] is None or start <= row["activated_at"] < end + 60_000]
+        assert canonicalize(deployment.rows(kind, DAY)) == available
+    assert len(available) < len(truth) or kind == "activations"
+    expected = count_outside(account, sorting_server.list_requests(), "both by activation", DAY, DAY)
     assert expected["hits"] > 0

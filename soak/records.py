@@ -64,7 +64,7 @@ def simulate_nights(folder: Path, days: int, every: timedelta, sends_every: int)
     with RudeServer(seed=1) as server, dg.DagsterInstance.local_temp(str(home)) as instance:
         settings = {"NP6_START_DATE": f"{FIRST}", "NP6_WINDOW_DAYS": f"{WINDOW_DAYS}"}
         start = datetime.combine(FIRST, time(4), UTC)
-        account = Account.made(folder / "data", server, instance, start, _build_events(days, sends_every), **settings)
+        account = Account.create(folder / "data", server, instance, start, _build_events(days, sends_every), **settings)
         assets = {key for asset in account.deployment.definitions.assets or () for key in asset.keys}  # type: ignore[union-attr]
         simulated_at: list[datetime] = []
         probes = 0
@@ -74,10 +74,10 @@ def simulate_nights(folder: Path, days: int, every: timedelta, sends_every: int)
                 account.clock.now += every
                 tick = account.tick()
                 probes += len(tick.requests)
-                assert account.obey(tick)
+                assert account.run_requests(tick)
                 _compute_rates(account)
             account.clock.now = night
-            assert account.nightly()
+            assert account.run_night()
             _compute_rates(account)
             _record_ticks(instance, account, night)
             simulated_at.append(datetime.now(UTC))
@@ -96,7 +96,7 @@ def simulate_nights(folder: Path, days: int, every: timedelta, sends_every: int)
 
 def _compute_rates(account: Account) -> None:
     """Run a tick of `rates_follow`, and the runs that it requests, with their checks."""
-    for first, last in account.rates_tick():
+    for first, last in account.tick_rates():
         account.rates_runs += 1
         ends = date.fromisoformat(first), date.fromisoformat(last)
         assert account.deployment.materialize("reactivity_rates", *ends, checks=True).success

@@ -72,7 +72,7 @@ def main(notifications: int, active: int) -> None:
     population = build_population(notifications, active)
     counts: Counter[str] = Counter()
     with ClockServer(population) as server, dg.DagsterInstance.ephemeral() as instance:
-        account = ClockAccount.made(Path("work"), server, instance, DAY + NIGHT, population, NP6_WINDOW_DAYS="7")
+        account = ClockAccount.create(Path("work"), server, instance, DAY + NIGHT, population, NP6_WINDOW_DAYS="7")
 
         @contextmanager
         def count_runs(phase: str, runs: int) -> Iterator[None]:
@@ -82,7 +82,7 @@ def main(notifications: int, active: int) -> None:
             counts.update(f"{phase} {classify(request)}" for request in server.requests[before:])
 
         with count_runs("first", 1):
-            assert account.nightly()
+            assert account.run_night()
         while account.clock.now < DAY + timedelta(days=1) + NIGHT:
             account.clock.forward(minutes=TICK_MINUTES)
             tick = account.tick()
@@ -93,7 +93,7 @@ def main(notifications: int, active: int) -> None:
                 for first, last in tick.days:  # without checks, which make no requests
                     account.deployment.materialize(list(KINDS), date.fromisoformat(first), date.fromisoformat(last))
         with count_runs("nightly", 1):
-            assert account.nightly()
+            assert account.run_night()
         assert_day_is_complete(account, population)
     Path("requests.json").write_text(json.dumps(counts))
 

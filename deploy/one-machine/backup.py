@@ -25,14 +25,14 @@ def main() -> None:
     parser.add_argument("--keep", type=int, default=30, help="how many backups to keep (%(default)s)")
     options = parser.parse_args()
     made = back_up(options.data, options.home, options.to, f"{datetime.now(UTC):%Y-%m-%dT%H%M%S.%fZ}")
-    for old in earlier(options.to)[: -options.keep]:
+    for old in list_backups(options.to)[: -options.keep]:
         shutil.rmtree(old)
     print(made)
 
 
 def back_up(data: Path, home: Path, to: Path, name: str) -> Path:
     """Make the backup of that name. It has its name once it is complete."""
-    before = earlier(to)
+    before = list_backups(to)
     unfinished = to / ".unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -45,8 +45,8 @@ def back_up(data: Path, home: Path, to: Path, name: str) -> Path:
     return unfinished.rename(to / name)
 
 
-def earlier(to: Path) -> list[Path]:
-    """The backups that are there, the oldest first."""
+def list_backups(to: Path) -> list[Path]:
+    """List the backups, oldest first."""
     return sorted(path for path in to.glob("*Z") if path.is_dir())
 
 

@@ -128,7 +128,7 @@ class Tombstones:
         return found
 
     def drop_erased(self, table: pa.Table) -> pa.Table:
-        """The rows of all others."""
+        """Return the rows of all other receivers."""
         return table.filter(pc.invert(self.match_rows(table))) if self.digests or self.salted else table
 
     @property
@@ -165,7 +165,7 @@ class TombstonesWatcher:
     """The tombstones of a data folder during a run, in which others may add some."""
 
     def __init__(self, folder: Folder, secret: str) -> None:
-        """Raises a Failure as `read_tombstones` does."""
+        """Read the tombstones. Raises a Failure as `read_tombstones` does."""
         self._folder = folder
         self._secret = secret
         self.tombstones = read_tombstones(folder, secret)

@@ -94,7 +94,7 @@ def _judge_window_content(kind: EventKind, known: Sequence[Item], trials: Sequen
 
 
 def _judge_sort(times: Mapping[str, Sequence[int]]) -> Diagnosis:
-    """`times` are to ascend, for each order that was requested."""
+    """Judge the order of events. `times` are to ascend, for each order that was requested."""
     back = {order: count_out_of_order(found) for order, found in times.items()}
     few = [order for order, found in times.items() if len(set(found)) < 2]
     ignored = [order for order in times if back[order]]

@@ -31,7 +31,7 @@ class TrackedEnvironment(dict[str, str]):
         self.read: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The variable, as a dict gives it."""
+        """Return the variable, as a dict does."""
         self.read.add(name)
         return super().get(name, default)
 

@@ -22,7 +22,7 @@ class FolderIdentity:
     """The identity of the folder that a run writes to. `warn` takes one line."""
 
     def __init__(self, folder: Folder, settings: Settings, warn: Callable[[str], None]) -> None:
-        """Raises a Failure without retries if the folder belongs to something else."""
+        """Read or adopt the identity. Raises a Failure without retries if the folder belongs to something else."""
         self._folder = folder
         self._warn = warn
         self._run = run = build_identity(settings)

@@ -81,7 +81,7 @@ def merge_runs(
     span: tuple[int, int] = UNBOUNDED,
     keep: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> Iterator[pa.Table]:
-    """The runs' rows in a half-open span, sorted, each key once a number; only those that `keep` lets through."""
+    """Yield the runs' rows in a half-open span, sorted, each key once a number; only those that `keep` returns."""
     read = [lru_cache(maxsize=1)(run.read) for run in runs]  # a bucket goes on in the batch that the last one ended in
     for low, high in _split_into_buckets(runs, span):
         batches = []

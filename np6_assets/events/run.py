@@ -87,7 +87,7 @@ class EventRun:
                     continue
                 in_a_row = 0
                 yield from self._offer_day(day, decoder, identity, watch)
-                progress.day_done(day.plan.day.key, day.received)
+                progress.record_day(day.plan.day.key, day.received)
         if failed:
             raise self._build_error(failed)
 

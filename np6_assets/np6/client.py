@@ -269,7 +269,7 @@ def _is_fatal(error: BaseException, request: Request) -> bool:
 
 
 def _parse_json(body: bytes) -> Any:
-    """The JSON value of a body; None where it is no JSON. The error, which quotes the body, ends here."""
+    """Parse a body; None if it is not JSON. The error, which quotes the body, ends here."""
     try:
         return json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):

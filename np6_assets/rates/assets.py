@@ -18,7 +18,7 @@ from np6_assets.storage.schemas import build_storage_metadata
 
 
 def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.AssetsDefinition:
-    """The rates of each activation day, over the days of its window."""
+    """Build the asset: the rates of each activation day, over the days of its window."""
 
     def window(asset: str) -> dg.AssetIn:
         days = days_ahead(settings.window_days)
@@ -85,7 +85,7 @@ def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.Ass
                         metadata = build_overview(folder, key, rows, settings, newest) | metadata
                     used = {INPUTS: inputs.read(event_days(key, settings.window_days)).write()}
                     yield Partition(key, rows.replace_schema_metadata(used), metadata)
-                    progress.day_done(key, rows.num_rows)
+                    progress.record_day(key, rows.num_rows)
 
         yield from PartitionStream(lambda: closing(cohorts())).yield_outputs()
 

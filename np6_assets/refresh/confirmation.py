@@ -22,7 +22,7 @@ OLDEST = 31
 
 
 def confirmation_age(settings: Settings) -> int:
-    """The age, in days, from which on a day is confirmed."""
+    """Return the age, in days, from which on a day is confirmed."""
     return min(settings.window_days + 1, OLDEST - 1)
 
 

@@ -56,12 +56,12 @@ class DayWatermarks:
         return {asset for asset, until in self.watermarks.items() if until is None or until < self.day.end}
 
     def state_of(self, asset: str) -> str:
-        """The watermark of an asset as text; it changes when a run has fetched the day."""
+        """Return the watermark of an asset as text; it changes when a run has fetched the day."""
         until = self.watermarks[asset]
         return "" if until is None else until.isoformat()
 
     def assets_fetched_between(self, start: datetime, end: datetime) -> set[str]:
-        """The assets whose watermark is after `start` and not after `end`."""
+        """Return the assets whose watermark is after `start` and not after `end`."""
         return {asset for asset, until in self.watermarks.items() if until is not None and start < until <= end}
 
 
@@ -284,7 +284,7 @@ def _format_assets(assets: frozenset[str] | None) -> str:
 
 
 def _join_reasons(days: Sequence[date], reasons: Mapping[str, str]) -> str:
-    """The reasons for the days of a run, days with the same reason together."""
+    """Join the reasons for the days of a run, days with the same reason together."""
     by_reason: dict[str, list[str]] = {}
     for day in days:
         by_reason.setdefault(reasons[str(day)], []).append(str(day))

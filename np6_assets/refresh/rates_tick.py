@@ -67,7 +67,7 @@ class RateFiles:
         return sum(not footers.is_known(day) for footers in files for day in footers.days)
 
     def stored(self, asset: str, day: str) -> FeedDay | None:
-        """What is stored of an asset's day."""
+        """Return what is stored of an asset's day."""
         return self.events[asset].get(day)
 
     @property
@@ -137,39 +137,41 @@ def run_tick(
     rates = dg.AssetKey(settings.key(_RATES))
     due = find_due_cohorts(files, settings, moment, get_materialized_partitions(context.instance, rates))
     events = {dg.AssetKey(settings.key(kind.asset)) for kind in KINDS}
-    fetching = find_active_runs(
-        context.instance, events, [settings.named(job) for job in jobs.FETCHING], settings.named(jobs.SENSOR)
-    )
-    computing = find_active_runs(
-        context.instance, {rates}, [settings.named(jobs.COMPUTE_RATES)], settings.named(jobs.RATES_SENSOR)
-    )
-    busy = {
-        cohort
-        for cohort in due
-        if cohort in computing.days or not fetching.days.isdisjoint(event_days(cohort, settings.window_days))
-    }
+    named = settings.named
+    fetching = find_active_runs(context.instance, events, list(map(named, jobs.FETCHING)), named(jobs.SENSOR))
+    computing = find_active_runs(context.instance, {rates}, [named(jobs.COMPUTE_RATES)], named(jobs.RATES_SENSOR))
+    busy = {cohort for cohort in due if not fetching.days.isdisjoint(event_days(cohort, settings.window_days))}
+    busy |= due.keys() & computing.days
     attempts = read_cursor(context.cursor)
-    pauses = {
-        cohort: next_at
-        for cohort, next_at in _find_pauses(due, attempts, settings.refresh_interval).items()
-        if cohort not in busy and moment < next_at
-    }
+    pauses = _find_pauses(due, attempts, settings.refresh_interval)
+    pauses = {cohort: next_at for cohort, next_at in pauses.items() if cohort not in busy and moment < next_at}
     reasons = {cohort: one.reason for cohort, one in due.items() if cohort not in busy and cohort not in pauses}
     runs = planner.plan_runs(reasons, computing.count, COHORTS_PER_RUN)
-    for cohort in reasons:
-        if any(run.has_day(cohort) for run in runs):
-            inputs, before = due[cohort].inputs, attempts.get(cohort)
-            count = before.count if before is not None and before.state == inputs else 0
-            attempts[cohort] = Attempt(count + 1, moment.isoformat(), inputs)
-    since = moment - settings.refresh_interval
+    requested = {cohort: due[cohort] for cohort in reasons if any(run.has_day(cohort) for run in runs)}
     kept = {
-        cohort: one for cohort, one in attempts.items() if cohort in due or datetime.fromisoformat(one.last_at) > since
+        cohort: one
+        for cohort, one in (attempts | _count_attempts(requested, attempts, moment)).items()
+        if cohort in due or datetime.fromisoformat(one.last_at) > moment - settings.refresh_interval
     }
     return dg.SensorResult(
         run_requests=[jobs.build_run_request(settings, run) for run in runs],
         skip_reason=None if runs else _explain_no_request(reasons, busy, pauses),
         cursor=json.dumps({cohort: asdict(one) for cohort, one in sorted(kept.items())}),
     )
+
+
+def _count_attempts(
+    requested: Mapping[str, DueCohort], attempts: Mapping[str, Attempt], moment: datetime
+) -> dict[str, Attempt]:
+    """Count the attempts of cohorts that are requested now; the count starts again when their inputs changed."""
+    counts = {
+        cohort: before.count
+        for cohort, one in requested.items()
+        if (before := attempts.get(cohort)) is not None and before.state == one.inputs
+    }
+    return {
+        cohort: Attempt(counts.get(cohort, 0) + 1, moment.isoformat(), one.inputs) for cohort, one in requested.items()
+    }
 
 
 def _find_pauses(

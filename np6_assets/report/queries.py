@@ -94,7 +94,7 @@ class ReportData:
         return [day.key for day in self.days if day.status == "incomplete"]
 
     def name(self, activation_id: int) -> str:
-        """The name of a notification, as people know it."""
+        """Return the name of a notification, as people know it."""
         return self.names.get(activation_id, f"notification {activation_id}")
 
 
@@ -224,7 +224,7 @@ def _list_days(data: ds.FileSystemDataset, column: str) -> list[date]:
 
 
 def _read_groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> list[Group]:
-    """The rates by a column, in its order."""
+    """Group the rates by a column, in its order."""
     known = "status <> 'incomplete'"
     counts = [
         f"coalesce(sum({column}) FILTER ({measure.whole} > 0 AND {condition}), 0)::BIGINT"

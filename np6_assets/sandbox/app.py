@@ -48,7 +48,7 @@ def create_app(
     requests_per_minute: int | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Starlette:
-    """The API of `account` at the time that `now` gives: what is later than that does not exist yet.
+    """Build the API of `account` at the time that `now` returns; what is later does not exist yet.
 
     Args:
         account: The account to simulate.

@@ -155,7 +155,7 @@ def test_run_of_retired_days_fails_before_any_request(
 
 def test_sensor_requests_no_retired_day(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     events = build_population(62, FIRST, 10, sends_per_day=6)
-    account = Account.made(
+    account = Account.create(
         tmp_path / "data", server, instance, datetime(2026, 3, 1, 12, tzinfo=UTC), events, **SETTINGS
     )
     account.deployment.materialize(list(KINDS), FIRST)
@@ -170,11 +170,11 @@ def test_rates_of_retired_days_are_not_requested(
     events = build_population(62, FIRST, 10, sends_per_day=6)
 
     def create_account(**settings: str) -> Account:
-        return Account.made(tmp_path / "data", server, instance, NOW, events, **settings)
+        return Account.create(tmp_path / "data", server, instance, NOW, events, **settings)
 
     create_account().deployment.materialize(
         ["hits", "activations"], FIRST_KEPT - timedelta(days=2), FIRST_KEPT + timedelta(days=1)
     )
     # the window of a cohort is a day
-    assert create_account().rates_tick() == [(f"{FIRST_KEPT - timedelta(days=3)}", f"{FIRST_KEPT + timedelta(days=1)}")]
-    assert create_account(**SETTINGS).rates_tick() == [(f"{FIRST_KEPT}", f"{FIRST_KEPT + timedelta(days=1)}")]
+    assert create_account().tick_rates() == [(f"{FIRST_KEPT - timedelta(days=3)}", f"{FIRST_KEPT + timedelta(days=1)}")]
+    assert create_account(**SETTINGS).tick_rates() == [(f"{FIRST_KEPT}", f"{FIRST_KEPT + timedelta(days=1)}")]

@@ -1,4 +1,4 @@
-"""The ready queries over two weeks of generated cohorts, against plain Python over the oracle's rows."""
+"""Compare the ready queries over two weeks of cohorts with plain Python over the oracle's rows."""
 
 import csv
 import io
@@ -46,11 +46,11 @@ NOT_FETCHED = COHORTS[8]
 
 
 class Account:
-    """What is stored of an account: `rates` and the events of each kind, as the oracle has them."""
+    """A stored account, and its `rates` and events by kind as the oracle computes them."""
 
     def __init__(self, root: Path) -> None:
-        made = build_population(3, FIRST, len(COHORTS), TZ, window_days=WINDOW)
-        self.events = expect_feeds(made, EVENT_DAYS, TZ)
+        population = build_population(3, FIRST, len(COHORTS), TZ, window_days=WINDOW)
+        self.events = expect_feeds(population, EVENT_DAYS, TZ)
         self.events["activations"][WITHOUT_SENDS] = None
         self.events["impressions"][WITHOUT_IMPRESSIONS] = None
         ids = sorted({row["activation_id"] for row in self.events["activations"][NOT_FETCHED] or ()})
@@ -87,10 +87,10 @@ class Account:
         folder.mkdir(parents=True)
         pq.write_table(table, folder / "part-0.parquet")
 
-    def name(self, id_: int) -> str:
+    def get_name(self, id_: int) -> str:
         return self.names.get(id_) or f"notification {id_}"
 
-    def settings(self) -> Settings:
+    def build_settings(self) -> Settings:
         return Settings.from_environment({"NP6_DATA_DIR": str(self.root), "NP6_TIMEZONE": TZ})
 
 
@@ -101,11 +101,11 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Account:
 
 @pytest.fixture(scope="module")
 def database(account: Account) -> Iterator[duckdb.DuckDBPyConnection]:
-    with open_views(account.settings()) as opened:
-        yield opened
+    with open_views(account.build_settings()) as connection:
+        yield connection
 
 
-def found(database: duckdb.DuckDBPyConnection, query: str) -> list[Row]:
+def run_query(database: duckdb.DuckDBPyConnection, query: str) -> list[Row]:
     result = database.execute(QUERIES[query])
     names = [column[0] for column in result.description]
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
@@ -128,27 +128,23 @@ class Rate:
         self.provisional = any(row["status"] == "open" for row in used) if used else None
 
 
-def hit(rows: Iterable[Row]) -> Rate:
+def compute_hit_rate(rows: Iterable[Row]) -> Rate:
     return Rate(rows, "hit_activations", "delivered")
 
 
-def bounce(rows: Iterable[Row]) -> Rate:
+def compute_bounce_rate(rows: Iterable[Row]) -> Rate:
     return Rate(rows, "bounced", "activations")
 
 
-def impression(rows: Iterable[Row]) -> Rate:
+def compute_impression_rate(rows: Iterable[Row]) -> Rate:
     return Rate(rows, "impression_activations", "delivered")
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+def group_by(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
     groups = defaultdict(list)
     for row in rows:
         groups[key(row)].append(row)
     return groups
-
-
-def ordered(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[Row]:
-    return sorted(rows, key=key)
 
 
 def test_account_has_every_status_and_a_cohort_without_sends(account: Account) -> None:
@@ -196,11 +192,11 @@ def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) 
         day = row["activation_date"]
         return day - timedelta(days=day.weekday()), row["activation_id"]
 
-    rates = {key: hit(rows) for key, rows in grouped(account.rates, week).items()}
+    rates = {key: compute_hit_rate(rows) for key, rows in group_by(account.rates, week).items()}
     expected = [
         {
             "week": monday,
-            "name": account.name(id_),
+            "name": account.get_name(id_),
             "delivered": rate.whole,
             "hit_rate": rate.value,
             "low": rate.low,
@@ -210,60 +206,62 @@ def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) 
         for (monday, id_), rate in rates.items()
     ]
     assert len({row["week"] for row in expected}) == 3
-    order = ordered(
-        expected, lambda row: (row["week"], -(-1 if row["hit_rate"] is None else row["hit_rate"]), row["name"])
+    order = sorted(
+        expected, key=lambda row: (row["week"], -(-1 if row["hit_rate"] is None else row["hit_rate"]), row["name"])
     )
-    assert_rows_equal(found(database, "weekly_hit_rate"), order)
+    assert_rows_equal(run_query(database, "weekly_hit_rate"), order)
 
 
 def test_applications(account: Account, database: duckdb.DuckDBPyConnection) -> None:
     expected = [
         {
             "application_id": application,
-            "sends": bounce(rows).whole,
-            "hit_rate": hit(rows).value,
+            "sends": compute_bounce_rate(rows).whole,
+            "hit_rate": compute_hit_rate(rows).value,
             "optout_rate": Rate(rows, "optout_activations", "delivered").value,
-            "bounce_rate": bounce(rows).value,
-            "impression_rate": impression(rows).value,
-            "provisional": bounce(rows).provisional,
+            "bounce_rate": compute_bounce_rate(rows).value,
+            "impression_rate": compute_impression_rate(rows).value,
+            "provisional": compute_bounce_rate(rows).provisional,
         }
-        for application, rows in grouped(account.rates, lambda row: row["application_id"]).items()
+        for application, rows in group_by(account.rates, lambda row: row["application_id"]).items()
     ]
     assert len(expected) > 1
     assert_rows_equal(
-        found(database, "applications"),
-        ordered(expected, lambda row: (-(row["sends"] or -1), row["application_id"] or "~")),
+        run_query(database, "applications"),
+        sorted(expected, key=lambda row: (-(row["sends"] or -1), row["application_id"] or "~")),
     )
 
 
 def test_funnel(account: Account, database: duckdb.DuckDBPyConnection) -> None:
     expected = [
         {
-            "name": account.name(id_),
-            "sends": bounce(rows).whole,
-            "delivered": hit(rows).whole,
-            "displayed": impression(rows).part,
-            "hit": hit(rows).part,
-            "delivery_rate": None if bounce(rows).value is None else 1 - bounce(rows).value,
-            "impression_rate": impression(rows).value,
-            "hit_rate": hit(rows).value,
-            "provisional": bounce(rows).provisional,
+            "name": account.get_name(id_),
+            "sends": compute_bounce_rate(rows).whole,
+            "delivered": compute_hit_rate(rows).whole,
+            "displayed": compute_impression_rate(rows).part,
+            "hit": compute_hit_rate(rows).part,
+            "delivery_rate": None if compute_bounce_rate(rows).value is None else 1 - compute_bounce_rate(rows).value,
+            "impression_rate": compute_impression_rate(rows).value,
+            "hit_rate": compute_hit_rate(rows).value,
+            "provisional": compute_bounce_rate(rows).provisional,
         }
-        for id_, rows in grouped(account.rates, lambda row: row["activation_id"]).items()
+        for id_, rows in group_by(account.rates, lambda row: row["activation_id"]).items()
     ]
-    assert_rows_equal(found(database, "funnel"), ordered(expected, lambda row: (-(row["sends"] or -1), row["name"])))
+    assert_rows_equal(
+        run_query(database, "funnel"), sorted(expected, key=lambda row: (-(row["sends"] or -1), row["name"]))
+    )
 
 
 def test_last_7_days(account: Account, database: duckdb.DuckDBPyConnection) -> None:
     last = COHORTS[-1]
     newest = [row for row in account.rates if row["activation_date"] > last - timedelta(days=14)]
     expected = []
-    for id_, rows in grouped(newest, lambda row: row["activation_id"]).items():
-        now = hit(row for row in rows if row["activation_date"] > last - timedelta(days=7))
-        before = hit(row for row in rows if row["activation_date"] <= last - timedelta(days=7))
+    for id_, rows in group_by(newest, lambda row: row["activation_id"]).items():
+        now = compute_hit_rate(row for row in rows if row["activation_date"] > last - timedelta(days=7))
+        before = compute_hit_rate(row for row in rows if row["activation_date"] <= last - timedelta(days=7))
         expected.append(
             {
-                "name": account.name(id_),
+                "name": account.get_name(id_),
                 "delivered": now.whole,
                 "hit_rate": now.value,
                 "provisional": now.provisional,
@@ -272,8 +270,8 @@ def test_last_7_days(account: Account, database: duckdb.DuckDBPyConnection) -> N
                 "change": None if None in (now.value, before.value) else now.value - before.value,
             }
         )
-    order = ordered(expected, lambda row: (-(row["delivered"] or -1), row["name"]))
-    assert_rows_equal(found(database, "last_7_days"), order)
+    order = sorted(expected, key=lambda row: (-(row["delivered"] or -1), row["name"]))
+    assert_rows_equal(run_query(database, "last_7_days"), order)
 
 
 def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -283,8 +281,8 @@ def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None
         if row["status"] == "final" and row["delivered"] and row["hit_activations"] <= row["delivered"]
     ]
     expected = []
-    for id_, rows in grouped(usable, lambda row: row["activation_id"]).items():
-        versions = grouped(rows, lambda row: row["activation_version"])
+    for id_, rows in group_by(usable, lambda row: row["activation_id"]).items():
+        versions = group_by(rows, lambda row: row["activation_version"])
         baseline = min(
             versions, key=lambda version: (-sum(row["delivered"] for row in versions[version]), version or "~")
         )
@@ -303,20 +301,20 @@ def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None
             differences = [row["hit_rate"] - other["hit_rate"] for row, other in pairs]
             expected.append(
                 {
-                    "name": account.name(id_),
+                    "name": account.get_name(id_),
                     "version": version,
                     "baseline": baseline,
                     "days": len({row["activation_date"] for row, _ in pairs}),
                     "delivered": sum(row["delivered"] for row, _ in pairs),
-                    "hit_rate": hit(row for row, _ in pairs).value,
+                    "hit_rate": compute_hit_rate(row for row, _ in pairs).value,
                     "baseline_delivered": sum(other["delivered"] for _, other in pairs),
-                    "baseline_hit_rate": hit(other for _, other in pairs).value,
+                    "baseline_hit_rate": compute_hit_rate(other for _, other in pairs).value,
                     "difference": sum(w * d for w, d in zip(weights, differences, strict=True)) / sum(weights),
                 }
             )
     assert expected
-    order = ordered(expected, lambda row: (row["name"], -row["delivered"], row["version"] or "~"))
-    assert_rows_equal(found(database, "versions"), order)
+    order = sorted(expected, key=lambda row: (row["name"], -row["delivered"], row["version"] or "~"))
+    assert_rows_equal(run_query(database, "versions"), order)
 
 
 # --- sends, from the events -----------------------------------------------------------------------------------------
@@ -370,11 +368,12 @@ def test_send_times(account: Account, database: duckdb.DuckDBPyConnection) -> No
             "provisional": rate.provisional,
         }
         for (weekday, hour), rate in sorted(
-            (key, hit(of_hour)) for key, of_hour in grouped(rows, lambda row: (row["weekday"], row["hour"])).items()
+            (key, compute_hit_rate(of_hour))
+            for key, of_hour in group_by(rows, lambda row: (row["weekday"], row["hour"])).items()
         )
     ]
     assert len(expected) > 50
-    assert_rows_equal(found(database, "send_times"), expected)
+    assert_rows_equal(run_query(database, "send_times"), expected)
 
 
 def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -393,8 +392,8 @@ def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -
         for (verdict, reason), count in reasons.items()
     ]
     assert len(expected) > 2
-    order = ordered(expected, lambda row: (-row["sends"], row["verdict"], row["reason"]))
-    assert_rows_equal(found(database, "bounce_reasons"), order)
+    order = sorted(expected, key=lambda row: (-row["sends"], row["verdict"], row["reason"]))
+    assert_rows_equal(run_query(database, "bounce_reasons"), order)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -411,10 +410,10 @@ def test_command_prints_csv_of_a_query_by_name_by_file_and_as_text(
     file.write_text("CREATE TEMP TABLE mine AS FROM cohorts; SELECT count(*) AS rows, NULL AS nothing FROM mine")
     printed = []
     for query in ("funnel", str(file), "SELECT 'a,b' AS text, 0.123456789 :: DOUBLE AS number"):
-        command.run(account.settings(), query, as_csv=True)
+        command.run(account.build_settings(), query, as_csv=True)
         printed.append(list(csv.reader(io.StringIO(capsys.readouterr().out))))
     names, *rows = printed[0]
-    expected = found(database, "funnel")
+    expected = run_query(database, "funnel")
     assert names == list(expected[0])
     assert rows == [["" if value is None else str(value) for value in row.values()] for row in expected]
     assert printed[1][-2:] == [["rows", "nothing"], [str(len(account.rates)), ""]]
@@ -423,10 +422,10 @@ def test_command_prints_csv_of_a_query_by_name_by_file_and_as_text(
 
 def test_command_prints_a_table_with_rates_rounded(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     command.run(
-        account.settings(), 'SELECT \'Cart\' AS name, rate(hit_rate) AS "hit ""rate" FROM cohorts', as_csv=False
+        account.build_settings(), 'SELECT \'Cart\' AS name, rate(hit_rate) AS "hit ""rate" FROM cohorts', as_csv=False
     )
     printed = capsys.readouterr().out
-    assert f" {hit(account.rates).value:.4f}".rstrip("0") in printed
+    assert f" {compute_hit_rate(account.rates).value:.4f}".rstrip("0") in printed
     assert 'hit "rate' in printed
 
 
@@ -440,7 +439,7 @@ def test_command_prints_a_table_with_rates_rounded(account: Account, capsys: pyt
 )
 def test_command_says_in_one_line_what_is_wrong(account: Account, query: str, says: str) -> None:
     with pytest.raises(command.QueryError) as raised:
-        command.run(account.settings(), query, as_csv=False)
+        command.run(account.build_settings(), query, as_csv=False)
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -461,7 +460,7 @@ def test_written_file_has_the_views_and_sees_days_that_come_later(
         query = "SELECT max(activation_date), rate(bounce_rate) FROM cohorts"
         assert database.execute(query).fetchone()[0] == COHORTS[-2]
         (tmp_path / "later").rename(last)
-        assert database.execute(query).fetchone() == (COHORTS[-1], bounce(account.rates).value)
+        assert database.execute(query).fetchone() == (COHORTS[-1], compute_bounce_rate(account.rates).value)
         assert database.execute("SELECT count(*) FROM hits").fetchone() == (0,)
     with pytest.raises(FileExistsError, match=r"np6\.duckdb is there already"):
         command.write(settings, file)
@@ -486,4 +485,4 @@ def test_views_read_a_remote_folder(account: Account, database: duckdb.DuckDBPyC
             stored.write(file.read_bytes())
     settings = Settings.from_environment({"NP6_DATA_DIR": "memory://queries", "NP6_TIMEZONE": TZ})
     with open_views(settings) as remote:
-        assert found(remote, "send_times") == found(database, "send_times")
+        assert run_query(remote, "send_times") == run_query(database, "send_times")

@@ -1,4 +1,4 @@
-"""The chart that the UI shows of the rates, whichever cohorts a run has made."""
+"""Test the chart that the UI shows of the rates."""
 
 import re
 from datetime import date, timedelta
@@ -10,7 +10,7 @@ from np6_assets.rates.columns import SCHEMA
 from np6_assets.rates.metadata import build_overview
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets_tests.report.made import make, sends
+from np6_assets_tests.report.rendering import build_row, write_rates
 from np6_assets_tests.support.oracle import RATE_COLUMNS
 from np6_assets_tests.support.tables import build_table
 
@@ -18,7 +18,7 @@ FIRST = date(2026, 3, 1)
 
 
 @pytest.mark.parametrize(
-    ("stored", "made", "first", "last"),
+    ("stored", "computed", "first", "last"),
     [
         (range(10, 20), 20, 10, 20),  # the next cohort
         (range(10, 20), 12, 10, 19),  # one of them again
@@ -27,19 +27,17 @@ FIRST = date(2026, 3, 1)
         (range(5, 40), 5, 10, 39),
     ],
 )
-def test_chart_is_of_the_newest_cohorts_whichever_is_made(
-    stored: range, made: int, first: int, last: int, tmp_path: Path
-) -> None:
+def test_chart_shows_the_newest_cohorts(stored: range, computed: int, first: int, last: int, tmp_path: Path) -> None:
     rows = {
-        ahead: sends(
+        ahead: build_row(
             FIRST + timedelta(days=ahead), 1, 100 if ahead in stored or ahead >= 10 else None, hit_activations=5
         )
-        for ahead in {*stored, made}
+        for ahead in {*stored, computed}
     }
-    make(tmp_path, [rows[ahead] for ahead in stored], {})
-    table = build_table([rows[made]], RATE_COLUMNS).cast(SCHEMA)
-    key = f"{FIRST + timedelta(days=made)}"
-    shown = build_overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}), date(2100, 1, 1))["chart"]
-    days = re.search(r"^Cohorts (\S+) to (\S+)\.", shown.value, re.MULTILINE)
-    assert days is not None
-    assert days.groups() == (f"{FIRST + timedelta(days=first)}", f"{FIRST + timedelta(days=last)}")
+    write_rates(tmp_path, [rows[ahead] for ahead in stored], {})
+    table = build_table([rows[computed]], RATE_COLUMNS).cast(SCHEMA)
+    key = f"{FIRST + timedelta(days=computed)}"
+    chart = build_overview(Folder(str(tmp_path)), key, table, Settings.from_environment({}), date(2100, 1, 1))["chart"]
+    caption = re.search(r"^Cohorts (\S+) to (\S+)\.", chart.value, re.MULTILINE)
+    assert caption is not None
+    assert caption.groups() == (f"{FIRST + timedelta(days=first)}", f"{FIRST + timedelta(days=last)}")

@@ -1,4 +1,4 @@
-"""Stored means counted: what is in which cohort, what is in none, and the check that tells."""
+"""Test in which cohort an event is counted, and the check that reports events in no cohort."""
 
 import json
 from collections import Counter
@@ -25,66 +25,64 @@ DAY = date(2026, 3, 24)
 EARLY = DAY - timedelta(days=3)
 
 
-def served(name: str, server: RudeServer) -> None:
-    """Serve the events of a field file."""
+def serve_field_file(name: str, server: RudeServer) -> None:
+    """Serve the events of a file in field/."""
     events = json.loads((FIELD / name).read_text())
     feeds = {kind: events.get(kind, []) for kind in KINDS}
     server.serve(Population(notifications=[{"id": 156, "name": "Sale"}], **feeds))
 
 
-def counted(deployment: Deployment, first: date, last: date) -> dict[str, Any]:
-    """What the check found, by day."""
+def check_events_counted(deployment: Deployment, first: date, last: date) -> dict[str, Any]:
+    """Return the check's evaluation by day."""
     found = deployment.check("reactivity_rates", first, last)
     return {day: one for (name, day), one in found.items() if name == "events_counted" and day is not None}
 
 
-def test_stamp_in_seconds_is_counted(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    served("stamp_in_seconds.json", server)
+def test_event_with_a_stamp_in_seconds_is_counted(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    serve_field_file("stamp_in_seconds.json", server)
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize([*KINDS, "reactivity_rates"], DAY, DAY)
     [row] = deployment.rates(DAY)
     assert (row["activations"], row["hit_activations"], row["hit_rate"]) == (5, 2, 0.4)
-    found = counted(deployment, DAY, DAY)[f"{DAY}"]
+    found = check_events_counted(deployment, DAY, DAY)[f"{DAY}"]
     assert found.passed
     assert found.metadata["placed"].value == {"own_day": 7, "earlier_day": 0, "time_of_send_unknown": 0}
     assert deployment.metadata("reactivity_rates", DAY)["events_in_no_cohort"] == 0
 
 
-def test_stamp_three_days_early_is_counted_once_in_one_cohort(
+def test_event_with_an_early_stamp_is_counted_in_one_cohort(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    served("stamp_three_days_early.json", server)
+    serve_field_file("stamp_three_days_early.json", server)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_WINDOW_DAYS="7")
     deployment.materialize([*KINDS, "reactivity_rates"], EARLY, DAY)
     rows = {day: deployment.rates(day) for day in list_days(EARLY, DAY)}
     assert [len(found) for found in rows.values()] == [1, 0, 0, 0]
     assert (rows[EARLY][0]["activations"], rows[EARLY][0]["hits"], rows[EARLY][0]["orphan_reactions"]) == (3, 1, 0)
-    found = counted(deployment, EARLY, DAY)
+    found = check_events_counted(deployment, EARLY, DAY)
     assert all(one.passed for one in found.values())
     assert found[f"{DAY}"].metadata["placed"].value == {"own_day": 0, "earlier_day": 4, "time_of_send_unknown": 0}
     assert found[f"{DAY}"].description == f"{DAY}: 4 of 4 events are counted in a cohort"
 
 
 @pytest.mark.slow
-def test_sends_in_no_cohort_are_a_warning_that_says_why(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-):
-    served("stamp_three_days_early.json", server)
+def test_check_warns_of_sends_in_no_cohort(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
+    serve_field_file("stamp_three_days_early.json", server)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_WINDOW_DAYS="2")
     deployment.materialize([*KINDS, "reactivity_rates"], EARLY, DAY)
     assert [deployment.rates(day) for day in list_days(EARLY, DAY)] == [[]] * 4
-    found = counted(deployment, EARLY, DAY)[f"{DAY}"]
+    found = check_events_counted(deployment, EARLY, DAY)[f"{DAY}"]
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert found.metadata["stored"].value == {"hits": 1, "activations": 3}
-    why = "sent more than the window before"
-    assert found.metadata["not_counted"].value == {"hits": {why: 1}, "activations": {why: 3}}
-    assert f"activations: 3 {why}" in found.description
+    reason = "sent more than the window before"
+    assert found.metadata["not_counted"].value == {"hits": {reason: 1}, "activations": {reason: 3}}
+    assert f"activations: 3 {reason}" in found.description
     assert deployment.metadata("reactivity_rates", DAY)["events_in_no_cohort"] == 4
     assert deployment.metadata("reactivity_rates", EARLY)["events_in_no_cohort"] == 0
 
 
-def test_some_reactions_after_their_window_are_told_and_are_no_warning(
+def test_check_reports_few_late_reactions_without_a_warning(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
     noon = compute_day_bounds(DAY, "UTC")[0] + 12 * 3_600_000
@@ -97,7 +95,7 @@ def test_some_reactions_after_their_window_are_told_and_are_no_warning(
     server.serve(Population(notifications=[{"id": 156, "name": "Sale"}], hits=hits))
     deployment = Deployment(tmp_path / "data", server, instance)
     deployment.materialize([*KINDS, "reactivity_rates"], DAY, DAY)
-    found = counted(deployment, DAY, DAY)[f"{DAY}"]
+    found = check_events_counted(deployment, DAY, DAY)[f"{DAY}"]
     assert found.passed
     assert found.description == (
         f"{DAY}: 29 of 30 events are counted in a cohort; hits: 1 sent more than the window before"
@@ -105,27 +103,27 @@ def test_some_reactions_after_their_window_are_told_and_are_no_warning(
 
 
 @pytest.mark.slow
-def test_every_stored_event_of_a_population_is_counted_or_told(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-):
+def test_check_counts_every_stored_event(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     first, last, window, timezone = date(2026, 3, 27), date(2026, 3, 31), 1, "Europe/Paris"
-    made = build_population(51, first, 5, timezone, window_days=window)
-    server.serve(made)
+    population = build_population(51, first, 5, timezone, window_days=window)
+    server.serve(population)
     deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=timezone, NP6_START_DATE=f"{first}")
     deployment.materialize([*KINDS, "reactivity_rates"], first, last)
-    found = counted(deployment, first, last)
+    found = check_events_counted(deployment, first, last)
     for day in list_days(first, last):
         expected: Counter[str] = Counter()
         start, end = compute_day_bounds(day, timezone)
         for kind in KINDS:
-            for one in {one["id"]: one for one in made.feed(kind) if find_reason(kind, one) is None}.values():
-                at = read_event_time(one)
+            for event in {
+                event["id"]: event for event in population.feed(kind) if find_reason(kind, event) is None
+            }.values():
+                at = read_event_time(event)
                 assert at is not None
                 if start <= at < end:
-                    cohort = parse_day(read_activated_at(one) or at, timezone)
-                    inside = first <= cohort and 0 <= (day - cohort).days <= window
-                    expected[kind] += inside
-                    expected["not counted"] += not inside
+                    cohort = parse_day(read_activated_at(event) or at, timezone)
+                    is_counted = first <= cohort and 0 <= (day - cohort).days <= window
+                    expected[kind] += is_counted
+                    expected["not counted"] += not is_counted
         metadata = found[f"{day}"].metadata
         assert {kind: metadata["counted"].value[kind] for kind in KINDS} == {kind: expected[kind] for kind in KINDS}
         assert deployment.metadata("reactivity_rates", day)["events_in_no_cohort"] == expected["not counted"]

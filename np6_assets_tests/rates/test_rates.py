@@ -1,4 +1,4 @@
-"""The rates: small cases worked out by hand, and whole populations against plain Python over the event dicts."""
+"""Test rates: small cases worked out by hand, and whole populations against plain Python."""
 
 import json
 import tempfile
@@ -44,34 +44,34 @@ Days = Mapping[str, Mapping[date, list[Row] | None]]
 
 @pytest.fixture
 def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """One for all cohorts, as in a run."""
-    with open_duckdb() as database:
-        yield database
+    """One connection for all cohorts, as in a run."""
+    with open_duckdb() as connection:
+        yield connection
 
 
-def days_from(first: date, number: int) -> list[date]:
+def list_days_from(first: date, number: int) -> list[date]:
     return [first + timedelta(days=ahead) for ahead in range(number)]
 
 
-def store(
+def write_feeds(
     root: Path,
     feeds: Days,
     tz: str,
-    closed: Callable[[str, date], bool] = lambda kind, day: True,
+    is_closed: Callable[[str, date], bool] = lambda kind, day: True,
     missing_ids: Mapping[tuple[str, date], Collection[int]] | None = None,
     due: datetime | None = None,
 ) -> Feeds:
-    """The feeds as the files that materializations leave; a day that is not closed was fetched before its end."""
+    """Write the files that materializations write; a day that is not closed was fetched before its end."""
     for kind, days in feeds.items():
         for day, rows in days.items():
             if rows is None:
                 continue
             end = datetime.fromtimestamp(compute_day_bounds(day, tz)[1] / 1000, UTC)
-            until = end if closed(kind, day) else end - timedelta(milliseconds=1)
-            says = {"np6.fetched_until": until.isoformat()}
+            until = end if is_closed(kind, day) else end - timedelta(milliseconds=1)
+            metadata = {"np6.fetched_until": until.isoformat()}
             if ids := (missing_ids or {}).get((kind, day)):
-                says["np6.missing_ids"] = json.dumps(ids)
-            table = build_table(rows, list_columns(kind)).replace_schema_metadata(says)
+                metadata["np6.missing_ids"] = json.dumps(ids)
+            table = build_table(rows, list_columns(kind)).replace_schema_metadata(metadata)
             path = root / kind / f"event_date={day}" / "part-0.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(table, path)
@@ -83,10 +83,10 @@ def store(
     return Feeds(datasets, tz, due)
 
 
-def computed(
+def compute_frames(
     database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: list[date], window: int
 ) -> dict[date, pd.DataFrame]:
-    """The cohorts' frames, in the order in which they come."""
+    """Compute the frame of each cohort, in the order of computation."""
     keys = [f"{cohort}" for cohort in cohorts]
     return {
         date.fromisoformat(key): rows.to_pandas(types_mapper=pd.ArrowDtype)
@@ -94,8 +94,8 @@ def computed(
     }
 
 
-def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
-    """The frame as the oracle spells its rows: None for what is null."""
+def to_rows(frame: pd.DataFrame, day: date) -> list[Row]:
+    """Convert a frame to rows as the oracle writes them, with None for null."""
     return [
         {"activation_date": day} | {name: None if pd.isna(value) else value for name, value in row.items()}
         for row in frame.to_dict("records")
@@ -118,20 +118,20 @@ def as_rows(frame: pd.DataFrame, day: date) -> list[Row]:
         (8, "America/St_Johns", 2, date(2026, 3, 6)),
     ],
 )
-def test_populations_have_the_rates_that_plain_python_finds(
+def test_rates_of_a_population_match_plain_python(
     seed: int, tz: str, window: int, first: date, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
-    cohorts = days_from(first, 4)
-    made = build_population(seed, first, 4, tz, window_days=window)
-    feeds = expect_feeds(made, days_from(first, 4 + window), tz)
-    stored = store(tmp_path, feeds, tz)
-    found = computed(database, stored, cohorts, window)
+    cohorts = list_days_from(first, 4)
+    population = build_population(seed, first, 4, tz, window_days=window)
+    feeds = expect_feeds(population, list_days_from(first, 4 + window), tz)
+    stored = write_feeds(tmp_path, feeds, tz)
+    found = compute_frames(database, stored, cohorts, window)
     assert list(found) == cohorts
     for cohort in cohorts:
         expected = expect_rates(cohort, tz, window, feeds)
         assert len(expected) > 5
         assert all(row["is_final"] and row["days_loaded"] == window + 1 for row in expected)
-        assert_rows_equal(as_rows(found[cohort], cohort), expected)
+        assert_rows_equal(to_rows(found[cohort], cohort), expected)
 
 
 ALL = tuple(kind.asset for kind in KINDS)
@@ -141,17 +141,17 @@ PARIS = "Europe/Paris"
 @pytest.fixture(scope="module")
 def four_days() -> Days:
     """A cohort of D with a window of two days more, and the day after it."""
-    return expect_feeds(build_population(9, D, 1, PARIS, window_days=2), days_from(D, 4), PARIS)
+    return expect_feeds(build_population(9, D, 1, PARIS, window_days=2), list_days_from(D, 4), PARIS)
 
 
 @pytest.fixture(scope="module")
 def seven_days() -> Days:
     """Cohorts of D and of five days more, with a window of one day more."""
-    return expect_feeds(build_population(9, D, 6, "UTC", window_days=1), days_from(D, 7), "UTC")
+    return expect_feeds(build_population(9, D, 6, "UTC", window_days=1), list_days_from(D, 7), "UTC")
 
 
 @pytest.mark.parametrize(
-    ("absent", "unclosed"),
+    ("missing", "unclosed"),
     [
         ({"activations": [0]}, {}),
         pytest.param({"activations": [1]}, {}, marks=pytest.mark.slow),
@@ -170,36 +170,36 @@ def seven_days() -> Days:
         ({"optouts": [1]}, {"optouts": [0], "hits": [1]}),
     ],
 )
-def test_what_is_not_there_or_not_closed_is_told(
-    absent: Mapping[str, Collection[int]],
+def test_status_tells_missing_and_open_days(
+    missing: Mapping[str, Collection[int]],
     unclosed: Mapping[str, Collection[int]],
     four_days: Days,
     tmp_path: Path,
     database: duckdb.DuckDBPyConnection,
 ):
     feeds = {
-        kind: {day: None if (day - D).days in absent.get(kind, ()) else rows for day, rows in days.items()}
+        kind: {day: None if (day - D).days in missing.get(kind, ()) else rows for day, rows in days.items()}
         for kind, days in four_days.items()
     }
 
-    def closed(kind: str, day: date) -> bool:
+    def is_closed(kind: str, day: date) -> bool:
         return (day - D).days not in unclosed.get(kind, ())
 
-    stored = store(tmp_path, feeds, PARIS, closed)
-    lacking = _lacking(absent, unclosed)
+    stored = write_feeds(tmp_path, feeds, PARIS, is_closed)
+    needed_days = find_incomplete_days(missing, unclosed)
     for due_day in (None, 0, 1, 3):
         due_ms = 0 if due_day is None else compute_day_bounds(D + timedelta(days=due_day), PARIS)[0] + HOUR
         due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
-        frame = computed(database, replace(stored, due=due), [D], 2)[D]
-        assert_rows_equal(as_rows(frame, D), expect_rates(D, PARIS, 2, feeds, closed, due_ms=due_ms))
-        overdue = any(due_day is not None and day < due_day for day in lacking)
-        assert set(frame["status"]) == {"incomplete" if overdue else "open" if lacking else "final"}
+        frame = compute_frames(database, replace(stored, due=due), [D], 2)[D]
+        assert_rows_equal(to_rows(frame, D), expect_rates(D, PARIS, 2, feeds, is_closed, due_ms=due_ms))
+        overdue = any(due_day is not None and day < due_day for day in needed_days)
+        assert set(frame["status"]) == {"incomplete" if overdue else "open" if needed_days else "final"}
 
 
-def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete(
+def test_rows_of_a_notification_missing_on_a_needed_day_are_incomplete(
     tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
-    feeds = expect_feeds(build_population(9, D, 3, "UTC", window_days=1), days_from(D, 4), "UTC")
+    feeds = expect_feeds(build_population(9, D, 3, "UTC", window_days=1), list_days_from(D, 4), "UTC")
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     assert len(ids) > 2
     # the days of the cohort are D and D + 1
@@ -208,10 +208,10 @@ def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete
         ("activations", D + timedelta(days=1)): [ids[1], 10**9],
         ("activations", D + timedelta(days=2)): [ids[2]],
     }
-    stored = store(tmp_path, feeds, "UTC", missing_ids=missing)
-    found = computed(database, stored, [D, D + timedelta(days=1)], 1)
+    stored = write_feeds(tmp_path, feeds, "UTC", missing_ids=missing)
+    found = compute_frames(database, stored, [D, D + timedelta(days=1)], 1)
     for cohort, frame in found.items():
-        assert_rows_equal(as_rows(frame, cohort), expect_rates(cohort, "UTC", 1, feeds, missing_ids=missing))
+        assert_rows_equal(to_rows(frame, cohort), expect_rates(cohort, "UTC", 1, feeds, missing_ids=missing))
     incomplete = found[D][found[D]["status"] == "incomplete"]
     assert set(incomplete["activation_id"]) == set(ids[:2])
     assert not incomplete["is_final"].any()
@@ -219,53 +219,55 @@ def test_rows_of_a_notification_that_a_needed_day_could_not_fetch_are_incomplete
 
 
 @pytest.mark.parametrize(("due_day", "status"), [(None, "open"), (1, "open"), (2, "incomplete")])
-def test_notification_that_an_open_day_could_not_fetch_yet_is_incomplete_once_the_day_is_due(
+def test_rows_of_a_notification_missing_on_an_open_day_are_incomplete_once_it_is_due(
     due_day: int | None, status: str, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
-    """The window is D to D + 2. Of D + 1 one is missing, which is closed or not; D + 2 is open, and not due."""
-    feeds = expect_feeds(build_population(9, D, 1, "UTC", window_days=2), days_from(D, 3), "UTC")
+    """The window is D to D + 2: D + 1 misses a notification; D + 2 is open and not due."""
+    feeds = expect_feeds(build_population(9, D, 1, "UTC", window_days=2), list_days_from(D, 3), "UTC")
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     missing = {("activations", D + timedelta(days=1)): [ids[0]]}
 
-    def closed(kind: str, day: date) -> bool:
+    def is_closed(kind: str, day: date) -> bool:
         return day < D + timedelta(days=2)
 
     due_ms = 0 if due_day is None else compute_day_bounds(D + timedelta(days=due_day), "UTC")[0] + HOUR
     due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
-    stored = store(tmp_path, feeds, "UTC", closed, missing_ids=missing, due=due)
-    frame = computed(database, stored, [D], 2)[D]
-    assert_rows_equal(as_rows(frame, D), expect_rates(D, "UTC", 2, feeds, closed, due_ms=due_ms, missing_ids=missing))
+    stored = write_feeds(tmp_path, feeds, "UTC", is_closed, missing_ids=missing, due=due)
+    frame = compute_frames(database, stored, [D], 2)[D]
+    assert_rows_equal(
+        to_rows(frame, D), expect_rates(D, "UTC", 2, feeds, is_closed, due_ms=due_ms, missing_ids=missing)
+    )
     assert set(frame["status"][frame["activation_id"] == ids[0]]) == {status}
     assert set(frame["status"][frame["activation_id"] != ids[0]]) == {"open"}
     assert not frame["is_final"].any()
 
 
 @pytest.mark.parametrize("last_watermark", ["its end", "later"])
-def test_no_row_is_open_once_all_days_of_its_window_are_closed(
+def test_rates_are_not_open_once_their_window_is_closed(
     last_watermark: str, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
-    """Nothing computes a cohort again once its last day has closed, be that the newest day there is."""
+    """A cohort is not computed again after its last day has closed, even if that is the newest day."""
     settings = Settings.from_environment({})
     feeds = expect_feeds(
-        build_population(9, D, 1, "UTC", window_days=1), days_from(D, 3 if last_watermark == "later" else 2), "UTC"
+        build_population(9, D, 1, "UTC", window_days=1), list_days_from(D, 3 if last_watermark == "later" else 2), "UTC"
     )
     ids = sorted({row["activation_id"] for row in feeds["activations"][D] or ()})
     missing = {("activations", D + timedelta(days=1)): [ids[0]]}
-    stored = store(tmp_path, feeds, "UTC", missing_ids=missing)
+    stored = write_feeds(tmp_path, feeds, "UTC", missing_ids=missing)
     stored = replace(stored, due=find_due_time(Folder(str(tmp_path)), settings))
-    frame = computed(database, stored, [D], 1)[D]
+    frame = compute_frames(database, stored, [D], 1)[D]
     assert set(frame["status"][frame["activation_id"] == ids[0]]) == {"incomplete"}
     assert set(frame["status"][frame["activation_id"] != ids[0]]) == {"final"}
 
 
-def test_days_are_due_once_the_newest_watermark_is_later_than_their_end_by_the_lookback(tmp_path: Path):
+def test_due_time_is_the_newest_watermark_less_the_lookback(tmp_path: Path):
     settings = Settings.from_environment({"NP6_LOOKBACK_MINUTES": "90"})
     assert find_due_time(Folder(str(tmp_path)), settings) is None
     feeds: Days = {"hits": {D: [], D + timedelta(days=2): []}, "bounces": {D + timedelta(days=1): []}}
-    store(tmp_path, feeds, "UTC", lambda kind, day: day == D)
+    write_feeds(tmp_path, feeds, "UTC", lambda kind, day: day == D)
     newest = datetime(2026, 3, 22, 23, 59, 59, 999_000, UTC)
     assert find_due_time(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
-    # a file of another program says nothing, nor does a folder without one: the day before it counts
+    # a file of another program has no watermark, nor has an empty folder
     other = tmp_path / "hits" / f"event_date={D + timedelta(days=4)}"
     other.mkdir()
     pq.write_table(pa.table({"event_id": ["a"]}), other / "part-0.parquet")
@@ -273,24 +275,24 @@ def test_days_are_due_once_the_newest_watermark_is_later_than_their_end_by_the_l
     assert find_due_time(Folder(str(tmp_path)), settings) == newest - timedelta(minutes=90)
 
 
-def test_what_is_not_there_for_one_cohort_is_there_for_the_next(
+def test_missing_days_of_one_cohort_do_not_affect_the_next(
     seven_days: Days, tmp_path: Path, database: duckdb.DuckDBPyConnection
 ):
     feeds = {
         kind: {day: None if (day - D).days in (0, 1, 4, 5) else rows for day, rows in days.items()}
         for kind, days in seven_days.items()
     }
-    stored = store(tmp_path, feeds, "UTC")
-    counted = []
-    for cohort, frame in computed(database, stored, days_from(D, 6), 1).items():
-        rows = as_rows(frame, cohort)
+    stored = write_feeds(tmp_path, feeds, "UTC")
+    row_counts = []
+    for cohort, frame in compute_frames(database, stored, list_days_from(D, 6), 1).items():
+        rows = to_rows(frame, cohort)
         assert_rows_equal(rows, expect_rates(cohort, "UTC", 1, feeds))
-        counted.append(len(rows))
-    assert [bool(count) for count in counted] == [False, True, True, True, False, True]
+        row_counts.append(len(rows))
+    assert [bool(count) for count in row_counts] == [False, True, True, True, False, True]
 
 
 @pytest.mark.parametrize(("at_once", "queries"), [(1, 6), (10**9, 1)])
-def test_cohorts_are_computed_together_within_a_bound_of_rows(
+def test_cohorts_are_computed_in_chunks_of_bounded_rows(
     seven_days: Days,
     tmp_path: Path,
     database: duckdb.DuckDBPyConnection,
@@ -298,29 +300,29 @@ def test_cohorts_are_computed_together_within_a_bound_of_rows(
     at_once: int,
     queries: int,
 ):
-    stored = store(tmp_path, seven_days, "UTC")
+    stored = write_feeds(tmp_path, seven_days, "UTC")
     monkeypatch.setattr(compute, "ROWS_AT_ONCE", at_once)
-    cohorts = days_from(D, 6)
+    cohorts = list_days_from(D, 6)
     assert len(list(compute.group_cohorts(stored, [f"{cohort}" for cohort in cohorts], 1))) == queries
-    for cohort, frame in computed(database, stored, cohorts, 1).items():
-        assert_rows_equal(as_rows(frame, cohort), expect_rates(cohort, "UTC", 1, seven_days))
+    for cohort, frame in compute_frames(database, stored, cohorts, 1).items():
+        assert_rows_equal(to_rows(frame, cohort), expect_rates(cohort, "UTC", 1, seven_days))
 
 
-def test_chunk_has_as_many_cohorts_as_its_event_days_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """One event a day, a window of two days more: cohorts that follow one another share days, others do not."""
+def test_chunk_counts_the_rows_of_shared_days_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One event a day, and a window of three days: consecutive cohorts share days."""
     row = build_row("hits", build_event("hits", id="1", timestamp=NOON), "drop", None)
-    feeds: Days = {kind: {day: [row] if kind == "hits" else None for day in days_from(D, 20)} for kind in ALL}
-    stored = store(tmp_path, feeds, "UTC")
+    feeds: Days = {kind: {day: [row] if kind == "hits" else None for day in list_days_from(D, 20)} for kind in ALL}
+    stored = write_feeds(tmp_path, feeds, "UTC")
     monkeypatch.setattr(compute, "ROWS_AT_ONCE", 5)
     cohorts = [f"{D + timedelta(days=ahead)}" for ahead in (0, 1, 2, 3, 10, 15)]
     found = list(compute.group_cohorts(stored, cohorts, 2))
     assert found == [cohorts[:3], cohorts[3:4], cohorts[4:5], cohorts[5:]]
 
 
-def _lacking(absent: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> set[int]:
-    """The days that the cohort needs and that are missing or not closed."""
+def find_incomplete_days(missing: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> set[int]:
+    """Find the days that the cohort needs and that are missing or not closed."""
     needed = ("activations", "hits", "optouts", "bounces")
-    return {day for kind in needed for day in (*absent.get(kind, ()), *unclosed.get(kind, ())) if day <= 2}
+    return {day for kind in needed for day in (*missing.get(kind, ()), *unclosed.get(kind, ())) if day <= 2}
 
 
 # --- by hand -------------------------------------------------------------------------------------------------------
@@ -329,29 +331,29 @@ NOON = compute_day_bounds(D, "UTC")[0] + 12 * HOUR
 
 
 class Case:
-    """A cohort of D in UTC, written down event by event."""
+    """A cohort of D in UTC, built event by event."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         self._database = database
         self._ids = count()
         self.feeds: dict[str, dict[date, list[Row] | None]] = {
-            kind: {day: [] for day in days_from(D, 9)} for kind in ALL
+            kind: {day: [] for day in list_days_from(D, 9)} for kind in ALL
         }
 
     def add(self, kind: str, stamp: Any, at: int = NOON, **fields: Any) -> None:
-        """An event of the send with this stamp, whose stamp is of noon."""
+        """Add an event of the send with this stamp, sent at noon."""
         fields = {"stamp_id": stamp, "stamp_time": NOON, "subscription": "phone", **fields}
         row = build_row(kind, build_event(kind, id=f"{next(self._ids)}", timestamp=at, **fields), "drop", None)
         rows = self.feeds[kind][parse_day(at, "UTC")]
         assert rows is not None
         rows.append(row)
 
-    def frame(self, root: Path, window: int = 7) -> pd.DataFrame:
-        return computed(self._database, store(root, self.feeds, "UTC"), [D], window)[D]
+    def compute_frame(self, root: Path, window: int = 7) -> pd.DataFrame:
+        return compute_frames(self._database, write_feeds(root, self.feeds, "UTC"), [D], window)[D]
 
-    def row(self, root: Path, window: int = 7) -> Row:
-        """The one row that comes out."""
-        [row] = as_rows(self.frame(root, window), D)
+    def compute_row(self, root: Path, window: int = 7) -> Row:
+        """Compute the cohort's only row."""
+        [row] = to_rows(self.compute_frame(root, window), D)
         return row
 
 
@@ -360,11 +362,11 @@ def case(database: duckdb.DuckDBPyConnection) -> Case:
     return Case(database)
 
 
-def part(row: Row, *names: str) -> dict[str, Any]:
-    return {name: row[name] for name in names}
+def assert_values(row: Row, **expected: Any) -> None:
+    assert {name: row[name] for name in expected} == expected
 
 
-def test_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
+def test_rates_of_a_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
     # 12 sends. s0, s1 bounce: 10 are delivered. s2 is hit twice, 3 h and 6 days later; s3 is hit once: 2 of 10.
     # s3 is muted as well, s4 is muted: 2 of 10. s5 to s9 are displayed: 5 of 10.
     for number in range(12):
@@ -378,14 +380,8 @@ def test_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
     case.add("optouts", "s4")
     for number in range(5, 10):
         case.add("impressions", f"s{number}")
-    row = case.row(tmp_path)
-    assert part(row, "activations", "bounced", "delivered", "hit_activations", "hits") == {
-        "activations": 12,
-        "bounced": 2,
-        "delivered": 10,
-        "hit_activations": 2,
-        "hits": 3,
-    }
+    row = case.compute_row(tmp_path)
+    assert_values(row, activations=12, bounced=2, delivered=10, hit_activations=2, hits=3)
     assert row["reacting_activations"] == 5  # s0 to s4
     assert row["orphan_reactions"] == 0
     assert row["hit_rate"] == 2 / 10
@@ -394,19 +390,11 @@ def test_cohort_worked_out_by_hand(case: Case, tmp_path: Path):
     assert row["bounce_rate"] == 2 / 12
     assert row["hard_bounce_rate"] == 1 / 12
     assert row["hits_per_hit_activation"] == 3 / 2
-    assert part(row, "hit_share", "optout_share", "bounce_share") == {
-        "hit_share": 2 / 5,
-        "optout_share": 2 / 5,
-        "bounce_share": 2 / 5,
-    }
-    assert part(row, "window_days", "days_loaded", "is_final") == {
-        "window_days": 7,
-        "days_loaded": 8,
-        "is_final": True,
-    }
+    assert_values(row, hit_share=2 / 5, optout_share=2 / 5, bounce_share=2 / 5)
+    assert_values(row, window_days=7, days_loaded=8, is_final=True)
 
 
-def test_worst_verdict_of_a_send_wins(case: Case, tmp_path: Path):
+def test_bounce_counts_by_its_worst_verdict(case: Case, tmp_path: Path):
     for number, verdicts in enumerate(
         (["soft", "hard", "blocked"], ["soft", None], ["blocked", None], [None], ["HARD"])
     ):
@@ -414,32 +402,20 @@ def test_worst_verdict_of_a_send_wins(case: Case, tmp_path: Path):
         for verdict in verdicts:
             case.add("bounces", f"s{number}", verdict=verdict)
     # s0 is hard, s1 soft, s2, s3 and s4 (verdicts are spelled in lower case) other
-    assert part(case.row(tmp_path), "bounces_hard", "bounces_soft", "bounces_other", "bounced", "delivered") == {
-        "bounces_hard": 1,
-        "bounces_soft": 1,
-        "bounces_other": 3,
-        "bounced": 5,
-        "delivered": 0,
-    }
+    assert_values(case.compute_row(tmp_path), bounces_hard=1, bounces_soft=1, bounces_other=3, bounced=5, delivered=0)
 
 
 def test_hit_of_another_link_type_is_no_click_through(case: Case, tmp_path: Path):
     for number, link_type in enumerate(("dismissal", "", None, "Redirection")):
         case.add("activations", f"s{number}")
         case.add("hits", f"s{number}", link_type=link_type)
-    row = case.row(tmp_path)
-    assert part(row, "hit_activations", "hits", "other_hits", "reacting_activations", "hit_rate") == {
-        "hit_activations": 0,
-        "hits": 0,
-        "other_hits": 4,
-        "reacting_activations": 0,
-        "hit_rate": 0.0,
-    }
+    row = case.compute_row(tmp_path)
+    assert_values(row, hit_activations=0, hits=0, other_hits=4, reacting_activations=0, hit_rate=0.0)
     assert row["hits_per_hit_activation"] is None
     assert row["hit_share"] is None
 
 
-def test_reaction_to_a_send_that_the_feed_does_not_know_is_an_orphan(case: Case, tmp_path: Path):
+def test_reaction_to_an_unknown_send_is_an_orphan(case: Case, tmp_path: Path):
     # One send that nothing happened to; three unknown sends: hit, muted, bounced. Delivered: 1 - 1 = 0.
     case.add("activations", "known")
     case.add("hits", "unknown 1")
@@ -447,18 +423,12 @@ def test_reaction_to_a_send_that_the_feed_does_not_know_is_an_orphan(case: Case,
     case.add("bounces", "unknown 3")
     case.add("bounces", "unknown 3")
     case.add("impressions", "unknown 4")  # no reaction
-    row = case.row(tmp_path)
-    assert part(row, "activations", "reacting_activations", "orphan_reactions", "delivered", "bounce_rate") == {
-        "activations": 1,
-        "reacting_activations": 3,
-        "orphan_reactions": 3,
-        "delivered": 0,
-        "bounce_rate": 1.0,
-    }
+    row = case.compute_row(tmp_path)
+    assert_values(row, activations=1, reacting_activations=3, orphan_reactions=3, delivered=0, bounce_rate=1.0)
     assert [row[name] for name in ("hit_rate", "optout_rate", "impression_rate", "hit_rate_low")] == [None] * 4
 
 
-def test_delivered_does_not_go_below_zero_and_rates_are_not_clamped(case: Case, tmp_path: Path):
+def test_delivered_is_at_least_zero_and_rates_are_not_clamped(case: Case, tmp_path: Path):
     # 2 sends of version a are known and 5 are hit: 5 / 2. 2 of version b are known and 3 bounce: 2 - 3 is 0, and 3 / 2.
     for number in range(2):
         case.add("activations", f"s{number}", version="a")
@@ -469,74 +439,51 @@ def test_delivered_does_not_go_below_zero_and_rates_are_not_clamped(case: Case, 
         case.add("impressions", f"unknown {number}", version="a")
     for number in range(3):
         case.add("bounces", f"unknown {number}", version="b")
-    first, second = as_rows(case.frame(tmp_path), D)
-    assert part(first, "hit_rate", "optout_rate", "impression_rate", "hit_rate_low", "hit_rate_high") == {
-        "hit_rate": 2.5,
-        "optout_rate": 2.5,
-        "impression_rate": 2.5,
-        "hit_rate_low": None,
-        "hit_rate_high": None,
-    }
-    assert part(second, "delivered", "bounce_rate", "hit_rate") == {
-        "delivered": 0,
-        "bounce_rate": 1.5,
-        "hit_rate": None,
-    }
+    first, second = to_rows(case.compute_frame(tmp_path), D)
+    assert_values(first, hit_rate=2.5, optout_rate=2.5, impression_rate=2.5, hit_rate_low=None, hit_rate_high=None)
+    assert_values(second, delivered=0, bounce_rate=1.5, hit_rate=None)
 
 
-def test_event_without_the_id_of_its_send_is_a_send_of_its_own(case: Case, tmp_path: Path):
+def test_event_without_a_stamp_id_is_its_own_send(case: Case, tmp_path: Path):
     for _ in range(3):
         case.add("activations", None)
     for _ in range(2):
         case.add("hits", None)
-    row = case.row(tmp_path)
-    assert part(row, "activations", "hit_activations", "hits", "orphan_reactions") == {
-        "activations": 3,
-        "hit_activations": 2,
-        "hits": 2,
-        "orphan_reactions": 2,  # nothing says which of the sends they belong to
-    }
+    row = case.compute_row(tmp_path)
+    assert_values(row, activations=3, hit_activations=2, hits=2, orphan_reactions=2)  # of unknown sends
 
 
-def test_event_without_the_time_of_its_send_is_placed_on_its_own_day(case: Case, tmp_path: Path):
+def test_event_without_a_stamp_time_is_in_the_cohort_of_its_day(case: Case, tmp_path: Path):
     case.add("activations", "s", stamp_time=None)
     case.add("hits", "s", NOON + HOUR, stamp_time=None)
     case.add("hits", "s", NOON + DAY, stamp_time=None)  # of the next day's cohort
     case.add("hits", "s", NOON + DAY)
-    assert part(case.row(tmp_path), "activations", "hit_activations", "hits") == {
-        "activations": 1,
-        "hit_activations": 1,
-        "hits": 2,
-    }
+    assert_values(case.compute_row(tmp_path), activations=1, hit_activations=1, hits=2)
 
 
-def test_send_is_told_by_stamp_and_subscription_and_null_is_a_subscription_too(case: Case, tmp_path: Path):
+def test_send_is_identified_by_stamp_and_subscription(case: Case, tmp_path: Path):
     for subscription in ("phone", "tablet", None):
         case.add("activations", "s", subscription=subscription)
         case.add("activations", "s", subscription=subscription)  # published twice, under two ids
     case.add("hits", "s", subscription=None)
     case.add("hits", "s", subscription="tablet")
-    assert part(case.row(tmp_path), "activations", "hit_activations", "orphan_reactions") == {
-        "activations": 3,
-        "hit_activations": 2,
-        "orphan_reactions": 0,
-    }
+    assert_values(case.compute_row(tmp_path), activations=3, hit_activations=2, orphan_reactions=0)
 
 
-def test_stamp_id_that_looks_like_an_event_id_is_not_that_event(case: Case, tmp_path: Path):
+def test_stamp_id_equal_to_an_event_id_is_another_send(case: Case, tmp_path: Path):
     case.add("activations", None)  # the event 0, without a stamp
     case.add("activations", "0")  # and a stamp of that name
-    assert case.row(tmp_path)["activations"] == 2
+    assert case.compute_row(tmp_path)["activations"] == 2
 
 
-def test_same_event_on_two_days_counts_once(case: Case, tmp_path: Path):
+def test_event_stored_on_two_days_counts_once(case: Case, tmp_path: Path):
     case.add("activations", "s")
     case.add("hits", "s")
     first, second = case.feeds["hits"][D], case.feeds["hits"][D + timedelta(days=1)]
     assert first is not None
     assert second is not None
     second += first
-    assert case.row(tmp_path)["hits"] == 1
+    assert case.compute_row(tmp_path)["hits"] == 1
 
 
 @pytest.mark.parametrize("window", [0, 1, 7])
@@ -546,15 +493,11 @@ def test_window_ends_with_its_last_day(case: Case, tmp_path: Path, window: int):
     case.add("hits", "s", midnight - 1)
     case.add("hits", "s", midnight)
     case.add("optouts", "s", midnight)
-    row = case.row(tmp_path, window)
-    assert part(row, "hits", "optout_activations", "window_days") == {
-        "hits": 1,
-        "optout_activations": 0,
-        "window_days": window,
-    }
+    row = case.compute_row(tmp_path, window)
+    assert_values(row, hits=1, optout_activations=0, window_days=window)
 
 
-def test_cohort_is_the_day_of_the_stamp_and_activations_count_over_the_window(case: Case, tmp_path: Path):
+def test_cohort_is_the_day_of_the_stamp(case: Case, tmp_path: Path):
     midnight, next_midnight = compute_day_bounds(D, "UTC")
     for stamp_time in (midnight, next_midnight - 1):
         case.add("activations", f"in {stamp_time}", next_midnight, stamp_time=stamp_time)
@@ -563,10 +506,10 @@ def test_cohort_is_the_day_of_the_stamp_and_activations_count_over_the_window(ca
         case.add("hits", f"out {stamp_time}", stamp_time=stamp_time)
     case.add("activations", "in 2", next_midnight + DAY)
     case.add("activations", "too late", next_midnight + 2 * DAY)
-    assert part(case.row(tmp_path, window=2), "activations", "hits") == {"activations": 3, "hits": 0}
+    assert_values(case.compute_row(tmp_path, window=2), activations=3, hits=0)
 
 
-def test_rows_are_by_grain_and_nulls_are_groups_of_their_own(case: Case, tmp_path: Path):
+def test_rows_are_grouped_by_grain_and_nulls_are_groups(case: Case, tmp_path: Path):
     for fields in (
         {"agency": "B"},
         {"agency": "A", "customer": None},
@@ -578,11 +521,11 @@ def test_rows_are_by_grain_and_nulls_are_groups_of_their_own(case: Case, tmp_pat
         {"agency": "A", "version": "1", "activation_id": 2**53},
     ):
         case.add("activations", "s", **fields)
-    rows = as_rows(case.frame(tmp_path), D)
+    rows = to_rows(case.compute_frame(tmp_path), D)
     grain = ("agency", "customer", "activation_id", "activation_version", "application_id")
     expected = expect_rates(D, "UTC", 7, case.feeds)
     assert len(rows) == 8
-    assert [part(row, *grain) for row in rows] == [part(row, *grain) for row in expected]
+    assert [[row[name] for name in grain] for row in rows] == [[row[name] for name in grain] for row in expected]
     assert [row["activations"] for row in rows] == [1] * 8
 
 
@@ -598,12 +541,12 @@ def test_rows_are_by_grain_and_nulls_are_groups_of_their_own(case: Case, tmp_pat
         (20, 20, 0.8389, 1.0),
     ],
 )
-def test_interval_is_wilsons(case: Case, tmp_path: Path, hit: int, delivered: int, low: float, high: float):
+def test_rate_interval_is_wilsons(case: Case, tmp_path: Path, hit: int, delivered: int, low: float, high: float):
     for number in range(delivered):
         case.add("activations", f"s{number}")
     for number in range(hit):
         case.add("hits", f"s{number}")
-    row = case.row(tmp_path)
+    row = case.compute_row(tmp_path)
     assert round(row["hit_rate_low"], 4) == low
     assert round(row["hit_rate_high"], 4) == high
     assert 0 <= row["hit_rate_low"] <= row["hit_rate"] <= row["hit_rate_high"] <= 1
@@ -614,25 +557,25 @@ def test_interval_is_wilsons(case: Case, tmp_path: Path, hit: int, delivered: in
 ARROW = {"string": pa.string(), "int64": pa.int64(), "int32": pa.int32(), "double": pa.float64(), "bool": pa.bool_()}
 
 
-def test_columns_are_those_of_the_contract_and_each_is_described():
+def test_columns_match_the_contract_and_have_descriptions():
     assert {name: str(type_) for name, type_, _, _ in COLUMNS} == RATE_COLUMNS
     assert all(description.endswith(".") for _, _, description, _ in COLUMNS)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_empty_cohort_is_the_columns_and_no_rows(tmp_path: Path, database: duckdb.DuckDBPyConnection, there: bool):
-    feeds: Days = {kind: {D: [] if there else None} for kind in ALL}
-    frame = computed(database, store(tmp_path, feeds, "UTC"), [D], 7)[D]
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_empty_cohort_has_columns_and_no_rows(tmp_path: Path, database: duckdb.DuckDBPyConnection, is_stored: bool):
+    feeds: Days = {kind: {D: [] if is_stored else None} for kind in ALL}
+    frame = compute_frames(database, write_feeds(tmp_path, feeds, "UTC"), [D], 7)[D]
     assert len(frame) == 0
     assert list(frame.columns) == list(RATE_COLUMNS)
     assert read_types(pa.Table.from_pandas(frame, preserve_index=False)) == RATE_COLUMNS
 
 
-def test_counts_stay_whole_numbers_where_they_are_null(case: Case, tmp_path: Path):
+def test_null_counts_keep_their_type(case: Case, tmp_path: Path):
     case.add("hits", "s")
     case.feeds["activations"][D] = None
     case.feeds["impressions"][D] = None
-    frame = case.frame(tmp_path)
+    frame = case.compute_frame(tmp_path)
     assert {name: dtype.pyarrow_dtype for name, dtype in frame.dtypes.items()} == {
         name: ARROW[type_] for name, type_ in RATE_COLUMNS.items()
     }
@@ -644,7 +587,7 @@ def test_counts_stay_whole_numbers_where_they_are_null(case: Case, tmp_path: Pat
     }
 
 
-def test_statement_that_needs_too_much_memory_on_two_threads_is_run_on_one(database: duckdb.DuckDBPyConnection):
+def test_statement_is_run_on_one_thread_if_two_need_too_much_memory(database: duckdb.DuckDBPyConnection):
     database.execute("SET memory_limit = '32MB'; SET temp_directory = ''")
     rows = "CASE WHEN current_setting('threads') > 1 THEN 10_000_000 ELSE 10 END"
     sql = f"CREATE OR REPLACE TEMP TABLE found AS SELECT number FROM range({rows}) AS numbers(number) GROUP BY number"
@@ -654,12 +597,12 @@ def test_statement_that_needs_too_much_memory_on_two_threads_is_run_on_one(datab
     assert database.execute("SELECT count(*) FROM found").fetchall() == [(10,)]
 
 
-def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_computation_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     with open_duckdb() as database:
         case = Case(database)
         case.add("activations", "s")
-        assert len(case.frame(tmp_path / "data")) == 1
+        assert len(case.compute_frame(tmp_path / "data")) == 1
     assert list(temporary.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Rates on a Spark Connect server are those of DuckDB, to the last bit: on Sail, or on Spark (make test-spark)."""
+"""Compare the rates of a Spark Connect server with DuckDB's: on Sail, or on Spark (make test-spark)."""
 
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from np6_assets.rates.compute import QueryRunner, build_duckdb_runner, compute_r
 from np6_assets.rates.feeds import Feeds
 from np6_assets.rates.spark import SparkError, open_spark_runner
 from np6_assets.settings import Settings
-from np6_assets_tests.rates.test_rates import ALL, D, Days, as_rows, days_from, store
+from np6_assets_tests.rates.test_rates import ALL, D, Days, list_days_from, to_rows, write_feeds
 from np6_assets_tests.support.dagster_processes import find_free_port
 from np6_assets_tests.support.deployment import Deployment, read_files
 from np6_assets_tests.support.events import build_event, build_population
@@ -31,7 +31,7 @@ TOKEN = "dapi0123456789abcdef"
 
 @pytest.fixture(scope="module", autouse=True)
 def main_module_of_a_program() -> Iterator[None]:
-    """Without a file, as in pytest-xdist's workers, pyspark takes the main module for its own doctests, and exits."""
+    """Pyspark takes a main module without a file, as in pytest-xdist's workers, for its doctests, and exits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
         yield
@@ -44,50 +44,50 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def on_server(address: str) -> Iterator[QueryRunner]:
+def spark_runner(address: str) -> Iterator[QueryRunner]:
     with open_spark_runner(address) as run:
         yield run
 
 
 @pytest.fixture
-def in_duck() -> Iterator[QueryRunner]:
+def duckdb_runner() -> Iterator[QueryRunner]:
     with open_duckdb() as database:
         yield build_duckdb_runner(database)
 
 
-def tables(run: QueryRunner, feeds: Feeds, cohorts: list[date], window: int) -> dict[date, pa.Table]:
+def compute_tables(run: QueryRunner, feeds: Feeds, cohorts: list[date], window: int) -> dict[date, pa.Table]:
     return {
         date.fromisoformat(key): rows for key, rows in compute_rates(run, feeds, [str(day) for day in cohorts], window)
     }
 
 
-def test_population_has_the_rates_of_duckdb_and_of_plain_python(
-    on_server: QueryRunner, in_duck: QueryRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_rates_of_a_population_match_duckdb_and_plain_python(
+    spark_runner: QueryRunner, duckdb_runner: QueryRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Around the change of clocks, with days that are not there, not closed or not whole, in chunks of some cohorts."""
+    """At a change of clocks, with missing, open and incomplete days, in several chunks."""
     first = date(2026, 3, 27)
-    cohorts = days_from(first, 4)
-    feeds = expect_feeds(build_population(4, first, 4, PARIS, window_days=2), days_from(first, 6), PARIS)
+    cohorts = list_days_from(first, 4)
+    feeds = expect_feeds(build_population(4, first, 4, PARIS, window_days=2), list_days_from(first, 6), PARIS)
     feeds["activations"][cohorts[1]] = feeds["impressions"][cohorts[2]] = feeds["hits"][cohorts[3]] = None
-    some = sorted({row["activation_id"] for row in feeds["activations"][first] or ()})[:2]
-    missing = {("activations", first): some}
+    some_ids = sorted({row["activation_id"] for row in feeds["activations"][first] or ()})[:2]
+    missing = {("activations", first): some_ids}
 
-    def closed(kind: str, day: date) -> bool:
+    def is_closed(kind: str, day: date) -> bool:
         return day < cohorts[3]
 
-    stored = store(tmp_path, feeds, PARIS, closed, missing)
-    monkeypatch.setattr(compute, "ROWS_AT_ONCE", sum(map(stored.rows, map(str, days_from(first, 4)))))
+    stored = write_feeds(tmp_path, feeds, PARIS, is_closed, missing)
+    monkeypatch.setattr(compute, "ROWS_AT_ONCE", sum(map(stored.rows, map(str, list_days_from(first, 4)))))
     assert len(list(compute.group_cohorts(stored, [str(day) for day in cohorts], 2))) > 1
-    found = tables(on_server, stored, cohorts, 2)
-    assert found == tables(in_duck, stored, cohorts, 2)
+    found = compute_tables(spark_runner, stored, cohorts, 2)
+    assert found == compute_tables(duckdb_runner, stored, cohorts, 2)
     for day, rows in found.items():
-        expected = expect_rates(day, PARIS, 2, feeds, closed, missing_ids=missing)
+        expected = expect_rates(day, PARIS, 2, feeds, is_closed, missing_ids=missing)
         assert len(expected) > 5
-        assert_rows_equal(as_rows(rows.to_pandas(types_mapper=None), day), expected)
+        assert_rows_equal(to_rows(rows.to_pandas(types_mapper=None), day), expected)
 
 
-def odd_events() -> dict[str, list[Row]]:
-    """Null, empty and foreign texts, great numbers, events without their send's id or time, and one id twice."""
+def build_odd_events() -> dict[str, list[Row]]:
+    """Build events with odd texts and numbers, events without their send's id or time, and one id twice."""
     noon = compute_day_bounds(D, "UTC")[0] + 12 * 3_600_000
     grains: list[dict[str, Any]] = [
         {"agency": None},
@@ -110,50 +110,50 @@ def odd_events() -> dict[str, list[Row]]:
                 fields_of_kind = {"verdict": ["soft", "hard", None][again]} if kind == "bounces" else {}
                 if kind == "hits" and again:
                     fields_of_kind = {"link_type": ["dismissal", None][again - 1]}
-                one = {"stamp_id": f"s{again}", "stamp_time": noon, **fields, **fields_of_kind}
-                made = build_event(kind, id=f"{kind} {number} {again}", timestamp=noon + again, **one)
-                rows[kind].append(build_row(kind, made, "drop", None))
+                stamp = {"stamp_id": f"s{again}", "stamp_time": noon, **fields, **fields_of_kind}
+                event = build_event(kind, id=f"{kind} {number} {again}", timestamp=noon + again, **stamp)
+                rows[kind].append(build_row(kind, event, "drop", None))
     rows["hits"] += rows["hits"][:2]
     return rows
 
 
-def test_odd_events_and_days_without_any_have_the_rates_of_duckdb(
-    on_server: QueryRunner, in_duck: QueryRunner, tmp_path: Path
-):
-    odd = odd_events()
+def test_rates_of_odd_events_match_duckdb(spark_runner: QueryRunner, duckdb_runner: QueryRunner, tmp_path: Path):
+    odd_rows = build_odd_events()
     feeds: Days = {
-        kind: {D: odd[kind], D + timedelta(days=1): [] if kind == "hits" else None, D + timedelta(days=5): None}
+        kind: {D: odd_rows[kind], D + timedelta(days=1): [] if kind == "hits" else None, D + timedelta(days=5): None}
         for kind in ALL
     }
     cohorts = [D, D + timedelta(days=1), D + timedelta(days=5)]
-    stored = store(tmp_path, feeds, "UTC")
-    found = tables(on_server, stored, cohorts, 1)
+    stored = write_feeds(tmp_path, feeds, "UTC")
+    found = compute_tables(spark_runner, stored, cohorts, 1)
     assert [rows.num_rows for rows in found.values()] == [len(expect_rates(D, "UTC", 1, feeds)), 0, 0]
-    assert found == tables(in_duck, stored, cohorts, 1)
+    assert found == compute_tables(duckdb_runner, stored, cohorts, 1)
 
 
 @pytest.mark.slow
-def test_rates_that_the_setting_has_computed_on_a_server_are_the_same_files(
+def test_setting_computes_the_same_files_on_a_server(
     address: str, server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ):
-    cohorts = days_from(D, 2)
-    store(
-        tmp_path / "data", expect_feeds(build_population(7, D, 2, PARIS, window_days=1), days_from(D, 3), PARIS), PARIS
+    cohorts = list_days_from(D, 2)
+    write_feeds(
+        tmp_path / "data",
+        expect_feeds(build_population(7, D, 2, PARIS, window_days=1), list_days_from(D, 3), PARIS),
+        PARIS,
     )
-    here = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
-    there = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS, NP6_SPARK_CONNECT=address)
-    here.materialize("reactivity_rates", D, cohorts[-1])
+    with_duckdb = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
+    with_spark = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS, NP6_SPARK_CONNECT=address)
+    with_duckdb.materialize("reactivity_rates", D, cohorts[-1])
     computed = read_files(tmp_path / "data" / "reactivity_rates")
-    assert all(here.rates(day) for day in cohorts)
+    assert all(with_duckdb.rates(day) for day in cohorts)
     for day in cohorts:
-        here.path("reactivity_rates", day, "activation_date").unlink()
-    there.materialize("reactivity_rates", D, cohorts[-1])
+        with_duckdb.path("reactivity_rates", day, "activation_date").unlink()
+    with_spark.materialize("reactivity_rates", D, cohorts[-1])
     assert read_files(tmp_path / "data" / "reactivity_rates") == computed
 
 
 @contextmanager
-def one_line() -> Iterator[pytest.ExceptionInfo[SparkError]]:
-    """The error is one line without a token or a stack of others."""
+def expect_one_line() -> Iterator[pytest.ExceptionInfo[SparkError]]:
+    """Expect an error in one line, without the token or a cause."""
     with pytest.raises(SparkError) as caught:
         yield caught
     assert "\n" not in str(caught.value)
@@ -162,40 +162,40 @@ def one_line() -> Iterator[pytest.ExceptionInfo[SparkError]]:
 
 
 @pytest.mark.parametrize("parameters", ["", f"/;use_ssl=true;token={TOKEN};x-databricks-cluster-id=0123"])
-def test_address_that_does_not_answer_fails_the_run_in_one_line(
+def test_silent_server_fails_the_run_in_one_line(
     parameters: str, server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     assert spark.ANSWERS_WITHIN <= 60
     monkeypatch.setattr(spark, "ANSWERS_WITHIN", 0.2)
     silent = format_address(find_free_port())
     deployment = Deployment(tmp_path / "data", server, instance, NP6_SPARK_CONNECT=silent + parameters)
-    with one_line() as caught:
+    with expect_one_line() as caught:
         deployment.materialize("reactivity_rates", D)
     assert str(caught.value) == f"NP6_SPARK_CONNECT: {silent} did not answer within 0.2 seconds"
     assert not read_files(tmp_path / "data")
 
 
-def test_server_that_does_not_see_the_files_is_an_error_and_not_a_day_without_events(address: str, tmp_path: Path):
+def test_server_without_the_files_is_an_error(address: str, tmp_path: Path):
     feeds = expect_feeds(build_population(9, D, 1, "UTC", window_days=0), [D], "UTC")
-    stored = store(tmp_path, feeds, "UTC")
+    stored = write_feeds(tmp_path, feeds, "UTC")
     assert stored.rows(str(D)) > 0
     for file in (tmp_path / "hits").rglob("*.parquet"):
         file.unlink()
-    with open_spark_runner(address) as run, one_line() as caught:
-        tables(run, stored, [D], 0)
+    with open_spark_runner(address) as run, expect_one_line() as caught:
+        compute_tables(run, stored, [D], 0)
     assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
     assert str(tmp_path) in str(caught.value)
 
 
-def test_error_of_a_server_is_one_line_without_the_addresss_parameters(address: str, tmp_path: Path):
-    stored = store(tmp_path, {kind: {D: []} for kind in ALL}, "UTC")
-    with open_spark_runner(f"{address}/;user_id={TOKEN}") as run, one_line() as caught:
+def test_server_error_is_one_line_without_the_parameters(address: str, tmp_path: Path):
+    stored = write_feeds(tmp_path, {kind: {D: []} for kind in ALL}, "UTC")
+    with open_spark_runner(f"{address}/;user_id={TOKEN}") as run, expect_one_line() as caught:
         run(f"SELECT\n{TOKEN} FROM hits", {"hits": stored.dataset("hits", [str(D)])}, {})
     assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
     assert "***" in str(caught.value)
 
 
-def test_addresses_that_the_setting_takes_are_those_that_the_client_takes():
+def test_setting_and_client_accept_the_same_addresses():
     from pyspark.sql.connect.client import DefaultChannelBuilder
 
     for text, endpoint in {

@@ -1,4 +1,4 @@
-"""An account whose events appear as time goes by, and the sensors over it, ticked and obeyed in this process."""
+"""Publish the events of an account as time goes by, tick the sensors over it, and do the runs that they request."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def find_run_days(request: dg.RunRequest) -> tuple[str, str]:
 
 @dataclass
 class Tick:
-    """What a tick of `np6_refresh` did."""
+    """The result of a tick of `np6_refresh`."""
 
     runs: list[dg.RunRequest]
-    words: str
+    message: str
     requests: list[Request]
 
     @property
@@ -54,9 +54,9 @@ class Tick:
 
 @dataclass
 class Account:
-    """A deployment left alone, over a server that shows what was published by now.
+    """A deployment over a server that serves the events that are published by now.
 
-    `late` says by how much an event of an id is published after its own time.
+    `late` is the time from an event to its publication, by id.
     """
 
     server: RudeServer
@@ -71,7 +71,7 @@ class Account:
     rates_runs: int = 0
 
     @classmethod
-    def made(
+    def create(
         cls,
         folder: Path,
         server: RudeServer,
@@ -87,8 +87,8 @@ class Account:
         return account
 
     def publish(self) -> None:
-        """Let the server show what was published by now."""
-        shown = {
+        """Serve the events that are published by now."""
+        published = {
             kind: [
                 event
                 for event in self.events.feed(kind)
@@ -97,10 +97,10 @@ class Account:
             ]
             for kind in KINDS
         }
-        self.server.serve(replace(self.events, misfits=[], **shown))
+        self.server.serve(replace(self.events, misfits=[], **published))
 
     def tick(self) -> Tick:
-        """A tick of `np6_refresh`."""
+        """Tick `np6_refresh`."""
         self.publish()
         before = len(self.server.list_requests())
         definitions = self.deployment.definitions
@@ -110,22 +110,22 @@ class Account:
             definitions=definitions,
             resources={**(definitions.resources or {}), "np6": self.deployment.np6},
         ) as context:
-            made = definitions.resolve_sensor_def("np6_refresh").evaluate_tick(context)
-        self.cursor = made.cursor
-        return Tick(list(made.run_requests or []), made.skip_message or "", self.server.list_requests()[before:])
+            result = definitions.resolve_sensor_def("np6_refresh").evaluate_tick(context)
+        self.cursor = result.cursor
+        return Tick(list(result.run_requests or []), result.skip_message or "", self.server.list_requests()[before:])
 
-    def obey(self, tick: Tick) -> bool:
-        """Do the runs that a tick asked for; whether they succeeded."""
+    def run_requests(self, tick: Tick) -> bool:
+        """Do the runs that a tick requested, and return whether all succeeded."""
         return [self.run("fetch_events", request) for request in tick.runs].count(False) == 0
 
     def run(self, job: str, request: dg.RunRequest) -> bool:
-        """One run of a job, as it was asked for."""
+        """Do a requested run of a job, and return whether it succeeded."""
         self.runs += 1
         if request.asset_selection:  # a job takes no resources for a part of it
             assets = [key.path[-1] for key in request.asset_selection]
             ends = map(date.fromisoformat, find_run_days(request))
-            made = self.deployment.materialize(assets, *ends, run_config=request.run_config, raise_on_error=False)
-            return made.success
+            result = self.deployment.materialize(assets, *ends, run_config=request.run_config, raise_on_error=False)
+            return result.success
         definitions = self.deployment.definitions
         result = definitions.resolve_job_def(job).execute_in_process(
             run_config=request.run_config,
@@ -137,8 +137,8 @@ class Account:
         )
         return result.success
 
-    def nightly(self) -> bool:
-        """A tick of `daily_ingest`, and the runs that it asks for; whether they succeeded."""
+    def run_night(self) -> bool:
+        """Tick `daily_ingest`, do the runs that it requests, and return whether all succeeded."""
         self.publish()
         definitions = self.deployment.definitions
         schedule = definitions.resolve_schedule_def("daily_ingest")
@@ -151,8 +151,8 @@ class Account:
         assert requests
         return [self.run("fetch_daily", request) for request in requests].count(False) == 0
 
-    def rates_tick(self) -> list[tuple[str, str]]:
-        """A tick of `rates_follow`: the first and last day of each run that it asks for."""
+    def tick_rates(self) -> list[tuple[str, str]]:
+        """Tick `rates_follow`, and return the first and last day of each run that it requests."""
         definitions = self.deployment.definitions
         with dg.build_sensor_context(
             instance=self.instance,
@@ -160,15 +160,15 @@ class Account:
             definitions=definitions,
             resources=definitions.resources,
         ) as context:
-            made = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
-        self.rates_cursor = made.cursor
-        return list(map(find_run_days, made.run_requests or []))
+            result = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
+        self.rates_cursor = result.cursor
+        return list(map(find_run_days, result.run_requests or []))
 
     def follow(self) -> list[date]:
-        """A tick of `rates_follow`, and the runs that it asks for; the days."""
-        asked: list[date] = []
-        for first, last in self.rates_tick():
+        """Tick `rates_follow`, do the runs that it requests, and return their days."""
+        days: list[date] = []
+        for first, last in self.tick_rates():
             self.rates_runs += 1
             self.deployment.materialize("reactivity_rates", date.fromisoformat(first), date.fromisoformat(last))
-            asked += list_days(date.fromisoformat(first), date.fromisoformat(last))
-        return sorted(asked)
+            days += list_days(date.fromisoformat(first), date.fromisoformat(last))
+        return sorted(days)

@@ -1,4 +1,4 @@
-"""A week without the daemon, a night, a changed clock, a deploy: what is fetched after it, and in which order."""
+"""Test which days are fetched after a week without the daemon, a night, a changed clock and a deploy."""
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) ->
     events = build_population(71, FIRST, 14, ZONE, sends_per_day=6, lead_days=0)
     events.notifications.append({"id": 128})  # of which there are reactions: not listed, it would answer 404
     settings = {"NP6_TIMEZONE": ZONE, "NP6_START_DATE": f"{FIRST}"}
-    made = Account.made(tmp_path / "data", server, instance, datetime(2026, 3, 27, 12, tzinfo=UTC), events, **settings)
-    assert made.obey(made.tick())
-    return made
+    account = Account.create(
+        tmp_path / "data", server, instance, datetime(2026, 3, 27, 12, tzinfo=UTC), events, **settings
+    )
+    assert account.run_requests(account.tick())
+    return account
 
 
-def asked_at(account: Account, moment: str) -> list[tuple[str, str]]:
-    """A tick then, in March of 2026 in UTC; the first and last day of March of each run that it asks for, all done."""
+def run_at(account: Account, moment: str) -> list[tuple[str, str]]:
+    """Tick at a time in March 2026 in UTC, do the runs, and return the first and last day of each."""
     account.clock.now = datetime.fromisoformat(f"2026-03-{moment}+00:00")
     tick = account.tick()
-    assert account.obey(tick)
+    assert account.run_requests(tick)
     return [(first[8:], last[8:]) for first, last in tick.days]
 
 
-def test_week_without_the_daemon_is_two_runs_and_as_many_requests_as_days_and_feeds(account: Account):
+def test_week_without_the_daemon_is_fetched_in_two_runs(account: Account):
     server, notifications = account.server, len(account.events.notifications)
     account.clock.forward(days=7)  # the 3rd of April
     tick = account.tick()
@@ -69,45 +71,47 @@ def test_week_without_the_daemon_is_two_runs_and_as_many_requests_as_days_and_fe
     assert account.follow() == []
 
 
-def test_night_with_the_lid_closed_is_one_run(account: Account):
-    assert asked_at(account, "27T21:30") == [("27", "27")]
-    assert asked_at(account, "28T07:00") == [("27", "28")]
-    assert asked_at(account, "28T07:01") == []
+def test_night_without_the_daemon_is_fetched_in_one_run(account: Account):
+    assert run_at(account, "27T21:30") == [("27", "27")]
+    assert run_at(account, "28T07:00") == [("27", "28")]
+    assert run_at(account, "28T07:01") == []
 
 
-def test_days_of_23_hours_close_on_time_and_a_clock_set_back_repeats_nothing(account: Account):
-    assert asked_at(account, "29T12:00") == [("27", "29")]
-    assert asked_at(account, "29T21:59") == [("29", "29")]  # something was published
+def test_day_of_23_hours_closes_on_time(account: Account):
+    assert run_at(account, "29T12:00") == [("27", "29")]
+    assert run_at(account, "29T21:59") == [("29", "29")]  # something was published
     account.events.hits.clear()
     for kind in KINDS:  # and nothing from now on
         account.events.feed(kind).clear()
-    assert asked_at(account, "29T22:59") == []
-    assert asked_at(account, "29T23:00") == [("29", "29")]  # it ended an hour ago
-    assert asked_at(account, "29T22:00") == asked_at(account, "29T23:01") == []
+    assert run_at(account, "29T22:59") == []
+    assert run_at(account, "29T23:00") == [("29", "29")]  # it ended an hour ago
+    assert run_at(account, "29T22:00") == run_at(account, "29T23:01") == []
 
 
-def test_deploy_in_the_middle_of_a_backfill_leaves_the_rest_to_the_sensor(account: Account):
+def test_sensor_completes_an_interrupted_backfill(account: Account):
     server, instance = account.server, account.instance
     account.deployment.np6 = build_resource(server, max_concurrent_requests=1)
     account.clock.now = datetime(2026, 4, 2, 12, tzinfo=UTC)
     account.publish()
     server.script(HITS, None, None, "stall before")  # of the third request
     before = len(server.list_requests(HITS))
-    ended = threading.Thread(target=_interrupt, args=(lambda: len(server.list_requests(HITS)) >= before + 3, server))
-    ended.start()
+    interruption = threading.Thread(
+        target=_interrupt, args=(lambda: len(server.list_requests(HITS)) >= before + 3, server)
+    )
+    interruption.start()
     backfill = account.deployment.materialize(list(KINDS), FIRST, FIRST + timedelta(days=5), raise_on_error=False)
-    ended.join()
+    interruption.join()
     assert not backfill.success
-    there = instance.get_materialized_partitions(dg.AssetKey("hits"))
-    assert there == {"2026-03-27", "2026-03-28"}
+    stored = instance.get_materialized_partitions(dg.AssetKey("hits"))
+    assert stored == {"2026-03-27", "2026-03-28"}
     # the bounces of all days are there, and the hits of two: days that lack the same assets are a run, two at a time
     tick = account.tick()
     assert tick.days == [("2026-04-02", "2026-04-02"), ("2026-03-29", "2026-04-01")]
-    assert account.obey(tick)
+    assert account.run_requests(tick)
     tick = account.tick()
     assert tick.days == [("2026-03-27", "2026-03-28")]
     assert {key.path[-1] for key in tick.runs[0].asset_selection or ()} == {"activations", "impressions", "optouts"}
-    assert account.obey(tick)
+    assert account.run_requests(tick)
     assert account.tick().runs == []
 
 

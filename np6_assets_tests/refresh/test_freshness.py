@@ -1,4 +1,4 @@
-"""Freshness: yesterday is complete by a set hour, whatever else was materialized since."""
+"""Test that yesterday must be complete by a set hour."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,8 +33,8 @@ def test_due_day_follows_the_local_clock(now: str, day: str):
     assert find_due_day(datetime.fromisoformat(now), settings).key == day
 
 
-def stale(deployment: Deployment) -> dict[str, str]:
-    """The assets that are not fresh, as the schedule's job finds them, with what it says."""
+def find_stale(deployment: Deployment) -> dict[str, str]:
+    """Run the schedule's job, and return the stale assets with their description."""
     repository = deployment.definitions.get_repository_def()
     result = repository.get_job("check_freshness").execute_in_process(instance=deployment.instance)
     found = result.get_asset_check_evaluations()
@@ -43,29 +43,29 @@ def stale(deployment: Deployment) -> dict[str, str]:
     return {one.asset_key.to_user_string(): one.description or "" for one in found if not one.passed}
 
 
-def test_check_passes_when_yesterday_was_fetched_after_its_end(instance: dg.DagsterInstance, tmp_path: Path):
+def test_check_passes_if_yesterday_was_fetched_after_its_end(instance: dg.DagsterInstance, tmp_path: Path):
     today = datetime.now(UTC).date()
     yesterday = today - timedelta(days=1)
     noon = datetime.combine(today, datetime.min.time(), UTC).replace(hour=12)
     clock = Clock(noon - timedelta(days=1))
     with RudeServer(seed=1) as server:
         deployment = Deployment(tmp_path / "data", server, instance, clock)
-        assert stale(deployment).keys() == DAILY
+        assert find_stale(deployment).keys() == DAILY
         # fetched before it had ended
         deployment.materialize(list(KINDS), yesterday)
         clock.now = noon
-        found = stale(deployment)
+        found = find_stale(deployment)
         assert found.keys() == DAILY
         assert "before it had ended" in found["hits"]
         # an old day that is fetched again changes nothing
         deployment.materialize("hits", date(2026, 2, 1))
-        assert "hits" in stale(deployment)
+        assert "hits" in find_stale(deployment)
         clock.now = noon.replace(hour=0, minute=10)  # not closed yet, but complete
         deployment.materialize("hits", yesterday)
         clock.now = noon
-        assert stale(deployment).keys() == DAILY - {"hits"}
+        assert find_stale(deployment).keys() == DAILY - {"hits"}
         deployment.materialize([*DAILY], yesterday)
-        assert stale(deployment) == {}
+        assert find_stale(deployment) == {}
 
 
 def test_check_passes_before_the_first_day(instance: dg.DagsterInstance, tmp_path: Path):
@@ -77,7 +77,7 @@ def test_check_passes_before_the_first_day(instance: dg.DagsterInstance, tmp_pat
             Clock(datetime(2026, 2, 1, 12, tzinfo=UTC)),
             NP6_START_DATE="2026-02-01",
         )
-        assert stale(deployment) == {}
+        assert find_stale(deployment) == {}
 
 
 def test_schedule_runs_at_the_set_hour(tmp_path: Path, instance: dg.DagsterInstance):

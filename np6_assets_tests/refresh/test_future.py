@@ -1,4 +1,4 @@
-"""Events that are dated in the future: nothing waits for them, and they are where they belong once their time comes."""
+"""Test events that are dated in the future: they delay nothing, and are counted once their time comes."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,13 +21,13 @@ def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) ->
     events = build_population(51, FIRST, 1, sends_per_day=6)
     for kind in KINDS:
         events.feed(kind).clear()
-    made = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_START_DATE=f"{FIRST}")
-    add(made, "activations", NOON - timedelta(hours=3))
-    return made
+    account = Account.create(tmp_path / "data", server, instance, NOON, events, NP6_START_DATE=f"{FIRST}")
+    add_event(account, "activations", NOON - timedelta(hours=3))
+    return account
 
 
-def add(account: Account, kind: str, at: datetime, *, published: datetime | None = None) -> str:
-    """Let something happen, and show it from another time on than its own; its id."""
+def add_event(account: Account, kind: str, at: datetime, *, published: datetime | None = None) -> str:
+    """Add an event, published at its own time or another, and return its id."""
     id_ = f"{kind}-{at:%dT%H%M}"
     account.late = {**account.late, id_: (published or at) - at}
     account.events.feed(kind).append(
@@ -43,8 +43,8 @@ def add(account: Account, kind: str, at: datetime, *, published: datetime | None
     return id_
 
 
-def ids(account: Account, day: date) -> list[str]:
-    """The hits that are stored of a day."""
+def list_hits(account: Account, day: date) -> list[str]:
+    """List the stored hits of a day."""
     return [row["event_id"] for row in account.deployment.rows("hits", day)]
 
 
@@ -56,40 +56,40 @@ def ids(account: Account, day: date) -> list[str]:
         pytest.param(timedelta(days=1, hours=3), id="tomorrow"),
     ],
 )
-def test_event_dated_in_the_future_stalls_nothing(account: Account, ahead: timedelta):
-    future = add(account, "hits", NOON + ahead, published=NOON)
-    first = add(account, "hits", NOON - timedelta(minutes=5))
-    assert account.obey(account.tick())
+def test_future_event_delays_nothing(account: Account, ahead: timedelta):
+    future = add_event(account, "hits", NOON + ahead, published=NOON)
+    first = add_event(account, "hits", NOON - timedelta(minutes=5))
+    assert account.run_requests(account.tick())
     is_today = ahead < timedelta(hours=12)
-    assert ids(account, FIRST) == [first, *([future] if is_today else [])]
+    assert list_hits(account, FIRST) == [first, *([future] if is_today else [])]
     assert account.deployment.fetched_until("hits", FIRST) == NOON
 
-    # it is no news until its time; what comes meanwhile is
+    # it is not news before its time; other events are
     account.clock.forward(minutes=5)
     assert account.tick().runs == []
-    second = add(account, "hits", account.clock() + timedelta(minutes=1))
+    second = add_event(account, "hits", account.clock() + timedelta(minutes=1))
     account.clock.forward(minutes=15)
-    assert account.obey(account.tick())
-    assert ids(account, FIRST) == [first, second, *([future] if is_today else [])]
+    assert account.run_requests(account.tick())
+    assert list_hits(account, FIRST) == [first, second, *([future] if is_today else [])]
 
-    # the day closes as any other, and its rates follow; tomorrow's event is not news before its time
+    # the day closes as usual, and its rates follow; tomorrow's event is not news yet
     account.clock.now = datetime(2026, 3, 21, 1, tzinfo=UTC)
     tick = account.tick()
     assert tick.days == [(f"{FIRST}", f"{FIRST}")]
-    assert account.obey(tick)
+    assert account.run_requests(tick)
     assert account.deployment.fetched_until("hits", FIRST) == datetime(2026, 3, 21, tzinfo=UTC)
     assert account.follow() == [FIRST]
     [rates] = account.deployment.rates(FIRST)
     assert (rates["hits"], rates["status"]) == (2 + is_today, "open")
 
-    # once tomorrow's time has come it is there, and counts for the send it belongs to
+    # tomorrow it is fetched, and counts for its send
     account.clock.now = datetime(2026, 3, 21, 16, tzinfo=UTC)
     tick = account.tick()
     assert tick.days == ([] if is_today else [(f"{NEXT}", f"{NEXT}")])
-    assert account.obey(tick)
+    assert account.run_requests(tick)
     account.clock.now = datetime(2026, 3, 22, 1, tzinfo=UTC)
-    assert account.obey(account.tick())
-    assert ids(account, NEXT) == ([] if is_today else [future])
+    assert account.run_requests(account.tick())
+    assert list_hits(account, NEXT) == ([] if is_today else [future])
     assert FIRST in account.follow()
     [rates] = account.deployment.rates(FIRST)
     assert (rates["hits"], rates["activations"], rates["status"]) == (3, 1, "final")

@@ -1,4 +1,4 @@
-"""The check of late events: what it says of gains, and of a deployment in which nothing fetches them."""
+"""Test the check of late events, with late events and with both schedules off."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +18,7 @@ OFF = "neither np6_refresh nor daily_ingest is on: nothing fetches late events; 
 
 @pytest.fixture
 def instance(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
-    """One that knows which schedules are on; one in memory does not."""
+    """An instance that knows which schedules are on; one in memory does not."""
     return kept_instance
 
 
@@ -28,15 +28,15 @@ def account(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Account]:
     events = build_population(71, FIRST, 2, sends_per_day=6)
     with RudeServer(seed=1) as server:
         start = datetime(2026, 3, 4, 3, 30, tzinfo=UTC)
-        made = Account.made(tmp_path / "data", server, instance, start, events, NP6_START_DATE=f"{FIRST}")
+        account = Account.create(tmp_path / "data", server, instance, start, events, NP6_START_DATE=f"{FIRST}")
         begin, end = compute_day_bounds(FIRST, "UTC")
         first_day = {row["event_id"] for row in expect_rows("hits", events.hits, begin, end)}
-        made.late = dict.fromkeys(sorted(first_day)[:3], timedelta(days=3))
-        yield made
+        account.late = dict.fromkeys(sorted(first_day)[:3], timedelta(days=3))
+        yield account
 
 
-def found(account: Account) -> dict[str, dg.AssetCheckEvaluation]:
-    """What the schedule's job finds, by asset."""
+def run_check(account: Account) -> dict[str, dg.AssetCheckEvaluation]:
+    """Run the schedule's job, and return its evaluations by asset."""
     repository = account.deployment.definitions.get_repository_def()
     result = repository.get_job("check_lateness").execute_in_process(instance=account.instance)
     evaluations = result.get_asset_check_evaluations()
@@ -45,33 +45,33 @@ def found(account: Account) -> dict[str, dg.AssetCheckEvaluation]:
 
 
 @pytest.mark.slow
-def test_check_warns_where_nothing_fetches_late_events(account: Account):
-    evaluations = found(account)
+def test_check_warns_if_nothing_fetches_late_events(account: Account):
+    evaluations = run_check(account)
     assert evaluations.keys() == set(KINDS)
     assert {one.description for one in evaluations.values()} == {OFF}
     assert not any(one.passed for one in evaluations.values())
 
 
-def test_check_passes_where_the_schedule_is_on(account: Account):
+def test_check_passes_if_the_schedule_is_on(account: Account):
     turn_on(account.instance, "freshness")
-    assert found(account)["hits"].description == OFF
+    assert run_check(account)["hits"].description == OFF
     turn_on(account.instance, "daily_ingest")
-    evaluations = found(account)
+    evaluations = run_check(account)
     assert all(one.passed for one in evaluations.values())
     assert evaluations["hits"].description == "no fetch of a closed day brought late events"
 
 
 @pytest.mark.slow
-def test_check_names_the_lookback_that_a_gain_needs(account: Account):
+def test_check_names_the_lookback_that_late_events_need(account: Account):
     second, late = FIRST + timedelta(days=1), len(account.late)
     assert late > 1
     account.publish()
     account.deployment.materialize(["hits", "bounces"], FIRST, second)  # 27.5 and 3.5 hours after their ends
-    assert found(account)["hits"].description == OFF
+    assert run_check(account)["hits"].description == OFF
     account.clock.forward(days=4)
     account.publish()
     account.deployment.materialize(["hits", "bounces"], FIRST, second)
-    evaluations = found(account)
+    evaluations = run_check(account)
     assert evaluations["hits"].description == (
         f"{OFF}; late events came after their day was closed ({FIRST}: {late}); "
         f"set NP6_LOOKBACK_MINUTES above {27 * 60 + 30}"
@@ -81,7 +81,7 @@ def test_check_names_the_lookback_that_a_gain_needs(account: Account):
 
 
 @pytest.mark.slow
-def test_sends_of_a_notification_that_had_not_answered_are_not_late(account: Account):
+def test_sends_of_a_failed_notification_are_not_late(account: Account):
     id_ = account.events.activations[0]["source"]["detail"]["activation"]["id"]
     account.server.script_always(f"/notifications/{id_}/events", "403")
     account.publish()
@@ -90,4 +90,4 @@ def test_sends_of_a_notification_that_had_not_answered_are_not_late(account: Acc
     account.clock.forward(days=1)
     account.deployment.materialize("activations", FIRST)
     assert account.deployment.metadata("activations", FIRST)["events_gained"] > 0
-    assert found(account)["activations"].description == OFF
+    assert run_check(account)["activations"].description == OFF

@@ -1,4 +1,4 @@
-"""Notifications that did not answer for a closed day: retried alone, ever more rarely, until they do."""
+"""Test retries of notifications that failed on a closed day, with growing pauses."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MISSING_ONLY = {"ops": {"activations": {"config": {"missing_only": True}}}}
 
 
-def made(days: int) -> Population:
-    """Each day a send of two notifications at 10:00, and a hit of the second one's at 11:00."""
-    found = Population(notifications=[{"id": 101}, {"id": 102}])
+def build_events(days: int) -> Population:
+    """Build for each day a send of two notifications at 10:00, and a hit of the second send at 11:00."""
+    population = Population(notifications=[{"id": 101}, {"id": 102}])
     for ahead in range(days):
         ten = compute_day_bounds(FIRST + ahead * DAY, "UTC")[0] + 10 * HOUR_MS
         for id_ in (101, 102):
             send = {"activation_id": id_, "stamp_id": f"{id_} {ahead}", "stamp_time": ten, "subscription": "one"}
-            found.activations.append(build_event("activations", id=f"send {id_} {ahead}", timestamp=ten, **send))
+            population.activations.append(build_event("activations", id=f"send {id_} {ahead}", timestamp=ten, **send))
             if id_ == 102:
-                found.hits.append(build_event("hits", id=f"hit {ahead}", timestamp=ten + HOUR_MS, **send))
-    return found
+                population.hits.append(build_event("hits", id=f"hit {ahead}", timestamp=ten + HOUR_MS, **send))
+    return population
 
 
 @pytest.fixture
 def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> Account:
-    return opened(server, instance, tmp_path, days=2)
+    return create_account(server, instance, tmp_path, days=2)
 
 
-def opened(server: RudeServer, instance: dg.DagsterInstance, folder: Path, days: int) -> Account:
+def create_account(server: RudeServer, instance: dg.DagsterInstance, folder: Path, days: int) -> Account:
     start = datetime(2026, 3, 20, 12, tzinfo=UTC)
-    account = Account.made(folder / "data", server, instance, start, made(days), NP6_START_DATE=f"{FIRST}")
+    account = Account.create(folder / "data", server, instance, start, build_events(days), NP6_START_DATE=f"{FIRST}")
     account.deployment.np6 = build_resource(server, max_retries=1, step_retries=0)
     return account
 
 
-def at(account: Account, hours: float, day: date = FIRST) -> None:
-    """Set the clock to so many hours after a day's end."""
+def set_clock(account: Account, hours: float, day: date = FIRST) -> None:
+    """Set the clock to `hours` after a day's end."""
     account.clock.now = datetime(day.year, day.month, day.day, tzinfo=UTC) + DAY + hours * HOUR
 
 
-def settings_of(account: Account) -> Settings:
+def build_settings(account: Account) -> Settings:
     data, url = str(account.deployment.data), account.server.url
     return Settings.from_environment({"NP6_DATA_DIR": data, "NP6_BASE_URL": url, "NP6_START_DATE": f"{FIRST}"})
 
 
-def days_due(account: Account) -> list[date]:
-    """The days whose notifications are to be retried now."""
-    settings = settings_of(account)
+def list_due_days(account: Account) -> list[date]:
+    """List the days whose missing notifications are due for a retry."""
+    settings = build_settings(account)
     files, folder = EventFiles(settings), Folder(settings.data_dir)
     files.list_files(folder)
     days = find_incomplete_days(files, folder, settings)
@@ -74,25 +74,25 @@ def days_due(account: Account) -> list[date]:
 @pytest.mark.slow
 def test_notification_refused_for_a_week_gets_its_sends_and_final_rates(account: Account):
     account.server.script_always(REFUSED, "403")
-    for hours, asked in ((-12, []), (1.5, []), (26, [FIRST]), (171, [FIRST, FIRST + DAY])):
-        at(account, hours)
+    for hours, expected_days in ((-12, []), (1.5, []), (26, [FIRST]), (171, [FIRST, FIRST + DAY])):
+        set_clock(account, hours)
         runs = []
-        for _ in range(2):  # after days away, runs for these come first
+        for _ in range(2):  # days that were never fetched come first
             tick = account.tick()
-            assert account.obey(tick)
+            assert account.run_requests(tick)
             runs += tick.runs
-        # twice as old as when it was asked last, or more
+        # at least twice as old as at the last attempt
         days = [find_run_days(run) for run in runs if run.tags["np6/why"] == REASON]
-        assert days == ([(f"{asked[0]}", f"{asked[-1]}")] if asked else [])
+        assert days == ([(f"{expected_days[0]}", f"{expected_days[-1]}")] if expected_days else [])
     account.deployment.materialize("reactivity_rates", FIRST, FIRST + DAY)
     assert account.deployment.missing_ids(FIRST)
     status = {row["activation_id"]: row["status"] for row in account.deployment.rates(FIRST)}
     assert status == {101: "final", 102: "incomplete"}
 
     account.server.reset_faults()
-    at(account, 343)
-    assert account.obey(account.tick())
-    assert account.obey(account.tick())
+    set_clock(account, 343)
+    assert account.run_requests(account.tick())
+    assert account.run_requests(account.tick())
     account.deployment.materialize("reactivity_rates", FIRST, FIRST + DAY)
     for day in (FIRST, FIRST + DAY):
         assert not account.deployment.missing_ids(day)
@@ -111,33 +111,33 @@ def test_notification_refused_for_a_week_gets_its_sends_and_final_rates(account:
 @pytest.mark.slow
 def test_broken_notification_costs_twenty_requests_in_thirty_days(account: Account):
     account.server.script_always(REFUSED, "500")
-    at(account, 1)
+    set_clock(account, 1)
     account.publish()
     account.deployment.materialize("activations", FIRST)
     assert account.deployment.missing_ids(FIRST)
-    asked_at = []
+    hours_tried = []
     for hours in [*range(1, 48), *range(48, 24 * 30, 8)]:
-        at(account, hours)
-        if days_due(account):
+        set_clock(account, hours)
+        if list_due_days(account):
             account.deployment.materialize("activations", FIRST, run_config=MISSING_ONLY)
-            asked_at.append(hours)
-    assert asked_at == [2, 4, 8, 16, 32, 64, 128, 256, 512]
+            hours_tried.append(hours)
+    assert hours_tried == [2, 4, 8, 16, 32, 64, 128, 256, 512]
     # each time twice, as a request is retried
     assert len(account.server.list_requests(REFUSED)) == 2 * 10
     assert len(account.server.list_requests("/notifications/101")) == 1
 
 
 def test_deleted_notification_is_not_retried(account: Account):
-    at(account, -13)
+    set_clock(account, -13)
     account.publish()
     account.deployment.materialize("activations", FIRST)
     account.server.unlisted = {102}
     account.server.script_always(REFUSED, "404")
-    at(account, 1)
+    set_clock(account, 1)
     account.deployment.materialize("activations", FIRST)
     assert account.deployment.missing_ids(FIRST)
-    at(account, 999)
-    assert days_due(account) == []
+    set_clock(account, 999)
+    assert list_due_days(account) == []
 
 
 @pytest.fixture
@@ -154,10 +154,10 @@ def test_night_retries_days_that_it_does_not_fetch_anyway(
     server: RudeServer, kept: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("NP6_API_KEY", server.key)
-    account = opened(server, kept, tmp_path, days=2)
+    account = create_account(server, kept, tmp_path, days=2)
     server.script_always(REFUSED, "403")
     for day in (FIRST, FIRST + DAY):
-        at(account, 1, day)
+        set_clock(account, 1, day)
         account.publish()
         account.deployment.materialize("activations", day)
 
@@ -176,12 +176,12 @@ def test_night_retries_days_that_it_does_not_fetch_anyway(
     assert run.run_config == MISSING_ONLY
     assert find_run_days(run) == (f"{FIRST}", f"{FIRST + DAY}")
     server.reset_faults()
-    at(account, 24 * 39)
+    set_clock(account, 24 * 39)
     before = len(server.list_requests())
-    made = account.deployment.definitions.resolve_job_def("fetch_daily").execute_in_process(
+    build_events = account.deployment.definitions.resolve_job_def("fetch_daily").execute_in_process(
         instance=kept, asset_selection=list(run.asset_selection), run_config=run.run_config, tags=run.tags
     )
-    assert made.success
+    assert build_events.success
     assert [request.path for request in server.list_requests()[before:]] == ["/notifications", REFUSED]
     assert not account.deployment.missing_ids(FIRST)
     assert not account.deployment.missing_ids(FIRST + DAY)

@@ -1,4 +1,4 @@
-"""Which days are requested: the planner alone, over days in every state."""
+"""Test the planner over days in every state."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -16,105 +16,113 @@ HOUR = timedelta(hours=1)
 ASSETS = ("hits", "optouts")
 
 
-def state(day: date, *until: datetime | None) -> planner.DayWatermarks:
+def build_state(day: date, *until: datetime | None) -> planner.DayWatermarks:
     return planner.DayWatermarks(parse_day(str(day), "UTC"), dict(zip(ASSETS, until, strict=True)))
 
 
-def closed(day: date) -> planner.DayWatermarks:
+def build_closed(day: date) -> planner.DayWatermarks:
     end = parse_day(str(day), "UTC").end
-    return state(day, end, end)
+    return build_state(day, end, end)
 
 
-def missing(day: date) -> planner.DayWatermarks:
-    return state(day, None, None)
+def build_missing(day: date) -> planner.DayWatermarks:
+    return build_state(day, None, None)
 
 
-def before(number: int) -> date:
+def days_ago(number: int) -> date:
     return TODAY - timedelta(days=number)
 
 
-def test_day_is_closed_when_all_assets_are():
+def test_day_is_closed_if_all_assets_are():
     end = parse_day(str(TODAY), "UTC").end
-    assert state(TODAY, end, end).is_closed
-    assert not state(TODAY, end, end - timedelta(milliseconds=1)).is_closed
-    assert not state(TODAY, end, None).is_closed
+    assert build_state(TODAY, end, end).is_closed
+    assert not build_state(TODAY, end, end - timedelta(milliseconds=1)).is_closed
+    assert not build_state(TODAY, end, None).is_closed
 
 
 def test_selection_has_every_day_since_the_last_closed_one_in_batches():
-    memory = planner.Memory(closed_through=str(before(100)), still_open=(str(before(200)),))
+    memory = planner.Memory(closed_through=str(days_ago(100)), still_open=(str(days_ago(200)),))
     first = planner.select_days_to_read(memory, TODAY)
-    assert first == [before(200), *(before(99 - ahead) for ahead in range(planner.NEW_DAYS_PER_TICK)), before(1), TODAY]
-    looked = planner.update_memory(memory, [closed(before(200)), *map(missing, first[1:])], NOW, HOUR)
-    rest = planner.select_days_to_read(looked, TODAY)
-    assert set(first) | set(rest) == {before(200), *map(before, range(100))}
-    assert before(200) not in rest
+    assert first == [
+        days_ago(200),
+        *(days_ago(99 - ahead) for ahead in range(planner.NEW_DAYS_PER_TICK)),
+        days_ago(1),
+        TODAY,
+    ]
+    updated = planner.update_memory(memory, [build_closed(days_ago(200)), *map(build_missing, first[1:])], NOW, HOUR)
+    rest = planner.select_days_to_read(updated, TODAY)
+    assert set(first) | set(rest) == {days_ago(200), *map(days_ago, range(100))}
+    assert days_ago(200) not in rest
 
 
-def test_selection_is_today_alone_once_all_is_closed():
+def test_selection_is_today_alone_if_all_days_are_closed():
     memory = planner.update_memory(
-        planner.Memory(closed_through=str(before(2))), [closed(before(1)), missing(TODAY)], NOW, HOUR
+        planner.Memory(closed_through=str(days_ago(2))), [build_closed(days_ago(1)), build_missing(TODAY)], NOW, HOUR
     )
-    assert memory.closed_through == str(before(1))
+    assert memory.closed_through == str(days_ago(1))
     assert planner.select_days_to_read(memory, TODAY) == [TODAY]
 
 
 def test_yesterday_stays_open_during_the_lookback():
-    memory = planner.Memory(closed_through=str(before(2)))
-    midnight = parse_day(str(before(1)), "UTC").end
-    for moment, through in ((midnight + HOUR / 2, before(2)), (midnight + HOUR, before(1))):
-        looked = planner.update_memory(memory, [missing(before(1)), missing(TODAY)], moment, HOUR)
-        assert looked.closed_through == str(through)
-        assert planner.select_days_to_read(looked, TODAY) == [before(1), TODAY]
+    memory = planner.Memory(closed_through=str(days_ago(2)))
+    midnight = parse_day(str(days_ago(1)), "UTC").end
+    for moment, through in ((midnight + HOUR / 2, days_ago(2)), (midnight + HOUR, days_ago(1))):
+        updated = planner.update_memory(memory, [build_missing(days_ago(1)), build_missing(TODAY)], moment, HOUR)
+        assert updated.closed_through == str(through)
+        assert planner.select_days_to_read(updated, TODAY) == [days_ago(1), TODAY]
 
 
 @given(
     st.sets(st.integers(0, 400)), st.integers(0, 4), st.lists(st.sampled_from(["it has ended", "hits were published"]))
 )
-def test_plan_is_bounded_and_has_no_day_that_needs_nothing(numbers: set[int], under_way: int, causes: list[str]):
+def test_plan_is_bounded_and_has_only_days_with_a_reason(numbers: set[int], active: int, causes: list[str]):
     reasons = {
-        str(before(number)): (causes or ["it has ended"])[number % max(len(causes), 1)] for number in sorted(numbers)
+        str(days_ago(number)): (causes or ["it has ended"])[number % max(len(causes), 1)] for number in sorted(numbers)
     }
-    made = planner.plan_runs(reasons, under_way, today=TODAY)
-    assert len(made) <= max(planner.MOST_ACTIVE_RUNS - under_way, 0)
+    runs = planner.plan_runs(reasons, active, today=TODAY)
+    assert len(runs) <= max(planner.MOST_ACTIVE_RUNS - active, 0)
     days = [
         str(date.fromisoformat(run.first) + timedelta(days=ahead))
-        for run in made
+        for run in runs
         for ahead in range((date.fromisoformat(run.last) - date.fromisoformat(run.first)).days + 1)
     ]
     assert len(days) == len(set(days)) <= planner.DAYS_PER_RUN * planner.MOST_ACTIVE_RUNS
     assert set(days) <= set(reasons)
     # the newest day comes first, so that an old day that cannot be fetched holds nothing up
-    assert bool(made) == bool(reasons and under_way < planner.MOST_ACTIVE_RUNS)
-    assert not made or made[0].last == max(reasons)
-    for run in made:
+    assert bool(runs) == bool(reasons and active < planner.MOST_ACTIVE_RUNS)
+    assert not runs or runs[0].last == max(reasons)
+    for run in runs:
         assert all(reasons[day] in run.reason for day in days if run.first <= day <= run.last)
 
 
 @given(st.sets(st.integers(1, 300)))
-def test_plan_has_every_missing_day_in_the_end(numbers: set[int]):
-    left, memory = set(map(before, numbers)), planner.Memory(closed_through=str(before(301)))
+def test_plans_include_every_missing_day(numbers: set[int]):
+    left, memory = set(map(days_ago, numbers)), planner.Memory(closed_through=str(days_ago(301)))
     for _ in range(2 * len(numbers) + 300 // planner.NEW_DAYS_PER_TICK + 2):
-        looked = [missing(day) if day in left else closed(day) for day in planner.select_days_to_read(memory, TODAY)]
-        memory = planner.update_memory(memory, looked, NOW, HOUR)
-        open_days = {one.day.key: "" for one in looked if not one.is_closed and one.day.date < TODAY}
+        states = [
+            build_missing(day) if day in left else build_closed(day)
+            for day in planner.select_days_to_read(memory, TODAY)
+        ]
+        memory = planner.update_memory(memory, states, NOW, HOUR)
+        open_days = {one.day.key: "" for one in states if not one.is_closed and one.day.date < TODAY}
         for run in planner.plan_runs(open_days, 0, today=TODAY):
             left -= {day for day in left if run.first <= str(day) <= run.last}
     assert not left
-    assert memory.closed_through == str(before(1))
+    assert memory.closed_through == str(days_ago(1))
     assert memory.still_open == ()
 
 
 def test_failed_attempts_back_off():
-    memory, moment, one = planner.Memory(closed_through=str(before(1))), NOW, missing(before(1))
+    memory, moment, day_state = planner.Memory(closed_through=str(days_ago(1))), NOW, build_missing(days_ago(1))
     pauses = []
     for _ in range(8):
         memory = planner.record_attempts(
-            memory, [planner.PlannedRun(str(before(1)), str(before(1)), "")], [one], moment
+            memory, [planner.PlannedRun(str(days_ago(1)), str(days_ago(1)), "")], [day_state], moment
         )
-        attempt = memory.attempts[str(before(1))]["hits"]
+        attempt = memory.attempts[str(days_ago(1))]["hits"]
         pauses.append(attempt.next_at - moment)
-        assert planner.select_backing_off(memory, [str(before(1))], attempt.next_at - timedelta(seconds=1))
-        assert not planner.select_backing_off(memory, [str(before(1))], attempt.next_at)
+        assert planner.select_backing_off(memory, [str(days_ago(1))], attempt.next_at - timedelta(seconds=1))
+        assert not planner.select_backing_off(memory, [str(days_ago(1))], attempt.next_at)
         moment = attempt.next_at
     minutes = [pause.total_seconds() / 60 for pause in pauses]
     assert minutes == [1, 4, 16, 64, 256, 360, 360, 360]
@@ -122,41 +130,45 @@ def test_failed_attempts_back_off():
 
 def test_attempts_are_counted_by_asset_until_its_watermark_moves():
     run = planner.PlannedRun(str(TODAY), str(TODAY), "")
-    one = state(TODAY, NOW - HOUR, NOW - 2 * HOUR)
-    memory = planner.record_attempts(planner.Memory(closed_through=str(before(1))), [run], [one], NOW)
+    before_fetch = build_state(TODAY, NOW - HOUR, NOW - 2 * HOUR)
+    memory = planner.record_attempts(planner.Memory(closed_through=str(days_ago(1))), [run], [before_fetch], NOW)
     assert set(memory.attempts[str(TODAY)]) == set(ASSETS)
-    half = state(TODAY, NOW, NOW - 2 * HOUR)
-    looked = planner.update_memory(memory, [half], NOW, HOUR)
-    assert looked.attempts == {str(TODAY): {"optouts": memory.attempts[str(TODAY)]["optouts"]}}
+    half_fetched = build_state(TODAY, NOW, NOW - 2 * HOUR)
+    updated = planner.update_memory(memory, [half_fetched], NOW, HOUR)
+    assert updated.attempts == {str(TODAY): {"optouts": memory.attempts[str(TODAY)]["optouts"]}}
     again = planner.record_attempts(
-        looked, [planner.PlannedRun(str(TODAY), str(TODAY), "", frozenset({"optouts"}))], [half], NOW
+        updated, [planner.PlannedRun(str(TODAY), str(TODAY), "", frozenset({"optouts"}))], [half_fetched], NOW
     )
     assert {asset: attempt.count for asset, attempt in again.attempts[str(TODAY)].items()} == {"optouts": 2}
-    assert planner.update_memory(again, [state(TODAY, NOW, NOW)], NOW, HOUR).attempts == {}
+    assert planner.update_memory(again, [build_state(TODAY, NOW, NOW)], NOW, HOUR).attempts == {}
 
 
 def test_memory_keeps_days_that_were_not_read_in_time():
-    attempts = {str(before(9)): {"hits": planner.Attempt(2, NOW.isoformat(), "")}}
-    memory = planner.Memory(closed_through=str(before(4)), still_open=(str(before(9)),), attempts=attempts)
-    looked = planner.update_memory(
-        memory, [closed(before(3)), missing(TODAY)], NOW, HOUR, {str(before(9)), str(before(2)), str(before(1))}
+    attempts = {str(days_ago(9)): {"hits": planner.Attempt(2, NOW.isoformat(), "")}}
+    memory = planner.Memory(closed_through=str(days_ago(4)), still_open=(str(days_ago(9)),), attempts=attempts)
+    updated = planner.update_memory(
+        memory,
+        [build_closed(days_ago(3)), build_missing(TODAY)],
+        NOW,
+        HOUR,
+        {str(days_ago(9)), str(days_ago(2)), str(days_ago(1))},
     )
-    assert looked == planner.Memory(closed_through=str(before(3)), still_open=(str(before(9)),), attempts=attempts)
+    assert updated == planner.Memory(closed_through=str(days_ago(3)), still_open=(str(days_ago(9)),), attempts=attempts)
 
 
 def test_plan_separates_days_of_different_assets():
-    reasons = dict.fromkeys(map(str, map(before, range(4))), "it has ended")
-    some = {str(before(1)): frozenset({"hits"}), str(before(2)): frozenset({"hits"})}
-    made = planner.plan_runs(reasons, 0, assets=some)
-    assert [(run.first, run.last, run.assets) for run in made] == [
+    reasons = dict.fromkeys(map(str, map(days_ago, range(4))), "it has ended")
+    assets = {str(days_ago(1)): frozenset({"hits"}), str(days_ago(2)): frozenset({"hits"})}
+    runs = planner.plan_runs(reasons, 0, assets=assets)
+    assert [(run.first, run.last, run.assets) for run in runs] == [
         (str(TODAY), str(TODAY), None),
-        (str(before(2)), str(before(1)), frozenset({"hits"})),
+        (str(days_ago(2)), str(days_ago(1)), frozenset({"hits"})),
     ]
 
 
-def test_memory_is_written_as_readable_json():
-    attempts = {str(before(9)): {"hits": planner.Attempt(2, NOW.isoformat(), "")}}
-    memory = planner.Memory(str(before(1)), (str(before(9)),), attempts, 7, "Hm.")
+def test_memory_can_be_read_as_json():
+    attempts = {str(days_ago(9)): {"hits": planner.Attempt(2, NOW.isoformat(), "")}}
+    memory = planner.Memory(str(days_ago(1)), (str(days_ago(9)),), attempts, 7, "Hm.")
     assert planner.Memory.read(memory.write()) == memory
     assert json.loads(memory.write())["closed_through"] == "2026-03-30"
 
@@ -178,14 +190,14 @@ def test_memory_ignores_a_foreign_cursor(cursor: str | None):
 
 def test_summary_names_consecutive_days_together():
     backing_off = {
-        str(before(number)): {"hits": planner.Attempt(2, NOW.isoformat(), str(number))} for number in (5, 6, 7)
+        str(days_ago(number)): {"hits": planner.Attempt(2, NOW.isoformat(), str(number))} for number in (5, 6, 7)
     }
-    made = [
-        planner.PlannedRun(str(before(1)), str(TODAY), "they have ended"),
-        planner.PlannedRun(str(before(3)), str(before(2)), "they have ended", frozenset({"optouts", "hits"})),
+    runs = [
+        planner.PlannedRun(str(days_ago(1)), str(TODAY), "they have ended"),
+        planner.PlannedRun(str(days_ago(3)), str(days_ago(2)), "they have ended", frozenset({"optouts", "hits"})),
     ]
-    reasons = dict.fromkeys(map(str, map(before, (0, 1, 2, 3, 12))), "they have ended")
-    assert planner.summarize_tick(made, reasons, {str(before(9))}, backing_off, "") == (
+    reasons = dict.fromkeys(map(str, map(days_ago, (0, 1, 2, 3, 12))), "they have ended")
+    assert planner.summarize_tick(runs, reasons, {str(days_ago(9))}, backing_off, "") == (
         "Requested 2026-03-30 to 2026-03-31: they have ended. "
         "Requested hits, optouts of 2026-03-28 to 2026-03-29: they have ended. "
         "Not requested yet, as enough runs are in progress: 2026-03-19. "

@@ -1,4 +1,4 @@
-"""The job `recount_events`: what it counts in files that are right and in files that are wrong in one way."""
+"""Test the job `recount_events` on right files, and on files with one fault."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -37,16 +37,16 @@ def deployment(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance)
     return Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
 
 
-def launch(deployment: Deployment, **options: Any) -> tuple[bool, str]:
-    """Whether the job succeeded, and what it says if not."""
+def run_job(deployment: Deployment, **options: Any) -> tuple[bool, str]:
+    """Run the job, and return whether it succeeded, and its failure."""
     job = deployment.definitions.resolve_job_def("recount_events")
     result = job.execute_in_process(instance=deployment.instance, raise_on_error=False, **options)
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     return result.success, "".join(str(one.user_failure_data.description) for one in failures)
 
 
-def table(ids: Sequence[str], times: Sequence[int]) -> pa.Table:
-    """Hits at some milliseconds after the start of DAY."""
+def build_table(ids: Sequence[str], times: Sequence[int]) -> pa.Table:
+    """Build hits at these milliseconds after the start of DAY."""
     start = compute_day_bounds(DAY, PARIS)[0]
     return build_hits_table(ids, [start + time for time in times])
 
@@ -58,13 +58,13 @@ WRONG = {
 }
 
 
-def test_recount_is_right_on_good_files(deployment: Deployment):
+def test_recount_passes_right_files(deployment: Deployment):
     deployment.materialize(["hits", "bounces"], FIRST, LAST)
     before = read_files(deployment.data)
-    assert launch(deployment, tags=RANGE) == (True, "")
-    # days that are not there are passed over
+    assert run_job(deployment, tags=RANGE) == (True, "")
+    # days that are not stored are skipped
     for day in (DAY, LAST + timedelta(days=1)):
-        assert launch(deployment, partition_key=f"{day}") == (True, "")
+        assert run_job(deployment, partition_key=f"{day}") == (True, "")
     assert read_files(deployment.data) == before
 
 
@@ -75,9 +75,9 @@ def test_recount_fails_in_one_line(deployment: Deployment, wrong: str):
     for day, rows in ((DAY, WRONG[wrong]), (LAST, ([], []))):
         path = deployment.path("hits", day)
         path.parent.mkdir(parents=True)
-        pq.write_table(table(*rows), path)
+        pq.write_table(build_table(*rows), path)
     for options in ({"partition_key": f"{DAY}"}, {"tags": RANGE}):
-        success, text = launch(deployment, **options)
+        success, text = run_job(deployment, **options)
         assert not success
         assert all(word in text for word in (f"hits {DAY}", f"'{wrong}': 1"))
         assert not any(word in text for word in ("\n", f"{LAST}"))
@@ -95,6 +95,6 @@ def test_recount_fails_in_one_line(deployment: Deployment, wrong: str):
 )
 def test_recount_counts_each_fault(tmp_path: Path, ids: list[str], times: list[int], expected: tuple[int, ...]):
     for url in (str(tmp_path), f"memory://{tmp_path.name}"):
-        parquet.write_file(Folder(url), "hits/part-0.parquet", table(ids, times))
+        parquet.write_file(Folder(url), "hits/part-0.parquet", build_table(ids, times))
         counts = recount_file(Folder(url), "hits/part-0.parquet", parse_day(f"{DAY}", PARIS))
         assert counts == dict(zip(("rows", "repeated_ids", "outside_day", "out_of_order"), expected, strict=True))

@@ -1,4 +1,4 @@
-"""The sensor `np6_refresh` over a real instance, real files and a real server: what it asks for, and what it costs."""
+"""Test which runs the sensor `np6_refresh` requests, and how many requests a tick sends."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -30,27 +30,27 @@ def account(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) ->
     events = build_population(51, FIRST, 1, sends_per_day=6)
     for kind in KINDS:
         events.feed(kind).clear()
-    return Account.made(tmp_path / "data", server, instance, NOON, events)
+    return Account.create(tmp_path / "data", server, instance, NOON, events)
 
 
-def publish(account: Account, kind: str, at: datetime) -> None:
-    """Let something happen in the account."""
+def add_event(account: Account, kind: str, at: datetime) -> None:
+    """Add an event to the account."""
     ms = round(at.timestamp() * 1000)
     id_ = account.events.notifications[0]["id"]
     number = sum(len(account.events.feed(one)) for one in KINDS)
     account.events.feed(kind).append(build_event(kind, id=f"event-{number}", timestamp=ms, activation_id=id_))
 
 
-def day(ahead: int) -> str:
+def get_day(ahead: int) -> str:
     return str(FIRST + timedelta(days=ahead))
 
 
-def cost(tick: Tick) -> int:
-    """Bytes of all answers."""
+def count_bytes(tick: Tick) -> int:
+    """Sum the bytes of all responses."""
     return sum(request.bytes_sent for request in tick.requests)
 
 
-def test_tick_without_new_events_costs_one_request_a_feed_and_few_bytes(account: Account):
+def test_tick_without_new_events_needs_few_requests_and_bytes(account: Account):
     account.deployment.materialize("notifications")
     ticks = []
     for _ in range(len(account.events.notifications)):
@@ -58,28 +58,28 @@ def test_tick_without_new_events_costs_one_request_a_feed_and_few_bytes(account:
         ticks.append(account.tick())
     for tick in ticks:
         assert tick.runs == []
-        assert tick.words == "Nothing new was published, and every day that has ended is closed."
+        assert tick.message == "Nothing new was published, and every day that has ended is closed."
         paths = [request.path for request in tick.requests]
         assert paths[:4] == [f"/notifications/reactivities/{kind}" for kind in REACTIVITIES]
         assert 1 <= len(paths[4:]) == min(4, len(account.events.notifications))
-        assert cost(tick) < 100
-    # the notifications have their turns
+        assert count_bytes(tick) < 100
+    # the notifications are probed in turn
     probed = {request.path for tick in ticks for request in tick.requests[4:]}
     assert len(probed) == len(account.events.notifications)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_event_of_any_kind_requests_a_fetch(account: Account, kind: str):
-    publish(account, kind, MORNING)
+    add_event(account, kind, MORNING)
     tick = account.tick()
-    assert tick.days == [(day(0), day(0))]
+    assert tick.days == [(get_day(0), get_day(0))]
     assert tick.runs[0].tags["np6/why"] == f"{kind} were published"
     assert json.loads(account.cursor or "")["summary"] == f"Requested {FIRST}: {kind} were published."
 
 
 def test_new_event_is_fetched_once_with_all_assets_in_one_run(account: Account):
-    publish(account, "optouts", MORNING)
-    assert account.obey(account.tick())
+    add_event(account, "optouts", MORNING)
+    assert account.run_requests(account.tick())
     for asset in KINDS:
         assert len(account.deployment.rows(asset, FIRST)) == (asset == "optouts")
     for _ in range(2):
@@ -87,18 +87,9 @@ def test_new_event_is_fetched_once_with_all_assets_in_one_run(account: Account):
         assert account.tick().runs == []
 
 
-def test_probe_reads_no_more_than_it_needs(account: Account):
-    publish(account, "hits", MORNING)
-    account.clock.forward(minutes=1)
-    [request] = account.tick().requests
-    assert request.path == "/notifications/reactivities/hits"
-    assert request.query["sort"] == "asc"
-    assert request.headers["accept-encoding"] == "identity"
-
-
 def test_ended_day_is_requested_without_a_probe_after_the_lookback(account: Account):
-    publish(account, "hits", MORNING)
-    assert account.obey(account.tick())
+    add_event(account, "hits", MORNING)
+    assert account.run_requests(account.tick())
     account.clock.now = datetime(2026, 3, 21, 0, 59, tzinfo=UTC)
     tick = account.tick()
     assert tick.runs == []
@@ -106,9 +97,9 @@ def test_ended_day_is_requested_without_a_probe_after_the_lookback(account: Acco
     assert len(tick.requests) == 2 * 4 + 1 + min(4, len(account.events.notifications))
     account.clock.forward(minutes=1)
     tick = account.tick()
-    assert tick.days == [(day(0), day(0))]
+    assert tick.days == [(get_day(0), get_day(0))]
     assert tick.runs[0].tags["np6/why"] == "ended since it was fetched"
-    assert account.obey(tick)
+    assert account.run_requests(tick)
     assert account.deployment.fetched_until("hits", FIRST) == datetime(2026, 3, 21, tzinfo=UTC)
     account.clock.forward(minutes=1)
     assert account.tick().runs == []
@@ -116,105 +107,105 @@ def test_ended_day_is_requested_without_a_probe_after_the_lookback(account: Acco
 
 @pytest.mark.slow
 def test_event_published_before_midnight_is_requested_right_after_it(account: Account):
-    publish(account, "hits", MORNING)
-    assert account.obey(account.tick())
-    publish(account, "bounces", datetime(2026, 3, 20, 23, 59, tzinfo=UTC))
+    add_event(account, "hits", MORNING)
+    assert account.run_requests(account.tick())
+    add_event(account, "bounces", datetime(2026, 3, 20, 23, 59, tzinfo=UTC))
     account.clock.now = datetime(2026, 3, 21, 0, 1, tzinfo=UTC)
-    assert account.tick().days == [(day(0), day(0))]
+    assert account.tick().days == [(get_day(0), get_day(0))]
 
 
-def test_week_without_the_daemon_is_two_runs_the_newest_days_first(account: Account):
-    publish(account, "hits", MORNING)
-    assert account.obey(account.tick())
+def test_week_without_the_daemon_is_requested_in_two_runs(account: Account):
+    add_event(account, "hits", MORNING)
+    assert account.run_requests(account.tick())
     account.clock.forward(days=7)
-    publish(account, "optouts", account.clock() - timedelta(minutes=5))
-    kept = account.cursor
-    for cursor in (kept, None, "not a cursor"):
+    add_event(account, "optouts", account.clock() - timedelta(minutes=5))
+    stored_cursor = account.cursor
+    for cursor in (stored_cursor, None, "not a cursor"):
         account.cursor = cursor
         tick = account.tick()
-        assert tick.days == [(day(6), day(7)), (day(0), day(5))]
+        assert tick.days == [(get_day(6), get_day(7)), (get_day(0), get_day(5))]
         assert [run.tags["np6/why"] for run in tick.runs] == [
-            f"{day(6)}: {ENDED}; {day(7)}: optouts were published",
-            f"{day(0)}: ended since it was fetched; {day(1)} to {day(5)}: {ENDED}",
+            f"{get_day(6)}: {ENDED}; {get_day(7)}: optouts were published",
+            f"{get_day(0)}: ended since it was fetched; {get_day(1)} to {get_day(5)}: {ENDED}",
         ]
 
 
 def test_sensor_watches_from_the_day_it_is_turned_on(account: Account):
     assert account.tick().runs == []
     account.clock.forward(days=2)
-    assert account.tick().days == [(day(0), day(1))]
+    assert account.tick().days == [(get_day(0), get_day(1))]
 
 
 @pytest.mark.slow
-def test_year_without_the_daemon_is_bounded_runs(account: Account):
+def test_long_time_without_the_daemon_is_requested_in_bounded_runs(account: Account):
     account.tick()
     account.clock.forward(days=150)
-    asked: list[tuple[str, str]] = []
+    requested: list[tuple[str, str]] = []
     for _ in range(6):
         tick = account.tick()
         assert len(tick.runs) <= 2
         assert len(tick.requests) <= 8 + 1
-        asked += tick.days
-    spans = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in asked]
+        requested += tick.days
+    spans = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in requested]
     assert all((last - first).days < 31 for first, last in spans)
     assert sorted(one for span in spans for one in list_days(*span)) == list_days(FIRST, FIRST + timedelta(days=149))
 
 
 def test_day_is_not_requested_while_it_is_fetched(account: Account, monkeypatch: pytest.MonkeyPatch):
-    publish(account, "hits", MORNING)
+    add_event(account, "hits", MORNING)
     during: list[Tick] = []
-    day_done = Progress.day_done
+    record_day = Progress.record_day
 
-    def done(progress: Progress, day: str, events: int) -> None:
-        day_done(progress, day, events)
+    def tick_after_day(progress: Progress, get_day: str, events: int) -> None:
+        record_day(progress, get_day, events)
         during.append(account.tick())
 
-    monkeypatch.setattr(Progress, "day_done", done)
-    assert account.obey(account.tick())
-    assert [tick.words for tick in during] == [f"Being fetched already: {FIRST}."] * len(KINDS)
+    monkeypatch.setattr(Progress, "record_day", tick_after_day)
+    assert account.run_requests(account.tick())
+    assert [tick.message for tick in during] == [f"Being fetched already: {FIRST}."] * len(KINDS)
     assert not any(tick.requests for tick in during)
 
 
 def test_day_of_a_backfill_is_not_requested(account: Account):
     account.tick()
     account.clock.forward(days=3)
-    with account.deployment.add_backfill("hits", [day(0), day(1)], account.clock()):
+    with account.deployment.add_backfill("hits", [get_day(0), get_day(1)], account.clock()):
         tick = account.tick()
-        assert tick.days == [(day(2), day(2))]
-    assert account.tick().days == [(day(0), day(1))]
+        assert tick.days == [(get_day(2), get_day(2))]
+    assert account.tick().days == [(get_day(0), get_day(1))]
 
 
 def test_failed_run_is_requested_again_with_growing_pauses(account: Account):
-    publish(account, "hits", MORNING)
+    add_event(account, "hits", MORNING)
     account.server.script("/notifications/reactivities/bounces", *["400"] * 2)
     tries: list[tuple[int, bool]] = []
     for minute in range(8):
         tick = account.tick()
         if tick.runs:
-            tries.append((minute, account.obey(tick)))
+            tries.append((minute, account.run_requests(tick)))
             if len(tries) == 2:
-                words = account.tick().words
+                message = account.tick().message
         account.clock.forward(minutes=1)
     # 1 and 4 minutes after the one before
     assert tries == [(0, False), (1, False), (5, True)]
-    assert words == (
+    assert message == (
         f"bounces of {FIRST}: 2 failed attempts; the runs say why. Next attempt from {FIRST} 12:05 UTC on."
     )
 
 
 def test_sensor_requests_nothing_while_the_api_is_down(account: Account):
-    publish(account, "hits", MORNING)
-    assert account.obey(account.tick())
+    add_event(account, "hits", MORNING)
+    assert account.run_requests(account.tick())
     account.clock.forward(days=2)
     account.server.script_always("/", "503")
     for _ in range(3):
         tick = account.tick()
         assert tick.runs == []
-        assert tick.words.startswith("Nothing requested, as the API failed: GET /notifications/")
+        assert tick.message.startswith("Nothing requested, as the API failed: GET /notifications/")
         assert len(tick.requests) == 2 * 4  # of two feeds, as one may be down alone
         account.clock.forward(minutes=1)
     account.server.reset_faults()
-    assert account.tick().days == [(day(0), day(1))]
+    assert account.tick().days == [(get_day(0), get_day(1))]
 
 
 def test_sensor_requests_nothing_with_a_wrong_key(account: Account):
@@ -224,106 +215,101 @@ def test_sensor_requests_nothing_with_a_wrong_key(account: Account):
     for _ in range(3):
         tick = account.tick()
         assert tick.runs == []
-        assert "the API does not know the key; set NP6_API_KEY to a valid key" in tick.words
+        assert "the API does not know the key; set NP6_API_KEY to a valid key" in tick.message
         assert len(tick.requests) == 1
-    assert account.server.key not in tick.words + (account.cursor or "")
+    assert account.server.key not in tick.message + (account.cursor or "")
 
 
-def test_feed_that_fails_holds_up_nothing_but_its_own_events(account: Account):
+def test_failed_feed_delays_its_own_events_alone(account: Account):
     account.tick()
     account.deployment.materialize("notifications")
     account.clock.forward(days=2)
-    publish(account, "hits", account.clock() - timedelta(minutes=1))
+    add_event(account, "hits", account.clock() - timedelta(minutes=1))
     notification = account.events.notifications[0]["id"]
     for path in ("/notifications/reactivities/bounces", f"/notifications/{notification}/events/activations"):
         account.server.reset_faults()
         account.server.script_always(path, "404")
         tick = account.tick()
-        assert tick.days == [(day(0), day(2))]
-        account.cursor = json.dumps({"closed_through": day(-1)})
+        assert tick.days == [(get_day(0), get_day(2))]
+        account.cursor = json.dumps({"closed_through": get_day(-1)})
         account.events.hits.clear()
         tick = account.tick()
-        assert tick.days == [(day(0), day(1))]
+        assert tick.days == [(get_day(0), get_day(1))]
         assert f"Not all could be probed: GET {path} returned 404" in json.loads(account.cursor or "")["summary"]
-        account.cursor = json.dumps({"closed_through": day(-1)})
-        publish(account, "hits", account.clock() - timedelta(minutes=1))
+        account.cursor = json.dumps({"closed_through": get_day(-1)})
+        add_event(account, "hits", account.clock() - timedelta(minutes=1))
 
 
 def test_deleted_notification_does_not_end_the_probes_of_the_others(account: Account):
     account.deployment.materialize("notifications")
-    gone, *others = sorted(notification["id"] for notification in account.events.notifications)
-    account.server.script_always(f"/notifications/{gone}/events/activations", "404")
+    deleted, *others = sorted(notification["id"] for notification in account.events.notifications)
+    account.server.script_always(f"/notifications/{deleted}/events/activations", "404")
     at = round(MORNING.timestamp() * 1000)
     account.events.activations.append(build_event("activations", id="sent", timestamp=at, activation_id=others[0]))
     tick = account.tick()
-    assert tick.days == [(day(0), day(0))]
+    assert tick.days == [(get_day(0), get_day(0))]
     assert tick.runs[0].tags["np6/why"] == "activations were published"
 
 
 @pytest.mark.slow
 def test_forbidden_feed_does_not_slow_the_others(account: Account):
     account.server.script_always("/notifications/reactivities/impressions", "403")
-    asked = []
+    requested = []
     for _ in range(5):
-        publish(account, "hits", account.clock() - timedelta(minutes=1))
+        add_event(account, "hits", account.clock() - timedelta(minutes=1))
         tick = account.tick()
-        assert tick.days == [(day(0), day(0))]
-        asked.append([key.to_user_string() for key in tick.runs[0].asset_selection or map(dg.AssetKey, KINDS)])
-        account.obey(tick)
+        assert tick.days == [(get_day(0), get_day(0))]
+        requested.append([key.to_user_string() for key in tick.runs[0].asset_selection or map(dg.AssetKey, KINDS)])
+        account.run_requests(tick)
         assert account.deployment.fetched_until("hits", FIRST) == account.clock()
         account.clock.forward(minutes=15)
     # impressions 1, 4, 16 and 64 minutes after the time before, at a quarter of an hour
-    assert ["impressions" in assets for assets in asked] == [True, True, True, False, True]
-    assert all({*assets, "impressions"} == set(KINDS) for assets in asked)
+    assert ["impressions" in assets for assets in requested] == [True, True, True, False, True]
+    assert all({*assets, "impressions"} == set(KINDS) for assets in requested)
 
 
-def test_open_day_is_fetched_no_more_often_than_the_settings_say(account: Account):
+def test_open_day_is_fetched_as_often_as_set(account: Account):
     fetched = []
     for minute in (0, 1, 7, 14, 15, 16, 29, 30):
         account.clock.now = NOON + timedelta(minutes=minute)
-        publish(account, "bounces", account.clock() - timedelta(seconds=30))
+        add_event(account, "bounces", account.clock() - timedelta(seconds=30))
         tick = account.tick()
-        assert bool(tick.requests) == bool(tick.runs)  # nor is it probed without need
+        assert bool(tick.requests) == bool(tick.runs)  # and probed as often
         fetched += [minute for _ in tick.runs]
-        account.obey(tick)
+        account.run_requests(tick)
     assert fetched == [0, 15, 30]
     assert len(account.deployment.rows("bounces", FIRST)) == 8
 
 
 @pytest.mark.slow
 def test_tick_ends_in_time_and_the_next_one_continues(account: Account):
-    closed, slow = list_days(FIRST - timedelta(days=20), FIRST - timedelta(days=1)), SlowClock(NOON)
+    closed, slow = (
+        list_days(FIRST - timedelta(days=20), FIRST - timedelta(days=1)),
+        Clock(NOON, step=timedelta(seconds=20)),
+    )
     for asset in KINDS:
         for one in closed:
             store_closed(account.deployment, asset, one)
-    asked, through = [], []
+    requested, closed_through = [], []
     for _ in range(4):
         # the code is loaded anew each time: nothing but the cursor is carried on
         account.deployment = Deployment(account.deployment.data, account.server, account.instance, slow)
         slow.now = NOON
-        asked += account.tick().runs
+        requested += account.tick().runs
         memory = json.loads(account.cursor or "")
-        through.append(memory["closed_through"])
-        assert ("could not be read in time" in memory["summary"]) == (len(through) < 4)
-    assert asked == []
-    assert through == [str(closed[5]), str(closed[11]), str(closed[17]), str(closed[-1])]
-
-
-class SlowClock(Clock):
-    """It goes on by half of what a tick may take, whenever it is looked at."""
-
-    def __call__(self) -> datetime:
-        self.forward(seconds=20)
-        return self.now
+        closed_through.append(memory["closed_through"])
+        assert ("could not be read in time" in memory["summary"]) == (len(closed_through) < 4)
+    assert requested == []
+    assert closed_through == [str(closed[5]), str(closed[11]), str(closed[17]), str(closed[-1])]
 
 
 def store_closed(deployment: Deployment, asset: str, one: date) -> None:
-    """A closed day, as a run leaves and records it."""
+    """Write and record a closed day as a run does."""
     end = datetime.fromtimestamp(compute_day_bounds(one, "UTC")[1] / 1000, UTC)
     path = deployment.path(asset, one)
     path.parent.mkdir(parents=True)
-    says = {"np6.fetched_until": end.isoformat()}
-    pq.write_table(build_table([], list_columns(asset)).replace_schema_metadata(says), path)
+    metadata = {"np6.fetched_until": end.isoformat()}
+    pq.write_table(build_table([], list_columns(asset)).replace_schema_metadata(metadata), path)
     deployment.instance.report_runless_asset_event(
         dg.AssetMaterialization(asset, partition=f"{one}", metadata={"fetched_until": dg.MetadataValue.timestamp(end)})
     )
@@ -334,10 +320,10 @@ def test_probe_retries_an_api_that_often_fails(account: Account):
     for _ in range(5):
         account.clock.forward(minutes=1)
         tick = account.tick()
-        assert tick.words == "Nothing new was published, and every day that has ended is closed."
+        assert tick.message == "Nothing new was published, and every day that has ended is closed."
 
 
-def test_sensor_without_a_key_says_what_is_missing(instance: dg.DagsterInstance, tmp_path: Path):
+def test_sensor_without_a_key_names_the_setting(instance: dg.DagsterInstance, tmp_path: Path):
     definitions = build_definitions(Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)}))
     with dg.build_sensor_context(
         instance=instance, definitions=definitions, resources=definitions.resources
@@ -348,47 +334,47 @@ def test_sensor_without_a_key_says_what_is_missing(instance: dg.DagsterInstance,
 def test_file_without_a_record_is_fetched_again(account: Account):
     account.tick()
     account.clock.forward(days=1)
-    deployment, known = account.deployment, account.instance
+    deployment, instance = account.deployment, account.instance
     with dg.DagsterInstance.ephemeral() as deployment.instance:
         deployment.materialize(list(KINDS), FIRST)
-    deployment.instance = known
+    deployment.instance = instance
     assert deployment.fetched_until("hits", FIRST) == datetime(2026, 3, 21, tzinfo=UTC)
-    assert account.tick().days == [(day(0), day(0))]
+    assert account.tick().days == [(get_day(0), get_day(0))]
 
 
 def test_sensor_days_are_those_of_the_time_zone(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     events = build_population(52, FIRST, 1, sends_per_day=6)
-    account = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_TIMEZONE="Europe/Paris")
+    account = Account.create(tmp_path / "data", server, instance, NOON, events, NP6_TIMEZONE="Europe/Paris")
     account.clock.now = datetime.fromtimestamp(compute_day_bounds(FIRST, "Europe/Paris")[1] / 1000, UTC) - timedelta(
         minutes=1
     )
-    assert account.tick().days == [(day(0), day(0))]
+    assert account.tick().days == [(get_day(0), get_day(0))]
     account.cursor = None
     account.clock.forward(minutes=2)
     assert account.tick().runs == []
 
 
 @pytest.mark.slow
-def test_event_that_is_late_by_less_than_the_lookback_comes_with_the_next_fetch(account: Account):
-    """What is later is for daily_ingest (test_schedule.py): no probe can see it, and none asks for closed days."""
-    publish(account, "hits", NOON - timedelta(minutes=50))
-    publish(account, "hits", NOON - timedelta(minutes=30))
+def test_event_late_by_less_than_the_lookback_comes_with_the_next_fetch(account: Account):
+    """Later events are for daily_ingest (test_schedule.py): closed days are not probed."""
+    add_event(account, "hits", NOON - timedelta(minutes=50))
+    add_event(account, "hits", NOON - timedelta(minutes=30))
     account.late = {account.events.hits[0]["id"]: timedelta(minutes=55)}
-    assert account.obey(account.tick())
+    assert account.run_requests(account.tick())
     account.clock.forward(minutes=15)
-    publish(account, "hits", account.clock() - timedelta(minutes=1))
-    assert account.obey(account.tick())
+    add_event(account, "hits", account.clock() - timedelta(minutes=1))
+    assert account.run_requests(account.tick())
     assert len(account.deployment.rows("hits", FIRST)) == 3
-    # and a day that is closed costs no request
+    # a closed day needs no request
     account.clock.forward(days=1)
-    assert account.obey(account.tick())
+    assert account.run_requests(account.tick())
     for _ in range(5):
         account.clock.forward(hours=1)
         tick = account.tick()
         assert (tick.runs, len(tick.requests)) == ([], 4 + min(4, len(account.events.notifications)) + 1)
 
 
-def moved(account: Account, start: date) -> None:
+def move_start_date(account: Account, start: date) -> None:
     """Restart the deployment with another NP6_START_DATE, over the same folder, instance and cursors."""
     deployment = account.deployment
     account.deployment = Deployment(
@@ -397,44 +383,42 @@ def moved(account: Account, start: date) -> None:
 
 
 @pytest.mark.slow
-def test_moved_start_date_breaks_neither_sensor_nor_rates(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-):
+def test_sensors_follow_a_moved_start_date(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
     events = build_population(53, FIRST, 6, sends_per_day=4)
-    account = Account.made(tmp_path / "data", server, instance, NOON, events, NP6_START_DATE=day(0))
+    account = Account.create(tmp_path / "data", server, instance, NOON, events, NP6_START_DATE=get_day(0))
 
-    def next_day() -> tuple[list[tuple[str, str]], list[date]]:
-        """A tick of both sensors at noon: the event days and the cohorts that were fetched and computed."""
+    def tick_next_day() -> tuple[list[tuple[str, str]], list[date]]:
+        """Tick both sensors a day later, do their runs, and return the fetched days and the computed cohorts."""
         account.clock.forward(days=1)
         tick = account.tick()
-        assert account.obey(tick)
+        assert account.run_requests(tick)
         return tick.days, account.follow()
 
-    assert account.obey(account.tick())
+    assert account.run_requests(account.tick())
     account.follow()
-    assert next_day() == ([(day(0), day(1))], list_days(FIRST, FIRST + timedelta(days=1)))
+    assert tick_next_day() == ([(get_day(0), get_day(1))], list_days(FIRST, FIRST + timedelta(days=1)))
     before = read_files(account.deployment.data)
 
     # forward, past days that are stored and the one that is open
-    moved(account, FIRST + timedelta(days=3))
+    move_start_date(account, FIRST + timedelta(days=3))
     tick = account.tick()
     assert tick.runs == []
-    assert tick.words == f"Nothing to do before NP6_START_DATE, which is {day(3)}."
+    assert tick.message == f"Nothing to do before NP6_START_DATE, which is {get_day(3)}."
     assert account.follow() == []
-    assert next_day() == ([], [])
-    fetched, computed = next_day()
-    assert fetched == [(day(3), day(3))]
+    assert tick_next_day() == ([], [])
+    fetched, computed = tick_next_day()
+    assert fetched == [(get_day(3), get_day(3))]
     assert set(computed) <= {FIRST + timedelta(days=3)}
     assert {name: read_files(account.deployment.data)[name] for name in before} == before
 
     # and back: the open day is closed, and its rates follow
-    moved(account, FIRST - timedelta(days=2))
-    fetched, computed = next_day()
+    move_start_date(account, FIRST - timedelta(days=2))
+    fetched, computed = tick_next_day()
     assert {date.fromisoformat(one) for first, last in fetched for one in (first, last)} >= {FIRST + timedelta(days=4)}
     for _ in range(2):
-        next_day()
+        tick_next_day()
     open_days = [
-        day(ahead)
+        get_day(ahead)
         for ahead in range(6)
         if not account.deployment.path("hits", FIRST + timedelta(days=ahead)).exists()
         or account.deployment.fetched_until("hits", FIRST + timedelta(days=ahead))

@@ -1,4 +1,4 @@
-"""The schedule `daily_ingest`: which days it asks for, what its run does, and what it tells of lateness."""
+"""Test the schedule `daily_ingest`: the days that it requests, and what its runs record."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from np6_assets_tests.support.tables import canonicalize
 NIGHT = datetime(2026, 3, 24, 3, 30, tzinfo=ZoneInfo("Europe/Paris"))
 
 
-def evaluated(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment: str) -> Any:
+def evaluate(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment: str) -> Any:
     settings = Settings.from_environment({"NP6_TIMEZONE": "Europe/Paris", "NP6_API_KEY": "any", **environment})
     definitions = build_definitions(settings)
     with dg.build_schedule_context(
@@ -38,51 +38,51 @@ def evaluated(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment:
         ({"NP6_START_DATE": "2026-03-22"}, "2026-03-22"),
     ],
 )
-def test_night_requests_yesterday_and_the_days_before_it_as_one_run(
+def test_schedule_requests_yesterday_and_the_trailing_days_in_one_run(
     instance: dg.DagsterInstance, environment: dict[str, str], first: str
 ):
-    [request] = evaluated(instance, **environment).run_requests or []
+    [request] = evaluate(instance, **environment).run_requests or []
     assert find_run_days(request) == (first, "2026-03-23")
     assert request.tags["np6/why"] == f"2026-03-23 in full, and again the days from {first} on"
 
 
 @pytest.fixture
-def kept(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
-    """An instance with files of its own: a schedule is given no other."""
+def file_instance(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """An instance with files, which schedules require."""
     return kept_instance
 
 
 def record_fetch(
     instance: dg.DagsterInstance, data: Path, day: date, age: float, kinds: tuple[str, ...] = tuple(KINDS)
 ) -> None:
-    """What a fetch of a day leaves that was made when it was so many days old."""
+    """Record a fetch of a day at `age` days after its start."""
     for kind in kinds:
         (data / kind / f"event_date={day}").mkdir(parents=True, exist_ok=True)
         metadata = {"hours_after_end": 24 * (age - 1)}
         instance.report_runless_asset_event(dg.AssetMaterialization(kind, partition=f"{day}", metadata=metadata))
 
 
-def days_asked(tick: Any) -> list[tuple[str, str]]:
-    """First and last day of each run after the first."""
+def list_confirmations(tick: Any) -> list[tuple[str, str]]:
+    """List the first and last day of each run after the first."""
     return list(map(find_run_days, (tick.run_requests or [])[1:]))
 
 
-def test_day_is_confirmed_once_its_window_has_closed(kept: dg.DagsterInstance, tmp_path: Path):
+def test_day_is_confirmed_once_its_window_has_closed(file_instance: dg.DagsterInstance, tmp_path: Path):
     today = NIGHT.date()
     ages = (5, 7, 8, 9, 10, 31, 32)
     for age in ages:
-        record_fetch(kept, tmp_path, today - timedelta(days=age), 1.2)
+        record_fetch(file_instance, tmp_path, today - timedelta(days=age), 1.2)
     # those of 8 to 31 days; days that follow one another are one run
-    found = days_asked(evaluated(kept, NP6_DATA_DIR=f"{tmp_path}"))
+    found = list_confirmations(evaluate(file_instance, NP6_DATA_DIR=f"{tmp_path}"))
     assert found == [("2026-02-21", "2026-02-21"), ("2026-03-14", "2026-03-16")]
     for age in ages:
-        record_fetch(kept, tmp_path, today - timedelta(days=age), 8.5 if age > 8 else 7.9)
-    tick = evaluated(kept, NP6_DATA_DIR=f"{tmp_path}")
-    assert days_asked(tick) == [("2026-03-16", "2026-03-16")]
+        record_fetch(file_instance, tmp_path, today - timedelta(days=age), 8.5 if age > 8 else 7.9)
+    tick = evaluate(file_instance, NP6_DATA_DIR=f"{tmp_path}")
+    assert list_confirmations(tick) == [("2026-03-16", "2026-03-16")]
     assert tick.run_requests[1].tags["np6/why"] == "once more, as no fetch was made since it was 8 days old"
     assert tick.run_requests[1].run_config["ops"]["hits"]["config"] == {"full_refresh": True}
-    record_fetch(kept, tmp_path, today - timedelta(days=8), 8.2)
-    assert days_asked(evaluated(kept, NP6_DATA_DIR=f"{tmp_path}")) == []
+    record_fetch(file_instance, tmp_path, today - timedelta(days=8), 8.2)
+    assert list_confirmations(evaluate(file_instance, NP6_DATA_DIR=f"{tmp_path}")) == []
 
 
 @pytest.mark.parametrize(
@@ -94,38 +94,38 @@ def test_day_is_confirmed_once_its_window_has_closed(kept: dg.DagsterInstance, t
         ("60", [("2026-02-21", "2026-02-22")]),
     ],
 )
-def test_age_at_which_a_day_is_confirmed_follows_the_window(
-    kept: dg.DagsterInstance, tmp_path: Path, window: str, expected: list[tuple[str, str]]
+def test_confirmation_age_follows_the_window(
+    file_instance: dg.DagsterInstance, tmp_path: Path, window: str, expected: list[tuple[str, str]]
 ):
-    """Days that are fetched again in any case, here the three before yesterday, are not requested twice."""
+    """The trailing days, here three, are not requested twice."""
     for ago in (1, 4, 5, 6, 7, 8, 29, 30, 31):
         (tmp_path / "hits" / f"event_date={NIGHT.date() - timedelta(days=ago)}").mkdir(parents=True)
-    assert days_asked(evaluated(kept, NP6_WINDOW_DAYS=window, NP6_DATA_DIR=f"{tmp_path}")) == expected
+    assert list_confirmations(evaluate(file_instance, NP6_WINDOW_DAYS=window, NP6_DATA_DIR=f"{tmp_path}")) == expected
 
 
-def test_days_that_were_never_fetched_or_are_not_kept_are_not_confirmed(kept: dg.DagsterInstance, tmp_path: Path):
+def test_days_never_fetched_or_before_the_start_are_not_confirmed(file_instance: dg.DagsterInstance, tmp_path: Path):
     today = NIGHT.date()
     for ago in (9, 10, 12, 25):
-        record_fetch(kept, tmp_path, today - timedelta(days=ago), 1.2)
-    # one asset alone was fetched since
-    record_fetch(kept, tmp_path, today - timedelta(days=14), 9, ("hits",))
+        record_fetch(file_instance, tmp_path, today - timedelta(days=ago), 1.2)
+    # only one asset was fetched since
+    record_fetch(file_instance, tmp_path, today - timedelta(days=14), 9, ("hits",))
     expected = [("2026-03-10", "2026-03-10"), ("2026-03-12", "2026-03-12"), ("2026-03-14", "2026-03-15")]
-    assert days_asked(evaluated(kept, NP6_START_DATE="2026-03-01", NP6_DATA_DIR=f"{tmp_path}")) == expected
+    assert (
+        list_confirmations(evaluate(file_instance, NP6_START_DATE="2026-03-01", NP6_DATA_DIR=f"{tmp_path}")) == expected
+    )
 
 
 @pytest.mark.slow
-def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed(
-    kept: dg.DagsterInstance, tmp_path: Path
-):
-    """Lateness of up to twenty days and a window as long; daily_ingest was off on most of the nights."""
+def test_confirmations_store_all_late_events(file_instance: dg.DagsterInstance, tmp_path: Path):
+    """Events are up to twenty days late, as long as the window; daily_ingest is off on most nights."""
     random = Random(5)
     first, last = date(2026, 3, 1), date(2026, 3, 6)
     events = set_one_agency(build_population(71, first, 6, sends_per_day=3))
     with RudeServer(seed=1) as server:
-        account = Account.made(
+        account = Account.create(
             tmp_path / "data",
             server,
-            kept,
+            file_instance,
             datetime(2026, 3, 2, 3, 30, tzinfo=UTC),
             events,
             NP6_START_DATE=str(first),
@@ -135,7 +135,7 @@ def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed
         feeds = [events.feed(kind) for kind in KINDS]
         account.late = {one["id"]: timedelta(days=20 * random.random() ** 2) for feed in feeds for one in feed}
 
-        def lacking() -> list[tuple[str, date]]:
+        def find_incomplete() -> list[tuple[str, date]]:
             return [
                 (kind, day)
                 for kind in KINDS
@@ -146,52 +146,52 @@ def test_late_events_of_thirty_days_are_all_stored_once_their_days_are_confirmed
 
         for night in range(30):
             if night in (0, 2, 4, 5):  # each day once or twice, soon after its end
-                assert account.nightly()
+                assert account.run_night()
             if night == 6:
-                assert len(lacking()) > 10
+                assert len(find_incomplete()) > 10
             if night in (22, 26):  # the days are 21 days old and more
-                assert account.nightly()
+                assert account.run_night()
             account.clock.forward(days=1)
-    assert lacking() == []
+    assert find_incomplete() == []
 
 
-def test_night_without_trailing_days_requests_yesterday_alone(instance: dg.DagsterInstance):
-    [request] = evaluated(instance, NP6_TRAILING_DAYS="0").run_requests or []
+def test_schedule_without_trailing_days_requests_yesterday_alone(instance: dg.DagsterInstance):
+    [request] = evaluate(instance, NP6_TRAILING_DAYS="0").run_requests or []
     assert request.partition_key == "2026-03-23"
 
 
-def test_night_before_the_start_date_requests_nothing(instance: dg.DagsterInstance):
-    tick = evaluated(instance, NP6_START_DATE="2026-03-24")
+def test_schedule_requests_nothing_before_the_start_date(instance: dg.DagsterInstance):
+    tick = evaluate(instance, NP6_START_DATE="2026-03-24")
     assert not tick.run_requests
     assert tick.skip_message == "2026-03-23 is before NP6_START_DATE, which is 2026-03-24."
 
 
-def test_night_without_a_key_says_what_is_missing(instance: dg.DagsterInstance):
-    assert evaluated(instance, NP6_API_KEY="").skip_message == NO_KEY
+def test_schedule_without_a_key_names_the_setting(instance: dg.DagsterInstance):
+    assert evaluate(instance, NP6_API_KEY="").skip_message == NO_KEY
 
 
-def test_night_uses_the_days_of_the_time_zone(instance: dg.DagsterInstance):
+def test_schedule_uses_the_days_of_the_time_zone(instance: dg.DagsterInstance):
     # half past three in Auckland is the day before in UTC
     at = datetime(2026, 3, 24, 3, 30, tzinfo=ZoneInfo("Pacific/Auckland"))
-    [request] = evaluated(instance, at, NP6_TIMEZONE="Pacific/Auckland", NP6_TRAILING_DAYS="0").run_requests or []
+    [request] = evaluate(instance, at, NP6_TIMEZONE="Pacific/Auckland", NP6_TRAILING_DAYS="0").run_requests or []
     assert request.partition_key == "2026-03-23"
 
 
 @pytest.mark.slow
-def test_fetch_records_what_each_day_gained_and_when(instance: dg.DagsterInstance, tmp_path: Path):
+def test_fetch_records_the_events_gained_and_the_time(instance: dg.DagsterInstance, tmp_path: Path):
     first = date(2026, 3, 22)
     second = first + timedelta(days=1)
     events = build_population(71, first, 2, sends_per_day=6)
     with RudeServer(seed=1) as server:
         start = datetime(2026, 3, 23, 2, tzinfo=UTC)
-        account = Account.made(tmp_path / "data", server, instance, start, events, NP6_START_DATE=str(first))
+        account = Account.create(tmp_path / "data", server, instance, start, events, NP6_START_DATE=str(first))
         end = compute_day_bounds(first, "UTC")[1]
         late = {event["id"] for event in events.hits if end - 20 * 3_600_000 < event["timestamp"] < end}
         account.late = dict.fromkeys(late, timedelta(hours=24))
         account.publish()
         account.deployment.materialize(["hits", "bounces"], first)
         account.clock.now = datetime(2026, 3, 24, 3, 30, tzinfo=UTC)
-        assert account.nightly()
+        assert account.run_night()
     assert account.deployment.metadata("hits", first)["events_gained"] == len(late) > 0
     assert account.deployment.metadata("bounces", first)["events_gained"] == 0
     assert "events_gained" not in account.deployment.metadata("hits", second)
@@ -199,5 +199,5 @@ def test_fetch_records_what_each_day_gained_and_when(instance: dg.DagsterInstanc
     assert account.deployment.metadata("hits", second)["hours_after_end"] == 3.5
     for name in ("events_gained", "hours_after_end"):  # numbers, which Dagster draws over the days
         assert isinstance(account.deployment.metadata("hits", first)[name], int | float)
-    # and the names of the notifications
+    # the names of the notifications are fetched too
     assert (tmp_path / "data" / "notifications" / "part-0.parquet").exists()

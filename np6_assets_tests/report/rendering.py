@@ -1,4 +1,4 @@
-"""Reports on rates that are made by hand, with the events that they come from or without."""
+"""Write rates by hand, with or without their events, and render the report on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVENTS = ("activations", "hits", "bounces")
 TODAY = date(2026, 4, 1)
 
 
-def sends(
+def build_row(
     day: date,
     activation_id: int,
     activations: int | None,
@@ -37,7 +37,7 @@ def sends(
     status: str = "final",
     **counts: int | None,
 ) -> Row:
-    """A row of the rates: the counts that are given, 0 for the others."""
+    """Build a row of the rates with these counts, and 0 for the others."""
     zeros = {name: 0 for name, type_ in RATE_COLUMNS.items() if type_ == "int64"}
     return {
         **dict.fromkeys(RATE_COLUMNS),
@@ -59,8 +59,8 @@ def sends(
     }
 
 
-def make(root: Path, rows: Iterable[Row], names: Mapping[int, str]) -> None:
-    """Store the rows and the names of notifications."""
+def write_rates(root: Path, rows: Iterable[Row], names: Mapping[int, str]) -> None:
+    """Write the rows and the names of notifications."""
     by_day = defaultdict(list)
     for row in rows:
         by_day[row["activation_date"]].append(row)
@@ -70,8 +70,8 @@ def make(root: Path, rows: Iterable[Row], names: Mapping[int, str]) -> None:
     _write(root / "notifications", pa.Table.from_pylist(listing, NOTIFICATIONS))
 
 
-def make_events(root: Path, rows: Iterable[Row], days_later: int = 0, hours: Mapping[str, int] | None = None) -> None:
-    """Store the events of the rows: sent at the hour of their version (UTC), or 9; hits `days_later` at that hour."""
+def write_events(root: Path, rows: Iterable[Row], days_later: int = 0, hours: Mapping[str, int] | None = None) -> None:
+    """Write the events of the rows: sent at their version's hour (UTC), or at 9; hits come `days_later`."""
     events: dict[tuple[str, date], list[dict[str, Any]]] = defaultdict(list)
     for number, row in enumerate(rows):
         day = row["activation_date"]
@@ -100,39 +100,44 @@ def make_events(root: Path, rows: Iterable[Row], days_later: int = 0, hours: Map
         _write(root / asset / f"event_date={day}", pa.Table.from_pylist(of_day, schemas[asset]))
 
 
-def make_report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = None, cohorts: int = 90) -> str:
-    """The report on the rows; there are no events."""
-    make(root, rows, names or {})
-    return rendered(root, cohorts)
+def write_report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = None, cohorts: int = 90) -> str:
+    """Write the rows without events, and render the report on them."""
+    write_rates(root, rows, names or {})
+    return render_report(root, cohorts)
 
 
-def found(root: Path, cohorts: int = 90, today: date = TODAY) -> ReportData:
-    """What the report says of what is stored."""
+def read_report(root: Path, cohorts: int = 90, today: date = TODAY) -> ReportData:
+    """Read the data of the report on the stored rates and events."""
     folder = Folder(str(root))
 
-    def days(asset: str) -> list[str]:
+    def list_stored_days(asset: str) -> list[str]:
         return sorted(path.name.partition("=")[2] for path in (root / asset).glob("*=*"))
 
     kinds = {kind.asset: kind for kind in KINDS}
     return read_report_data(
-        open_partitioned_dataset(folder, "reactivity_rates", SCHEMA, "activation_date", days("reactivity_rates")),
+        open_partitioned_dataset(
+            folder, "reactivity_rates", SCHEMA, "activation_date", list_stored_days("reactivity_rates")
+        ),
         open_dataset(folder, "notifications", NOTIFICATIONS),
-        *(open_partitioned_dataset(folder, asset, kinds[asset].schema, "event_date", days(asset)) for asset in EVENTS),
+        *(
+            open_partitioned_dataset(folder, asset, kinds[asset].schema, "event_date", list_stored_days(asset))
+            for asset in EVENTS
+        ),
         timezone="Europe/Paris",
         today=today,
         cohorts=cohorts,
     )
 
 
-def rendered(root: Path, cohorts: int = 90, today: date = TODAY) -> str:
-    """The report on what is stored, as a page."""
-    report = found(root, cohorts, today)
-    made_at = datetime(today.year, today.month, today.day, 6, tzinfo=UTC)
-    return render_page(report, write_opening(report), made_at, "Europe/Paris")
+def render_report(root: Path, cohorts: int = 90, today: date = TODAY) -> str:
+    """Render the report on the stored rates and events as a page."""
+    report = read_report(root, cohorts, today)
+    rendered_at = datetime(today.year, today.month, today.day, 6, tzinfo=UTC)
+    return render_page(report, write_opening(report), rendered_at, "Europe/Paris")
 
 
-def percent(part: int, whole: int) -> list[str]:
-    """A rate as the page shows it: the cell's texts, with the interval."""
+def format_rate(part: int, whole: int) -> list[str]:
+    """Format a rate and its interval as the texts of a cell."""
     if not whole:
         return ["—"]
     low, high = compute_wilson(part, whole)

@@ -1,4 +1,4 @@
-"""What the charts draw, and how numbers, days and ids are written."""
+"""Test what the charts draw, and how numbers, days and ids are formatted."""
 
 from datetime import date, timedelta
 
@@ -14,33 +14,39 @@ from np6_assets.report.page import _choose_shade
 D = date(2026, 3, 20)
 
 
-def day(ago: int, share: Share, status: Status = "final") -> Cohort:
-    """A day of the chart, so many days before D."""
+def build_day(ago: int, share: Share, status: Status = "final") -> Cohort:
+    """Build a day of the chart, `ago` days before D."""
     return Cohort(D - timedelta(days=ago), {HIT.column: share}, status)
 
 
-def test_lines_are_broken_where_a_day_has_no_rate_and_dashed_where_it_moves():
+def test_panel_breaks_lines_at_days_without_a_rate():
     rate = Share(100, 1_000)
-    days = [day(5, rate), day(4, rate), day(3, Share(0, 0)), day(1, rate), day(0, rate, "open")]
-    places = build_axis([one.day for one in days], D - timedelta(days=5), D)
-    assert places.places == [8.33, 25.0, 41.67, 75.0, 91.67]
-    drawn = build_panel(HIT, days, places.places)
+    days = [
+        build_day(5, rate),
+        build_day(4, rate),
+        build_day(3, Share(0, 0)),
+        build_day(1, rate),
+        build_day(0, rate, "open"),
+    ]
+    axis = build_axis([one.day for one in days], D - timedelta(days=5), D)
+    assert axis.places == [8.33, 25.0, 41.67, 75.0, 91.67]
+    panel = build_panel(HIT, days, axis.places)
     # a tenth of 15 % from the top is a third of the height
-    assert [text for text, _ in drawn.ticks] == ["0%", "5%", "10%", "15%"]
-    assert drawn.full == "M83.3 33.3L250 33.3"
-    assert drawn.dashed == "M750 33.3L916.7 33.3"
-    assert drawn.dots == {
+    assert [text for text, _ in panel.ticks] == ["0%", "5%", "10%", "15%"]
+    assert panel.full == "M83.3 33.3L250 33.3"
+    assert panel.dashed == "M750 33.3L916.7 33.3"
+    assert panel.dots == {
         "final": "M83.3 33.3h0M250 33.3h0M750 33.3h0",
         "open": "M916.7 33.3h0",
         "incomplete": "",
     }
-    assert drawn.band.count("M") == drawn.band.count("Z") == 2
-    assert drawn.heights == [66.7, 66.7, None, 66.7, 66.7]
+    assert panel.band.count("M") == panel.band.count("Z") == 2
+    assert panel.heights == [66.7, 66.7, None, 66.7, 66.7]
 
 
-def test_day_alone_has_its_interval():
-    drawn = build_panel(HIT, [day(0, Share(100, 1_000))], [50.0])
-    corners = [tuple(map(float, corner.split())) for corner in drawn.band.strip("MZ").split("L")]
+def test_panel_shows_the_interval_of_a_single_day():
+    panel = build_panel(HIT, [build_day(0, Share(100, 1_000))], [50.0])
+    corners = [tuple(map(float, corner.split())) for corner in panel.band.strip("MZ").split("L")]
     assert sorted({x for x, _ in corners}) == [497, 503]
     assert len({y for _, y in corners}) == 2
 
@@ -53,7 +59,7 @@ def test_ticks_are_round(highest: float, ticks: list[float]):
     assert choose_ticks(highest) == pytest.approx(ticks)
 
 
-def test_small_charts_begin_at_zero():
+def test_sparkline_begins_at_zero():
     # half of the highest is half as high: from 18 at the bottom to 2 at the top
     assert build_sparkline([Share(10, 100), Share(5, 100), Share(0, 0), Share(0, 100)]) == (
         "M14 2L38 10M86 18h0",
@@ -62,14 +68,14 @@ def test_small_charts_begin_at_zero():
     assert build_sparkline([Share(0, 0)]) == ("", "")
 
 
-def test_rates_that_hardly_differ_have_shades_that_hardly_differ():
+def test_shades_of_similar_rates_are_similar():
     noise = [0.97, 1.0, 1.03]
     assert {_choose_shade(value, noise, 1.0) for value in noise} <= {2, 3}
     wide = [0.2, 1.0, 2.0]
     assert [_choose_shade(value, wide, 1.0) for value in wide] == [0, 2, 5]
 
 
-def test_numbers_days_and_ids_as_they_are_written():
+def test_numbers_days_and_ids_are_formatted():
     assert [format_estimate(number) for number in (0.4, 7.6, 134, -1_251, 98_700)] == [
         "0",
         "8",

@@ -1,4 +1,4 @@
-"""Comparing versions: textbook cases, hand-made ones, and what must not be called a difference."""
+"""Compare versions in textbook cases, hand-made cases, and cases without a difference."""
 
 import math
 import random
@@ -26,13 +26,13 @@ BERKELEY = [
 ]
 
 
-def test_p_value_is_the_published_one():
+def test_p_value_matches_a_textbook():
     # Agresti, Categorical Data Analysis: the statistic is 1.52, P = 0.217
     women, men = zip(*BERKELEY, strict=True)
     assert compute_cmh_p_value(women, men) == pytest.approx(0.2169, abs=5e-5)
 
 
-def test_one_day_is_the_two_proportion_z_test():
+def test_p_value_of_one_day_matches_the_two_proportion_z_test():
     one, other = Share(120, 1_000), Share(90, 1_000)
     pooled = 210 / 2_000
     z = (0.12 - 0.09) / math.sqrt(pooled * (1 - pooled) * (1 / 1_000 + 1 / 1_000))
@@ -46,8 +46,8 @@ def test_one_day_is_the_two_proportion_z_test():
     assert (low, high) == (pytest.approx(0.03 - wald, rel=1e-3), pytest.approx(0.03 + wald, rel=1e-3))
 
 
-def versions(**days: tuple[Share | None, Share | None]) -> dict[int, dict[str | None, dict[object, Share]]]:
-    """A notification with versions a and b, on some days."""
+def build_versions(**days: tuple[Share | None, Share | None]) -> dict[int, dict[str | None, dict[object, Share]]]:
+    """Build a notification with versions a and b, sent on these days."""
     return {
         7: {
             name: {(day,): shares[at] for day, shares in days.items() if shares[at] is not None}
@@ -56,23 +56,25 @@ def versions(**days: tuple[Share | None, Share | None]) -> dict[int, dict[str | 
     }
 
 
-def only(comparisons: list[Comparison]) -> Comparison:
+def get_only(comparisons: list[Comparison]) -> Comparison:
     [comparison] = comparisons
     return comparison
 
 
-def test_good_day_does_not_make_a_good_version():
+def test_difference_compares_versions_within_days():
     # b has twice the hit rate over all, as it was mostly sent on the good day; on each day the two are alike
-    found = only(
-        compare_versions(versions(good=(Share(40, 200), Share(400, 2_000)), bad=(Share(100, 2_000), Share(10, 200))))
+    found = get_only(
+        compare_versions(
+            build_versions(good=(Share(40, 200), Share(400, 2_000)), bad=(Share(100, 2_000), Share(10, 200)))
+        )
     )
     assert found.share.rate != found.baseline_share.rate
     assert found.difference == pytest.approx(0)
     assert not found.is_real
 
 
-def test_versions_that_were_never_sent_together_are_not_compared():
-    found = only(compare_versions(versions(monday=(Share(10, 100), None), tuesday=(None, Share(90, 100)))))
+def test_versions_never_sent_on_the_same_day_are_not_compared():
+    found = get_only(compare_versions(build_versions(monday=(Share(10, 100), None), tuesday=(None, Share(90, 100)))))
     assert (found.difference, found.p_value, found.is_real, found.days) == (None, None, False, 0)
 
 
@@ -86,8 +88,8 @@ def test_versions_that_were_never_sent_together_are_not_compared():
         (Share(1, 1), Share(500, 1_000)),
     ],
 )
-def test_of_few_hits_nothing_is_said(one: Share, other: Share):
-    found = only(compare_versions(versions(day=(one, other))))
+def test_few_hits_have_no_p_value(one: Share, other: Share):
+    found = get_only(compare_versions(build_versions(day=(one, other))))
     assert found.p_value is None
     assert not found.is_real
 
@@ -121,7 +123,7 @@ def test_p_values_are_corrected_by_holm():
     assert [one.activation_id for one in found if one.is_real] == [2]
 
 
-def test_days_that_vary_make_a_difference_less_sure():
+def test_varying_days_widen_the_interval():
     # worked out by hand: differences of 4, -2 and 4 points on the same 1,000 and 1,000 sends at a mean of 10 %
     ones = [Share(120, 1_000), Share(90, 1_000), Share(120, 1_000)]
     others = [Share(80, 1_000), Share(110, 1_000), Share(80, 1_000)]
@@ -135,16 +137,16 @@ def test_days_that_vary_make_a_difference_less_sure():
     assert allowed == pytest.approx(2 * NormalDist().cdf(NormalDist().inv_cdf(alone / 2) / 2))
 
 
-def test_where_nothing_differs_hardly_anything_is_called_real():
+def test_comparison_rarely_finds_a_difference_where_there_is_none():
     rng = random.Random(5)
 
-    def share(rate: float) -> Share:
+    def draw_share(rate: float) -> Share:
         return Share(sum(rng.random() < rate for _ in range(200)), 200)
 
     reports = [
         compare_versions(
             {
-                number: {name: {(day,): share(0.05 + 0.03 * day) for day in range(3)} for name in "ab"}
+                number: {name: {(day,): draw_share(0.05 + 0.03 * day) for day in range(3)} for name in "ab"}
                 for number in range(10)
             }
         )

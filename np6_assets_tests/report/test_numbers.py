@@ -1,4 +1,4 @@
-"""The report of a whole deployment: its numbers against the oracle's, its metadata, and when it is written."""
+"""Compare the report of a deployment with the oracle, and test its metadata and its schedule."""
 
 import re
 from collections import Counter, defaultdict
@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
-from np6_assets_tests.report.made import percent
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.rates.columns import COLUMNS
+from np6_assets_tests.report.rendering import format_rate
 from np6_assets_tests.support.deployment import Deployment, list_days
 from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.html import Page
@@ -31,13 +31,13 @@ WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
-    """A population, its events and rates as the oracle has them; the report as a page and as text, and its metadata."""
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    """A population, its events and rates by the oracle; the report as a page and as text, and its metadata."""
     timezone, window = "Europe/Paris", 1
-    made = build_population(40, FIRST, 3, timezone, window_days=window)
+    population = build_population(40, FIRST, 3, timezone, window_days=window)
     folder = tmp_path_factory.mktemp("whole")
     with RudeServer(seed=2) as server, dg.DagsterInstance.ephemeral() as instance:
-        server.serve(made)
+        server.serve(population)
         deployment = Deployment(
             folder / "data",
             server,
@@ -49,39 +49,39 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
         )
         assets = [*ASSETS, "notifications", "reactivity_rates", "reactivity_report"]
         run = deployment.materialize(assets, FIRST, LAST)
-        [shown] = run.asset_materializations_for_node("reactivity_report")
+        [materialization] = run.asset_materializations_for_node("reactivity_report")
         text = (deployment.data / "reactivity_report" / "report.html").read_text()
-    feeds = expect_feeds(made, list_days(FIRST, LAST), timezone)
+    feeds = expect_feeds(population, list_days(FIRST, LAST), timezone)
     rows = [row for day in list_days(FIRST, LAST) for row in expect_rates(day, timezone, window, feeds)]
-    return made, feeds, rows, Page(text), text, shown.metadata
+    return population, feeds, rows, Page(text), text, materialization.metadata
 
 
-def total(rows: list[Any], name: str) -> int:
+def sum_counts(rows: list[Any], name: str) -> int:
     return sum(row[name] for row in rows)
 
 
-def expected_rates_of(rows: list[Any]) -> list[list[str]]:
-    """Hit, optout, bounce and impression rate; the last of applications with impressions."""
+def expect_cells(rows: list[Any]) -> list[list[str]]:
+    """Compute the cells of the hit, optout, bounce and impression rate."""
 
-    def rate(part: str, whole: str, rows: list[Any]) -> list[str]:
-        known = [row for row in rows if row["status"] != "incomplete" and row[whole]]
-        return percent(total(known, part), total(known, whole))
+    def build_cell(part: str, whole: str, rows: list[Any]) -> list[str]:
+        complete = [row for row in rows if row["status"] != "incomplete" and row[whole]]
+        return format_rate(sum_counts(complete, part), sum_counts(complete, whole))
 
     return [
-        rate("hit_activations", "delivered", rows),
-        rate("optout_activations", "delivered", rows),
-        rate("bounced", "activations", rows),
-        rate("impression_activations", "delivered", rows),
+        build_cell("hit_activations", "delivered", rows),
+        build_cell("optout_activations", "delivered", rows),
+        build_cell("bounced", "activations", rows),
+        build_cell("impression_activations", "delivered", rows),
     ]
 
 
-def application_of(row: Any) -> tuple[Any, ...]:
+def get_application(row: Any) -> tuple[Any, ...]:
     return row["agency"], row["customer"], row["application_id"]
 
 
 @pytest.mark.slow
-def test_every_notification_day_and_application_has_the_rates_of_the_sums(whole: Any):
-    made, _, rows, page, _, _ = whole
+def test_tables_have_the_rates_of_the_sums(report: Any):
+    population, _, rows, page, _, _ = report
     assert all(row["impression_activations"] is not None for row in rows)
     by_id, by_day, by_application = defaultdict(list), defaultdict(list), defaultdict(list)
     for row in rows:
@@ -90,20 +90,20 @@ def test_every_notification_day_and_application_has_the_rates_of_the_sums(whole:
         by_application[row["application_id"]].append(row)
     impressions = Counter[Any]()
     for row in rows:
-        impressions[application_of(row)] += row["impression_activations"]
-    reporting = [row for row in rows if impressions[application_of(row)]]
-    names = {entry["id"]: entry.get("name") or f"notification {entry['id']}" for entry in made.notifications}
-    found = {int(cells[0][-1]): cells for cells in page.tables["list"][1:]}
-    assert found.keys() == by_id.keys()
-    for key, cells in found.items():
-        hit, optout, bounce, _ = expected_rates_of(by_id[key])
-        impression = expected_rates_of([row for row in reporting if row["activation_id"] == key])[3]
+        impressions[get_application(row)] += row["impression_activations"]
+    reporting = [row for row in rows if impressions[get_application(row)]]
+    names = {entry["id"]: entry.get("name") or f"notification {entry['id']}" for entry in population.notifications}
+    shown = {int(cells[0][-1]): cells for cells in page.tables["list"][1:]}
+    assert shown.keys() == by_id.keys()
+    for key, cells in shown.items():
+        hit, optout, bounce, _ = expect_cells(by_id[key])
+        impression = expect_cells([row for row in reporting if row["activation_id"] == key])[3]
         assert cells[0] == [names.get(key, f"notification {key}"), str(key)]
-        assert cells[1] == [f"{total(by_id[key], 'activations'):,}"]
+        assert cells[1] == [f"{sum_counts(by_id[key], 'activations'):,}"]
         assert [cells[2], *cells[4:7]] == [hit, optout[:1], bounce[:1], impression[:1]]
     for cells in page.tables["days"][1:]:
         of_day = by_day[date.fromisoformat(cells[0][0])]
-        assert cells[1:5] == [[f"{total(of_day, 'activations'):,}"], *expected_rates_of(of_day)[:3]]
+        assert cells[1:5] == [[f"{sum_counts(of_day, 'activations'):,}"], *expect_cells(of_day)[:3]]
         assert cells[6] == ["● final" if all(row["status"] == "final" for row in of_day) else "○ provisional"]
     sent = [int(cells[1][0].replace(",", "")) for cells in page.tables["list"][1:]]
     assert sent == sorted(sent, reverse=True)
@@ -111,12 +111,12 @@ def test_every_notification_day_and_application_has_the_rates_of_the_sums(whole:
     assert len(applications) == len(by_application)
     for cells in applications:
         [key] = [key for key in by_application if (key or "not given").startswith(cells[0][0])]
-        assert cells[2:5] == expected_rates_of(by_application[key])[:3]
-        assert cells[5] == expected_rates_of([row for row in reporting if row["application_id"] == key])[3]
+        assert cells[2:5] == expect_cells(by_application[key])[:3]
+        assert cells[5] == expect_cells([row for row in reporting if row["application_id"] == key])[3]
 
 
-def test_heat_map_has_the_sends_of_each_hour_of_the_week(whole: Any):
-    _, feeds, rows, page, _, _ = whole
+def test_heat_map_counts_the_sends_of_each_hour(report: Any):
+    _, feeds, rows, page, _, _ = report
     usable = {
         (row["activation_date"], *(row[name] for name in GRAIN))
         for row in rows
@@ -148,20 +148,20 @@ def test_heat_map_has_the_sends_of_each_hour_of_the_week(whole: Any):
     assert sum(hits for hits, _ in shown.values()) >= 30
 
 
-def test_bounces_are_counted_once_for_each_send_with_the_worst_verdict(whole: Any):
-    _, _, rows, page, _, _ = whole
+def test_bounces_count_once_by_their_worst_verdict(report: Any):
+    _, _, rows, page, _, _ = report
     found: Counter[str] = Counter()
     for _, [verdict], [count], *_ in page.tables["Bounced sends by verdict and reason"][1:]:
         found[verdict if verdict in ("hard", "soft") else "other"] += int(count)
     counted = [row for row in rows if row["status"] != "incomplete" and row["activations"]]
-    assert found == {name: total(counted, f"bounces_{name}") for name in ("hard", "soft", "other")}
+    assert found == {name: sum_counts(counted, f"bounces_{name}") for name in ("hard", "soft", "other")}
     # one total: that of the rate
-    of = f"{total(counted, 'bounced'):,} of {total(counted, 'activations'):,}"
+    of = f"{sum_counts(counted, 'bounced'):,} of {sum_counts(counted, 'activations'):,}"
     assert page.text.count(of) == 2
 
 
-def test_click_throughs_are_counted_by_the_hour_of_the_clock(whole: Any):
-    _, feeds, rows, page, _, _ = whole
+def test_click_throughs_are_counted_by_local_hour(report: Any):
+    _, feeds, rows, page, _, _ = report
     hours: Counter[int] = Counter()
     for row in {row["event_id"]: row for day in feeds["hits"].values() for row in day}.values():
         sent_at = row["event_time"] if row["activated_at"] is None else row["activated_at"]
@@ -175,11 +175,11 @@ def test_click_throughs_are_counted_by_the_hour_of_the_clock(whole: Any):
             hours[at.hour] += 1
     found = [int(cells[1][0]) for cells in page.tables["Click-throughs by hour of the day"][1:]]
     assert found == [hours[hour] for hour in range(24)]
-    assert sum(found) == total(rows, "hits") > 50
+    assert sum(found) == sum_counts(rows, "hits") > 50
 
 
-def test_no_receiver_is_in_the_report(whole: Any):
-    _, feeds, _, _, text, _ = whole
+def test_report_names_no_receiver(report: Any):
+    _, feeds, _, _, text, _ = report
     personal = {
         row[column]
         for asset in ASSETS
@@ -193,8 +193,8 @@ def test_no_receiver_is_in_the_report(whole: Any):
     assert "@" not in re.sub(r"@(media|page) ", "", text)
 
 
-def test_page_needs_no_network_and_says_how_numbers_are_defined(whole: Any):
-    _, _, _, page, text, _ = whole
+def test_page_needs_no_network_and_defines_its_numbers(report: Any):
+    _, _, _, page, text, _ = report
     assert all(address.startswith("#") for address in page.addresses)
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|<link|<img", text)
     for word in ("Send", "Delivered", "Click", "Hit rate", "Optout rate", "Bounce rate", "Impression rate"):
@@ -203,16 +203,16 @@ def test_page_needs_no_network_and_says_how_numbers_are_defined(whole: Any):
     assert described == {name: text.replace("`", "") for name, _, text, _ in COLUMNS}
 
 
-def test_first_numbers_are_in_dagsters_metadata(whole: Any):
-    _, _, rows, _, text, metadata = whole
-    known = [row for row in rows if row["status"] != "incomplete" and row["activations"]]
-    delivered = [row for row in known if row["delivered"]]
-    assert metadata["sends"].value == total(rows, "activations")
+def test_metadata_has_the_first_numbers(report: Any):
+    _, _, rows, _, text, metadata = report
+    complete = [row for row in rows if row["status"] != "incomplete" and row["activations"]]
+    delivered = [row for row in complete if row["delivered"]]
+    assert metadata["sends"].value == sum_counts(rows, "activations")
     assert metadata["hit_rate_percent"].value == pytest.approx(
-        100 * total(delivered, "hit_activations") / total(delivered, "delivered"), abs=0.005
+        100 * sum_counts(delivered, "hit_activations") / sum_counts(delivered, "delivered"), abs=0.005
     )
     assert metadata["bounce_rate_percent"].value == pytest.approx(
-        100 * total(known, "bounced") / total(known, "activations"), abs=0.005
+        100 * sum_counts(complete, "bounced") / sum_counts(complete, "activations"), abs=0.005
     )
     assert metadata["what_changed"].value.startswith("- What changed can be told from the second week")
     assert metadata["what_changed"].value.count("\n") == 2
@@ -226,23 +226,23 @@ def test_first_numbers_are_in_dagsters_metadata(whole: Any):
 NOON = datetime(2026, 4, 20, 12, tzinfo=UTC)
 
 
-def test_it_is_written_each_morning_once_there_are_rates(tmp_path: Path, kept_instance: dg.DagsterInstance):
+def test_report_is_written_each_morning_once_there_are_rates(tmp_path: Path, kept_instance: dg.DagsterInstance):
     with RudeServer() as server:
         account = Deployment(tmp_path, server, kept_instance, NP6_TIMEZONE="Europe/Paris", NP6_FRESH_BY_HOUR="7")
         repository = account.definitions.get_repository_def()
         schedule = repository.get_schedule_def("morning_report")
         assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 7 * * *", "Europe/Paris")
         assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-        written = repository.get_job(schedule.job_name).asset_layer.selected_asset_keys
-        assert written == {dg.AssetKey("reactivity_report")}
+        selected = repository.get_job(schedule.job_name).asset_layer.selected_asset_keys
+        assert selected == {dg.AssetKey("reactivity_report")}
 
-        def asked() -> tuple[int, str | None]:
+        def evaluate() -> tuple[int, str | None]:
             with dg.build_schedule_context(kept_instance, scheduled_execution_time=NOON) as context:
                 tick = schedule.evaluate_tick(context)
             return len(tick.run_requests or []), tick.skip_message
 
-        assert asked() == (0, "reactivity_rates is not materialized yet: there is nothing to report on.")
+        assert evaluate() == (0, "reactivity_rates is not materialized yet: there is nothing to report on.")
         kept_instance.report_runless_asset_event(dg.AssetMaterialization("reactivity_rates", partition="2026-04-19"))
-        assert asked() == (0, "notifications is not materialized yet: there is nothing to report on.")
+        assert evaluate() == (0, "notifications is not materialized yet: there is nothing to report on.")
         kept_instance.report_runless_asset_event(dg.AssetMaterialization("notifications"))
-        assert asked() == (1, None)
+        assert evaluate() == (1, None)

@@ -1,4 +1,4 @@
-"""The report in a browser: on a phone, on a wide screen, in the dark, on paper, with the keyboard, read out."""
+"""Open the report in a browser: on narrow and wide screens, dark, printed, by keyboard and screen reader."""
 
 import re
 from collections import Counter
@@ -8,10 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from np6_assets_tests.report.made import TODAY, make, make_events, rendered, sends
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
+from np6_assets_tests.report.rendering import TODAY, build_row, render_report, write_events, write_rates
 from np6_assets_tests.support.browser import launch_chromium, needs_browser
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -29,14 +29,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module", params=[3, 500])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A report of 43 days: notification n has 1000 + n sends of one version and n hits, yesterday and six weeks ago.
+    """A report of 43 days, and its number of notifications.
 
-    The first has events, too, and goes out each day. Each has a second version; the last one is not sent.
+    Notification n has 1000 + n sends of two versions and n hits. The first is sent daily; the last is not sent.
     """
     folder = tmp_path_factory.mktemp("browser")
     count = request.param
     rows = [
-        sends(
+        build_row(
             YESTERDAY - timedelta(days=42),
             number,
             500 + number * at,
@@ -46,38 +46,38 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         for number in range(1, count)
         for at in (0, 1)
     ]
-    rows += [sends(YESTERDAY, number, 500, status="open", bounced=5) for number in range(1, count)]
-    rows += [sends(YESTERDAY, count, 0, status="open")]
+    rows += [build_row(YESTERDAY, number, 500, status="open", bounced=5) for number in range(1, count)]
+    rows += [build_row(YESTERDAY, count, 0, status="open")]
     if count > 20:  # more than is printed of versions, of applications and of days that are no stretch
         rows += [
-            sends(YESTERDAY - timedelta(days=2 * at + 16), 1, 9, version=UUID.format(at), application=f"app {at}")
+            build_row(YESTERDAY - timedelta(days=2 * at + 16), 1, 9, version=UUID.format(at), application=f"app {at}")
             for at in range(13)
         ]
         day = YESTERDAY - timedelta(days=20)
-        rows += [sends(day, count - 1 - at, 1, version=f"v{of}") for at in range(9) for of in range(9)]
+        rows += [build_row(day, count - 1 - at, 1, version=f"v{of}") for at in range(9) for of in range(9)]
     daily = [
-        sends(YESTERDAY - timedelta(days=ago), 1, 40, status="open", hit_activations=8, version=UUID.format(2))
+        build_row(YESTERDAY - timedelta(days=ago), 1, 40, status="open", hit_activations=8, version=UUID.format(2))
         for ago in range(14)
     ]
-    make(folder, [*rows, *daily], {1: LONG, **{number: f"Push {number}" for number in range(2, count + 1)}})
-    make_events(folder, daily)
+    write_rates(folder, [*rows, *daily], {1: LONG, **{number: f"Push {number}" for number in range(2, count + 1)}})
+    write_events(folder, daily)
     file = folder / "report.html"
-    file.write_text(rendered(folder))
+    file.write_text(render_report(folder))
     return file, count
 
 
 @contextmanager
-def opened(browser: Browser, file: Path, width: int = 1400, **options: str) -> Iterator[Tab]:
-    """A tab with the report, on a phone if it is narrow; nothing is asked of a network, and nothing complains."""
-    requests, complaints = [], []
+def open_report(browser: Browser, file: Path, width: int = 1400, **options: str) -> Iterator[Tab]:
+    """Open the report in a tab, and assert that it makes no requests and logs no errors."""
+    requests, messages = [], []
     with browser.new_page(viewport={"width": width, "height": 800}, is_mobile=width < 600, **options) as tab:
         tab.on("request", lambda request: requests.append(request.url))
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("pageerror", lambda error: messages.append(str(error)))
         tab.goto(file.as_uri())
         yield tab
     assert requests == [file.as_uri()]
-    assert complaints == []
+    assert messages == []
 
 
 SHOWN = """[...document.querySelectorAll("#list tbody tr")].filter(row => row.checkVisibility())
@@ -86,9 +86,9 @@ SORTED = """[...document.querySelectorAll("#list th[aria-sort]")]
     .map(head => [head.textContent, head.getAttribute("aria-sort")])"""
 
 
-def test_table_is_sorted_searched_and_shown_whole(browser: Browser, page: tuple[Path, int]):
+def test_table_can_be_sorted_searched_and_expanded(browser: Browser, page: tuple[Path, int]):
     file, count = page
-    with opened(browser, file) as tab:
+    with open_report(browser, file) as tab:
         sent = [1, *range(count - 1, 1, -1), count]
         assert tab.evaluate(SHOWN) == sent[:20]
         if count > 20:
@@ -112,8 +112,8 @@ def test_table_is_sorted_searched_and_shown_whole(browser: Browser, page: tuple[
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1400])
-def test_no_width_needs_scrolling_sideways(browser: Browser, page: tuple[Path, int], width: int):
-    with opened(browser, page[0], width) as tab:
+def test_page_does_not_scroll_sideways(browser: Browser, page: tuple[Path, int], width: int):
+    with open_report(browser, page[0], width) as tab:
         tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
         if page[1] > 20:
             tab.locator("#all").click()
@@ -124,17 +124,17 @@ def test_no_width_needs_scrolling_sideways(browser: Browser, page: tuple[Path, i
         assert tab.evaluate(beyond) == []
 
 
-def test_values_are_told_on_hover_and_on_focus(browser: Browser, page: tuple[Path, int]):
-    with opened(browser, page[0]) as tab:
+def test_values_are_shown_on_hover_and_focus(browser: Browser, page: tuple[Path, int]):
+    with open_report(browser, page[0]) as tab:
         tip = tab.locator("#tip")
         assert not tip.is_visible()
         # the chart: the newest day, then the one before; of the 14 days 8 of 40 were clicked on each
         tab.locator("#panels").focus()
         assert tip.text_content().startswith("Tue 31 Mar\nSends: ")
         tab.keyboard.press("ArrowLeft")
-        told = "Mon 30 Mar\nSends: 40\nHit rate: 20.00% (10.5 to 34.8%)\nOptout rate: 0.00%"
-        assert tip.text_content().startswith(told)
-        assert tab.locator("#panels").get_attribute("aria-valuetext").startswith(told.replace("\n", ", "))
+        text = "Mon 30 Mar\nSends: 40\nHit rate: 20.00% (10.5 to 34.8%)\nOptout rate: 0.00%"
+        assert tip.text_content().startswith(text)
+        assert tab.locator("#panels").get_attribute("aria-valuetext").startswith(text.replace("\n", ", "))
         tab.keyboard.press("Escape")
         assert not tip.is_visible()
         # the heat map: sent at 9 in UTC, which was 10 o'clock in Paris until Sunday, and 11 from then on
@@ -157,7 +157,7 @@ def test_values_are_told_on_hover_and_on_focus(browser: Browser, page: tuple[Pat
         assert re.match(r"10:00 to 10:59: \d+ click-throughs", tip.text_content())
 
 
-def test_it_is_dark_where_the_reader_wants_that(browser: Browser, page: tuple[Path, int]):
+def test_page_follows_the_color_scheme(browser: Browser, page: tuple[Path, int]):
     # WCAG 2's contrast of each text with what is behind it
     contrast = """() => {
         const light = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number)
@@ -178,33 +178,33 @@ def test_it_is_dark_where_the_reader_wants_that(browser: Browser, page: tuple[Pa
     shades = """[...document.querySelectorAll('.c.none')].slice(0, 6).forEach((each, at) => {
         each.className = "c s" + at; each.innerHTML = "<b>1.0</b>"; })"""
     for scheme in ("light", "dark"):
-        with opened(browser, page[0], color_scheme=scheme) as tab:
+        with open_report(browser, page[0], color_scheme=scheme) as tab:
             tab.evaluate(shades)
             background, [least, where] = tab.evaluate(contrast)
             assert (background < 0.1) == (scheme == "dark")
             assert least >= 4.5, where
 
 
-def test_it_prints_on_three_pages(browser: Browser, page: tuple[Path, int]):
+def test_page_prints_on_three_sheets(browser: Browser, page: tuple[Path, int]):
     file, count = page
     for scheme in ("light", "dark"):
-        with opened(browser, file, color_scheme=scheme) as tab:
-            printed = tab.pdf(prefer_css_page_size=True)
-            assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 3
+        with open_report(browser, file, color_scheme=scheme) as tab:
+            pdf = tab.pdf(prefer_css_page_size=True)
+            assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 3
             tab.emulate_media(media="print")
             assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
             assert tab.evaluate(SHOWN) == [1, *range(count - 1, 1, -1), count][:20]
     # as wide as A4 less its margins
-    with opened(browser, file, 703) as tab:
+    with open_report(browser, file, 703) as tab:
         tab.emulate_media(media="print")
         shown = "[...document.querySelectorAll('{}')].filter(each => each.checkVisibility()).length"
         assert tab.evaluate(shown.format("nav, .tools, details, #tip")) == 0
         assert tab.evaluate("document.documentElement.scrollWidth") == 703
 
 
-def test_screen_reader_finds_its_way(browser: Browser, page: tuple[Path, int]):
+def test_page_has_roles_and_names_for_screen_readers(browser: Browser, page: tuple[Path, int]):
     for width in (390, 1400):
-        with opened(browser, page[0], width) as tab:
+        with open_report(browser, page[0], width) as tab:
             # Playwright's own snapshot is not what Chromium tells a screen reader
             nodes = tab.context.new_cdp_session(tab).send("Accessibility.getFullAXTree")["nodes"]
             named = [

@@ -1,4 +1,4 @@
-"""What the report says of what is not known, of names that someone typed, and of which days."""
+"""Test the report's statuses, its days, and names with markup."""
 
 import re
 from datetime import date, timedelta
@@ -7,7 +7,15 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 
-from np6_assets_tests.report.made import TODAY, found, make, make_report, percent, rendered, sends
+from np6_assets_tests.report.rendering import (
+    TODAY,
+    build_row,
+    format_rate,
+    read_report,
+    render_report,
+    write_rates,
+    write_report,
+)
 from np6_assets_tests.support.deployment import Deployment
 from np6_assets_tests.support.html import Page
 from np6_assets_tests.support.rude_server import RudeServer
@@ -15,65 +23,65 @@ from np6_assets_tests.support.rude_server import RudeServer
 D = date(2026, 3, 20)
 
 
-def test_days_are_provisional_incomplete_or_never_loaded(tmp_path: Path):
+def test_report_marks_provisional_incomplete_and_missing_days(tmp_path: Path):
     page = Page(
-        make_report(
+        write_report(
             tmp_path,
             [
-                sends(D - timedelta(days=1), 9, None, hit_activations=5, status="open"),
-                sends(D, 1, 1_000, hit_activations=100),
-                sends(D, 2, 40, hit_activations=30, status="incomplete"),
-                sends(D, 3, 3, hit_activations=1),
-                sends(D + timedelta(days=1), 1, 500, hit_activations=10, status="open"),
+                build_row(D - timedelta(days=1), 9, None, hit_activations=5, status="open"),
+                build_row(D, 1, 1_000, hit_activations=100),
+                build_row(D, 2, 40, hit_activations=30, status="incomplete"),
+                build_row(D, 3, 3, hit_activations=1),
+                build_row(D + timedelta(days=1), 1, 500, hit_activations=10, status="open"),
                 # more reactions than sends are known of: no denominator, no part of a sum
-                sends(D + timedelta(days=1), 1, 0, version="w", hit_activations=7, status="open"),
+                build_row(D + timedelta(days=1), 1, 0, version="w", hit_activations=7, status="open"),
                 # its sends are not known, so its hits say nothing of a rate; and of the day after there is no file
-                sends(D + timedelta(days=2), 1, None, hit_activations=700, status="open"),
-                sends(D + timedelta(days=4), 1, 20, status="open"),
+                build_row(D + timedelta(days=2), 1, None, hit_activations=700, status="open"),
+                build_row(D + timedelta(days=4), 1, 20, status="open"),
             ],
         )
     )
     found = {cells[0][-1]: cells for cells in page.tables["list"][1:]}
     assert found["1"][1] == ["1,520"]
-    assert found["1"][2] == percent(110, 1_520)
+    assert found["1"][2] == format_rate(110, 1_520)
     assert found["1"][-1] == ["○ 2 of 3", "provisional"]
     assert found["2"][2:] == [["—"], ["—"], ["—"], ["—"], ["◇ 1 of 1", "incomplete"]]
     assert found["3"][2] == ["33.33%", "6.1 to 79.2%"]
     assert found["3"][-1] == ["● final"]
     assert "9" not in found
     days = {cells[0][0]: cells for cells in page.tables["days"][1:]}
-    assert days[f"{D}"][2] == percent(101, 1_003)
+    assert days[f"{D}"][2] == format_rate(101, 1_003)
     assert [cells[-1] for cells in days.values()] == [["◇ incomplete"], ["○ provisional"], ["○ provisional"]]
-    told = " ".join(page.text.split())
-    assert "○ Provisional: 21 Mar, 24 Mar." in told
-    assert "◇ Incomplete: 20 Mar." in told
-    assert "\N{MULTIPLICATION SIGN} Never loaded: 19 Mar, 22 to 23 Mar." in told
-    assert "final days alone: 10.07%" in told
-    assert "Look first at the data: of the last two weeks, 3 days never loaded" in told
+    text = " ".join(page.text.split())
+    assert "○ Provisional: 21 Mar, 24 Mar." in text
+    assert "◇ Incomplete: 20 Mar." in text
+    assert "\N{MULTIPLICATION SIGN} Never loaded: 19 Mar, 22 to 23 Mar." in text
+    assert "final days alone: 10.07%" in text
+    assert "Look first at the data: of the last two weeks, 3 days never loaded" in text
 
 
-def test_today_is_not_in_the_report_unless_there_is_nothing_else(tmp_path: Path):
-    rows = [sends(TODAY - timedelta(days=1), 1, 10, status="open"), sends(TODAY, 1, 500, status="open")]
-    make_report(tmp_path / "both", rows)
-    report = found(tmp_path / "both")
+def test_report_leaves_out_today_unless_it_is_the_only_day(tmp_path: Path):
+    rows = [build_row(TODAY - timedelta(days=1), 1, 10, status="open"), build_row(TODAY, 1, 500, status="open")]
+    write_report(tmp_path / "both", rows)
+    report = read_report(tmp_path / "both")
     assert (report.last, report.total.sends) == (TODAY - timedelta(days=1), 10)
-    make_report(tmp_path / "today", rows[1:])
-    assert found(tmp_path / "today").total.sends == 500
+    write_report(tmp_path / "today", rows[1:])
+    assert read_report(tmp_path / "today").total.sends == 500
 
 
-def test_application_without_impressions_has_a_dash(tmp_path: Path):
-    silent = sends(D, 1, 1_000, application="silent", impression_activations=0)
-    reporting = sends(D, 1, 400, application="reporting", impression_activations=300)
-    page = Page(make_report(tmp_path / "some", [silent, reporting]))
+def test_report_has_a_dash_for_an_application_without_impressions(tmp_path: Path):
+    silent = build_row(D, 1, 1_000, application="silent", impression_activations=0)
+    reporting = build_row(D, 1, 400, application="reporting", impression_activations=300)
+    page = Page(write_report(tmp_path / "some", [silent, reporting]))
     found = {cells[0][0]: cells[5][0] for cells in page.tables["Rates by application"][1:]}
     assert found == {"silent": "—", "reporting": "75.00%"}
     assert page.tables["list"][1][6] == ["75.00%"]
-    page = Page(make_report(tmp_path / "none", [silent]))
+    page = Page(write_report(tmp_path / "none", [silent]))
     assert "Impression" not in page.text
 
 
-def test_few_sends_are_grey(tmp_path: Path):
-    text = make_report(tmp_path, [sends(D, 1, 20, hit_activations=2), sends(D, 2, 2_000, hit_activations=200)])
+def test_rates_of_few_sends_are_grey(tmp_path: Path):
+    text = write_report(tmp_path, [build_row(D, 1, 20, hit_activations=2), build_row(D, 2, 2_000, hit_activations=200)])
     few = {
         match[2]: "few" in match[1]
         for match in re.finditer(r'class="n([ a-z]*)" data-label="Hit rate"[^>]*: ([^,"]+)', text)
@@ -82,30 +90,34 @@ def test_few_sends_are_grey(tmp_path: Path):
     assert not few["200 of 2"]
 
 
-def test_rates_from_before_there_was_a_status_are_reported(tmp_path: Path):
-    make(tmp_path, [sends(D, 1, 1_000, hit_activations=100), sends(D + timedelta(days=1), 1, 500, status="open")], {})
+def test_report_reads_rates_without_a_status(tmp_path: Path):
+    write_rates(
+        tmp_path,
+        [build_row(D, 1, 1_000, hit_activations=100), build_row(D + timedelta(days=1), 1, 500, status="open")],
+        {},
+    )
     path = tmp_path / "reactivity_rates" / f"activation_date={D + timedelta(days=1)}" / "part-0.parquet"
     pq.write_table(pq.read_table(path, partitioning=None).drop_columns("status"), path)
-    page = Page(rendered(tmp_path))
+    page = Page(render_report(tmp_path))
     assert [cells[-1] for cells in page.tables["days"][1:]] == [["● final"], ["○ provisional"]]
 
 
-def test_version_is_named_only_if_it_wins(tmp_path: Path):
+def test_report_names_a_version_only_if_it_wins(tmp_path: Path):
     a, b = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000001"
     day = [
-        sends(D, 1, 2_000, version=a, hit_activations=200),
-        sends(D, 1, 1_000, version=b, hit_activations=150),
-        sends(D, 2, 2_000, version=a, hit_activations=200),
-        sends(D, 2, 1_000, version=b, hit_activations=101),
-        sends(D, 3, 20, version=a, hit_activations=2),
-        sends(D, 3, 10, version=b, hit_activations=3),
-        sends(D, 4, 10, version=a),
-        sends(D + timedelta(days=1), 4, 10, version=b),
+        build_row(D, 1, 2_000, version=a, hit_activations=200),
+        build_row(D, 1, 1_000, version=b, hit_activations=150),
+        build_row(D, 2, 2_000, version=a, hit_activations=200),
+        build_row(D, 2, 1_000, version=b, hit_activations=101),
+        build_row(D, 3, 20, version=a, hit_activations=2),
+        build_row(D, 3, 10, version=b, hit_activations=3),
+        build_row(D, 4, 10, version=a),
+        build_row(D + timedelta(days=1), 4, 10, version=b),
         # would turn the verdict round
-        sends(D + timedelta(days=1), 1, 90_000, version=a, hit_activations=80_000, status="open"),
-        sends(D + timedelta(days=1), 1, 90_000, version=b, hit_activations=1, status="open"),
+        build_row(D + timedelta(days=1), 1, 90_000, version=a, hit_activations=80_000, status="open"),
+        build_row(D + timedelta(days=1), 1, 90_000, version=b, hit_activations=1, status="open"),
     ]
-    page = Page(make_report(tmp_path, day))
+    page = Page(write_report(tmp_path, day))
     rows = page.tables["Winners among the versions of each notification"][1:]
     # 5 points of the 2,000 sends of a, with the ends of the interval of the difference
     assert [[cells[0][0], " ".join(cells[2])] for cells in rows] == [
@@ -125,23 +137,23 @@ def test_version_is_named_only_if_it_wins(tmp_path: Path):
 NAMES = ("</td><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} & <b>", "&lt;kept&gt;")
 
 
-def test_names_are_what_someone_typed(tmp_path: Path):
-    rows = [sends(D, number, 10 - number, version=NAMES[0], application=NAMES[1]) for number in range(4)]
-    rows.append(sends(D, 0, 10, version=NAMES[1]))
-    text = make_report(tmp_path, rows, names=dict(enumerate(NAMES)))
+def test_report_escapes_names(tmp_path: Path):
+    rows = [build_row(D, number, 10 - number, version=NAMES[0], application=NAMES[1]) for number in range(4)]
+    rows.append(build_row(D, 0, 10, version=NAMES[1]))
+    text = write_report(tmp_path, rows, names=dict(enumerate(NAMES)))
     assert [cells[0][0] for cells in Page(text).tables["list"][1:]] == list(NAMES)
     assert text.count("<script") == 1
     assert "<img" not in text
 
 
-def test_report_is_on_the_newest_days(tmp_path: Path):
-    rows = [sends(D + timedelta(days=day), 1, 10) for day in range(5)]
-    page = Page(make_report(tmp_path, rows, cohorts=2))
+def test_report_shows_the_newest_days(tmp_path: Path):
+    rows = [build_row(D + timedelta(days=day), 1, 10) for day in range(5)]
+    page = Page(write_report(tmp_path, rows, cohorts=2))
     assert [cells[0][0] for cells in page.tables["days"][1:]] == ["2026-03-23", "2026-03-24"]
     assert page.tables["list"][1][1] == ["20"]
 
 
-def test_without_rates_the_last_report_stays(tmp_path: Path):
+def test_report_stays_if_there_are_no_rates(tmp_path: Path):
     with RudeServer() as server, dg.DagsterInstance.ephemeral() as instance:
         deployment = Deployment(tmp_path, server, instance)
         deployment.materialize("notifications")

@@ -1,4 +1,4 @@
-"""Which version wins among several, and what that is worth."""
+"""Test which of several versions wins, and how many clicks it gains."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,16 @@ from np6_assets.rates.measures import Share
 from np6_assets.report.versions import Contest, decide_contests
 
 
-def contest(**versions: Mapping[str, tuple[int, int]]) -> Contest:
-    """One notification's versions: hits and delivered sends of each day."""
+def decide_contest(**versions: Mapping[str, tuple[int, int]]) -> Contest:
+    """Decide among the versions of a notification, given hits and delivered sends by day."""
     [found] = decide_contests(
         {7: {name: {(day,): Share(*counts) for day, counts in days.items()} for name, days in versions.items()}}
     )
     return found
 
 
-def test_winner_is_better_than_all_others():
-    found = contest(
+def test_winner_beats_all_other_versions():
+    found = decide_contest(
         a={"mon": (100, 1_000), "tue": (100, 1_000)},
         b={"mon": (160, 1_000)},
         c={"mon": (60, 1_000), "tue": (60, 1_000)},
@@ -30,28 +30,28 @@ def test_winner_is_better_than_all_others():
     assert found.winner.high - found.winner.gain == pytest.approx(found.winner.gain - found.winner.low)
 
 
-def test_two_good_versions_have_no_winner():
-    found = contest(a={"mon": (150, 1_000)}, b={"mon": (152, 1_000)}, c={"mon": (60, 1_000)})
+def test_contest_of_two_good_versions_has_no_winner():
+    found = decide_contest(a={"mon": (150, 1_000)}, b={"mon": (152, 1_000)}, c={"mon": (60, 1_000)})
     assert found.winner is None
     assert found.verdict == "no winner: the differences are no larger than chance explains"
 
 
-def test_version_that_cannot_be_tested_stands_in_nobodys_way():
-    found = contest(a={"mon": (100, 1_000)}, b={"mon": (160, 1_000)}, new={"mon": (2, 3)}, old={"sun": (1, 900)})
+def test_untested_version_does_not_prevent_a_winner():
+    found = decide_contest(a={"mon": (100, 1_000)}, b={"mon": (160, 1_000)}, new={"mon": (2, 3)}, old={"sun": (1, 900)})
     assert found.winner is not None
     assert (found.winner.version, found.winner.beaten) == ("b", ("a",))
 
 
-def test_most_sent_version_can_win_and_the_dearest_contest_comes_first():
-    def days(hits: int, sends: int) -> dict[tuple[int], Share]:
+def test_contests_are_sorted_by_gain():
+    def build_days(hits: int, sends: int) -> dict[tuple[int], Share]:
         return {(1,): Share(hits, sends)}
 
     found = decide_contests(
         {
-            1: {"a": days(100, 1_000), "b": days(101, 1_000)},
-            2: {"a": days(1_000, 10_000), "b": days(60, 1_000)},
-            3: {"a": days(1_000, 10_000), "b": days(1_200, 9_000)},
-            4: {"a": days(7, 70)},
+            1: {"a": build_days(100, 1_000), "b": build_days(101, 1_000)},
+            2: {"a": build_days(1_000, 10_000), "b": build_days(60, 1_000)},
+            3: {"a": build_days(1_000, 10_000), "b": build_days(1_200, 9_000)},
+            4: {"a": build_days(7, 70)},
         }
     )
     assert [one.activation_id for one in found] == [3, 2, 1]

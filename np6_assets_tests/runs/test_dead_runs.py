@@ -1,4 +1,4 @@
-"""Runs of the command line that are killed, or whose terminal is closed: what is left of them, and what ends them."""
+"""Kill runs of the command line and close their terminals, and test how the runs end."""
 
 from __future__ import annotations
 
@@ -29,24 +29,28 @@ COMMANDS = {
 }
 
 
-def line(command: str) -> list[str]:
-    """The command line for the day."""
+def build_command(command: str) -> list[str]:
+    """Build the command for the day."""
     name, *arguments = COMMANDS[command]
     return [str(Path(sys.executable).parent / name), *arguments, "--partition", f"{DAY}"]
 
 
 class Terminal:
-    """A command in a terminal of its own, which prints into it."""
+    """A command in its own terminal."""
 
     def __init__(self, command: str, environment: dict[str, str]) -> None:
         self._master, terminal = os.openpty()
         self.process = subprocess.Popen(
-            line(command), cwd=ROOT, env=environment, stdin=terminal, preexec_fn=lambda: os.login_tty(os.dup(0))
+            build_command(command),
+            cwd=ROOT,
+            env=environment,
+            stdin=terminal,
+            preexec_fn=lambda: os.login_tty(os.dup(0)),
         )
         os.close(terminal)
 
     def close(self) -> None:
-        """Close the terminal, as its window does: what runs in it is sent SIGHUP."""
+        """Close the terminal, which sends SIGHUP to its processes."""
         os.close(self._master)
 
 
@@ -60,7 +64,7 @@ def server() -> Iterator[RudeServer]:
 
 @pytest.fixture
 def environment(tmp_path: Path, server: RudeServer) -> dict[str, str]:
-    """Of a deployment with the project's dagster.yaml."""
+    """The environment of a deployment with the project's dagster.yaml."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
@@ -74,8 +78,8 @@ def environment(tmp_path: Path, server: RudeServer) -> dict[str, str]:
     )
 
 
-def started(server: RudeServer, command: str, environment: dict[str, str]) -> Terminal:
-    """A terminal in which a run waits for the API."""
+def start_run(server: RudeServer, command: str, environment: dict[str, str]) -> Terminal:
+    """Start a run in a terminal, and wait until it waits for the API."""
     before = len(server.list_requests(HITS))
     terminal = Terminal(command, environment)
     wait_until(lambda: len(server.list_requests(HITS)) > before or terminal.process.poll() is not None, "a request")
@@ -83,46 +87,46 @@ def started(server: RudeServer, command: str, environment: dict[str, str]) -> Te
     return terminal
 
 
-def statuses(instance: dg.DagsterInstance) -> list[str]:
-    """The states of the runs, the oldest first."""
+def list_statuses(instance: dg.DagsterInstance) -> list[str]:
+    """List the statuses of the runs, the oldest first."""
     return [run.status.value for run in reversed(instance.get_runs())]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_run_ends_when_its_terminal_is_closed_and_is_ended_when_it_is_killed(
+def test_run_ends_if_its_terminal_is_closed_or_it_is_killed(
     server: RudeServer, environment: dict[str, str], command: str
 ):
     home = Path(environment["DAGSTER_HOME"])
-    closed = started(server, command, environment)
+    closed = start_run(server, command, environment)
     closed.close()
     closed.process.wait(60)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        assert statuses(instance) == ["FAILURE"]
+        assert list_statuses(instance) == ["FAILURE"]
         assert list((home / lock.FOLDER).iterdir()) == []
 
-        killed = started(server, command, environment)
+        killed = start_run(server, command, environment)
         killed.process.kill()
         killed.process.wait(60)
         killed.close()
-        assert statuses(instance) == ["FAILURE", "STARTED"]
+        assert list_statuses(instance) == ["FAILURE", "STARTED"]
         wait_until(lambda: list(lock.find_dead_runs(home)), "the end of the run's processes")
         sensor = build_dead_runs_sensor(Settings.from_environment({}))
-        said = sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message
-        assert statuses(instance) == ["FAILURE", "FAILURE"]
-        assert instance.get_runs()[0].run_id in (said or "")
+        message = sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message
+        assert list_statuses(instance) == ["FAILURE", "FAILURE"]
+        assert instance.get_runs()[0].run_id in (message or "")
         assert sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).skip_message is None
 
         server.reset_faults()
         server.release()
-        again = subprocess.run(line(command), cwd=ROOT, env=environment, capture_output=True, timeout=120)
+        again = subprocess.run(build_command(command), cwd=ROOT, env=environment, capture_output=True, timeout=120)
         assert again.returncode == 0, again.stderr
-        assert statuses(instance) == ["FAILURE", "FAILURE", "SUCCESS"]
+        assert list_statuses(instance) == ["FAILURE", "FAILURE", "SUCCESS"]
 
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Signals as at a terminal, however these tests were started."""
+    """The signal handlers of a terminal."""
     handlers = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
@@ -130,7 +134,7 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_run_under_nohup_stays_deaf(signals: None):
+def test_run_under_nohup_ignores_a_hangup(signals: None):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with end_at_hangup():
         os.kill(os.getpid(), signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Old records are removed, on SQLite as in a deployment: which runs go, what stays of them, and what is still known."""
+"""Remove old records on SQLite: which runs are removed, and what Dagster still knows of them."""
 
 import os
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def deployment(
 
 
 def fetch(deployment: Deployment, first: date, last: date | None = None) -> str:
-    """A run of the sensor's job for the hits of a day, or of a range of days; its id."""
+    """Run the sensor's job for the hits of a day or a range of days, and return the run's id."""
     result = deployment.definitions.resolve_job_def("fetch_events").execute_in_process(
         instance=deployment.instance,
         asset_selection=[HITS],
@@ -41,75 +41,75 @@ def fetch(deployment: Deployment, first: date, last: date | None = None) -> str:
     return result.run_id
 
 
-def night(deployment: Deployment, later: timedelta) -> None:
-    """The nightly job, so much later."""
+def run_night(deployment: Deployment, later: timedelta) -> None:
+    """Run the nightly job, `later` than now."""
     CLOCK.now = datetime.now(UTC) + later
     job = deployment.definitions.resolve_job_def("remove_old_records")
     assert job.execute_in_process(instance=deployment.instance).success
 
 
-def runs(deployment: Deployment) -> set[str]:
-    """The runs of jobs other than the nightly one."""
+def list_run_ids(deployment: Deployment) -> set[str]:
+    """List the runs of jobs other than the nightly one."""
     return {run.run_id for run in deployment.instance.get_runs() if run.job_name != "remove_old_records"}
 
 
-def in_files(home: Path, run_id: str) -> list[Path]:
-    """What DAGSTER_HOME has of a run."""
+def find_files(home: Path, run_id: str) -> list[Path]:
+    """Find the files of a run in DAGSTER_HOME."""
     return [path for path in home.rglob("*") if run_id in path.name]
 
 
-def test_superseded_runs_are_removed_and_the_newest_of_each_day_stay(deployment: Deployment, home: Path):
+def test_superseded_runs_are_removed(deployment: Deployment, home: Path):
     instance = deployment.instance
     first, second = fetch(deployment, FIRST), fetch(deployment, FIRST)
     both, again = fetch(deployment, FIRST, SECOND), fetch(deployment, SECOND)
-    known = [deployment.metadata("hits", day) for day in (FIRST, SECOND)]
-    evaluated = instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK]
-    assert all(in_files(home, run_id) for run_id in (first, second, both, again))
+    metadata = [deployment.metadata("hits", day) for day in (FIRST, SECOND)]
+    evaluation = instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK]
+    assert all(find_files(home, run_id) for run_id in (first, second, both, again))
 
-    night(deployment, timedelta(days=6))
-    assert runs(deployment) == {first, second, both, again}
-    night(deployment, timedelta(days=8))
-    assert runs(deployment) == {both, again}
-    assert in_files(home, first) == in_files(home, second) == []
+    run_night(deployment, timedelta(days=6))
+    assert list_run_ids(deployment) == {first, second, both, again}
+    run_night(deployment, timedelta(days=8))
+    assert list_run_ids(deployment) == {both, again}
+    assert find_files(home, first) == find_files(home, second) == []
     assert instance.get_materialized_partitions(HITS) == {f"{FIRST}", f"{SECOND}"}
-    assert [deployment.metadata("hits", day) for day in (FIRST, SECOND)] == known
-    assert instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK] == evaluated
+    assert [deployment.metadata("hits", day) for day in (FIRST, SECOND)] == metadata
+    assert instance.event_log_storage.get_latest_asset_check_execution_by_key([CHECK])[CHECK] == evaluation
 
 
 @pytest.mark.slow
-def test_superseded_rates_go(deployment: Deployment):
+def test_superseded_runs_of_rates_are_removed(deployment: Deployment):
     fetched = fetch(deployment, FIRST)
     job = deployment.definitions.resolve_job_def("compute_rates")
     first, second = (
         job.execute_in_process(instance=deployment.instance, partition_key=f"{FIRST}").run_id for _ in range(2)
     )
-    night(deployment, timedelta(days=8))
-    assert first not in runs(deployment)
-    assert runs(deployment) == {fetched, second}
+    run_night(deployment, timedelta(days=8))
+    assert first not in list_run_ids(deployment)
+    assert list_run_ids(deployment) == {fetched, second}
 
 
 @pytest.mark.slow
-def test_run_stays_for_a_week_after_another_has_taken_its_place(deployment: Deployment):
+def test_run_stays_for_a_week_after_it_is_superseded(deployment: Deployment):
     fetch(deployment, FIRST)
     second = fetch(deployment, FIRST)
     replaced = datetime.now(UTC)
     third = fetch(deployment, FIRST)
     # a week after the second, and not after the third
-    night(deployment, replaced + timedelta(days=7) - datetime.now(UTC))
-    assert runs(deployment) == {second, third}
+    run_night(deployment, replaced + timedelta(days=7) - datetime.now(UTC))
+    assert list_run_ids(deployment) == {second, third}
 
 
 @pytest.mark.slow
-def test_run_that_failed_stays_for_a_month(deployment: Deployment, monkeypatch: pytest.MonkeyPatch):
+def test_failed_run_stays_for_a_month(deployment: Deployment, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NP6_API_KEY", "wrong")
     failed = fetch(deployment, FIRST)
-    night(deployment, timedelta(days=29))
-    assert runs(deployment) == {failed}
-    night(deployment, timedelta(days=31))
-    assert runs(deployment) == set()
+    run_night(deployment, timedelta(days=29))
+    assert list_run_ids(deployment) == {failed}
+    run_night(deployment, timedelta(days=31))
+    assert list_run_ids(deployment) == set()
 
 
-def test_runs_of_others_and_receipts_stay(deployment: Deployment):
+def test_runs_of_other_jobs_and_receipts_stay(deployment: Deployment):
     @dg.asset
     def of_another_project() -> None:
         pass
@@ -118,20 +118,20 @@ def test_runs_of_others_and_receipts_stay(deployment: Deployment):
     treated = deployment.definitions.resolve_job_def("treat_contact_data").execute_in_process(
         instance=deployment.instance
     )
-    night(deployment, timedelta(days=400))
-    assert runs(deployment) == {other, treated.run_id}
+    run_night(deployment, timedelta(days=400))
+    assert list_run_ids(deployment) == {other, treated.run_id}
 
 
-def test_runs_under_job_names_of_0_1_go(deployment: Deployment):
+def test_runs_of_jobs_of_version_0_1_are_removed(deployment: Deployment):
     @dg.job(name="freshness_job")
     def job(): ...
 
     assert job.execute_in_process(instance=deployment.instance).success
-    night(deployment, timedelta(days=8))
-    assert runs(deployment) == set()
+    run_night(deployment, timedelta(days=8))
+    assert list_run_ids(deployment) == set()
 
 
-def test_logs_of_ticks_go_after_a_week(deployment: Deployment, home: Path):
+def test_logs_of_ticks_are_removed_after_a_week(deployment: Deployment, home: Path):
     now = datetime.now(UTC)
     logs = {}
     for name in ("np6_refresh", "rates_follow", "sensor_of_another_project"):
@@ -140,6 +140,6 @@ def test_logs_of_ticks_go_after_a_week(deployment: Deployment, home: Path):
             logs[name, ago].parent.mkdir(parents=True, exist_ok=True)
             logs[name, ago].touch()
             os.utime(logs[name, ago], ((now - timedelta(days=ago)).timestamp(),) * 2)
-    night(deployment, timedelta())
-    gone = [("np6_refresh", 8), ("rates_follow", 8)]
-    assert [one for one, file in logs.items() if not file.exists()] == gone
+    run_night(deployment, timedelta())
+    removed = [("np6_refresh", 8), ("rates_follow", 8)]
+    assert [one for one, file in logs.items() if not file.exists()] == removed

@@ -1,4 +1,4 @@
-"""How long a run may take, by its tags, as the run itself sets it."""
+"""Test the time limit that a run sets itself by its tags."""
 
 import dagster as dg
 import pytest
@@ -30,7 +30,7 @@ RANGE = tag_range("2024-02-27", "2024-03-01")  # four days, one of them the 29th
     ],
     ids=["a day", "a range", "launched with another", "no days"],
 )
-def test_run_sets_how_long_it_may_take(
+def test_run_sets_its_time_limit(
     asset: dg.AssetsDefinition, tags: dict[str, str], expected: str | None, tmp_path
 ) -> None:
     store = ParquetStore(data_dir=str(tmp_path)).build_definition(watch_run)

@@ -1,4 +1,4 @@
-"""The simulated account as a client sees it: over HTTP, on a loopback port."""
+"""Test the simulated account over HTTP, on a loopback port."""
 
 import gzip
 import json
@@ -31,7 +31,7 @@ ENVELOPE = (
     '"a3078b19-b379-4bc2-b29a-e8229a9c9332"},"channel":"notification_channel","urgent":true,"expiration":'
     '"0001-01-01T00:00:00Z"}%s}}}'
 )
-BESIDE = {
+EXTRA = {
     "activation": "",
     "impression": "",
     "hit": ',"link":{"type":"redirection","label":null,"uri":"deeplink://product?id=594"}',
@@ -43,16 +43,16 @@ BESIDE = {
 Event = dict[str, Any]
 
 
-def ms(text: str) -> int:
+def to_ms(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def stamp(event: Event) -> Event:
+def get_stamp(event: Event) -> Event:
     found: Event = event["source"]["detail"]["activation"]["stamp"]
     return found
 
 
-def ids(events: list[Event]) -> list[str]:
+def list_ids(events: list[Event]) -> list[str]:
     return [event["id"] for event in events]
 
 
@@ -99,10 +99,10 @@ def test_notifications_are_listed_with_id_name_and_type(get):
     assert {"id": 118, "name": "Cart reminder", "type": "application"} in listed
 
 
-def layout(value: Any) -> Any:
-    """The keys of an event, in their order, with the types of the values."""
+def describe_layout(value: Any) -> Any:
+    """List the keys of an event in order, with the types of their values."""
     if isinstance(value, dict):
-        return [(key, layout(inner)) for key, inner in value.items()]
+        return [(key, describe_layout(inner)) for key, inner in value.items()]
     return type(value)
 
 
@@ -117,16 +117,16 @@ def test_events_have_the_keys_and_types_of_the_reference(api, path, kind):
     events = json.loads(text)
     assert len(events) > 100
     assert json.dumps(events, separators=(",", ":")) == text
-    expected = dict(layout(json.loads(ENVELOPE % (kind, BESIDE[kind]))))
+    expected = dict(describe_layout(json.loads(ENVELOPE % (kind, EXTRA[kind]))))
     for event in events:
         assert event["type"] == kind
-        found = dict(layout(event))
+        found = dict(describe_layout(event))
         if kind == "hit":  # a link's label and uri can be null or text
             assert list(event["source"]["detail"]["link"]) == ["type", "label", "uri"]
             event["source"]["detail"]["link"] = {"type": "", "label": None, "uri": ""}
-            found = dict(layout(event))
+            found = dict(describe_layout(event))
         assert list(found.items()) == list(expected.items())
-        assert event["timestamp"] - stamp(event)["time"] >= 200
+        assert event["timestamp"] - get_stamp(event)["time"] >= 200
 
 
 @pytest.mark.slow
@@ -141,11 +141,11 @@ def test_receivers_are_on_example_com_and_hashed_with_md5(activations):
         assert len(receiver["id"]) == 8
 
 
-def test_account_sends_thousands_a_day_few_of_them_at_night(activations):
+def test_account_sends_thousands_a_day_and_few_at_night(activations):
     days: dict[int, int] = {}
     night = 0
     for one in activations:
-        day, time = divmod(stamp(one)["time"], DAY_MS)
+        day, time = divmod(get_stamp(one)["time"], DAY_MS)
         days[day] = days.get(day, 0) + 1
         night += time < 6 * 3_600_000
     whole = [days[day] for day in sorted(days)[1:-1]]
@@ -157,35 +157,35 @@ def test_account_sends_thousands_a_day_few_of_them_at_night(activations):
 
 
 def test_reactions_repeat_the_activation_of_their_send(get, activations, hits):
-    sends = {stamp(one)["id"]: one["source"]["detail"]["activation"] for one in activations}
+    sends = {get_stamp(one)["id"]: one["source"]["detail"]["activation"] for one in activations}
     assert len(sends) == len(activations)
     reactions = hits + get(
         "/notifications/reactivities", activationStart="2026-03-10T08:00", activationEnd="2026-03-10T20:00"
     )
     assert {event["type"] for event in reactions} == {"hit", "optout", "bounce", "impression"}
     for event in reactions:
-        assert event["source"]["detail"]["activation"] == sends[stamp(event)["id"]]
+        assert event["source"]["detail"]["activation"] == sends[get_stamp(event)["id"]]
 
 
 def test_hits_come_late_several_times_and_as_dismissals(hits):
-    days_later = [hit["timestamp"] // DAY_MS - stamp(hit)["time"] // DAY_MS for hit in hits]
+    days_later = [hit["timestamp"] // DAY_MS - get_stamp(hit)["time"] // DAY_MS for hit in hits]
     assert 0.005 < sum(days > 7 for days in days_later) / len(hits) < 0.03
-    assert set(Counter(stamp(hit)["id"] for hit in hits).values()) == {1, 2, 3}
+    assert set(Counter(get_stamp(hit)["id"] for hit in hits).values()) == {1, 2, 3}
     links = [hit["source"]["detail"]["link"] for hit in hits]
     assert 0.02 < sum(link["type"] == "dismissal" for link in links) / len(links) < 0.06
     assert {"type": "redirection", "label": None, "uri": "deeplink://product?id=594"} in links
 
 
 def test_hit_rates_differ_by_notification_and_version(activations, hits):
-    def sends_of(events: list[Event]) -> dict[tuple[int, str], set[str]]:
+    def group_sends(events: list[Event]) -> dict[tuple[int, str], set[str]]:
         found: dict[tuple[int, str], set[str]] = {}
         for event in events:
             send = event["source"]["detail"]["activation"]
-            if ms("2026-03-02T00:00Z") <= send["stamp"]["time"] < ms("2026-03-07T00:00Z"):
+            if to_ms("2026-03-02T00:00Z") <= send["stamp"]["time"] < to_ms("2026-03-07T00:00Z"):
                 found.setdefault((send["id"], send["version"]), set()).add(send["stamp"]["id"])
         return found
 
-    sent, hit = sends_of(activations), sends_of(hits)
+    sent, hit = group_sends(activations), group_sends(hits)
     rates = {row: len(hit[row]) / len(sends) for row, sends in sent.items()}
     assert len(rates) == 10
     assert sorted(rates, key=rates.__getitem__)[-1][0] == 133  # Order shipped
@@ -201,7 +201,7 @@ def test_bounced_sends_have_no_other_reaction(get):
     verdicts: dict[str, set[str]] = {}
     for bounce in bounces:
         analysis = bounce["source"]["detail"]["bounce"]["analysis"]
-        verdicts.setdefault(stamp(bounce)["id"], set()).add(analysis["verdict"])
+        verdicts.setdefault(get_stamp(bounce)["id"], set()).add(analysis["verdict"])
         if analysis["verdict"] == "hard":
             assert analysis["subject"] == {"type": "token", "detail": {"type": "unregistered"}}
     # Some soft bounces are tried again, and then bounce hard.
@@ -211,19 +211,19 @@ def test_bounced_sends_have_no_other_reaction(get):
         frozenset({"hard", "soft"}),
     }
     others = [one for one in get("/notifications/reactivities", **window) if one["type"] != "bounce"]
-    assert verdicts.keys().isdisjoint(stamp(one)["id"] for one in others)
+    assert verdicts.keys().isdisjoint(get_stamp(one)["id"] for one in others)
 
 
 @pytest.mark.slow
 def test_muted_receivers_stay_muted(get):
-    def receivers(feed: str) -> set[str]:
+    def list_receivers(feed: str) -> set[str]:
         events = get(f"/notifications/reactivities/{feed}", reactivityStart="2026-03-15")
         return {one["source"]["detail"]["activation"]["receiver"]["value"]["id"] for one in events}
 
-    muted = receivers("optouts")
+    muted = list_receivers("optouts")
     assert len(muted) > 300
-    assert muted.isdisjoint(receivers("impressions"))
-    assert muted.isdisjoint(receivers("hits"))
+    assert muted.isdisjoint(list_receivers("impressions"))
+    assert muted.isdisjoint(list_receivers("hits"))
 
 
 # Windows and order
@@ -231,23 +231,23 @@ def test_muted_receivers_stay_muted(get):
 
 @pytest.mark.parametrize(
     ("prefix", "time"),
-    [("reactivity", lambda event: event["timestamp"]), ("activation", lambda event: stamp(event)["time"])],
+    [("reactivity", lambda event: event["timestamp"]), ("activation", lambda event: get_stamp(event)["time"])],
     ids=["published", "sent"],
 )
 def test_windows_are_half_open(get, prefix, time):
-    def ask(start: str | int, end: str | int) -> list[Event]:
+    def fetch(start: str | int, end: str | int) -> list[Event]:
         window = {f"{prefix}Start": start, f"{prefix}End": end}
         return get("/notifications/118/reactivities/impressions", **window)
 
-    day = ask("2026-03-10", "2026-03-11")
-    assert all(ms("2026-03-10T00:00Z") <= time(event) < ms("2026-03-11T00:00Z") for event in day)
+    day = fetch("2026-03-10", "2026-03-11")
+    assert all(to_ms("2026-03-10T00:00Z") <= time(event) < to_ms("2026-03-11T00:00Z") for event in day)
     edge = sorted(map(time, day))[len(day) // 2]
-    before, after = ask("2026-03-10", edge), ask(edge, "2026-03-11")
-    assert sorted(ids(before + after)) == sorted(ids(day))
+    before, after = fetch("2026-03-10", edge), fetch(edge, "2026-03-11")
+    assert sorted(list_ids(before + after)) == sorted(list_ids(day))
     assert max(map(time, before)) < edge == min(map(time, after))
 
 
-def test_two_windows_give_what_is_in_both(get, hits):
+def test_two_windows_select_their_intersection(get, hits):
     both = get(
         "/notifications/reactivities/hits",
         activationStart="2026-03-02",
@@ -255,9 +255,9 @@ def test_two_windows_give_what_is_in_both(get, hits):
         reactivityStart="2026-03-08T06:00:00+01:00",
         reactivityEnd="2026-03-12",
     )
-    start, end = ms("2026-03-08T05:00Z"), ms("2026-03-12T00:00Z")
+    start, end = to_ms("2026-03-08T05:00Z"), to_ms("2026-03-12T00:00Z")
     assert both
-    assert sorted(ids(both)) == sorted(one["id"] for one in hits if start <= one["timestamp"] < end)
+    assert sorted(list_ids(both)) == sorted(one["id"] for one in hits if start <= one["timestamp"] < end)
 
 
 def test_times_are_dates_datetimes_or_milliseconds(get):
@@ -268,7 +268,7 @@ def test_times_are_dates_datetimes_or_milliseconds(get):
         ("2026-03-10T02:00:00+02:00", "2026-03-10T19:00:00-05:00"),
         (1773100800000, 1773187200000),
     ]
-    answers = [ids(get(feed, start=start, end=end, sort="asc")) for start, end in spellings]
+    answers = [list_ids(get(feed, start=start, end=end, sort="asc")) for start, end in spellings]
     assert len(answers[0]) > 1000
     assert all(answer == answers[0] for answer in answers)
 
@@ -279,37 +279,37 @@ def test_empty_window_gives_an_empty_array(api):
 
 
 @pytest.mark.slow
-def test_unsorted_feeds_come_in_another_order_each_time(get):
+def test_unsorted_feeds_are_in_random_order(get):
     window = {"reactivityStart": "2026-03-09T18:00Z", "reactivityEnd": "2026-03-11T06:00Z"}
     feed = "/notifications/reactivities"
     times = {order: [one["timestamp"] for one in get(feed, sort=order, **window)] for order in ("asc", "desc")}
     assert times["asc"] == sorted(times["asc"])
     assert times["desc"] == times["asc"][::-1]
     first, second = get(feed, **window), get(feed, **window)
-    assert ids(first) != ids(second)
-    assert sorted(ids(first)) == sorted(ids(second))
+    assert list_ids(first) != list_ids(second)
+    assert sorted(list_ids(first)) == sorted(list_ids(second))
     assert sorted(one["timestamp"] for one in first) == times["asc"] != [one["timestamp"] for one in first]
 
 
 @pytest.mark.slow
-def test_feeds_of_all_notifications_make_up_the_whole_feed(get, notifications):
+def test_feeds_of_all_notifications_add_up_to_the_whole_feed(get, notifications):
     window = {"reactivityStart": "2026-03-16", "reactivityEnd": "2026-03-17"}
     every: list[str] = []
     for feed in KINDS:
-        whole = ids(get(f"/notifications/reactivities/{feed}", **window))
+        whole = list_ids(get(f"/notifications/reactivities/{feed}", **window))
         parts = {id: get(f"/notifications/{id}/reactivities/{feed}", **window) for id in notifications}
         for id, part in parts.items():
             assert {one["source"]["detail"]["activation"]["id"] for one in part} == {id}
-        assert sorted(ids([one for part in parts.values() for one in part])) == sorted(whole)
+        assert sorted(list_ids([one for part in parts.values() for one in part])) == sorted(whole)
         every += whole
-    assert sorted(ids(get("/notifications/reactivities", **window))) == sorted(every)
+    assert sorted(list_ids(get("/notifications/reactivities", **window))) == sorted(every)
     assert len(set(every)) == len(every)
 
 
 # Time
 
 
-def test_same_seed_gives_the_same_bytes_for_ever():
+def test_same_seed_gives_the_same_bytes():
     query = "/notifications/reactivities?reactivityStart=2026-03-10&reactivityEnd=2026-03-12&sort=asc"
     bodies = []
     for account in (Account.small(), Account.small(), Account(seed=7, sends_per_day=50)):
@@ -323,26 +323,26 @@ def test_same_seed_gives_the_same_bytes_for_ever():
 def test_events_exist_from_their_timestamp_on():
     clock = [NOON]
     app = create_app(Account(), api_key=None, now=lambda: clock[0])
-    seen: list[list[Event]] = []
+    answers: list[list[Event]] = []
     with serve_in_thread(app) as url, httpx.Client(base_url=url) as client:
         for _ in range(3):
             today = {"reactivityStart": "2026-03-18", "reactivityEnd": "2026-03-20", "sort": "asc"}
-            seen.append(client.get("/notifications/reactivities", params=today).json())
-            assert max(one["timestamp"] for one in seen[-1]) <= clock[0].timestamp() * 1000
+            answers.append(client.get("/notifications/reactivities", params=today).json())
+            assert max(one["timestamp"] for one in answers[-1]) <= clock[0].timestamp() * 1000
             clock[0] += timedelta(hours=3)
-        clock[0] = datetime.fromtimestamp(seen[-1][-1]["timestamp"] / 1000, UTC)
-        exactly = client.get("/notifications/reactivities", params=today).json()
-    assert 100 < len(seen[0]) < len(seen[1]) < len(seen[2])
-    assert ids(seen[2])[: len(seen[0])] == ids(seen[0])
-    assert ids(exactly) == ids(seen[2])  # an event exists from the millisecond of its timestamp on
+        clock[0] = datetime.fromtimestamp(answers[-1][-1]["timestamp"] / 1000, UTC)
+        last_answer = client.get("/notifications/reactivities", params=today).json()
+    assert 100 < len(answers[0]) < len(answers[1]) < len(answers[2])
+    assert list_ids(answers[2])[: len(answers[0])] == list_ids(answers[0])
+    assert list_ids(last_answer) == list_ids(answers[2])  # an event exists from the millisecond of its timestamp on
 
 
 def test_account_begins_on_its_first_day():
     app = create_app(Account.small(), api_key=None, now=lambda: datetime(2026, 1, 4, tzinfo=UTC))
     with serve_in_thread(app) as url:
         events = httpx.get(f"{url}/notifications/reactivities", params={"sort": "asc"}).json()
-    assert events[0]["timestamp"] // DAY_MS * DAY_MS == ms("2026-01-01T00:00Z")
-    assert events[-1]["timestamp"] // DAY_MS * DAY_MS == ms("2026-01-03T00:00Z")
+    assert events[0]["timestamp"] // DAY_MS * DAY_MS == to_ms("2026-01-01T00:00Z")
+    assert events[-1]["timestamp"] // DAY_MS * DAY_MS == to_ms("2026-01-03T00:00Z")
 
 
 # Requests that are refused

@@ -1,4 +1,4 @@
-"""Serving the simulated account on a loopback port."""
+"""Serve the simulated account on a loopback port."""
 
 import threading
 from datetime import UTC, datetime
@@ -12,12 +12,12 @@ from np6_assets.sandbox.population import Account
 from np6_assets.sandbox.server import NotLoopbackError, serve, serve_in_thread
 
 
-def app():
+def build_app():
     return create_app(Account.small(), api_key=None, now=lambda: datetime(2026, 1, 9, tzinfo=UTC))
 
 
-def test_server_answers_at_once_and_stops_with_its_context():
-    with serve_in_thread(app()) as url:
+def test_server_runs_for_the_time_of_its_context():
+    with serve_in_thread(build_app()) as url:
         assert urlsplit(url).hostname == "127.0.0.1"
         assert len(httpx.get(f"{url}/notifications").json()) == 6
     assert "np6-sandbox" not in [thread.name for thread in threading.enumerate()]
@@ -25,15 +25,15 @@ def test_server_answers_at_once_and_stops_with_its_context():
         httpx.get(f"{url}/notifications")
 
 
-def test_two_can_run_side_by_side():
-    with serve_in_thread(app()) as one, serve_in_thread(app()) as other:
+def test_two_servers_can_run_at_once():
+    with serve_in_thread(build_app()) as one, serve_in_thread(build_app()) as other:
         assert one != other
         assert httpx.get(f"{one}/notifications").json() == httpx.get(f"{other}/notifications").json()
 
 
 def test_server_stops_while_a_client_keeps_its_connection_open():
     with httpx.Client() as client:
-        with serve_in_thread(app()) as url:
+        with serve_in_thread(build_app()) as url:
             assert client.get(f"{url}/notifications").status_code == 200
         with pytest.raises(httpx.ConnectError):
             client.get(f"{url}/notifications")
@@ -42,4 +42,4 @@ def test_server_stops_while_a_client_keeps_its_connection_open():
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com", ""])
 def test_server_refuses_an_address_that_other_machines_can_reach(host):
     with pytest.raises(NotLoopbackError, match="loopback addresses alone"):
-        serve(app(), host, 0)
+        serve(build_app(), host, 0)

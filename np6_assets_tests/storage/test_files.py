@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: under SIGKILL, errors, other writers, and file systems that refuse."""
+"""Replace files under SIGKILL, errors and concurrent writers: a reader sees the old or the new file."""
 
 import contextlib
 import io
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,53 +24,52 @@ from hypothesis import strategies as st
 
 from np6_assets.storage import parquet
 from np6_assets.storage.files import ChangedError, Folder, Version, retry_if_changed
+from np6_assets_tests.support.files import PLACE, create_remote_folder, read_file, write_file
 
 ROOT = Path(__file__).parents[2]
-PLACE = "hits/event_date=2026-03-20/part-0.parquet"
 
 
-def all_files(folder: Path) -> set[str]:
-    """Every file below a folder, hidden ones as well."""
+def list_all_files(folder: Path) -> set[str]:
+    """List every file below a folder, with hidden ones."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
-def seen_by_readers(folder: Path) -> set[str]:
-    """Every file that a reader of the folder would take for data: not those that begin with a dot."""
-    return {name for name in all_files(folder) if not Path(name).name.startswith((".", "_"))}
+def list_data_files(folder: Path) -> set[str]:
+    """List the files that a reader of the folder takes for data: those whose name does not begin with a dot."""
+    return {name for name in list_all_files(folder) if not Path(name).name.startswith((".", "_"))}
 
 
 # --- SIGKILL -------------------------------------------------------------------------------------------------------
 
-# Replaces a file again and again. A version is 200 000 times its own letter. Says where it is in the writing; stops
-# where it is told to, for the kill.
+# Replaces a file repeatedly, with 200 000 times the letter of its version. Prints each step, and stops at one of them.
 WRITER = """
 import itertools, sys, time
 from np6_assets.storage.files import Folder
 
 folder, place, stop = Folder(sys.argv[1]), sys.argv[2], sys.argv[3:]
 
-def reached(version, step):
+def print_step(version, step):
     print(version, step, flush=True)
     if stop == [str(version), step]:
         sys.stdin.read()
 
 for version in itertools.count():
     letter = b"%c" % (ord("a") + version % 26)
-    reached(version, "before")
+    print_step(version, "before")
     with folder.replace(place) as file:
-        reached(version, "opened")
+        print_step(version, "opened")
         file.write(letter * 100_000)
         file.flush()
-        reached(version, "half")
+        print_step(version, "half")
         file.write(letter * 100_000)
         file.flush()
-        reached(version, "whole")
-    reached(version, "swapped")
+        print_step(version, "whole")
+    print_step(version, "swapped")
 """
 
 
 @contextlib.contextmanager
-def writer(folder: Path, *stop: object) -> Iterator[subprocess.Popen[str]]:
+def start_writer(folder: Path, *stop: object) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(folder), PLACE, *map(str, stop)],
         stdin=subprocess.PIPE,
@@ -87,18 +85,18 @@ def writer(folder: Path, *stop: object) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def killed(process: subprocess.Popen[str], lines: int) -> list[str]:
-    """Everything that the process said, which is killed once it has said so many lines."""
+def kill_after(process: subprocess.Popen[str], lines: int) -> list[str]:
+    """Kill the process once it has printed so many lines, and return all lines that it printed."""
     assert process.stdout is not None
-    said = [process.stdout.readline() for _ in range(lines)]
+    printed = [process.stdout.readline() for _ in range(lines)]
     process.send_signal(signal.SIGKILL)
-    said += process.stdout.readlines()
+    printed += process.stdout.readlines()
     assert process.wait() == -signal.SIGKILL
-    return [line.strip() for line in said]
+    return [line.strip() for line in printed]
 
 
-def versions_there(folder: Path) -> int | None:
-    """The letter's number of the version that is there, which is whole."""
+def read_version(folder: Path) -> int | None:
+    """Return the version of the file, which must be whole; None without a file."""
     path = folder / PLACE
     if not path.exists():
         return None
@@ -109,31 +107,31 @@ def versions_there(folder: Path) -> int | None:
 
 @pytest.mark.parametrize("step", ["before", "opened", "half", "whole", "swapped"])
 @pytest.mark.parametrize("version", [0, 2])
-def test_replace_killed_at_any_step_leaves_the_old_or_the_new_file_only(tmp_path: Path, version: int, step: str):
+def test_replace_killed_at_a_step_leaves_the_old_or_the_new_file(tmp_path: Path, version: int, step: str):
     folder, temporary = tmp_path / "data", tmp_path / "tmp"
     temporary.mkdir()
     steps = ["before", "opened", "half", "whole", "swapped"]
-    with writer(folder, version, step) as process:
-        killed(process, 5 * version + steps.index(step) + 1)
+    with start_writer(folder, version, step) as process:
+        kill_after(process, 5 * version + steps.index(step) + 1)
     expected = version if step == "swapped" else version - 1
-    assert versions_there(folder) == (None if expected < 0 else expected)
-    assert all_files(folder) == ({PLACE} if expected >= 0 else set())
-    assert all_files(temporary) == set()
+    assert read_version(folder) == (None if expected < 0 else expected)
+    assert list_all_files(folder) == ({PLACE} if expected >= 0 else set())
+    assert list_all_files(temporary) == set()
 
 
-def test_replace_killed_at_any_moment_shows_readers_the_old_or_the_new_file(tmp_path: Path):
+def test_replace_killed_at_random_leaves_the_old_or_the_new_file(tmp_path: Path):
     rng = random.Random(20260320)
     for attempt in range(6):
         folder = tmp_path / f"{attempt}" / "data"
         (tmp_path / f"{attempt}" / "tmp").mkdir(parents=True)
-        with writer(folder) as process:
-            said = killed(process, rng.randrange(6, 120))
-        swapped = sum(line.endswith("swapped") for line in said)
-        there = versions_there(folder)
-        # the last swap may not have been told any more
-        assert there in {(swapped - 1) % 26, swapped % 26}
-        assert seen_by_readers(folder) == {PLACE}
-        assert all_files(folder.parent / "tmp") == set()
+        with start_writer(folder) as process:
+            printed = kill_after(process, rng.randrange(6, 120))
+        swapped = sum(line.endswith("swapped") for line in printed)
+        version = read_version(folder)
+        # the last swap may not have been printed
+        assert version in {(swapped - 1) % 26, swapped % 26}
+        assert list_data_files(folder) == {PLACE}
+        assert list_all_files(folder.parent / "tmp") == set()
 
 
 # --- errors and other writers --------------------------------------------------------------------------------------
@@ -141,59 +139,49 @@ def test_replace_killed_at_any_moment_shows_readers_the_old_or_the_new_file(tmp_
 
 @pytest.fixture(params=["nameless", "hidden"])
 def local(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A local folder, on a file system with files that have no name, and without such files."""
+    """A local folder, on a file system with and without O_TMPFILE."""
     if request.param == "hidden":
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     return tmp_path / "data"
 
 
-class BrokenOnPurposeError(Exception):
+class ExpectedError(Exception):
     pass
 
 
-def replace(folder: Folder, data: bytes, relative: str = PLACE) -> None:
-    with folder.replace(relative) as file:
-        file.write(data)
-
-
-def content(folder: Folder, relative: str = PLACE) -> bytes:
-    with folder.open(relative) as file:
-        return file.read()
-
-
-def replace_and_break(folder: Folder) -> None:
+def fail_to_replace(folder: Folder) -> None:
     with folder.replace(PLACE) as file:
         file.write(b"half of something")
         file.flush()
-        raise BrokenOnPurposeError
+        raise ExpectedError
 
 
-def test_a_file_takes_its_place_when_the_block_ends(local: Path):
+def test_file_is_replaced_when_the_block_ends(local: Path):
     folder = Folder(str(local))
     assert not folder.exists(PLACE)
     for content in (b"old", b"new", b""):
         with folder.replace(PLACE) as file:
             file.write(content)
-            assert seen_by_readers(local) <= {PLACE}
+            assert list_data_files(local) <= {PLACE}
         assert (local / PLACE).read_bytes() == content
-        assert all_files(local) == {PLACE}
+        assert list_all_files(local) == {PLACE}
     assert folder.exists(PLACE)
     assert folder.get_size(PLACE) == 0
 
 
-def test_an_error_in_the_middle_leaves_what_was_there(local: Path):
+def test_error_in_the_block_keeps_the_old_file(local: Path):
     folder = Folder(str(local))
-    with pytest.raises(BrokenOnPurposeError):
-        replace_and_break(folder)
-    assert all_files(local) == set()
-    replace(folder, b"old")
-    with pytest.raises(BrokenOnPurposeError):
-        replace_and_break(folder)
+    with pytest.raises(ExpectedError):
+        fail_to_replace(folder)
+    assert list_all_files(local) == set()
+    write_file(folder, b"old")
+    with pytest.raises(ExpectedError):
+        fail_to_replace(folder)
     assert (local / PLACE).read_bytes() == b"old"
-    assert all_files(local) == {PLACE}
+    assert list_all_files(local) == {PLACE}
 
 
-def test_two_concurrent_writers_leave_the_file_of_the_last_one(local: Path):
+def test_last_of_two_concurrent_writers_wins(local: Path):
     folder = Folder(str(local))
     with folder.replace(PLACE) as late:
         late.write(b"late" * 1000)
@@ -202,52 +190,29 @@ def test_two_concurrent_writers_leave_the_file_of_the_last_one(local: Path):
             late.write(b"late" * 1000)
         assert (local / PLACE).read_bytes() == b"early"
     assert (local / PLACE).read_bytes() == b"late" * 2000
-    assert all_files(local) == {PLACE}
+    assert list_all_files(local) == {PLACE}
 
 
-def test_many_writers_at_once_leave_one_whole_file(local: Path):
-    folder, start = Folder(str(local)), threading.Barrier(4)
-    failures: list[BaseException] = []
-
-    def write(letter: bytes) -> None:
-        try:
-            start.wait(10)
-            for _ in range(10):
-                replace(folder, letter * 50_000)
-        except BaseException as error:  # noqa: BLE001 -- told by the assertion below
-            failures.append(error)
-
-    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c", b"d")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert failures == []
-    text = (local / PLACE).read_bytes()
-    assert text == text[:1] * 50_000
-    assert all_files(local) == {PLACE}
-
-
-def test_stale_unfinished_files_are_removed_and_those_of_active_writers_are_not(local: Path):
+def test_replace_removes_unfinished_files_of_dead_writers(local: Path):
     folder = Folder(str(local))
-    replace(folder, b"old")
+    write_file(folder, b"old")
     place = (local / PLACE).parent
-    long_ago, just_now, elsewhere = (
+    stale, active, other_name = (
         place / name for name in (".part-0.parquet.1.tmp", ".part-0.parquet.2.tmp", ".other.tmp")
     )
-    for left in (long_ago, just_now, elsewhere):
-        left.write_bytes(b"left")
+    for path in (stale, active, other_name):
+        path.write_bytes(b"left")
     two_days_ago = (datetime.now(UTC) - timedelta(days=2)).timestamp()
-    os.utime(long_ago, (two_days_ago, two_days_ago))
-    os.utime(elsewhere, (two_days_ago, two_days_ago))
-    replace(folder, b"new")
-    assert {path.name for path in place.iterdir()} == {"part-0.parquet", just_now.name, elsewhere.name}
+    os.utime(stale, (two_days_ago, two_days_ago))
+    os.utime(other_name, (two_days_ago, two_days_ago))
+    write_file(folder, b"new")
+    assert {path.name for path in place.iterdir()} == {"part-0.parquet", active.name, other_name.name}
 
 
-def test_files_have_the_permissions_that_the_user_asks_for(local: Path):
+def test_replace_respects_the_umask(local: Path):
     mask = os.umask(0o027)
     try:
-        replace(Folder(str(local)), b"x")
+        write_file(Folder(str(local)), b"x")
     finally:
         os.umask(mask)
     assert (local / PLACE).stat().st_mode & 0o777 == 0o640
@@ -264,89 +229,83 @@ def test_replace_sets_the_mode_whatever_the_umask(local: Path, mask: int):
     assert (local / PLACE).stat().st_mode & 0o777 == 0o640
 
 
-def test_rename_is_on_disk_when_the_block_has_ended(local: Path, monkeypatch: pytest.MonkeyPatch):
-    done: list[str] = []
+def test_replace_syncs_the_file_and_its_folders(local: Path, monkeypatch: pytest.MonkeyPatch):
+    steps: list[str] = []
     fsync, rename = os.fsync, Path.replace
 
-    def synced(descriptor: int) -> None:
+    def record_fsync(descriptor: int) -> None:
         fsync(descriptor)
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        done.append(str(path.relative_to(local)) if path.is_dir() else "the file")
+        steps.append(str(path.relative_to(local)) if path.is_dir() else "the file")
 
-    def renamed(path: Path, target: Path) -> Path:
-        done.append("the rename")
+    def record_rename(path: Path, target: Path) -> Path:
+        steps.append("the rename")
         return rename(path, target)
 
-    monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "replace", renamed)
-    replace(Folder(str(local)), b"x")
-    assert done == ["the file", "the rename", "hits/event_date=2026-03-20", "hits", "."]
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(Path, "replace", record_rename)
+    write_file(Folder(str(local)), b"x")
+    assert steps == ["the file", "the rename", "hits/event_date=2026-03-20", "hits", "."]
 
 
-def test_unfinished_files_are_listed(tmp_path: Path):
-    place = tmp_path / PLACE
-    replace(Folder(str(tmp_path)), b"x")
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path)) if request.param == "local" else create_remote_folder()
+
+
+def test_unfinished_files_are_listed(folder: Folder):
+    parent = Path(PLACE).parent
     names = [".part-0.parquet.0123.tmp", ".part-0.parquet.4567.tmp"]
-    for name in (*names, ".other.tmp", ".part-0.parquet.0123", "part-0.parquet.0123.tmp"):
-        place.with_name(name).write_bytes(b"")
-    folder = Folder(str(tmp_path))
-    assert folder.list_unfinished(PLACE) == [str(Path(PLACE).with_name(name)) for name in names]
+    for name in ("part-0.parquet", *names, ".other.tmp", ".part-0.parquet.0123", "part-0.parquet.0123.tmp"):
+        write_file(folder, b"x", str(parent / name))
+    assert folder.list_unfinished(PLACE) == [str(parent / name) for name in names]
     assert folder.list_unfinished("optouts/event_date=2026-03-20/part-0.parquet") == []
 
 
-def test_unfinished_files_in_a_remote_folder_are_listed():
-    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
-    left = str(Path(PLACE).with_name(".part-0.parquet.0123.tmp"))
-    for name in (PLACE, left):
-        with folder.replace(name) as file:
-            file.write(b"x")
-    assert folder.list_unfinished(PLACE) == [left]
-
-
-def test_remove_also_removes_only_the_empty_folder(tmp_path: Path):
+def test_remove_removes_the_folder_if_it_is_empty(tmp_path: Path):
     folder = Folder(str(tmp_path))
     folder.remove(PLACE)
-    replace(folder, b"x")
-    replace(folder, b"y", "hits/event_date=2026-03-21/part-0.parquet")
+    write_file(folder, b"x")
+    write_file(folder, b"y", "hits/event_date=2026-03-21/part-0.parquet")
     folder.remove(PLACE)
     folder.remove(PLACE)
     assert [path.name for path in (tmp_path / "hits").iterdir()] == ["event_date=2026-03-21"]
     (tmp_path / "hits/event_date=2026-03-21/note.txt").write_text("mine")
     folder.remove("hits/event_date=2026-03-21/part-0.parquet")
-    assert all_files(tmp_path) == {"hits/event_date=2026-03-21/note.txt"}
+    assert list_all_files(tmp_path) == {"hits/event_date=2026-03-21/note.txt"}
 
 
 # --- remote --------------------------------------------------------------------------------------------------------
 
 
-# what a store does, and what it is asked, is in test_remote.py
+# requests to a store are tested in test_remote.py
 
 
-def test_a_remote_file_takes_its_place_when_the_block_ends():
-    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
-    replace(folder, b"old")
+def test_remote_file_is_replaced_when_the_block_ends():
+    folder = create_remote_folder()
+    write_file(folder, b"old")
     with folder.replace(PLACE) as file:
         file.write(b"new")
-        assert content(folder) == b"old"
-    assert content(folder) == b"new"
+        assert read_file(folder) == b"old"
+    assert read_file(folder) == b"new"
     assert folder.list_files("") == [PLACE]
     assert folder.get_size(PLACE) == 3
     folder.remove(PLACE)
     assert not folder.exists(PLACE)
 
 
-def test_an_error_before_the_upload_does_not_touch_the_remote():
-    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
-    replace(folder, b"old")
-    with pytest.raises(BrokenOnPurposeError):
-        replace_and_break(folder)
-    assert content(folder) == b"old"
+def test_error_before_the_upload_keeps_the_remote_file():
+    folder = create_remote_folder()
+    write_file(folder, b"old")
+    with pytest.raises(ExpectedError):
+        fail_to_replace(folder)
+    assert read_file(folder) == b"old"
     assert folder.list_files("") == [PLACE]
 
 
-def test_pending_upload_has_no_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pending_upload_leaves_no_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folder = Folder(f"memory://{uuid.uuid4().hex}/data")
+    folder = create_remote_folder()
     with folder.replace(PLACE) as file:
         file.write(b"x" * 100_000)
         file.flush()
@@ -362,7 +321,7 @@ SCHEMA = pa.schema(
 )
 
 
-def rows(count: int) -> pa.Table:
+def build_rows(count: int) -> pa.Table:
     rng = random.Random(1)
     return pa.table(
         [
@@ -374,12 +333,12 @@ def rows(count: int) -> pa.Table:
     )
 
 
-def written(data: pa.Table | pa.RecordBatchReader) -> tuple[parquet.WrittenFile, bytes]:
-    folder = Folder(f"memory://{uuid.uuid4().hex}")
-    return parquet.write_file(folder, PLACE, data), content(folder)
+def write_rows(data: pa.Table | pa.RecordBatchReader) -> tuple[parquet.WrittenFile, bytes]:
+    folder = create_remote_folder()
+    return parquet.write_file(folder, PLACE, data), read_file(folder)
 
 
-def batched(data: pa.Table, sizes: list[int]) -> pa.RecordBatchReader:
+def build_reader(data: pa.Table, sizes: list[int]) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         start = turn = 0
         while start < data.num_rows:
@@ -392,18 +351,18 @@ def batched(data: pa.Table, sizes: list[int]) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(data.schema, batches())
 
 
-LARGE = rows(150_000)
-LARGE_BYTES = written(LARGE)[1]
+LARGE = build_rows(150_000)
+LARGE_BYTES = write_rows(LARGE)[1]
 
 
 @hypothesis_settings(max_examples=12, deadline=None)
 @given(sizes=st.lists(st.sampled_from([1_000, 8_191, 65_535, 65_536, 65_537, 140_000]), min_size=1, max_size=4))
-def test_the_same_rows_are_the_same_bytes_however_they_are_batched(sizes: list[int]):
-    assert written(batched(LARGE, sizes))[1] == LARGE_BYTES
+def test_write_file_writes_the_same_bytes_for_any_batches(sizes: list[int]):
+    assert write_rows(build_reader(LARGE, sizes))[1] == LARGE_BYTES
 
 
-def test_write_file_writes_the_rows_and_returns_true_facts():
-    result, content = written(LARGE)
+def test_write_file_returns_the_facts_of_the_file():
+    result, content = write_rows(LARGE)
     back = pq.read_table(io.BytesIO(content))
     assert back.equals(LARGE)
     assert back.schema.equals(SCHEMA)
@@ -414,51 +373,48 @@ def test_write_file_writes_the_rows_and_returns_true_facts():
     assert result.path.endswith(PLACE)
 
 
-def test_no_rows_are_a_file_with_the_columns():
+def test_write_file_writes_the_columns_without_rows():
     for nothing in (SCHEMA.empty_table(), pa.RecordBatchReader.from_batches(SCHEMA, iter(()))):
-        result, content = written(nothing)
+        result, content = write_rows(nothing)
         back = pq.read_table(io.BytesIO(content))
         assert back.schema.equals(SCHEMA)
         assert (result.rows, back.num_rows, result.first_event, result.last_event) == (0, 0, None, None)
 
 
-def test_metadata_of_the_rows_goes_into_the_file():
-    marked = rows(3).replace_schema_metadata({"np6.fetched_until": "2026-03-21T00:00:00+00:00"})
-    for data in (marked, batched(marked, [2])):
-        metadata = pq.read_metadata(io.BytesIO(written(data)[1])).metadata
+def test_write_file_keeps_the_metadata_of_the_rows():
+    marked = build_rows(3).replace_schema_metadata({"np6.fetched_until": "2026-03-21T00:00:00+00:00"})
+    for data in (marked, build_reader(marked, [2])):
+        metadata = pq.read_metadata(io.BytesIO(write_rows(data)[1])).metadata
         assert metadata[b"np6.fetched_until"] == b"2026-03-21T00:00:00+00:00"
 
 
 def test_write_file_keeps_the_old_file_if_the_rows_fail(tmp_path: Path):
     folder = Folder(str(tmp_path))
-    parquet.write_file(folder, PLACE, rows(10))
+    parquet.write_file(folder, PLACE, build_rows(10))
 
-    def breaking() -> Iterator[pa.RecordBatch]:
+    def yield_and_fail() -> Iterator[pa.RecordBatch]:
         yield from LARGE.to_batches(max_chunksize=70_000)[:1]
-        raise BrokenOnPurposeError
+        raise ExpectedError
 
-    with pytest.raises(BrokenOnPurposeError):
-        parquet.write_file(folder, PLACE, pa.RecordBatchReader.from_batches(SCHEMA, breaking()))
+    with pytest.raises(ExpectedError):
+        parquet.write_file(folder, PLACE, pa.RecordBatchReader.from_batches(SCHEMA, yield_and_fail()))
     assert pq.read_table(tmp_path / PLACE).num_rows == 10
-    assert all_files(tmp_path) == {PLACE}
+    assert list_all_files(tmp_path) == {PLACE}
 
 
-def test_a_reader_that_opened_the_old_file_reads_it_to_its_end(tmp_path: Path):
+def test_reader_of_the_old_file_reads_it_to_its_end(tmp_path: Path):
     folder = Folder(str(tmp_path))
     parquet.write_file(folder, PLACE, LARGE)
     with (tmp_path / PLACE).open("rb") as opened:
-        parquet.write_file(folder, PLACE, rows(10))
+        parquet.write_file(folder, PLACE, build_rows(10))
         assert pq.read_table(opened).num_rows == 150_000
     assert ds.dataset(tmp_path / "hits", partitioning="hive").count_rows() == 10
 
 
-# --- other writers, who say what they have read --------------------------------------------------------------------
+# --- writers that replace the version that they read ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["local", "memory"])
-def test_replace_replaces_only_the_version_that_was_read(tmp_path: Path, scheme: str):
-    folder = Folder(str(tmp_path) if scheme == "local" else f"memory://{uuid.uuid4().hex}")
-
+def test_replace_replaces_only_the_version_that_was_read(folder: Folder):
     def write(data: bytes, before: Version | None) -> None:
         with folder.replace(PLACE, before=before) as file:
             file.write(data)
@@ -475,7 +431,7 @@ def test_replace_replaces_only_the_version_that_was_read(tmp_path: Path, scheme:
             write(b"third", before)
     with pytest.raises(ChangedError):
         folder.open(PLACE, read)
-    assert (content(folder), folder.list_files("")) == (b"second", [PLACE])
+    assert (read_file(folder), folder.list_files("")) == (b"second", [PLACE])
     folder.remove(PLACE)
     with pytest.raises(ChangedError):
         write(b"third", read)
@@ -483,9 +439,8 @@ def test_replace_replaces_only_the_version_that_was_read(tmp_path: Path, scheme:
     assert folder.list_files("") == [PLACE]
 
 
-@pytest.mark.parametrize("scheme", ["local", "memory"])
-def test_many_writers_at_once_lose_nothing(tmp_path: Path, scheme: str):
-    folder, start = Folder(str(tmp_path) if scheme == "local" else f"memory://{uuid.uuid4().hex}"), threading.Barrier(4)
+def test_concurrent_writers_lose_nothing(folder: Folder):
+    start = threading.Barrier(4)
 
     def add(letter: str) -> None:
         start.wait(10)
@@ -507,22 +462,22 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path, scheme: str):
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert sorted(content(folder)) == sorted(b"abcd" * 5)
+    assert sorted(read_file(folder)) == sorted(b"abcd" * 5)
     assert folder.list_files("") == [PLACE]
 
 
 def test_waiting_run_logs_who_holds_the_folder(tmp_path: Path):
-    folder, said, done = Folder(str(tmp_path)), queue.Queue[str](), threading.Event()
+    folder, messages, done = Folder(str(tmp_path)), queue.Queue[str](), threading.Event()
 
     def wait() -> None:
-        with folder.lock("run 2", said.put):
+        with folder.lock("run 2", messages.put):
             done.set()
 
-    with folder.lock("run 1 of fetch_events", said.put):
+    with folder.lock("run 1 of fetch_events", messages.put):
         thread = threading.Thread(target=wait)
         thread.start()
-        assert said.get(timeout=10).startswith("the data folder is in use by run 1 of fetch_events, since 20")
+        assert messages.get(timeout=10).startswith("the data folder is in use by run 1 of fetch_events, since 20")
         assert not done.is_set()
     thread.join(10)
     assert done.is_set()
-    assert all_files(tmp_path) == set()
+    assert list_all_files(tmp_path) == set()

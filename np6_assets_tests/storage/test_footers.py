@@ -1,4 +1,4 @@
-"""What is known of an asset's files from one look to the next, on a disk and on an object store."""
+"""Test the cache of footers, on a disk and on an object store."""
 
 import uuid
 from datetime import date, timedelta
@@ -16,8 +16,8 @@ from np6_assets.storage.parquet import build_path, write_file
 DAYS = [str(date(2026, 3, 1) + timedelta(days=ahead)) for ahead in range(20)]
 
 
-class Opened:
-    """The files of some days, and which of them were opened."""
+class RecordingFolder:
+    """The files of some days, and a cache that records which of them it opens."""
 
     def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = Folder(url)
@@ -25,17 +25,17 @@ class Opened:
         self.footers = FooterCache("hits", "event_date", lambda footer, day: (day, footer.num_rows))
         footer = footers_module.read_footer
 
-        def noted(folder: Folder, file: str) -> pq.FileMetaData:
+        def record(folder: Folder, file: str) -> pq.FileMetaData:
             self.files.append(file)
             return footer(folder, file)
 
-        monkeypatch.setattr(footers_module, "read_footer", noted)
+        monkeypatch.setattr(footers_module, "read_footer", record)
 
     def write(self, day: str, rows: int) -> None:
         write_file(self.folder, build_path("hits", "event_date", day), pa.table({"id": range(rows)}))
 
-    def look(self) -> list[str]:
-        """The days whose files are opened where they are looked at again."""
+    def refresh_days(self) -> list[str]:
+        """Refresh the cache, and list the days whose files it opens."""
         self.files = []
         self.footers.refresh(self.folder)
         self.footers.read_days(self.folder, DAYS)
@@ -43,37 +43,37 @@ class Opened:
 
 
 @pytest.fixture(params=["local", "remote"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    return Opened(str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}", monkeypatch)
+def files(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordingFolder:
+    return RecordingFolder(str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}", monkeypatch)
 
 
-def test_footers_open_only_files_that_changed(opened: Opened):
-    assert opened.look() == []
+def test_footers_open_only_files_that_changed(files: RecordingFolder):
+    assert files.refresh_days() == []
     for day in DAYS[1:]:
-        opened.write(day, 3)
-    assert opened.look() == DAYS[1:]
-    assert opened.look() == []
-    opened.write(DAYS[0], 1)  # new
-    opened.write(DAYS[5], 4)  # replaced
-    opened.folder.remove(build_path("hits", "event_date", DAYS[7]))
-    assert opened.look() == [DAYS[0], DAYS[5]]
-    rows = {day: opened.footers.get(day) for day in DAYS}
+        files.write(day, 3)
+    assert files.refresh_days() == DAYS[1:]
+    assert files.refresh_days() == []
+    files.write(DAYS[0], 1)  # new
+    files.write(DAYS[5], 4)  # replaced
+    files.folder.remove(build_path("hits", "event_date", DAYS[7]))
+    assert files.refresh_days() == [DAYS[0], DAYS[5]]
+    rows = {day: files.footers.get(day) for day in DAYS}
     assert rows == {day: (day, 3) for day in DAYS} | {DAYS[0]: (DAYS[0], 1), DAYS[5]: (DAYS[5], 4), DAYS[7]: None}
 
 
-def test_footers_read_a_file_again_that_has_the_same_size(opened: Opened):
-    opened.write(DAYS[0], 3)
-    opened.look()
-    opened.write(DAYS[0], 3)
-    assert opened.look() == [DAYS[0]]
+def test_footers_read_a_file_again_that_has_the_same_size(files: RecordingFolder):
+    files.write(DAYS[0], 3)
+    files.refresh_days()
+    files.write(DAYS[0], 3)
+    assert files.refresh_days() == [DAYS[0]]
 
 
-def test_footers_read_in_time_goes_on_where_it_stopped(opened: Opened):
+def test_footers_continue_where_the_last_read_stopped(files: RecordingFolder):
     for day in DAYS:
-        opened.write(day, 1)
-    opened.footers.refresh(opened.folder)
-    known = []
+        files.write(day, 1)
+    files.footers.refresh(files.folder)
+    counts = []
     for _ in range(3):
-        read_until([opened.footers], opened.folder, DAYS, lambda: True)
-        known.append(sum(map(opened.footers.is_known, DAYS)))
-    assert known == [8, 16, 20]
+        read_until([files.footers], files.folder, DAYS, lambda: True)
+        counts.append(sum(map(files.footers.is_known, DAYS)))
+    assert counts == [8, 16, 20]

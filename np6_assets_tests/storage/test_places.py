@@ -1,4 +1,4 @@
-"""Which data folder is which, and that two accounts of a process have one each."""
+"""Test when two locations are one data folder, and that each account has its own."""
 
 import gc
 from pathlib import Path
@@ -26,11 +26,11 @@ def test_folder_locations_are_normalized(one: str, other: str) -> None:
     assert normalize_location(one) == normalize_location(other)
 
 
-def test_links_and_absolute_paths_lead_to_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_and_absolute_paths_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
-    written = (
+    locations = (
         "data",
         str(tmp_path / "data"),
         "link",
@@ -38,7 +38,7 @@ def test_links_and_absolute_paths_lead_to_the_folder(tmp_path: Path, monkeypatch
         f"file:{tmp_path}/data",
         "link/../data",
     )
-    assert {normalize_location(text) for text in written} == {str(tmp_path / "data")}
+    assert {normalize_location(text) for text in locations} == {str(tmp_path / "data")}
 
 
 @pytest.mark.parametrize(
@@ -50,24 +50,24 @@ def test_links_and_absolute_paths_lead_to_the_folder(tmp_path: Path, monkeypatch
         ("s3://a/b", "gs://a/b"),
     ],
 )
-def test_other_folders_are_others(one: str, other: str) -> None:
+def test_different_folders_are_told_apart(one: str, other: str) -> None:
     assert normalize_location(one) != normalize_location(other)
 
 
-def test_folder_is_claimed_as_long_as_the_accounts_definitions_exist(tmp_path: Path) -> None:
-    def settings(account: str | None) -> Settings:
+def test_folder_is_claimed_while_the_accounts_definitions_exist(tmp_path: Path) -> None:
+    def build_settings(account: str | None) -> Settings:
         return Settings.from_environment({"NP6_DATA_DIR": str(tmp_path)}, account)
 
-    def store() -> dg.ResourceDefinition:
+    def build_store() -> dg.ResourceDefinition:
         return dg.ResourceDefinition(lambda _: None)
 
-    first = store()
-    claim_folder(settings("brand_a"), first)
-    again = store()
-    claim_folder(settings("brand_a"), again)  # the same account, loaded anew
+    first = build_store()
+    claim_folder(build_settings("brand_a"), first)
+    again = build_store()
+    claim_folder(build_settings("brand_a"), again)  # the same account, loaded anew
     for other in (None, "brand_b"):
         with pytest.raises(SettingsError, match="is the folder of account brand_a; give each account its own"):
-            claim_folder(settings(other), store())
+            claim_folder(build_settings(other), build_store())
     del first, again
     gc.collect()
-    claim_folder(settings("brand_b"), store())
+    claim_folder(build_settings("brand_b"), build_store())

@@ -1,4 +1,4 @@
-"""A remote folder: what a store holds while and after a file is written, what is asked of it, and what errors say."""
+"""Test a remote folder: its files while and after they are written, its requests, and its errors."""
 
 import uuid
 from collections.abc import Iterator
@@ -13,45 +13,35 @@ from np6_assets.storage import parquet, remote
 from np6_assets.storage.files import ChangedError, Folder, StoreError
 from np6_assets.storage.query import open_query
 from np6_assets_tests.support.bucket import SECRET, Bucket, Store, run_store
+from np6_assets_tests.support.files import PLACE, read_file, write_file
 
 pytestmark = pytest.mark.slow
 
-PLACE = "hits/event_date=2026-03-20/part-0.parquet"
 OTHER = "hits/event_date=2026-03-21/part-0.parquet"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Store]:
-    with run_store() as started:
-        yield started
+    with run_store() as store:
+        yield store
 
 
 @pytest.fixture
 def bucket(server: Store, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    made = server.create_bucket()
-    for name, value in made.environment.items():
+    bucket = server.create_bucket()
+    for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
-    return made
+    return bucket
 
 
-def write(folder: Folder, content: bytes, relative: str = PLACE) -> None:
-    with folder.replace(relative) as file:
-        file.write(content)
-
-
-def read(folder: Folder, relative: str = PLACE) -> bytes:
-    with folder.open(relative) as file:
-        return file.read()
-
-
-def test_finished_file_is_one_request_to_its_place(bucket: Bucket):
+def test_file_is_uploaded_in_one_request(bucket: Bucket):
     folder = Folder(bucket.url)
-    write(folder, b"old")
+    write_file(folder, b"old")
     with folder.replace(PLACE) as file:
         file.write(b"new" * 3_000_000)
-        assert read(folder) == b"old"
+        assert read_file(folder) == b"old"
     assert bucket.count_requests() == {"PUT": 2, "GET": 1}
-    assert read(folder) == b"new" * 3_000_000
+    assert read_file(folder) == b"new" * 3_000_000
     assert folder.list_files("") == [PLACE]
     assert (folder.get_size(PLACE), folder.exists(OTHER), folder.list_folders("hits")) == (
         9_000_000,
@@ -63,44 +53,44 @@ def test_finished_file_is_one_request_to_its_place(bucket: Bucket):
     assert not folder.exists(PLACE)
 
 
-def test_file_too_large_for_one_request_takes_its_place_whole(bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
+def test_large_file_is_replaced_whole(bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(remote, "_PUT_AT_ONCE", 6_000_000)
     folder = Folder(bucket.url)
-    write(folder, b"old")
+    write_file(folder, b"old")
     version = folder.get_version(PLACE)
     content = b"new" * 4_000_000
     with folder.replace(PLACE, before=version) as file:
         file.write(content)
-    assert read(folder) == content
+    assert read_file(folder) == content
     with pytest.raises(ChangedError), folder.replace(PLACE, before=version) as file:
         file.write(content)
 
 
 @pytest.mark.parametrize("status", [503, 403])
-def test_upload_that_fails_keeps_the_old_file_and_no_debris(bucket: Bucket, status: int):
+def test_failed_upload_keeps_the_old_file(bucket: Bucket, status: int):
     folder = Folder(bucket.url)
-    write(folder, b"old")
+    write_file(folder, b"old")
     bucket.refuse = lambda method, key: status if method == "PUT" else None
     with pytest.raises(StoreError):
-        write(folder, b"new")
+        write_file(folder, b"new")
     bucket.refuse = lambda method, key: None
-    assert (read(folder), folder.list_files("")) == (b"old", [PLACE])
-    write(folder, b"new")
-    assert read(folder) == b"new"
+    assert (read_file(folder), folder.list_files("")) == (b"old", [PLACE])
+    write_file(folder, b"new")
+    assert read_file(folder) == b"new"
 
 
 def test_store_request_is_retried_after_a_transient_error(bucket: Bucket):
     folder = Folder(bucket.url)
     turns = iter(range(10**6))
     bucket.refuse = lambda method, key: 503 if next(turns) % 2 == 0 else None
-    write(folder, b"new")
-    assert read(folder) == b"new"
+    write_file(folder, b"new")
+    assert read_file(folder) == b"new"
 
 
-def test_file_is_read_in_few_requests_and_in_one_version(bucket: Bucket):
+def test_reader_needs_few_requests_and_sees_one_version(bucket: Bucket):
     folder = Folder(bucket.url)
     content = uuid.uuid4().bytes * 700_000
-    write(folder, content)
+    write_file(folder, content)
     bucket.count_requests()
     with folder.open(PLACE) as file:
         assert file.seek(-5, 2) == len(content) - 5
@@ -110,32 +100,32 @@ def test_file_is_read_in_few_requests_and_in_one_version(bucket: Bucket):
         assert b"".join(iter(lambda: file.read(100_000), b"")) == content
         assert bucket.count_requests() == {"GET": 3}
     with folder.open(PLACE) as file:
-        write(folder, b"another")
+        write_file(folder, b"another")
         with pytest.raises(ChangedError):
             file.read()
 
 
 def test_cached_folder_lists_an_asset_once_and_notices_changes(bucket: Bucket):
     folder = Folder(bucket.url)
-    write(folder, b"one")
-    write(folder, b"two", OTHER)
+    write_file(folder, b"one")
+    write_file(folder, b"two", OTHER)
     bucket.count_requests()
-    listed = folder.cache_listing()
-    assert (listed.get_size(PLACE), listed.exists(OTHER), len(listed.list_folders("hits"))) == (3, True, 2)
-    assert [read(listed, place) for place in (PLACE, OTHER, PLACE, OTHER)] == [b"one", b"two", b"one", b"two"]
+    cached = folder.cache_listing()
+    assert (cached.get_size(PLACE), cached.exists(OTHER), len(cached.list_folders("hits"))) == (3, True, 2)
+    assert [read_file(cached, place) for place in (PLACE, OTHER, PLACE, OTHER)] == [b"one", b"two", b"one", b"two"]
     assert bucket.count_requests() == {"LIST": 1, "GET": 2}
-    write(listed, b"three")  # by itself
-    assert (read(listed), listed.get_size(PLACE)) == (b"three", 5)
+    write_file(cached, b"three")  # through the cached folder
+    assert (read_file(cached), cached.get_size(PLACE)) == (b"three", 5)
     again = folder.cache_listing()
     assert again.exists(OTHER)
-    write(folder, b"four")  # by others, since the listing
+    write_file(folder, b"four")  # around it
     folder.remove(OTHER)
-    assert read(again) == b"four"
+    assert read_file(again) == b"four"
     with pytest.raises(FileNotFoundError):
-        read(again, OTHER)
+        read_file(again, OTHER)
 
 
-def test_duckdb_and_pandas_read_a_remote_folder_without_a_request_too_many(bucket: Bucket):
+def test_duckdb_and_pandas_read_a_remote_folder(bucket: Bucket):
     folder = Folder(bucket.url)
     for number, day in enumerate(("2026-03-20", "2026-03-21")):
         parquet.write_file(folder, parquet.build_path("hits", "event_date", day), pa.table({"id": range(number, 1000)}))
@@ -169,9 +159,9 @@ def test_large_parquet_file_is_read_by_column(bucket: Bucket):
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
-def told(folder: Folder, action: str) -> str:
+def read_error(folder: Folder, action: str) -> str:
     with pytest.raises(StoreError) as caught:
-        write(folder, b"x") if action == "write" else folder.list_folders("hits")
+        write_file(folder, b"x") if action == "write" else folder.list_folders("hits")
     line = str(caught.value)
     assert "\n" not in line
     assert SECRET not in line
@@ -179,19 +169,19 @@ def told(folder: Folder, action: str) -> str:
 
 
 @pytest.mark.parametrize("action", ["write", "list"])
-def test_errors_name_the_bucket_and_what_to_do(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, action: str):
-    nobody = "s3://np6-nobody-has-made-this"
-    assert told(Folder(nobody), action).startswith(f"{nobody}: there is no such bucket where AWS_ENDPOINT_URL")
+def test_store_error_names_the_bucket_and_a_remedy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, action: str):
+    missing = "s3://np6-nobody-has-made-this"
+    assert read_error(Folder(missing), action).startswith(f"{missing}: there is no such bucket where AWS_ENDPOINT_URL")
     bucket.refuse = lambda method, key: 403
-    line = told(Folder(bucket.url), action)
+    line = read_error(Folder(bucket.url), action)
     assert line.startswith(f"s3://{bucket.name}: refused (403 ")
     assert "AWS_ACCESS_KEY_ID" in line
     monkeypatch.delenv("AWS_ALLOW_HTTP")
-    assert "AWS_ALLOW_HTTP=true" in told(Folder(bucket.url), action)
+    assert "AWS_ALLOW_HTTP=true" in read_error(Folder(bucket.url), action)
 
 
-def test_store_that_does_not_answer_is_named(bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
+def test_silent_store_is_named(bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("np6_assets.storage.bucket._RETRIES", {"max_retries": 1})
-    line = told(Folder(bucket.url), "write")
+    line = read_error(Folder(bucket.url), "write")
     assert line.startswith(f"s3://{bucket.name}: does not answer; check the network, and AWS_ENDPOINT_URL")

@@ -4,12 +4,14 @@ from datetime import datetime, timedelta
 
 
 class Clock:
-    """Returns `now`, until a test changes it."""
+    """Returns `now`, until a test changes it; advances by `step` whenever it is read."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, step: timedelta = timedelta()) -> None:
         self.now = now
+        self.step = step
 
     def __call__(self) -> datetime:
+        self.now += self.step
         return self.now
 
     def forward(self, **duration: float) -> None:

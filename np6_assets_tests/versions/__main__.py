@@ -1,6 +1,6 @@
-"""`make test-versions`: the wheel in environments of its own, with the oldest and the newest of what it needs.
+"""`make test-versions`: install the wheel with the oldest and the newest versions of its requirements.
 
-In each: the demo, and a project of somebody else's that has two accounts (`host.py`). Needs PyPI.
+In each environment run the demo, and another project with two accounts (`host.py`). Needs PyPI.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIMEOUT = 3600
 
 @dataclass(frozen=True)
 class Environment:
-    """What is installed where: direct requirements in their oldest or newest versions, and what others demand."""
+    """An environment with direct requirements in their oldest or newest versions, and other requirements."""
 
     name: str
     python: str
@@ -49,7 +49,7 @@ ENVIRONMENTS = (
 
 
 def main() -> int:
-    """Try each environment for whose Python there is one; 1 where one of them failed."""
+    """Try each environment whose Python is installed, and return 1 if one fails."""
     parser = argparse.ArgumentParser(prog="make test-versions", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(one.name for one in ENVIRONMENTS)}; default: all")
     options = parser.parse_args()
@@ -64,7 +64,7 @@ def main() -> int:
         started = time.monotonic()
         print(f"{environment.name}: Python {environment.python}", flush=True)
         try:
-            attempt(environment, wheel)
+            try_environment(environment, wheel)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             print(f"  failed: {error}\n{error.stdout or ''}{error.stderr or ''}")
             failed.append(environment.name)
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def build_wheel() -> Path:
-    """Build the wheel, with the build backend that this environment has."""
+    """Build the wheel with the build backend of this environment."""
     folder = FOLDER / "wheel"
     shutil.rmtree(folder, ignore_errors=True)
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), cwd=ROOT)
@@ -82,14 +82,14 @@ def build_wheel() -> Path:
 
 
 def find_python(version: str) -> str | None:
-    """The interpreter of a version, if there is one on this machine."""
+    """Return the interpreter of a version, if this machine has one."""
     command = [UV, "python", "find", "--no-python-downloads", version]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def oldest_requirements(python: str) -> Path:
-    """The oldest versions that pyproject.toml allows: of a wheel's requirements uv takes the newest."""
+def compile_oldest_requirements(python: str) -> Path:
+    """Compile the oldest versions that pyproject.toml allows, as uv installs the newest for a wheel."""
     file = FOLDER / "oldest.txt"
     extras = [argument for extra in EXTRAS.split(",") for argument in ("--extra", extra)]
     options = ["--quiet", "--resolution", "lowest-direct", "--python-version", python, "--output-file", str(file)]
@@ -97,14 +97,14 @@ def oldest_requirements(python: str) -> Path:
     return file
 
 
-def attempt(environment: Environment, wheel: Path) -> None:
-    """Install the wheel in an environment of its own, and use it."""
+def try_environment(environment: Environment, wheel: Path) -> None:
+    """Install the wheel in an environment, and use it."""
     place = FOLDER / environment.name
     run(UV, "venv", "--quiet", "--clear", "--no-python-downloads", "--python", environment.python, str(place))
     python = str(place / "bin" / "python")
     demands = [f"{wheel}[{EXTRAS}]", *environment.others]
     if environment.oldest:
-        demands += ["--constraints", str(oldest_requirements(environment.python))]
+        demands += ["--constraints", str(compile_oldest_requirements(environment.python))]
     run(UV, "pip", "install", "--quiet", "--python", python, *demands)
     with tempfile.TemporaryDirectory() as folder:
         run(str(place / "bin" / "np6-assets"), "demo", "--days", "2", cwd=Path(folder))
@@ -114,7 +114,7 @@ def attempt(environment: Environment, wheel: Path) -> None:
 
 
 def run(*command: str, cwd: Path | None = None) -> str:
-    """What a command prints. Raises CalledProcessError or TimeoutExpired."""
+    """Run a command, and return its output. Raises CalledProcessError or TimeoutExpired."""
     others = ("NP6_", "DAGSTER_", "PYTHON")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A project of somebody else's, in whose environment the wheel is: FOLDER. Fails where it does not do what it should.
+"""Build and run another project that uses the installed wheel, in the given folder.
 
 Nothing of this repository is imported but the installed package: it is run by the environment's Python.
 """
@@ -84,7 +84,7 @@ def defs() -> dg.Definitions:
 
 
 def main(folder: Path) -> None:
-    """Make the project, with two accounts, and run what it has."""
+    """Build the project with two accounts, and run its assets."""
     package = folder / "host"
     (package / "defs").mkdir(parents=True)
     for name in ("__init__.py", "defs/__init__.py"):
@@ -116,13 +116,13 @@ def main(folder: Path) -> None:
 
 
 def materialize(folder: Path, assets: str, day: str | None = None) -> None:
-    """A run of some assets, as the host's executor runs it."""
+    """Materialize assets with the host's executor."""
     partition = [] if day is None else ["--partition", day]
     run(folder, "dagster", "asset", "materialize", "-m", "host.definitions", "--select", assets, *partition)
 
 
 def check_step_workers(home: Path) -> None:
-    """That these runs are told from those of one process: they may outlive a process that is killed."""
+    """Assert that these runs are known to have step workers, which may outlive a killed process."""
     import dagster as dg
 
     from np6_assets.dagster_private import has_step_workers
@@ -132,7 +132,7 @@ def check_step_workers(home: Path) -> None:
 
 
 def run(folder: Path, command: str, *arguments: str) -> str:
-    """What a command of this environment prints. It has to end well."""
+    """Run a command of this environment, and return its output. Exits if it fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "DAGSTER_"))}
     environment |= {"DAGSTER_HOME": str(folder / "home"), "PYTHONPATH": str(folder), "NO_COLOR": "1"}
     done = subprocess.run(
