@@ -23,7 +23,7 @@ from np6_assets.refresh import jobs, missing_notifications, planner
 from np6_assets.refresh.active_runs import find_active_runs
 from np6_assets.refresh.event_files import EventFiles
 from np6_assets.refresh.planner import Attempt, DayWatermarks, Memory, PlannedRun
-from np6_assets.refresh.probes import Prober
+from np6_assets.refresh.probes import Prober, ProbeResult
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.footers import AT_ONCE
@@ -91,14 +91,10 @@ class RefreshTick:
         idle = [one for one in open_days if one.day.key not in fetching]
         backing_off = planner.select_backing_off(memory, (one.day.key for one in idle), self._now)
         needs = self._find_needs(idle, memory, backing_off)
-        to_probe = [one for one in idle if needs.probes.get(one.day.key)][-DAYS_PROBED:]
-        prober = Prober(np6, self._warn, self._folder, self._now)
-        probed = prober.probe(to_probe, needs.probes, memory.last_probed)
+        probed = self._probe(np6, idle, needs, memory.last_probed)
         memory = replace(memory, last_probed=probed.last_probed)
         if probed.is_cut and not probed.answers:
             return self._build_result(memory, f"Nothing requested, as the API failed: {probed.error_text}")
-        for day, asset in probed.new.items():
-            needs.add(day, f"{asset} were published", needs.probes[day])
         runs = planner.plan_runs(needs.reasons, active.count, assets=needs.selections, today=self._today)
         memory = planner.record_attempts(memory, runs, days, self._now)
         if active.count + len(runs) < planner.MOST_ACTIVE_RUNS and memory.is_missing_check_due(self._now):
@@ -167,6 +163,14 @@ class RefreshTick:
             if to_fetch:
                 needs.add(key, reason, to_fetch)
         return needs
+
+    def _probe(self, np6: NP6Resource, idle: list[DayWatermarks], needs: Needs, last_probed: int) -> ProbeResult:
+        """Probe the newest of the idle days that need it; days with new events are added to the needs."""
+        days = [one for one in idle if needs.probes.get(one.day.key)][-DAYS_PROBED:]
+        probed = Prober(np6, self._warn, self._folder, self._now).probe(days, needs.probes, last_probed)
+        for day, asset in probed.new.items():
+            needs.add(day, f"{asset} were published", needs.probes[day])
+        return probed
 
     def _plan_retries(self, fetched: AbstractSet[str], active_runs: int) -> list[PlannedRun]:
         """Plan runs for closed days with notifications that did not answer, except days that are fetched anyway."""
