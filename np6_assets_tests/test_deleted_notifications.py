@@ -59,7 +59,7 @@ class ClockedDeployment:
         rows = self.deployment.rows("activations", day)
         return {id_: sum(row["activation_id"] == id_ for row in rows) for id_ in IDS}
 
-    def missing(self, day: date = FIRST) -> list[int]:
+    def list_missing(self, day: date = FIRST) -> list[int]:
         return self.deployment.missing_ids(day)
 
     def is_closed(self, day: date = FIRST) -> bool:
@@ -98,7 +98,7 @@ def test_deleted_notification_keeps_its_rows_and_is_not_requested_again(clocked:
     assert build_path(102) not in clocked.fetch(25)
     assert clocked.count_sends() == {101: SENDS, 102: 4, 103: SENDS}
     assert clocked.is_closed()
-    assert clocked.missing() == [102]
+    assert clocked.list_missing() == [102]
     assert json.loads((clocked.deployment.data / "np6.json").read_text())["gone"] == [102]
     assert build_path(102) not in clocked.fetch(12, FIRST + DAY)
 
@@ -123,10 +123,10 @@ def test_notification_refused_for_a_week_is_fetched_from_the_days_start(clocked:
     clocked.fetch(25)
     assert clocked.count_sends() == {101: SENDS, 102: 0, 103: SENDS}
     assert clocked.is_closed()
-    assert clocked.missing() == [102]
+    assert clocked.list_missing() == [102]
     clocked.fetch(7 * 24)
     assert clocked.count_sends() == ALL
-    assert clocked.missing() == []
+    assert clocked.list_missing() == []
 
 
 @pytest.mark.slow
@@ -134,29 +134,29 @@ def test_notification_refused_once_is_fetched_from_the_days_start(clocked: Clock
     clocked.fetch(7)
     clocked.server.script(build_path(102), "403")
     clocked.fetch(13)
-    assert clocked.missing() == [102]
+    assert clocked.list_missing() == [102]
     clocked.fetch(20)
     assert clocked.count_sends() == dict.fromkeys(IDS, 7)
-    assert clocked.missing() == []
+    assert clocked.list_missing() == []
 
 
 def test_missing_only_requests_only_missing_notifications(clocked: ClockedDeployment):
     clocked.server.script(build_path(102), *["403"] * 2)
     for day in (FIRST, FIRST + DAY):
         clocked.fetch(26, day)
-    assert [clocked.missing(day) for day in (FIRST, FIRST + DAY)] == [[102], [102]]
+    assert [clocked.list_missing(day) for day in (FIRST, FIRST + DAY)] == [[102], [102]]
     clocked.server.script(build_path(102), "403")
     assert clocked.fetch(70, run_config=MISSING_ONLY) == [build_path(102)]
-    assert clocked.missing() == [102]
+    assert clocked.list_missing() == [102]
     assert clocked.is_closed()
     assert clocked.deployment.metadata("activations", FIRST)["events_kept"] == 0
     assert clocked.fetch(80, run_config=MISSING_ONLY) == [build_path(102)]
-    assert (clocked.count_sends(), clocked.missing()) == (ALL, [])
-    assert clocked.missing(FIRST + DAY) == [102]
+    assert (clocked.count_sends(), clocked.list_missing()) == (ALL, [])
+    assert clocked.list_missing(FIRST + DAY) == [102]
     assert clocked.fetch(90, run_config=MISSING_ONLY) == []
     clocked.server.script(build_path(102), *["403"] * 3)  # for both days together, and for each
     clocked.deployment.materialize("activations", FIRST, FIRST + DAY, run_config=MISSING_ONLY)
-    assert [clocked.missing(day) for day in (FIRST, FIRST + DAY)] == [[], [102]]
+    assert [clocked.list_missing(day) for day in (FIRST, FIRST + DAY)] == [[], [102]]
 
 
 def test_missing_only_fetches_all_of_an_open_day(clocked: ClockedDeployment):
@@ -190,7 +190,7 @@ def test_broken_notification_stops_no_day(clocked: ClockedDeployment):
         clocked.fetch(25, day)
         assert clocked.count_sends(day) == {101: SENDS, 102: 0, 103: SENDS}
         assert clocked.is_closed(day)
-        assert clocked.missing(day) == [102]
+        assert clocked.list_missing(day) == [102]
     assert clocked.deployment.metadata("activations", FIRST)["notifications_missing"] == [102]
 
 

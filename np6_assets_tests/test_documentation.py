@@ -104,6 +104,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".venv").symlink_to(sys.prefix)
     pyspark = folder / "stubs" / "pyspark" / "sql"
     pyspark.mkdir(parents=True)
+    (pyspark.parent / "__init__.py").touch()
     (pyspark / "__init__.py").write_text(PYSPARK)
     run(folder, ".venv/bin/np6-assets demo --days 2")
     return folder

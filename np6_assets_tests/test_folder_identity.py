@@ -68,7 +68,7 @@ def test_first_run_writes_the_identity(server: RudeServer, instance: dg.DagsterI
 def test_one_of_two_first_runs_owns_the_folder(server: RudeServer, tmp_path: Path):
     server.serve(Population(hits=build_hits("DEMO", 3)))
 
-    def first_run(zone: str) -> str:
+    def try_first_run(zone: str) -> str:
         """Run, and return the zone or the refusal."""
         with dg.DagsterInstance.ephemeral() as instance:
             deployment = Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=zone)
@@ -79,7 +79,7 @@ def test_one_of_two_first_runs_owns_the_folder(server: RudeServer, tmp_path: Pat
         return zone
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(first_run, (PARIS, "UTC")))
+        found = list(pool.map(try_first_run, (PARIS, "UTC")))
     [winner] = {PARIS, "UTC"} & set(found)
     [read_refusal] = set(found) - {winner}
     assert "set NP6_DATA_DIR to another folder" in read_refusal

@@ -120,8 +120,8 @@ def test_accounts_run_beside_the_assets_of_a_host(
     assert (tmp_path / "host" / "hits").exists()
     assert run(*(["brand_a", kind] for kind in KINDS), ["brand_a", "reactivity_rates"], partition=f"{DAY}").success
     assert run(["brand_b", "hits"], partition=f"{DAY}").success
-    assert run("of_a_day", "rates_of_a_day", partition=f"{DAY}").success
-    assert run("of_all_days", "rates_so_far").success
+    assert run("daily", "rates_of_a_day", partition=f"{DAY}").success
+    assert run("whole", "rates_so_far").success
 
     assert len(inputs["of a day"]) == len(inputs["of all days"]) > 0
     assert set(inputs["of a day"]["activation_date"].astype(str)) == {f"{DAY}"}

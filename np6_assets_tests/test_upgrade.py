@@ -20,7 +20,7 @@ import pytest
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files
 from np6_assets_tests.support.events import HOUR_MS, KINDS
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.version_0_1 import FIRST, NOON_MS, SECOND, account
+from np6_assets_tests.support.version_0_1 import FIRST, NOON_MS, SECOND, build_account
 
 FOLDERS = Path(__file__).parent / "version_0_1"
 NOON = datetime.fromtimestamp(NOON_MS / 1000, UTC)
@@ -62,7 +62,7 @@ def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
 
     # the open day is continued from the watermark of version 0.1
     now = NOON + timedelta(hours=5)
-    server.serve(account(NOON_MS + 5 * HOUR_MS))
+    server.serve(build_account(NOON_MS + 5 * HOUR_MS))
     deployment.materialize(list(KINDS), SECOND)
     starts = {
         request.query.get("reactivityStart", request.query.get("start")) for request in server.list_requests()
@@ -84,7 +84,7 @@ def test_folder_of_version_0_1_is_refreshed_closed_and_rated(
 
     # it is closed, and its rates and those of the day before are final
     now = datetime(THIRD.year, THIRD.month, THIRD.day, tzinfo=UTC) + timedelta(hours=26)
-    server.serve(account(NOON_MS + 48 * HOUR_MS))
+    server.serve(build_account(NOON_MS + 48 * HOUR_MS))
     deployment.materialize(list(KINDS), FIRST, THIRD)
     events = read_files(data)
     for day in (SECOND, FIRST):

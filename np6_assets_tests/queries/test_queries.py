@@ -175,7 +175,7 @@ def test_rates_refuse_a_sum_and_a_mean(database: duckdb.DuckDBPyConnection) -> N
         ("bounce_share", "bounced", "reacting_activations"),
     ],
 )
-def test_each_rate_of_the_week_is_that_of_the_rows_that_count(
+def test_rate_of_rows_matches_plain_python(
     account: Account, database: duckdb.DuckDBPyConnection, column: str, numerator: str, denominator: str
 ) -> None:
     expected = Rate(account.rates, numerator, denominator)
@@ -188,11 +188,11 @@ def test_each_rate_of_the_week_is_that_of_the_rows_that_count(
 
 
 def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) -> None:
-    def week(row: Row) -> tuple[date, int]:
+    def get_week(row: Row) -> tuple[date, int]:
         day = row["activation_date"]
         return day - timedelta(days=day.weekday()), row["activation_id"]
 
-    rates = {key: compute_hit_rate(rows) for key, rows in group_by(account.rates, week).items()}
+    rates = {key: compute_hit_rate(rows) for key, rows in group_by(account.rates, get_week).items()}
     expected = [
         {
             "week": monday,
@@ -320,13 +320,13 @@ def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None
 # --- sends, from the events -----------------------------------------------------------------------------------------
 
 
-def sends_of(account: Account) -> dict[tuple[Any, ...], list[Row]]:
-    """The events of each send of a cohort, by day and grain and what makes two events ones of the same send."""
+def group_sends(account: Account) -> dict[tuple[Any, ...], list[Row]]:
+    """Group the events of each send of a cohort by day, grain and the key of the send."""
     sends = defaultdict(list)
     for kind, days in account.events.items():
         for row in (row for rows in days.values() for row in rows or ()):
-            at = local(row["event_time"] if row["activated_at"] is None else row["activated_at"])
-            days_after = (local(row["event_time"]).date() - at.date()).days
+            at = to_local(row["event_time"] if row["activated_at"] is None else row["activated_at"])
+            days_after = (to_local(row["event_time"]).date() - at.date()).days
             if at.date() in COHORTS and 0 <= days_after <= WINDOW:
                 send = (row["event_id"],) if row["stamp_id"] is None else (row["stamp_id"], row["subscription_id"])
                 grain = tuple(row[name] for name in GRAIN)
@@ -334,14 +334,14 @@ def sends_of(account: Account) -> dict[tuple[Any, ...], list[Row]]:
     return sends
 
 
-def local(ms: int) -> datetime:
+def to_local(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone(ZoneInfo(TZ))
 
 
 def test_send_times(account: Account, database: duckdb.DuckDBPyConnection) -> None:
     day_rows = {(row["activation_date"], tuple(row[name] for name in GRAIN)): row for row in account.rates}
     hours: dict[Any, Counter[str]] = defaultdict(Counter)
-    for (day, grain, _), events in sends_of(account).items():
+    for (day, grain, _), events in group_sends(account).items():
         kinds = {event["kind"] for event in events if event["kind"] != "hits" or event["link_type"] == "redirection"}
         hours[day, grain, min(event["at"] for event in events).hour].update(kinds)
     rows = []
@@ -378,7 +378,7 @@ def test_send_times(account: Account, database: duckdb.DuckDBPyConnection) -> No
 
 def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -> None:
     reasons: Counter[tuple[str, str]] = Counter()
-    for events in sends_of(account).values():
+    for events in group_sends(account).values():
         bounces = [event for event in events if event["kind"] == "bounces"]
         if bounces:
             rank = {"hard": 0, "soft": 1}
@@ -399,7 +399,7 @@ def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_every_ready_query_is_tested_here() -> None:
+def test_every_ready_query_has_a_test() -> None:
     assert {f"test_{name}" for name in QUERIES} <= set(globals())
 
 
@@ -430,21 +430,21 @@ def test_command_prints_a_table_with_rates_rounded(account: Account, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("query", "says"),
+    ("query", "message"),
     [
         ("fnnel", "there is no query 'fnnel'; there are applications, bounce_reasons, funnel,"),
         ("SELECT rate(hit_rat) FROM cohorts", 'Referenced column "hit_rat" not found'),
         ("SELECT FROM WHERE", "Parser Error"),
     ],
 )
-def test_command_says_in_one_line_what_is_wrong(account: Account, query: str, says: str) -> None:
+def test_command_reports_an_error_in_one_line(account: Account, query: str, message: str) -> None:
     with pytest.raises(command.QueryError) as raised:
         command.run(account.build_settings(), query, as_csv=False)
-    assert says in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_written_file_has_the_views_and_sees_days_that_come_later(
+def test_written_file_has_the_views_and_reads_later_days(
     account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "it's [data]*"
@@ -466,8 +466,8 @@ def test_written_file_has_the_views_and_sees_days_that_come_later(
         command.write(settings, file)
 
 
-def test_rates_of_version_0_1_have_the_status_that_is_final_says(account: Account, tmp_path: Path) -> None:
-    """One day of them was written before there was a status, and no other asset is stored."""
+def test_rates_of_version_0_1_get_a_status_from_is_final(account: Account, tmp_path: Path) -> None:
+    """One day is stored without a status, and no other asset is stored."""
     for cohort in (COHORTS[0], COHORTS[-1]):
         old = pq.read_table(account.root / "reactivity_rates" / f"activation_date={cohort}" / "part-0.parquet")
         folder = tmp_path / "reactivity_rates" / f"activation_date={cohort}"

@@ -186,7 +186,7 @@ def test_status_tells_missing_and_open_days(
         return (day - D).days not in unclosed.get(kind, ())
 
     stored = write_feeds(tmp_path, feeds, PARIS, is_closed)
-    needed_days = find_incomplete_days(missing, unclosed)
+    needed_days = find_lacking_days(missing, unclosed)
     for due_day in (None, 0, 1, 3):
         due_ms = 0 if due_day is None else compute_day_bounds(D + timedelta(days=due_day), PARIS)[0] + HOUR
         due = None if due_day is None else datetime.fromtimestamp(due_ms / 1000, UTC)
@@ -319,7 +319,7 @@ def test_chunk_counts_the_rows_of_shared_days_once(tmp_path: Path, monkeypatch: 
     assert found == [cohorts[:3], cohorts[3:4], cohorts[4:5], cohorts[5:]]
 
 
-def find_incomplete_days(missing: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> set[int]:
+def find_lacking_days(missing: Mapping[str, Collection[int]], unclosed: Mapping[str, Collection[int]]) -> set[int]:
     """Find the days that the cohort needs and that are missing or not closed."""
     needed = ("activations", "hits", "optouts", "bounces")
     return {day for kind in needed for day in (*missing.get(kind, ()), *unclosed.get(kind, ())) if day <= 2}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -140,49 +139,40 @@ def test_deleted_notification_is_not_retried(account: Account):
     assert list_due_days(account) == []
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance with files of its own: a schedule is given no other."""
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home)) as found:
-        yield found
-
-
 @pytest.mark.slow
-def test_night_retries_days_that_it_does_not_fetch_anyway(
-    server: RudeServer, kept: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_schedule_retries_days_that_it_does_not_fetch(
+    server: RudeServer, kept_instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("NP6_API_KEY", server.key)
-    account = create_account(server, kept, tmp_path, days=2)
+    account = create_account(server, kept_instance, tmp_path, days=2)
     server.script_always(REFUSED, "403")
     for day in (FIRST, FIRST + DAY):
         set_clock(account, 1, day)
         account.publish()
         account.deployment.materialize("activations", day)
 
-    def asked(night: date) -> list[dg.RunRequest]:
+    def evaluate_retries(night: date) -> list[dg.RunRequest]:
         definitions = account.deployment.definitions
         moment = datetime(night.year, night.month, night.day, 3, 30, tzinfo=ZoneInfo("UTC"))
         with dg.build_schedule_context(
-            instance=kept, scheduled_execution_time=moment, repository_def=definitions.get_repository_def()
+            instance=kept_instance, scheduled_execution_time=moment, repository_def=definitions.get_repository_def()
         ) as context:
             tick = definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
         return [run for run in tick.run_requests or [] if run.tags["np6/why"] == REASON]
 
-    assert asked(FIRST + 3 * DAY) == []  # the days before yesterday are fetched in any case
-    [run] = asked(FIRST + 40 * DAY)
+    assert evaluate_retries(FIRST + 3 * DAY) == []  # the days before yesterday are fetched in any case
+    [run] = evaluate_retries(FIRST + 40 * DAY)
     assert run.asset_selection == [dg.AssetKey("activations")]
     assert run.run_config == MISSING_ONLY
     assert find_run_days(run) == (f"{FIRST}", f"{FIRST + DAY}")
     server.reset_faults()
     set_clock(account, 24 * 39)
     before = len(server.list_requests())
-    build_events = account.deployment.definitions.resolve_job_def("fetch_daily").execute_in_process(
-        instance=kept, asset_selection=list(run.asset_selection), run_config=run.run_config, tags=run.tags
+    result = account.deployment.definitions.resolve_job_def("fetch_daily").execute_in_process(
+        instance=kept_instance, asset_selection=list(run.asset_selection), run_config=run.run_config, tags=run.tags
     )
-    assert build_events.success
+    assert result.success
     assert [request.path for request in server.list_requests()[before:]] == ["/notifications", REFUSED]
     assert not account.deployment.missing_ids(FIRST)
     assert not account.deployment.missing_ids(FIRST + DAY)
-    assert asked(FIRST + 41 * DAY) == []
+    assert evaluate_retries(FIRST + 41 * DAY) == []

@@ -400,7 +400,7 @@ class _PopulationBuilder:
     def add_reactions(self, sender: _Sender, send: dict[str, Any], day: date, moment: int) -> None:
         rng = self.rng
 
-        def at() -> int:
+        def draw_time() -> int:
             return moment + self.draw_reaction_delay(day, moment)
 
         if rng.random() < sender.bounce:
@@ -410,18 +410,20 @@ class _PopulationBuilder:
                     "status": rng.choice(STATUSES),
                     **rng.choice(SUBJECTS),
                 }
-                self.add_event("bounces", at(), {**send, **fields})
+                self.add_event("bounces", draw_time(), {**send, **fields})
             if rng.random() < 0.8:
                 return
         if rng.random() < sender.optout:
             for _ in range(rng.choice((1, 1, 2))):
-                self.add_event("optouts", at(), {**send, "optout_type": rng.choice(("channel", "application", None))})
+                self.add_event(
+                    "optouts", draw_time(), {**send, "optout_type": rng.choice(("channel", "application", None))}
+                )
         elif rng.random() < 0.8:
-            self.add_event("impressions", at(), send)
+            self.add_event("impressions", draw_time(), send)
         if rng.random() < sender.hit:
             for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
                 fields = {"link_type": rng.choice(LINK_TYPES), "link_label": rng.choice((None, *TEXTS))}
-                self.add_event("hits", at(), {**send, **fields})
+                self.add_event("hits", draw_time(), {**send, **fields})
 
     def add_event(self, kind: str, timestamp: int, fields: dict[str, Any]) -> None:
         """Add an event, at times with a null, missing or unknown field."""

@@ -73,8 +73,8 @@ HITS = "/notifications/reactivities/hits"
 
 
 def test_event_equals_the_reference():
-    made = build_event("hits", id="e1", timestamp=1614089593000, stamp_time=1614089576625, link_label=MISSING)
-    assert made == {
+    event = build_event("hits", id="e1", timestamp=1614089593000, stamp_time=1614089576625, link_label=MISSING)
+    assert event == {
         "type": "hit",
         "id": "e1",
         "timestamp": 1614089593000,
@@ -114,12 +114,12 @@ def test_event_equals_the_reference():
 
 def test_population_follows_from_its_seed_and_has_every_variant():
     options = {"misfit_days": [D], "poison_days": [D], "coerced_share": 0.1}
-    made = build_population(7, D, 3, "Europe/Paris", **options)
-    assert made == build_population(7, D, 3, "Europe/Paris", **options)
-    assert made.hits != build_population(8, D, 3, "Europe/Paris").hits
+    population = build_population(7, D, 3, "Europe/Paris", **options)
+    assert population == build_population(7, D, 3, "Europe/Paris", **options)
+    assert population.hits != build_population(8, D, 3, "Europe/Paris").hits
     start, end = compute_day_bounds(D, "Europe/Paris")
     for kind in KINDS:
-        feed = made.feed(kind)
+        feed = population.feed(kind)
         assert expect_rejected(kind, feed) == []
         ids = [one["id"] for one in feed]
         assert len(set(ids)) < len(ids)  # repeats
@@ -128,9 +128,9 @@ def test_population_follows_from_its_seed_and_has_every_variant():
         assert {start, end - 1} <= set(times)
         assert sum((count_unreadable(kind, one) for one in feed), start=count_unreadable(kind, feed[0]))["urgent"] > 3
         assert any(isinstance(one, RawEvent) for one in feed)
-        keys = [compute_event_key(one.body) for one in made.misfits if one.kind == kind]
+        keys = [compute_event_key(one.body) for one in population.misfits if one.kind == kind]
         assert len(set(keys)) == len(keys) > 80
-    stamps = [one["source"]["detail"]["activation"].get("stamp") or {} for one in made.activations]
+    stamps = [one["source"]["detail"]["activation"].get("stamp") or {} for one in population.activations]
     assert any("time" not in stamp for stamp in stamps)
     assert len({stamp.get("id") for stamp in stamps}) < len(stamps)
 
@@ -146,9 +146,9 @@ def test_variants_are_rejected_or_coerced(kind: str):
     for misfit in build_misfits(kind, 1, D_MS, 100):
         assert find_reason(kind, misfit.event) is not None, misfit.name
         assert parse(misfit.body) == misfit.event
-    for name, made in build_coerced(kind, 1, D_MS, 100):
-        assert find_reason(kind, made) is None, name
-        assert D_MS <= read_event_time(made) < D_MS + DAY, name
+    for name, event in build_coerced(kind, 1, D_MS, 100):
+        assert find_reason(kind, event) is None, name
+        assert D_MS <= read_event_time(event) < D_MS + DAY, name
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,8 +180,8 @@ def test_field_bodies_have_the_rows_that_they_say():
 
 
 def test_rendered_events_mean_the_same_in_every_style():
-    made, rng = build_population(3, D, 1), random.Random(1)
-    for one in made.hits + made.bounces:
+    population, rng = build_population(3, D, 1), random.Random(1)
+    for one in population.hits + population.bounces:
         assert json.loads(render(one, rng)) == one
 
 
@@ -205,7 +205,7 @@ def test_day_bounds_follow_clock_changes():
 
 
 def test_expected_rows_are_in_the_window_sorted_and_unique():
-    made = [
+    events = [
         build_event("hits", id="b", timestamp=D_MS),
         build_event("hits", id="c", timestamp=D_MS + DAY),  # the end is not in it
         build_event("hits", id="a", timestamp=D_MS),
@@ -213,7 +213,7 @@ def test_expected_rows_are_in_the_window_sorted_and_unique():
         build_event("hits", id="b", timestamp=D_MS),
         {"id": "e"},
     ]
-    rows = expect_rows("hits", made, D_MS, D_MS + DAY)
+    rows = expect_rows("hits", events, D_MS, D_MS + DAY)
     assert [row["event_id"] for row in rows] == ["a", "b"]
     assert list(rows[0]) == list(list_columns("hits"))
 
@@ -223,8 +223,8 @@ def test_expected_rows_take_the_earlier_of_two_versions():
         build_event("hits", id="a", timestamp=D_MS + 2),
         build_event("hits", id="a", timestamp=D_MS + 1, link_type="x"),
     )
-    for made in ([later, earlier], [earlier, later]):
-        [row] = expect_rows("hits", made, D_MS, D_MS + DAY)
+    for events in ([later, earlier], [earlier, later]):
+        [row] = expect_rows("hits", events, D_MS, D_MS + DAY)
         assert (row["event_time"], row["link_type"]) == (D_MS + 1, "x")
     [row] = expect_rows("hits", [later, earlier], D_MS + 2, D_MS + DAY)
     assert row["event_time"] == D_MS + 2
@@ -264,12 +264,12 @@ def test_expected_rows_take_the_earlier_of_two_versions():
     ],
 )  # fmt: skip
 def test_row_has_coerced_values_and_counts_unreadable_ones(fields: dict, values: dict, unread: str):
-    made = build_event("bounces", id="a", timestamp=D_MS)
+    event = build_event("bounces", id="a", timestamp=D_MS)
     for name, value in fields.items():
-        set_field(made, name, value)
-    row = build_row("bounces", made, "keep", None)
+        set_field(event, name, value)
+    row = build_row("bounces", event, "keep", None)
     assert {name: row[name] for name in values} == values
-    assert count_unreadable("bounces", made) == dict.fromkeys(unread.split(), 1)
+    assert count_unreadable("bounces", event) == dict.fromkeys(unread.split(), 1)
 
 
 def test_event_key_is_the_id_or_the_hash_of_the_bytes():
@@ -289,7 +289,7 @@ def test_canonical_ignores_the_order_of_fields_in_json_texts():
 
 
 def test_row_has_the_values_of_the_contract():
-    made = build_event(
+    event = build_event(
         "bounces",
         id="a",
         timestamp=D_MS,
@@ -301,7 +301,7 @@ def test_row_has_the_values_of_the_contract():
         urgent=MISSING,
         identity=None,
     )
-    [row] = expect_rows("bounces", [made], D_MS, D_MS + DAY, "pseudonymize", "k")
+    [row] = expect_rows("bounces", [event], D_MS, D_MS + DAY, "pseudonymize", "k")
     assert row == {
         "event_id": "a",
         "event_time": D_MS,
@@ -334,8 +334,8 @@ def send(stamp: str | None, subscription: str | None, at: int = D_MS + 1000) -> 
     return {"stamp_id": stamp, "subscription": subscription, "stamp_time": at}
 
 
-def by_day(kind: str, events: list, days: int = 9) -> dict:
-    """The events as rows of the event days D to D + days - 1, all materialized."""
+def group_by_day(kind: str, events: list, days: int = 9) -> dict:
+    """Group the rows of events by the days D to D + days - 1."""
     return {D + timedelta(days=n): expect_rows(kind, events, D_MS + n * DAY, D_MS + (n + 1) * DAY) for n in range(days)}
 
 
@@ -363,11 +363,11 @@ def test_expected_rates_of_three_sends():
     optouts = [build_event("optouts", id="13", timestamp=D_MS + 3000, **send("D", "z"))]  # an orphan
     impressions = [build_event("impressions", id="14", timestamp=D_MS + 3000, **s1)]
     feeds = {
-        "activations": by_day("activations", activations),
-        "hits": by_day("hits", hits),
-        "bounces": by_day("bounces", bounces),
-        "optouts": by_day("optouts", optouts),
-        "impressions": by_day("impressions", impressions),
+        "activations": group_by_day("activations", activations),
+        "hits": group_by_day("hits", hits),
+        "bounces": group_by_day("bounces", bounces),
+        "optouts": group_by_day("optouts", optouts),
+        "impressions": group_by_day("impressions", impressions),
     }
     [row] = expect_rates(D, "UTC", 7, feeds)
     third = 1 / 3
@@ -412,7 +412,11 @@ def test_expected_rates_of_three_sends():
 
 def test_expected_rates_are_null_without_their_feeds():
     hits = [build_event("hits", id="1", timestamp=D_MS, **send("A", "x"))]
-    feeds = {"hits": by_day("hits", hits), "optouts": by_day("optouts", []), "bounces": by_day("bounces", [])}
+    feeds = {
+        "hits": group_by_day("hits", hits),
+        "optouts": group_by_day("optouts", []),
+        "bounces": group_by_day("bounces", []),
+    }
     feeds["optouts"][D + timedelta(days=3)] = None
     [row] = expect_rates(D, "UTC", 7, feeds)
     unknown = {name for name, value in row.items() if value is None}
@@ -427,10 +431,10 @@ def test_expected_rates_take_events_without_stamp_as_sends():
     # Two activations and two hits without any stamp: two sends, two orphans; the one of D + 1 is not D's.
     blank = {"stamp": MISSING}
     feeds = {
-        "activations": by_day(
+        "activations": group_by_day(
             "activations", [build_event("activations", id=name, timestamp=D_MS, **blank) for name in "ab"]
         ),
-        "hits": by_day(
+        "hits": group_by_day(
             "hits",
             [
                 build_event("hits", id="c", timestamp=D_MS, **blank),
@@ -456,8 +460,8 @@ def server() -> Iterator[RudeServer]:
 @pytest.fixture
 def client(server: RudeServer) -> Iterator[httpx.Client]:
     server.reset_faults()
-    with httpx.Client(base_url=server.url, headers={"X-Key": server.key}, timeout=5) as made:
-        yield made
+    with httpx.Client(base_url=server.url, headers={"X-Key": server.key}, timeout=5) as client:
+        yield client
 
 
 WINDOW = {"reactivityStart": str(D_MS), "reactivityEnd": "2026-03-21", "sort": "asc"}
@@ -479,16 +483,16 @@ def test_server_serves_the_window(server: RudeServer, client: httpx.Client):
 
 
 def test_server_serves_activations_of_one_notification_and_the_list(server: RudeServer, client: httpx.Client):
-    made = build_population(1, D, 2)
+    population = build_population(1, D, 2)
     listed = client.get("/notifications").json()
-    assert listed == made.notifications
+    assert listed == population.notifications
     params = {"start": str(D_MS), "end": str(D_MS + DAY)}
     total = 0
     for entry in listed:
         got = client.get(f"/notifications/{entry['id']}/events/activations", params=params).json()
         assert {one["source"]["detail"]["activation"]["id"] for one in got} <= {entry["id"]}
         total += len({one["id"] for one in got})
-    assert total == len(expect_rows("activations", made.activations, D_MS, D_MS + DAY))
+    assert total == len(expect_rows("activations", population.activations, D_MS, D_MS + DAY))
 
 
 def test_server_refuses_wrong_requests(server: RudeServer, client: httpx.Client):
@@ -507,7 +511,7 @@ def test_server_answers_with_the_scripted_status(server: RudeServer, client: htt
     assert client.get(HITS).status_code == 200
 
 
-def _array_of(response: httpx.Response) -> list:
+def _read_array(response: httpx.Response) -> list:
     got = response.json()
     if not isinstance(got, list):
         raise ValueError("not an array")
@@ -519,7 +523,7 @@ def test_server_breaks_bodies_so_that_clients_notice(server: RudeServer, client:
     for at in (0.0, 0.5, 1.0):
         server.script(HITS, Act(name, at=at))
         with pytest.raises((httpx.TransportError, ValueError)):
-            _array_of(client.get(HITS, params=WINDOW))
+            _read_array(client.get(HITS, params=WINDOW))
         assert server.requests[-1].outcome == name
 
 
@@ -634,21 +638,21 @@ def test_server_answers_empty_windows_with_204(server: RudeServer, client: httpx
     assert client.get(HITS, params=WINDOW).status_code == 204
 
 
-def test_server_applies_the_end_as_told(client: httpx.Client, server: RudeServer):
-    def ids(end: str, **more: str) -> set[str]:
+def test_server_applies_its_end_mode(client: httpx.Client, server: RudeServer):
+    def fetch_ids(end: str, **more: str) -> set[str]:
         server.end_mode = end
         return {one["id"] for one in client.get(HITS, params={**WINDOW, **more}).json()}
 
-    made = build_population(1, D, 2).hits
-    times = {one["id"]: one["timestamp"] for one in made}
-    half_open, inclusive, ignored = ids("half open"), ids("inclusive"), ids("ignored")
+    hits = build_population(1, D, 2).hits
+    times = {one["id"]: one["timestamp"] for one in hits}
+    half_open, inclusive, ignored = fetch_ids("half open"), fetch_ids("inclusive"), fetch_ids("ignored")
     assert {times[id_] for id_ in inclusive - half_open} == {D_MS + DAY}
     assert ignored == {id_ for id_, ms in times.items() if ms >= D_MS}
-    by_activation = ids("by activation")
-    stamps = {one["id"]: one["source"]["detail"]["activation"].get("stamp") or {} for one in made}
+    by_activation = fetch_ids("by activation")
+    stamps = {one["id"]: one["source"]["detail"]["activation"].get("stamp") or {} for one in hits}
     sent = {id_: stamp.get("time") or times[id_] for id_, stamp in stamps.items()}
     assert by_activation == {id_ for id_, ms in sent.items() if times[id_] >= D_MS and ms < D_MS + DAY}
-    assert ids("both by activation") == {id_ for id_, ms in sent.items() if D_MS <= ms < D_MS + DAY}
+    assert fetch_ids("both by activation") == {id_ for id_, ms in sent.items() if D_MS <= ms < D_MS + DAY}
     server.end_mode = "refused in the future"
     server.date = lambda: datetime.fromtimestamp((D_MS + DAY - 1) / 1000, UTC)
     assert client.get(HITS, params=WINDOW).status_code == 400
@@ -671,11 +675,14 @@ def test_server_sends_the_date_as_told(server: RudeServer, client: httpx.Client)
     assert client.get(HITS).headers["date"] == "yesterday"
 
 
-def test_server_sends_poison_as_it_is():
-    made = build_population(1, D, 1, poison_days=[D])
-    raw = {one.raw for one in made.hits if isinstance(one, RawEvent)}
-    raw |= {one.body for one in made.misfits if one.kind == "hits"}
-    with RudeServer(made) as running, httpx.Client(base_url=running.url, headers={"X-Key": running.key}) as client:
+def test_server_sends_poison_unchanged():
+    population = build_population(1, D, 1, poison_days=[D])
+    raw = {one.raw for one in population.hits if isinstance(one, RawEvent)}
+    raw |= {one.body for one in population.misfits if one.kind == "hits"}
+    with (
+        RudeServer(population) as running,
+        httpx.Client(base_url=running.url, headers={"X-Key": running.key}) as client,
+    ):
         body = client.get(HITS, params=WINDOW).content
     assert all(one in body for one in raw)
     assert len(raw) > len(POISON) // 2

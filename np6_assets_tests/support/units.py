@@ -34,8 +34,8 @@ class Unit:
     def move(self, folders: dict[str, str]) -> list[str]:
         """Return the command with other folders than those of an installation."""
         words = [_localize(word) for word in self.command]
-        for here, there in folders.items():
-            words = [word.replace(here, there) for word in words]
+        for installed, moved in folders.items():
+            words = [word.replace(installed, moved) for word in words]
         return words
 
     @property

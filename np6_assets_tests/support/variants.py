@@ -69,26 +69,26 @@ def _set_value(name: str, value: Any) -> Change:
 def _map_field(name: str, convert: Callable[[Any], Any]) -> Change:
     """Convert the value of a field, if the event has one."""
 
-    def change(made: Event) -> Any:
-        box: Any = made
+    def change(event: Event) -> Any:
+        box: Any = event
         *parents, last = PATHS[name]
         for parent in parents:
             box = box.get(parent) if isinstance(box, dict) else None
         if isinstance(box, dict) and type(box.get(last)) in (int, str):
             box[last] = convert(box[last])
-        return made
+        return event
 
     return change
 
 
 def _replace_event(value: Any) -> Change:
-    return lambda made: copy.deepcopy(value)
+    return lambda event: copy.deepcopy(value)
 
 
 def _set_receiver(type_: Any, value: Any) -> Change:
-    def change(made: Event) -> Any:
-        set_field(made, "receiver", {"type": type_, "value": copy.deepcopy(value)})
-        return made
+    def change(event: Event) -> Any:
+        set_field(event, "receiver", {"type": type_, "value": copy.deepcopy(value)})
+        return event
 
     return change
 
@@ -306,8 +306,8 @@ def build_misfits(kind: str, seed: object, at_ms: int, notification_id: int, nam
     changes = {**REJECTED, **REJECTED_OF_KIND[kind]}
     rng = random.Random(f"{seed} {kind} styles")
     return [
-        Misfit(name, kind, placed, notification_id, made, render(made, rng).encode())
-        for name, placed, made in _build_block(changes, kind, seed, at_ms, notification_id, names)
+        Misfit(name, kind, placed, notification_id, event, render(event, rng).encode())
+        for name, placed, event in _build_block(changes, kind, seed, at_ms, notification_id, names)
     ]
 
 
@@ -316,20 +316,20 @@ def build_coerced(
 ) -> list[tuple[str, Event]]:
     """Build the coerced variants (or `names`) of a kind with their names, a second apart from `at_ms` on."""
     changes = {**COERCED, **COERCED_OF_KIND[kind]}
-    return [(name, made) for name, _, made in _build_block(changes, kind, seed, at_ms, notification_id, names)]
+    return [(name, event) for name, _, event in _build_block(changes, kind, seed, at_ms, notification_id, names)]
 
 
-def coerce_at_random(kind: str, rng: random.Random, made: Event) -> None:
+def coerce_at_random(kind: str, rng: random.Random, event: Event) -> None:
     """Apply a random coerced variant to an event."""
     changes = {**COERCED, **COERCED_OF_KIND[kind]}
-    changes[rng.choice(sorted(changes))](made)
+    changes[rng.choice(sorted(changes))](event)
 
 
 def _build_block(
     changes: Mapping[str, Change], kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str]
 ) -> list[tuple[str, int, Any]]:
     """Build name, time and value of each variant. Events of one name and seed belong to one send."""
-    made = []
+    events = []
     ids = random.Random(f"{seed} {kind} {sorted(changes)}")
     for number, name in enumerate(list(names) or changes):
         placed = at_ms + STEP_MS * number
@@ -342,5 +342,5 @@ def _build_block(
             stamp_id=draw_uuid(send),
             subscription=draw_uuid(send),
         )
-        made.append((name, placed, changes[name](valid)))
-    return made
+        events.append((name, placed, changes[name](valid)))
+    return events

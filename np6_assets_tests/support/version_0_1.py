@@ -18,7 +18,7 @@ NOON_MS = compute_day_bounds(SECOND, "UTC")[0] + 12 * HOUR_MS
 _START = compute_day_bounds(FIRST, "UTC")[0]
 
 
-def account(until: int) -> Population:
+def build_account(until: int) -> Population:
     """Build the events published before a time, in ms."""
     population = Population(notifications=[{"id": 101, "name": "Spring sale"}, {"id": 102, "name": "Reminder"}])
 

@@ -105,14 +105,14 @@ def main(folder: Path) -> None:
     materialize(folder, "of_a_day", day)
     materialize(folder, "of_all_days")
     for name in ("of_a_day", "of_all_days"):
-        told = json.loads((folder / f"{name}.json").read_text())
-        assert told["days"] == [day], told
-        assert told["rows"] > 0, told
+        read = json.loads((folder / f"{name}.json").read_text())
+        assert read["days"] == [day], read
+        assert read["rows"] > 0, read
     assert (folder / "kept" / "twice").exists()
     for name in ("brand_a", "brand_b"):
         assert (folder / "data" / name / "hits" / f"event_date={day}" / "part-0.parquet").exists()
     check_step_workers(folder / "home")
-    print(f"  a host with two accounts: {told['rows']} rows of {day}, read by pandas {told['pandas']}")
+    print(f"  a host with two accounts: {read['rows']} rows of {day}, read by pandas {read['pandas']}")
 
 
 def materialize(folder: Path, assets: str, day: str | None = None) -> None:
