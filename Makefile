@@ -34,7 +34,7 @@ uv_build = sed -n '/^setuptools==/,/^ *\#/p' $(1) > .venv/setuptools.txt; \
 	$(call uv_install,.venv/setuptools.txt,$(2)); $(call uv_install,$(1),$(2))
 
 # On all cores, which the first start would do on one; and for users who may not write to .venv.
-compile = $(BIN)/python -m compileall -q -j 0 -x '/tests/' .venv/lib np6_assets >/dev/null || true
+compile = $(BIN)/python -m compileall -q -j 0 -x '/(tests|testing|lexers|setuptools)/' .venv/lib np6_assets >/dev/null || true
 
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(call stamp,requirements.lock))" ]; then exit 0; fi; \
