@@ -28,13 +28,11 @@ export UV_LINK_MODE := copy
 UV = index="$$($(PIP) config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1)"; \
 	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
 	$(BIN)/uv
+# What is really used is compiled on first use: all of it takes longer than a demo.
 uv_install = $(UV) pip install --quiet --python $(2) --no-build-isolation --require-hashes --no-deps -r $(1)
 # The same, with packages that are released as source alone (pyspark): setuptools, which builds them, comes first.
 uv_build = sed -n '/^setuptools==/,/^ *\#/p' $(1) > .venv/setuptools.txt; \
 	$(call uv_install,.venv/setuptools.txt,$(2)); $(call uv_install,$(1),$(2))
-
-# On all cores, which the first start would do on one; and for users who may not write to .venv.
-compile = $(BIN)/python -m compileall -q -j 0 -x '/(tests|testing|lexers|setuptools)/' .venv/lib np6_assets >/dev/null || true
 
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(call stamp,requirements.lock))" ]; then exit 0; fi; \
@@ -53,8 +51,6 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 	$(call uv_install,requirements.lock,$(BIN)/python); \
 	$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-build-isolation --no-deps -e .; \
 	$(BIN)/uv pip check --quiet --python $(BIN)/python || fail "requirements.lock does not fit pyproject.toml: make lock"; \
-	echo "Compiling"; \
-	$(compile); \
 	$(call stamp,requirements.lock) > $(STAMP); \
 	echo "Installed in .venv"
 
@@ -64,7 +60,8 @@ install-all: install ## and what the files in deploy/, tests and lint need
 	echo "Installing what deployments, tests and lint need beside it"; \
 	$(call uv_build,requirements-all.lock,$(BIN)/python); \
 	$(BIN)/uv pip check --quiet --python $(BIN)/python; \
-	$(compile); \
+	echo "Compiling, for users who may not write to .venv"; \
+	$(BIN)/python -m compileall -q -j 0 -x '/tests/' .venv/lib np6_assets >/dev/null || true; \
 	$(call stamp,requirements-all.lock) > $(STAMP)-all
 
 demo: install ## ten days of the simulated account, from events to rates, in a minute
