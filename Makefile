@@ -19,14 +19,10 @@ help: ## show this
 # The stamp is written last and says what was installed where, so that an installation that was cut short, a new
 # lock file, another Python behind .venv and a folder that was moved all lead to a new one, and nothing else does.
 stamp = echo "$$(cat pyproject.toml $(1) | cksum), $$($(BIN)/python -V 2>&1), $$PWD"
-# Installing pip in .venv takes as long as all else: PYTHON's own installs there, unless it has none, as on Debian.
-HAS_PIP = $(shell "$(PYTHON)" -c "import pip; print(1)" 2>/dev/null)
-PIP = $(if $(HAS_PIP),"$(PYTHON)" -I -m pip --python $(BIN)/python,$(BIN)/python -I -m pip) --disable-pip-version-check
 # A link would let a change in .venv reach the cache.
 export UV_LINK_MODE := copy
-# uv asks the index that pip is set up to ask.
-UV = index="$$($(PIP) config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1)"; \
-	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
+# uv asks the index that pip was set up to ask when .venv was made.
+UV := index="$$(cat .venv/index)"; [ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
 	$(BIN)/uv
 # What is really used is compiled on first use: all of it takes longer than a demo.
 uv_install = $(UV) pip install --quiet --python $(2) --no-build-isolation --require-hashes --no-deps -r $(1)
@@ -34,6 +30,7 @@ uv_install = $(UV) pip install --quiet --python $(2) --no-build-isolation --requ
 uv_build = sed -n '/^setuptools==/,/^ *\#/p' $(1) > .venv/setuptools.txt; \
 	$(call uv_install,.venv/setuptools.txt,$(2)); $(call uv_install,$(1),$(2))
 
+# Installing pip in .venv takes as long as all else: PYTHON's own installs there, unless it has none, as on Debian.
 install: ## make .venv with the pinned packages and this project (PYTHON=... picks the Python)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(call stamp,requirements.lock))" ]; then exit 0; fi; \
 	set -e; \
@@ -44,9 +41,11 @@ install: ## make .venv with the pinned packages and this project (PYTHON=... pic
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || fail "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv"; \
 	echo "Making .venv with $$("$(PYTHON)" -V)"; \
 	rm -f $(STAMP); \
-	"$(PYTHON)" -m venv --clear $(if $(HAS_PIP),--without-pip) .venv; \
+	"$(PYTHON)" -m venv --clear $$("$(PYTHON)" -I -c "import pip; print('--without-pip')" 2>/dev/null) .venv; \
+	pip() { if [ -e $(BIN)/pip ]; then $(BIN)/python -I -m pip "$$@"; else "$(PYTHON)" -I -m pip --python $(BIN)/python "$$@"; fi; }; \
+	pip config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | tail -n 1 > .venv/index; \
 	sed -n '/^uv==/,/^ *#/p' requirements.lock > .venv/uv.txt; \
-	$(PIP) install -qq --no-compile --require-hashes --no-deps -r .venv/uv.txt; \
+	pip install -qq --disable-pip-version-check --no-compile --require-hashes --no-deps -r .venv/uv.txt; \
 	echo "Installing $$(grep -c '^[a-z]' requirements.lock) pinned packages"; \
 	$(call uv_install,requirements.lock,$(BIN)/python); \
 	$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-build-isolation --no-deps -e .; \
