@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from itertools import groupby, pairwise
 
 from np6_assets.partitions import consecutive
+from np6_assets.rates.columns import Status
 from np6_assets.rates.measures import Cohort, Measure, Share
 
 Point = tuple[float, float]
@@ -53,10 +54,9 @@ class Axis:
 class _Mark:
     """A day with a rate: its point, and the heights of the ends of its interval."""
 
-    day: date
     point: Point
     interval: tuple[float, float] | None
-    is_final: bool
+    status: Status
 
 
 def build_axis(days: Iterable[date], first: date, last: date) -> Axis:
@@ -80,20 +80,16 @@ def build_panel(measure: Measure, cohorts: Sequence[Cohort], places: Sequence[fl
     def to_height(rate: float) -> float:
         return HEIGHT * (1 - min(rate, 1.5 * top) / top)
 
-    marks = [
-        _Mark(
-            cohort.day,
+    marks = {
+        cohort.day: _Mark(
             (place * WIDTH / 100, to_height(share.rate)),
             share.interval and (to_height(share.interval[0]), to_height(share.interval[1])),
-            cohort.status == "final",
+            cohort.status,
         )
         for cohort, place, share in zip(cohorts, places, shares, strict=True)
         if share.rate is not None
-    ]
-    points = {mark.day: mark.point for mark in marks}
-    runs = [
-        [mark for mark in marks if run[0] <= mark.day <= run[-1]] for run in consecutive(mark.day for mark in marks)
-    ]
+    }
+    runs = [[marks[day] for day in run] for run in consecutive(marks)]
     return Panel(
         measure.name,
         [(_format_tick(tick, top), tick / top * 100) for tick in ticks],
@@ -101,7 +97,7 @@ def build_panel(measure: Measure, cohorts: Sequence[Cohort], places: Sequence[fl
         "".join(_write_lines(run, final=True) for run in runs),
         "".join(_write_lines(run, final=False) for run in runs),
         {
-            status: "".join(write_dot(points[one.day]) for one in cohorts if one.status == status and one.day in points)
+            status: "".join(write_dot(mark.point) for mark in marks.values() if mark.status == status)
             for status in ("final", "open", "incomplete")
         },
         [None if share.rate is None else round(min(share.rate / top, 1.0) * 100, 1) for share in shares],
@@ -148,7 +144,7 @@ def _write_band(run: Sequence[_Mark]) -> str:
 
 def _write_lines(run: Sequence[_Mark], *, final: bool) -> str:
     """Write the lines between consecutive days that are both final, or between the others."""
-    lines = groupby(pairwise(run), lambda pair: pair[0].is_final and pair[1].is_final)
+    lines = groupby(pairwise(run), lambda pair: pair[0].status == pair[1].status == "final")
     return "".join(
         write_path([pairs[0][0].point, *(after.point for _, after in pairs)])
         for is_final, pairs in ((key, list(found)) for key, found in lines)
