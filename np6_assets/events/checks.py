@@ -143,9 +143,9 @@ def check_volume(rows: int | None, past: Sequence[int]) -> Finding:
 def combine_findings(findings: Sequence[Finding]) -> Finding:
     """Combine all findings to one, which passes if each does."""
     passed = all(finding.passed for finding in findings)
-    told = [finding for finding in findings if passed or not finding.passed]
+    shown = [finding for finding in findings if passed or not finding.passed]
     figures = {name: value for finding in findings for name, value in finding.metadata.items()}
-    return Finding(passed, "; ".join(finding.text for finding in told), figures)
+    return Finding(passed, "; ".join(finding.text for finding in shown), figures)
 
 
 def _read_rows_before(

@@ -223,8 +223,8 @@ class Decoder:
             with self._cursor() as cursor:
                 table = cursor.sql(self._query, params={"part": part.path, "agencies": self._agencies}).to_arrow_table()
                 doubtful = np.flatnonzero(table.column(json_sql.NEEDS_CHECK).to_numpy()).tolist()
-                asked = {"part": part.path, "places": doubtful}
-                texts = cursor.execute(json_sql.EVENTS_AT, asked).fetchall() if doubtful else []
+                parameters = {"part": part.path, "places": doubtful}
+                texts = cursor.execute(json_sql.EVENTS_AT, parameters).fetchall() if doubtful else []
         except (duckdb.FatalException, duckdb.InternalException):
             self.release_memory()  # the error has closed the database
             return False

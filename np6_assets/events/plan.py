@@ -97,14 +97,16 @@ def plan_day(
     closed days alone: an open one would count as complete until now.
     """
     is_closed = stored is not None and stored.is_closed(day)
-    asks: NotificationScope = "all" if replaces or (now >= day.end + lookback and not is_closed) else "active"
+    scope: NotificationScope = "active"
     if missing_only and is_closed and not replaces:
-        asks = "missing"
+        scope = "missing"
+    elif replaces or (now >= day.end + lookback and not is_closed):
+        scope = "all"
+    is_full = full or replaces or is_closed or (scope == "all" and kind.per_notification)
     start = day.start
-    is_whole = full or replaces or is_closed or (asks == "all" and kind.per_notification)
-    if stored is not None and stored.watermark is not None and not is_whole:
+    if stored is not None and stored.watermark is not None and not is_full:
         start = max(stored.watermark - lookback, day.start)
-    return DayPlan(day, start, stored, replaces, asks)
+    return DayPlan(day, start, stored, replaces, scope)
 
 
 def batch_days(plans: Iterable[DayPlan], rows: Sequence[int] | None) -> Iterator[DayBatch]:

@@ -68,7 +68,7 @@ def decompress(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def join_pieces(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Join pieces to larger ones of about `size` bytes; those received before an error come before it."""
+    """Join pieces to larger ones of about `size` bytes. Before an error is raised, what was received is yielded."""
     waiting, length, since = [b""], 0, time.monotonic()
     try:
         for piece in pieces:

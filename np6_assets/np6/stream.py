@@ -34,7 +34,8 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
 class Part:
     """A piece of an answer on disk: a JSON array of `size` bytes with `events` objects and arrays.
 
-    Small answers share a part: `answers` says at which of these, and at which byte of the elements, each begins.
+    Small answers share a part: `answers` has, for each, the number of its first event and the place of its first byte
+    among the elements.
     """
 
     file: IO[bytes]
