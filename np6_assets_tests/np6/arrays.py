@@ -23,26 +23,18 @@ EVENTS = st.dictionaries(TEXTS, VALUES, max_size=4)
 ARRAYS = st.lists(EVENTS | VALUES, max_size=8)
 
 
-def render_compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
 def render_plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 STYLES: tuple[Callable[[Any], str], ...] = (
-    render_compact,
+    lambda value: json.dumps(value, separators=(",", ":")),
     render_plain,
     lambda value: "\ufeff" + json.dumps(value, ensure_ascii=False, indent=1),
     lambda value: "\r\n " + json.dumps(value, separators=(" ,\t", " : ")).replace("/", "\\/") + "\n\n",
 )
 PLACES = st.lists(st.integers(0, 2000), max_size=12)
 PART_BYTES = st.one_of(st.integers(1, 40), st.just(10_000))
-
-
-def is_event(value: Any) -> bool:
-    return isinstance(value, dict | list)
 
 
 def split_at(body: bytes, places: Iterable[int]) -> Iterator[bytes]:

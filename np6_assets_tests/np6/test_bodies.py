@@ -1,8 +1,7 @@
-"""Accept and refuse bodies, and decompress them within bounds."""
+"""Accept and refuse bodies, decompress them within bounds, and time out stalled ones."""
 
 import gzip
 import tracemalloc
-from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -11,26 +10,23 @@ from hypothesis import strategies as st
 from np6_assets.np6 import bodies
 from np6_assets.np6 import client as client_module
 from np6_assets.np6 import connection as connection_module
-from np6_assets.np6.bodies import StallTimer, decompress
-from np6_assets.np6.client import NP6Client
+from np6_assets.np6.bodies import StallTimer, decompress, join_pieces
 from np6_assets.np6.errors import CutResponseError, GaveUpError, WrongBodyError
-from np6_assets.np6.retry import RetryPolicy
 from np6_assets_tests.np6.arrays import split_at, split_by_size
 from np6_assets_tests.np6.collector import (
-    FAST_RETRY,
     HITS,
-    KEY,
-    Collectors,
     build_account,
     build_request,
     fetch,
+    fetch_failure,
     format_chain,
+    serve,
 )
-from np6_assets_tests.support import rude_bodies
 from np6_assets_tests.support.events import Population
-from np6_assets_tests.support.rude_server import BOMBS, RudeServer
+from np6_assets_tests.support.rude_acts import BOMBS
+from np6_assets_tests.support.rude_bodies import build_bomb
+from np6_assets_tests.support.rude_server import RudeServer
 
-MANY_RETRIES = RetryPolicy(retries=8, backoff=0.001, longest_wait=0.01)
 ACCOUNT = build_account(1, 2, 3, link_label="s3cret of a receiver")
 WRONG_BODIES = {
     "html page": "the body is an HTML or XML page, not a JSON array",
@@ -42,49 +38,27 @@ WRONG_BODIES = {
 }
 
 
-# --- accepted bodies --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("sends_204", [True, False])
 def test_client_accepts_204_and_an_empty_array(sends_204):
-    with RudeServer(Population(), key=KEY) as server, closing(NP6Client(server.url, KEY, retry=FAST_RETRY)) as client:
+    with serve(Population()) as (server, client):
         server.sends_204 = sends_204
-        assert fetch(client).sizes == []
+        assert fetch(client).part_count == 0
+        assert not client.has_events(build_request())
         server.script("/notifications", "204" if sends_204 else None)
         assert client.get_list("/notifications") == []
-        assert [request.status for request in server.requests] == [204 if sends_204 else 200] * 2
-
-
-@pytest.mark.parametrize("name", ["BOM", "wrong content type"])
-def test_client_accepts_a_byte_order_mark_and_any_content_type(name):
-    with RudeServer(ACCOUNT, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=FAST_RETRY)) as client:
-        server.script_always("/", name)
-        for _ in range(5):  # in every encoding and transport
-            assert len(fetch(client).elements) == 3
-        assert client.get_list("/notifications") == ACCOUNT.notifications
-        assert client.has_events(build_request())
-        assert client.traffic.retries == 0
-
-
-# --- refused bodies ----------------------------------------------------------------------------------------------
+        assert [request.status for request in server.requests] == [204 if sends_204 else 200] * 3
 
 
 @pytest.mark.parametrize("name", WRONG_BODIES)
 def test_client_requests_a_wrong_body_five_times(name):
-    with RudeServer(ACCOUNT, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=MANY_RETRIES)) as client:
+    with serve(ACCOUNT, retries=8) as (server, client):
         server.script_always("/", name)
-        collectors = Collectors(build_request())
-        [answer] = client.fetch(build_request(), collectors)
+        error = fetch_failure(client, "day")
         assert len(server.requests) == 5
-        assert set(collectors.states) == {"discarded"}
-    assert isinstance(answer.error, GaveUpError)
-    assert str(answer.error).startswith(f"{WRONG_BODIES[name]}; GET {HITS} given up after 5 attempts in a row")
-    shown = format_chain(answer.error)
+    assert isinstance(error, GaveUpError)
+    assert str(error).startswith(f"{WRONG_BODIES[name]}; GET {HITS} given up after 5 attempts in a row")
+    shown = format_chain(error)
     assert not any(word in shown for word in ("s3cret", "back soon", "try again", "DEMO", "156"))
-
-
-def test_decompress_accepts_an_empty_body():
-    assert list(decompress([], "gzip")) == []
 
 
 class LatinServer(RudeServer):
@@ -92,43 +66,33 @@ class LatinServer(RudeServer):
         return [b'"caf\xe9 s3cret"']
 
 
-def test_client_refuses_a_list_that_is_not_utf_8():
-    with (
-        LatinServer(key=KEY) as server,
-        closing(NP6Client(server.url, KEY, retry=FAST_RETRY)) as client,
-        pytest.raises(GaveUpError, match="the body is not JSON") as caught,
-    ):
-        client.get_list("/notifications")
-    assert "s3cret" not in format_chain(caught.value)
-
-
-def test_client_refuses_a_list_that_is_too_long(monkeypatch):
+def test_client_refuses_a_list_that_is_not_utf_8_or_too_long(monkeypatch):
     monkeypatch.setattr(client_module, "LONGEST_LIST", 2**20)
     long = Population(notifications=[{"id": 1, "name": "s3cret" * 200_000}])
-    with RudeServer(long, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=MANY_RETRIES)) as client:
-        with pytest.raises(GaveUpError, match="the list has more than 1 MiB") as caught:
-            client.get_list("/notifications")
-        assert len(server.requests) == 5
-    assert "s3cret" not in format_chain(caught.value)
+    for account, server_type, why in (
+        (Population(), LatinServer, "the body is not JSON"),
+        (long, RudeServer, "the list has more than 1 MiB"),
+    ):
+        with serve(account, server_type) as (_, client):
+            error = fetch_failure(client, "list")
+        assert isinstance(error, GaveUpError)
+        assert str(error).startswith(why)
+        assert "s3cret" not in format_chain(error)
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_client_refuses_a_bomb_in_little_memory(name):
-    with (
-        RudeServer(ACCOUNT, key=KEY) as server,
-        closing(NP6Client(server.url, KEY, retry=RetryPolicy(retries=0))) as client,
-    ):
+    with serve(ACCOUNT, retries=0) as (server, client):
         server.script_always("/", name)
-        rude_bodies.build_bomb(name.split()[0])  # cached before memory is measured
+        build_bomb(name.split()[0])  # cached before memory is measured
         tracemalloc.start()
         try:
-            [answer] = client.fetch(build_request(), Collectors(build_request()))
+            error = fetch_failure(client, "day")
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
     assert peak < 16 * 2**20
-    assert isinstance(answer.error, GaveUpError)
-    assert str(answer.error).startswith(
+    assert str(error).startswith(
         "the compressed body expands more than 200 times" if name == "gzip bomb" else WRONG_BODIES["unknown encoding"]
     )
 
@@ -145,11 +109,14 @@ def test_decompress_joins_any_chunks(body, places, encoding):
     assert b"".join(decompress([packed + packed], encoding)) == body + body  # members, RFC 1952
 
 
-@pytest.mark.parametrize("size", [2**18 - 1, 2**18, 2**18 + 1, 2**19, 2**20])
-@pytest.mark.parametrize("after", [[], [b""]])
-def test_decompress_accepts_any_length(size, after):
-    body = b"[%b]" % (b" " * (size - 2))
-    assert b"".join(decompress([gzip.compress(body, 1), *after], "gzip")) == body
+def test_decompress_yields_bounded_pieces_of_a_body_of_any_length():
+    for size in (0, 2**18 - 1, 2**18, 2**18 + 1, 2**20):
+        packed = gzip.compress(b" " * size, 1)
+        for chunks in ([packed], [packed, b""]):
+            lengths = [len(piece) for piece in decompress(chunks, "gzip")]
+            assert sum(lengths) == size
+            assert max(lengths) <= 2**18
+    assert list(decompress([], "gzip")) == []
 
 
 @pytest.mark.parametrize("encoding", ["", "identity"])
@@ -179,23 +146,43 @@ def test_decompress_yields_the_beginning_of_a_broken_body(size):
 def test_decompress_refuses_more_than_200_times_the_size(monkeypatch):
     monkeypatch.setattr(bodies, "EXPANSION_FROM", 2**20)
     body = b"[%b]" % (b" " * 2**20)
-    packed = gzip.compress(body)
     with pytest.raises(WrongBodyError, match="more than 200 times"):
-        list(decompress([packed], "gzip"))
+        list(decompress([gzip.compress(body)], "gzip"))
     small = body[: 2**19 + 1]
     assert b"".join(decompress([gzip.compress(small)], "gzip")) == small
     larger = gzip.compress(small, 0) + gzip.compress(small)
     assert b"".join(decompress([larger], "gzip")) == small + small  # less than 200 times
 
 
-def test_decompress_yields_bounded_pieces():
-    packed = gzip.compress(b" " * 10_000_001)
-    sizes = [len(piece) for piece in decompress([packed], "gzip")]
-    assert sum(sizes) == 10_000_001
-    assert max(sizes) <= 2**20
+# --- pieces and stalls --------------------------------------------------------------------------------------------
 
 
-def test_stall_timer_counts_whole_events(monkeypatch):
+def test_join_pieces_joins_up_to_a_size_and_yields_before_an_error():
+    assert [len(piece) for piece in join_pieces([b"abc"] * 10, 10)] == [12, 12, 6]
+
+    def yield_and_fail():
+        yield from (b"a", b"b")
+        raise CutResponseError("broken")
+
+    pieces = join_pieces(yield_and_fail(), 100)
+    assert next(pieces) == b"ab"
+    with pytest.raises(CutResponseError, match="broken"):
+        next(pieces)
+
+
+def test_stall_timer_counts_seconds_without_a_whole_event():
+    seconds = [0.0]
+    stall = StallTimer(120, lambda: seconds[0])
+    for now, events in [(100, 1), (219, 2), (338, 2), (339, 3), (459, 3)]:
+        seconds[0] = now
+        stall.check()
+        stall.record_events(events)
+    seconds[0] = 459.5
+    with pytest.raises(CutResponseError, match="no whole event for 120 seconds"):
+        stall.check()
+
+
+def test_client_tells_the_stall_timer_of_whole_events(monkeypatch):
     counts: list[int] = []
 
     class RecordingTimer(StallTimer):
@@ -204,7 +191,7 @@ def test_stall_timer_counts_whole_events(monkeypatch):
             super().record_events(events)
 
     monkeypatch.setattr(connection_module, "StallTimer", RecordingTimer)
-    with RudeServer(ACCOUNT, key=KEY) as server, closing(NP6Client(server.url, KEY, retry=FAST_RETRY)) as client:
+    with serve(ACCOUNT) as (_, client):
         fetch(client)
         assert counts[-1] == 3
         client.get_list("/notifications")
