@@ -31,7 +31,8 @@ from np6_assets_tests.support.oracle import (
     read_activation_id,
     read_event_time,
 )
-from np6_assets_tests.support.rude_server import END_MODES, Act, Request, RudeServer
+from np6_assets_tests.support.rude_acts import END_MODES, Act
+from np6_assets_tests.support.rude_server import Request, RudeServer
 from np6_assets_tests.support.tables import canonicalize
 
 PARIS = "Europe/Paris"

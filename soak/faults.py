@@ -9,16 +9,8 @@ from typing import Any
 
 from np6_assets_tests.support.events import KINDS, Population
 from np6_assets_tests.support.oracle import read_activation_id
-from np6_assets_tests.support.rude_server import (
-    BOMBS,
-    END_MODES,
-    OTHER_FORMATS,
-    STALLS,
-    TRANSIENT,
-    Act,
-    Request,
-    RudeServer,
-)
+from np6_assets_tests.support.rude_acts import BOMBS, END_MODES, OTHER_FORMATS, STALLS, TRANSIENT, Act
+from np6_assets_tests.support.rude_server import Request, RudeServer
 
 FAULTS = (*TRANSIENT, *STALLS, *BOMBS, *OTHER_FORMATS, "outside window", "end ignored", "shuffled and cut")
 """Faults after which the data must be right in the end, by retries or by another worker. A response that trickles is

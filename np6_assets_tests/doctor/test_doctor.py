@@ -221,7 +221,7 @@ def test_sort_counts_events_out_of_order(server, tmp_path):
 
 @pytest.mark.parametrize(("encoding", "verdict"), [("gzip", "ok"), ("", "warning")])
 def test_compression_names_the_encoding(server, tmp_path, monkeypatch, encoding, verdict):
-    monkeypatch.setattr("np6_assets_tests.support.rude_server._Handler._choose_encoding", lambda self: encoding)
+    monkeypatch.setattr("np6_assets_tests.support.rude_answers.Handler._choose_encoding", lambda self: encoding)
     found = run_doctor(server.url, tmp_path)["compression"]
     assert found.verdict == verdict
     assert list(found.values["encodings"]) == [encoding or "none"]

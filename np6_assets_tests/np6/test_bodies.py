@@ -23,7 +23,6 @@ from np6_assets_tests.np6.collector import (
     serve,
 )
 from np6_assets_tests.support.events import Population
-from np6_assets_tests.support.rude_acts import BOMBS
 from np6_assets_tests.support.rude_bodies import build_bomb
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -80,11 +79,10 @@ def test_client_refuses_a_list_that_is_not_utf_8_or_too_long(monkeypatch):
         assert "s3cret" not in format_chain(error)
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_client_refuses_a_bomb_in_little_memory(name):
+def test_client_refuses_a_bomb_in_little_memory():
     with serve(ACCOUNT, retries=0) as (server, client):
-        server.script_always("/", name)
-        build_bomb(name.split()[0])  # cached before memory is measured
+        server.script_always("/", "gzip bomb")
+        build_bomb()  # cached before memory is measured
         tracemalloc.start()
         try:
             error = fetch_failure(client, "day")
@@ -92,9 +90,7 @@ def test_client_refuses_a_bomb_in_little_memory(name):
         finally:
             tracemalloc.stop()
     assert peak < 16 * 2**20
-    assert str(error).startswith(
-        "the compressed body expands more than 200 times" if name == "gzip bomb" else WRONG_BODIES["unknown encoding"]
-    )
+    assert str(error).startswith("the compressed body expands more than 200 times")
 
 
 # --- content encodings --------------------------------------------------------------------------------------------
