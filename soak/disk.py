@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from np6_assets.storage.files import ExpectedVersion
-from np6_assets.storage.local import LocalFiles
+from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder
 
 
 class _LimitedFile(io.RawIOBase):
@@ -37,13 +36,13 @@ class _LimitedFile(io.RawIOBase):
 def limit_disk(free_bytes: int) -> None:
     """Let this process write so many bytes into its data folder, and no more."""
     free = {"bytes": free_bytes}
-    replace = LocalFiles.replace
+    replace = Folder.replace
 
     @contextmanager
     def replace_on_limited_disk(
-        files: LocalFiles, relative: str, mode: int | None, before: ExpectedVersion
+        folder: Folder, relative: str, mode: int | None = None, before: ExpectedVersion = ANY_VERSION
     ) -> Iterator[IO[bytes]]:
-        with replace(files, relative, mode, before) as file:
+        with replace(folder, relative, mode, before) as file:
             yield _LimitedFile(file, free)  # type: ignore[misc]
 
-    LocalFiles.replace = replace_on_limited_disk  # type: ignore[method-assign]
+    Folder.replace = replace_on_limited_disk  # type: ignore[method-assign]

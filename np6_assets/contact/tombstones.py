@@ -174,7 +174,7 @@ class TombstonesWatcher:
 
     def reload(self) -> bool:
         """Read the tombstones again if they changed, and return whether they did."""
-        if self._folder.get_version(FILE) == self.tombstones.version:
+        if self._folder.find_version(FILE) == self.tombstones.version:
             return False
         self.tombstones = read_tombstones(self._folder, self._secret)
         self.has_grown = True

@@ -74,7 +74,7 @@ def erase_receiver(settings: Settings) -> dg.JobDefinition:
                     changed += [file.path] if count else []
                     if record is not None:
                         context.log_event(record)
-                seen |= {file.path: folder.get_version(file.path) for file in files}
+                seen |= {file.path: folder.find_version(file.path) for file in files}
                 # a fetch that began earlier may have written old rows back
                 folder = folder.cache_listing()
                 files = [file for file in list_day_files(folder, _ignore) if _is_new(folder, file, seen)]
@@ -129,7 +129,7 @@ def _ignore(_: str) -> None:
 
 def _is_new(folder: Folder, file: DayFile, seen: Mapping[str, Version | None]) -> bool:
     """Whether a file was written since it was seen."""
-    before, now = seen.get(file.path), folder.get_version(file.path)
+    before, now = seen.get(file.path), folder.find_version(file.path)
     return now is not None and (before is None or before.tag != now.tag)
 
 

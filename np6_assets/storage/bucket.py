@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
@@ -61,14 +61,10 @@ def open_bucket(url: str) -> ObjectStore:
 @lru_cache(maxsize=8)
 def _open_store(bucket: str, cloud: str, settings: frozenset[tuple[str, str]], _process: int) -> ObjectStore:
     """Open a store; its connections are kept as long as the settings are the same."""
-    allow_http = _is_true(dict(settings), f"{cloud}_ALLOW_HTTP")
+    allow_http = dict(settings).get(f"{cloud}_ALLOW_HTTP", "").lower() in ("true", "1", "yes", "on")
     client: ClientConfig = {"timeout": timedelta(seconds=_REQUEST_SECONDS), "allow_http": allow_http}
     with translate_errors(bucket, bucket):
         return from_url(bucket, client_options=client, retry_config=_RETRIES)
-
-
-def _is_true(settings: Mapping[str, str], name: str) -> bool:
-    return settings.get(name, "").lower() in ("true", "1", "yes", "on")
 
 
 @contextmanager

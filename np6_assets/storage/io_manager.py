@@ -3,9 +3,9 @@
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 import pyarrow as pa
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 ALLOW_MISSING = "allow_missing_partitions"
 """Metadata key of an input for which missing partitions are no error."""
 
-
 FILE_MODE = "np6/file_mode"
 """Metadata key of an asset: the mode of its local files; without it, as the umask says."""
 
@@ -32,7 +31,6 @@ RECORDED_WITHIN = 30
 
 DATA_VERSION = "dagster/data_version"
 """Dagster's tag for the version of a partition's content."""
-
 
 ROW_COUNT = "dagster/partition_row_count"
 """Dagster's metadata key for a partition's rows."""
@@ -134,8 +132,6 @@ class ParquetIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write what an asset returned, partition by partition."""
-        from np6_assets.storage import parquet
-
         execution = dg.AssetExecutionContext.get()
         if context.has_asset_partitions:
             keys = list(context.asset_partition_keys)
@@ -147,17 +143,15 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                     execution.add_asset_metadata(record.metadata, context.asset_key, key)
             version = _combine_versions(stream.records.values())
         else:
-            schema = build_arrow_schema(context.definition_metadata)
-            path = parquet.build_path(context.asset_key.path[-1])
-            written = parquet.write_file(self.store.open_folder(), path, _to_rows(obj, schema))
+            written = self._write(context, None, obj)
             context.add_output_metadata(build_file_metadata(written))
             version = written.version
         execution.set_data_version(context.asset_key, dg.DataVersion(version))
 
     def _write_partitions(self, context: dg.OutputContext, stream: PartitionStream, keys: list[str]) -> None:
         """Write a stream's partitions, and keep their records; all of `keys` have to come, and no others."""
-        asset, write = context.asset_key.path[-1], self._build_writer(context)
-        with _EarlyRecords(context) as early, stream.open_partitions() as partitions:
+        asset = context.asset_key.path[-1]
+        with _log_early(context, is_range=len(keys) > 1) as log, stream.open_partitions() as partitions:
             partition = next(partitions, None)
             while partition is not None:
                 if partition.key not in keys:
@@ -166,34 +160,32 @@ class ParquetIOManager(dg.ConfigurableIOManager):
                     record = partition.rows
                 else:
                     try:
-                        record = write(partition)
+                        written = self._write(context, partition.key, partition.rows, partition.before)
                     except Exception as error:  # noqa: BLE001 - the stream raises it, or gives another partition
                         partition = partitions.throw(error)
                         continue
-                    early.add(record, more=len(keys) > 1)
+                    record = dg.AssetMaterialization(
+                        context.asset_key,
+                        partition=partition.key,
+                        metadata=build_file_metadata(written, partition.metadata),
+                        tags={DATA_VERSION: written.version},
+                    )
+                    log(record)
                 stream.records[partition.key] = record
                 partition = next(partitions, None)
             if missing := [key for key in keys if key not in stream.records]:
                 raise UnexpectedOutputError(f"{asset} returned nothing for {', '.join(missing)}")
 
-    def _build_writer(self, context: dg.OutputContext) -> Callable[[Partition], dg.AssetMaterialization]:
-        """Build the function that writes a partition's file and returns its record."""
+    def _write(
+        self, context: dg.OutputContext, key: str | None, rows: "Rows", before: ExpectedVersion = ANY_VERSION
+    ) -> "parquet.WrittenFile":
+        """Write the file of a partition, or of an asset without partitions."""
         from np6_assets.storage import parquet
 
-        declared, folder = context.definition_metadata, self.store.open_folder()
-        schema, column, mode = build_arrow_schema(declared), declared.get(PARTITION_COLUMN), declared.get(FILE_MODE)
-
-        def write(partition: Partition) -> dg.AssetMaterialization:
-            path = parquet.build_path(context.asset_key.path[-1], column, partition.key)
-            written = parquet.write_file(folder, path, _to_rows(partition.rows, schema), mode, partition.before)
-            return dg.AssetMaterialization(
-                context.asset_key,
-                partition=partition.key,
-                metadata=build_file_metadata(written, partition.metadata),
-                tags={DATA_VERSION: written.version},
-            )
-
-        return write
+        declared = context.definition_metadata
+        path = parquet.build_path(context.asset_key.path[-1], declared.get(PARTITION_COLUMN), key)
+        rows = _to_rows(rows, build_arrow_schema(declared))
+        return parquet.write_file(self.store.open_folder(), path, rows, declared.get(FILE_MODE), before)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read what an asset's input asks for, as the annotated type."""
@@ -245,35 +237,32 @@ def _to_stream(obj: Any, expected: list[str]) -> PartitionStream:
     return PartitionStream(lambda: closing(Partition(key, rows) for key, rows in obj.items()))
 
 
-class _EarlyRecords:
-    """Logs the records of written partitions before the end of the step, if it fails or takes long.
+@contextmanager
+def _log_early(context: dg.OutputContext, *, is_range: bool) -> Iterator[Callable[[dg.AssetMaterialization], None]]:
+    """Log the records of written partitions before the end of the step, if it fails or takes long.
 
     Dagster logs them at the end of a step that succeeds. A step that fails or is terminated, or whose process is killed
     after RECORDED_WITHIN, has to leave them as well. A record costs about as much as a small partition.
     """
+    waiting: list[dg.AssetMaterialization] = []
+    recorded_at = time.monotonic()
 
-    def __init__(self, context: dg.OutputContext) -> None:
-        self._context = context
-        self._waiting: list[dg.AssetMaterialization] = []
-        self._recorded_at = time.monotonic()
+    def log_all() -> None:
+        nonlocal recorded_at
+        while waiting:
+            context.log_event(waiting.pop(0))
+        recorded_at = time.monotonic()
 
-    def add(self, record: dg.AssetMaterialization, *, more: bool) -> None:
-        """Add the record of a partition; there is `more` if it is not the last."""
-        self._waiting.append(record)
-        if more and time.monotonic() - self._recorded_at >= RECORDED_WITHIN:
-            self._log_all()
+    def add(record: dg.AssetMaterialization) -> None:
+        waiting.append(record)
+        if is_range and time.monotonic() - recorded_at >= RECORDED_WITHIN:
+            log_all()
 
-    def _log_all(self) -> None:
-        while self._waiting:
-            self._context.log_event(self._waiting.pop(0))
-        self._recorded_at = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is not None:
-            self._log_all()
+    try:
+        yield add
+    except BaseException:
+        log_all()
+        raise
 
 
 def _combine_versions(records: Iterable[dg.AssetMaterialization]) -> str:

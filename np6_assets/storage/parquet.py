@@ -211,7 +211,7 @@ def read_tables(
 
 def open_dataset(folder: Folder, asset: str, schema: pa.Schema) -> ds.FileSystemDataset:
     """Open an asset without partitions, lazily. Raises FileNotFoundError if it does not exist."""
-    return _build_dataset(folder, {build_path(asset): None}, schema)
+    return _build_dataset(folder, {folder.path(build_path(asset)): None}, schema)
 
 
 def open_partitioned_dataset(
@@ -220,38 +220,30 @@ def open_partitioned_dataset(
     """Open those of the partitions that exist, lazily; the partition column comes last, as a date."""
     files = {build_path(asset, partition_column, partition): partition for partition in partitions}
     there = {
-        file: ds.field(partition_column) == date.fromisoformat(partition)
+        folder.path(file): ds.field(partition_column) == date.fromisoformat(partition)
         for file, partition in files.items()
         if folder.exists(file)
     }
     return _build_dataset(folder, there, schema.append(pa.field(partition_column, pa.date32())))
 
 
+def reopen_dataset(folder: Folder, data: ds.FileSystemDataset) -> ds.FileSystemDataset:
+    """Reopen the files of a dataset through a folder, to use its cached listing."""
+    files = {fragment.path: fragment.partition_expression for fragment in data.get_fragments()}
+    return _build_dataset(folder, files, data.schema)
+
+
 def _build_dataset(
     folder: Folder, files: Mapping[str, ds.Expression | None], schema: pa.Schema
 ) -> ds.FileSystemDataset:
+    """Build a dataset of the files with these paths or addresses, each with its partition as an expression."""
     remote = folder.filesystem
     filesystem = pafs.LocalFileSystem() if remote is None else pafs.PyFileSystem(pafs.FSSpecHandler(remote))
     parquet = ds.ParquetFileFormat()
     fragments = [
-        parquet.make_fragment(folder.path(file), filesystem, partition_expression=expression)
-        for file, expression in files.items()
+        parquet.make_fragment(path, filesystem, partition_expression=expression) for path, expression in files.items()
     ]
     return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
-
-
-def reopen_dataset(folder: Folder, data: ds.FileSystemDataset) -> ds.FileSystemDataset:
-    """Reopen the files of a dataset through a folder, to use its cached listing."""
-    remote = folder.filesystem
-    if remote is None:
-        return data
-    remote.copy_listings(data.filesystem.handler.fs)
-    filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(remote))
-    fragments = [
-        data.format.make_fragment(fragment.path, filesystem, partition_expression=fragment.partition_expression)
-        for fragment in data.get_fragments()
-    ]
-    return ds.FileSystemDataset(fragments, data.schema, data.format, filesystem)
 
 
 def list_partitions(data: ds.FileSystemDataset, partition_column: str) -> dict[str, ds.ParquetFileFragment]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import posixpath
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError, NotSupportedError
 
 from np6_assets.storage.bucket import open_bucket, translate_errors
-from np6_assets.storage.files import ANY_VERSION, ChangedError, ExpectedVersion, FileEntry, Version
-from np6_assets.storage.remote_file import TAIL_BYTES, RemoteFile
+from np6_assets.storage.files import ANY_VERSION, ChangedError, ExpectedVersion, FileEntry, Folder, Version
+from np6_assets.storage.remote_file import BLOCK_BYTES, TAIL_BYTES, Opened, RemoteFile
 from np6_assets.storage.remote_filesystem import RemoteFilesystem
 
 if TYPE_CHECKING:
@@ -31,100 +32,110 @@ _KEPT = 256
 """Files whose last bytes stay cached: 32 MiB at most."""
 
 
-class RemoteFiles:
-    """The files below an address; see `files.Files`. Each call is a request."""
+class RemoteFolder(Folder):
+    """A folder in an object store. Each call is a request, unless its listing is cached."""
+
+    is_local = False
 
     def __init__(self, url: str) -> None:
+        super().__init__(url.rstrip("/"))
         parts = urlsplit(url)
-        self._url = url.rstrip("/")
-        self.scheme = parts.scheme
+        self._scheme = parts.scheme
         self._bucket = f"{parts.scheme}://{parts.netloc}"
         place = (parts.netloc, parts.path) if parts.scheme == "memory" else (parts.path,)
         self._prefix = "/".join(one.strip("/") for one in place).strip("/")
         self._store: ObjectStore = open_bucket(url)
+        # the cache: each asset is listed once, at its first use, and the last bytes of opened files stay
+        self._listings: dict[str, dict[str, FileEntry]] | None = None
+        self._opened: dict[str, Opened] = {}
+        self._written_since: set[str] = set()
 
     def path(self, relative: str) -> str:
-        """Return the address of a file."""
-        return f"{self._url}/{relative}" if relative else self._url
+        return f"{self.root}/{relative}" if relative else self.root
 
     def relative(self, address: str) -> str:
         """Return the path of an address."""
-        return address.removeprefix(self._url).strip("/")
+        return address.removeprefix(self.root).strip("/")
 
-    def cache_listing(self) -> CachedFiles:
-        """Return the same files with a cached listing."""
-        return CachedFiles(self._url)
+    @property
+    def filesystem(self) -> RemoteFilesystem:
+        return RemoteFilesystem(self.cache_listing() if self._listings is None else self, self._scheme)
 
-    def find(self, folder: str) -> Mapping[str, FileEntry]:
-        """List every file below a folder, by its path: one request for a thousand files."""
-        with self._translate_errors(folder):
-            pages = list(self._store.list(self._key(folder)))
-        at = len(self._key("")) + 1 if self._prefix else 0
-        return {one["path"][at:]: _to_entry(one) for page in pages for one in page}
-
-    def folders(self, folder: str) -> list[str]:
-        """List the names of the folders in a folder."""
-        depth = len(folder.split("/")) if folder else 0
-        parts = (path.split("/") for path in self.find(folder))
-        return list({one[depth] for one in parts if len(one) > depth + 1})
-
-    def entry(self, relative: str) -> FileEntry | None:
-        """Look up a file; None if it does not exist."""
-        try:
-            with self._translate_errors(relative):
-                return _to_entry(self._store.head(self._key(relative)))
-        except FileNotFoundError:
-            return None
-
-    def open(self, relative: str, version: Version | None = None) -> IO[bytes]:
-        """Open a file; its last bytes are read at once. Reading it raises ChangedError once it was replaced."""
-        options: GetOptions = {} if version is None else {"if_match": version.tag}
-        with self._translate_errors(relative):
-            try:
-                got = self._store.get(self._key(relative), options={**options, "range": {"suffix": TAIL_BYTES}})
-                entry, tail = _to_entry(got.meta), got.bytes().to_bytes()
-            except BaseError as error:
-                if not _lacks_suffix_reads(error):
-                    raise
-                entry = _to_entry(self._store.head(self._key(relative)))
-                tail = self._read(relative, version or entry.version, max(entry.size - TAIL_BYTES, 0), entry.size)
-        return cast("IO[bytes]", RemoteFile(entry, tail, partial(self._read, relative, entry.version)))
-
-    def version(self, file: IO[bytes]) -> Version:
-        """Return the version of an open file."""
-        assert isinstance(file, RemoteFile)
-        return file.entry.version
-
-    def remove(self, relative: str) -> None:
-        """Remove a file, if it exists."""
-        with self._translate_errors(relative):
-            self._store.delete(self._key(relative))
-
-    @contextmanager
-    def lock(self, _who: str, _say: Callable[[str], None]) -> Iterator[None]:
-        """Do nothing: writers compare the version that they replace."""
-        yield
+    def cache_listing(self) -> RemoteFolder:
+        cached = RemoteFolder(self.root)
+        cached._listings = {}
+        return cached
 
     def invalidate(self, relative: str) -> None:
-        """Do nothing: nothing is cached."""
+        self._written_since.add(relative)
+        self._opened.pop(relative, None)
 
-    def filesystem(self) -> RemoteFilesystem:
-        """See `Folder.filesystem`."""
-        return self.cache_listing().filesystem()
+    def find(self, relative: str) -> dict[str, FileEntry]:
+        listing = self._get_listing(f"{relative}/") if relative else None
+        if listing is None:
+            return self._request_listing(relative)
+        return {path: entry for path, entry in listing.items() if path.startswith(f"{relative}/")}
+
+    def list_folders(self, relative: str) -> list[str]:
+        depth = len(relative.split("/")) if relative else 0
+        parts = (path.split("/") for path in self.find(relative))
+        return sorted({one[depth] for one in parts if len(one) > depth + 1})
+
+    def find_entry(self, relative: str) -> FileEntry | None:
+        listing = self._get_listing(relative)
+        if listing is not None:
+            return listing.get(relative)
+        entry = None
+        with suppress(FileNotFoundError), self._translate_errors(relative):
+            entry = _to_entry(self._store.head(self._key(relative)))
+        self._remember(relative, entry)
+        return entry
+
+    def open(self, relative: str, version: Version | None = None) -> IO[bytes]:
+        listing = self._get_listing(relative)
+        if listing is not None and relative not in listing:
+            raise FileNotFoundError(self.path(relative))
+        opened = self._opened.get(relative) or self._request_file(relative)
+        if version is not None and version.tag != opened.entry.version.tag:
+            raise ChangedError(self.path(relative))
+        read = partial(self._request_bytes, relative, opened.entry.version)
+        return io.BufferedReader(RemoteFile(opened, read), BLOCK_BYTES)  # type: ignore[type-var]  # typeshed wants `read`
 
     @contextmanager
-    def replace(self, relative: str, _mode: int | None, before: ExpectedVersion) -> Iterator[IO[bytes]]:
-        """See `Folder.replace`."""
+    def lock(self, who: str, say: Callable[[str], None]) -> Iterator[None]:
+        yield
+
+    def get_version(self, file: IO[bytes]) -> Version:
+        assert isinstance(file, io.BufferedReader)
+        assert isinstance(file.raw, RemoteFile)
+        return file.raw.opened.entry.version
+
+    def remove(self, relative: str) -> None:
+        if self._get_listing(relative) is None or self.exists(relative):
+            with self._translate_errors(relative):
+                self._store.delete(self._key(relative))
+            self._remember(relative, None)
+
+    @contextmanager
+    def replace(
+        self, relative: str, mode: int | None = None, before: ExpectedVersion = ANY_VERSION
+    ) -> Iterator[IO[bytes]]:
         with tempfile.TemporaryFile(prefix="np6-") as file:
             yield file
             file.flush()
-            self._put(relative, file, before)
+            try:
+                entry = self._put(relative, file, before)
+            except ChangedError:
+                self.invalidate(relative)
+                raise
+            self._remember(relative, entry)
 
     def _put(self, relative: str, file: IO[bytes], before: ExpectedVersion) -> FileEntry:
         size = os.fstat(file.fileno()).st_size
         with self._translate_errors(relative):
             if size > _PUT_AT_ONCE:  # in parts, of which the last request makes the file, and without a condition
-                if before is not ANY_VERSION and self._version(relative) != before:
+                self.invalidate(relative)
+                if before is not ANY_VERSION and self.find_version(relative) != before:
                     raise ChangedError(self.path(relative))
                 file.seek(0)
                 made = self._store.put(self._key(relative), file, use_multipart=True)
@@ -134,11 +145,34 @@ class RemoteFiles:
                 made = self._store.put(self._key(relative), content, mode=_choose_put_mode(before), use_multipart=False)
         return FileEntry(size, Version(str(made["e_tag"]), made["version"]), datetime.now(UTC))
 
-    def _version(self, relative: str) -> Version | None:
-        found = self.entry(relative)
-        return None if found is None else found.version
+    def _request_listing(self, relative: str) -> dict[str, FileEntry]:
+        """List a folder: one request for a thousand files."""
+        with self._translate_errors(relative):
+            pages = list(self._store.list(self._key(relative)))
+        at = len(self._prefix) + 1 if self._prefix else 0
+        return {one["path"][at:]: _to_entry(one) for page in pages for one in page}
 
-    def _read(self, relative: str, version: Version, start: int, end: int) -> bytes:
+    def _request_file(self, relative: str) -> Opened:
+        """Open a file as it is now, and read its last bytes."""
+        try:
+            with self._translate_errors(relative):
+                try:
+                    got = self._store.get(self._key(relative), options={"range": {"suffix": TAIL_BYTES}})
+                    opened = Opened(_to_entry(got.meta), got.bytes().to_bytes())
+                except BaseError as error:
+                    if not _lacks_suffix_reads(error):
+                        raise
+                    entry = _to_entry(self._store.head(self._key(relative)))
+                    start = max(entry.size - TAIL_BYTES, 0)
+                    opened = Opened(entry, self._request_bytes(relative, entry.version, start, entry.size))
+        except FileNotFoundError:
+            self._remember(relative, None)
+            raise
+        self._remember(relative, opened.entry, opened)
+        return opened
+
+    def _request_bytes(self, relative: str, version: Version, start: int, end: int) -> bytes:
+        """Read bytes of a version of a file. Raises ChangedError once it was replaced or removed."""
         if start == end:
             return b""
         try:
@@ -148,112 +182,35 @@ class RemoteFiles:
         except FileNotFoundError:
             raise ChangedError(self.path(relative)) from None
 
+    def _get_listing(self, relative: str) -> dict[str, FileEntry] | None:
+        """Return the cached listing of a file's asset; None if there is none, or the file was written since."""
+        asset = _find_asset_folder(relative)
+        if self._listings is None or asset is None or relative in self._written_since:
+            return None
+        if asset not in self._listings:
+            self._listings[asset] = self._request_listing(asset)
+        return self._listings[asset]
+
+    def _remember(self, relative: str, entry: FileEntry | None, opened: Opened | None = None) -> None:
+        """Update the cache: what a file is now, or that it does not exist."""
+        self._written_since.discard(relative)
+        self._opened.pop(relative, None)
+        listing = (self._listings or {}).get(_find_asset_folder(relative) or "")
+        if listing is None:
+            return
+        listing.pop(relative, None)
+        if entry is not None:
+            listing[relative] = entry
+        if opened is not None:
+            if len(self._opened) >= _KEPT:
+                self._opened.pop(next(iter(self._opened)), None)
+            self._opened[relative] = opened
+
     def _key(self, relative: str) -> str:
         return posixpath.join(self._prefix, relative).rstrip("/")
 
-    @contextmanager
-    def _translate_errors(self, relative: str) -> Iterator[None]:
-        with translate_errors(self._bucket, self.path(relative)):
-            yield
-
-
-class CachedFiles(RemoteFiles):
-    """The same files; each asset is listed once, at its first use, and read bytes are cached."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._listings: dict[str, dict[str, FileEntry]] = {}
-        self._opened: dict[str, RemoteFile] = {}
-        self._doubted: set[str] = set()
-
-    def find(self, folder: str) -> Mapping[str, FileEntry]:
-        """List every file below a folder, by its path."""
-        asset = _find_asset_folder(f"{folder}/") if folder else None
-        if asset is None:
-            return super().find(folder)
-        listing = self._listing(asset)
-        return {path: entry for path, entry in listing.items() if path.startswith(f"{folder}/")}
-
-    def entry(self, relative: str) -> FileEntry | None:
-        """Look up a file; None if it does not exist."""
-        asset = _find_asset_folder(relative)
-        if asset is None:
-            return super().entry(relative)
-        if relative in self._doubted:
-            self._remember(relative, super().entry(relative))
-        return self._listing(asset).get(relative)
-
-    def open(self, relative: str, version: Version | None = None) -> IO[bytes]:
-        """Open a file; if it was replaced since it was listed, the new one."""
-        asset = _find_asset_folder(relative)
-        if asset is None:
-            return super().open(relative, version)
-        listed = None if relative in self._doubted else self._listing(asset).get(relative)
-        if listed is None and relative not in self._doubted:
-            raise FileNotFoundError(self.path(relative))
-        known = self._opened.get(relative)
-        if listed is None or known is None or known.entry.version.tag != listed.version.tag:
-            known = self._open_now(relative, listed)
-        if version is not None and version.tag != known.entry.version.tag:
-            raise ChangedError(self.path(relative))
-        read = partial(self._read, relative, known.entry.version)
-        return cast("IO[bytes]", RemoteFile(known.entry, known.tail, read))
-
-    def remove(self, relative: str) -> None:
-        """Remove a file, if it exists."""
-        if self.entry(relative) is not None:
-            super().remove(relative)
-            self._remember(relative, None)
-
-    def invalidate(self, relative: str) -> None:
-        """Look up a file again at its next use."""
-        self._doubted.add(relative)
-
-    def filesystem(self) -> RemoteFilesystem:
-        """See `Folder.filesystem`."""
-        return RemoteFilesystem(self, self.scheme)
-
-    def copy_listings(self, other: CachedFiles) -> None:
-        """Copy the listings of another instance that are missing here."""
-        self._listings = {asset: dict(listing) for asset, listing in other._listings.items()} | self._listings
-
-    def _put(self, relative: str, file: IO[bytes], before: ExpectedVersion) -> FileEntry:
-        try:
-            entry = super()._put(relative, file, before)
-        except ChangedError:
-            self.invalidate(relative)
-            raise
-        self._remember(relative, entry)
-        return entry
-
-    def _listing(self, asset: str) -> dict[str, FileEntry]:
-        if asset not in self._listings:
-            self._listings[asset] = dict(super().find(asset))
-        return self._listings[asset]
-
-    def _open_now(self, relative: str, listed: FileEntry | None) -> RemoteFile:
-        try:
-            opened = super().open(relative, None if listed is None else listed.version)
-        except ChangedError:
-            opened = super().open(relative)
-        except FileNotFoundError:
-            self._remember(relative, None)
-            raise
-        assert isinstance(opened, RemoteFile)
-        self._remember(relative, opened.entry)
-        if len(self._opened) >= _KEPT:
-            self._opened.pop(next(iter(self._opened)), None)
-        self._opened[relative] = opened
-        return opened
-
-    def _remember(self, relative: str, entry: FileEntry | None) -> None:
-        """Update the cache: what a file is now, or that it does not exist."""
-        asset = _find_asset_folder(relative)
-        if asset in self._listings:
-            self._listings[asset].pop(relative, None)
-            self._listings[asset].update({} if entry is None else {relative: entry})
-        self._opened.pop(relative, None)
-        self._doubted.discard(relative)
+    def _translate_errors(self, relative: str) -> AbstractContextManager[None]:
+        return translate_errors(self._bucket, self.path(relative))
 
 
 def _find_asset_folder(relative: str) -> str | None:

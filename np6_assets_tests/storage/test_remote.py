@@ -57,7 +57,7 @@ def test_large_file_is_replaced_whole(bucket: Bucket, monkeypatch: pytest.Monkey
     monkeypatch.setattr(remote, "_PUT_AT_ONCE", 6_000_000)
     folder = Folder(bucket.url)
     write_file(folder, b"old")
-    version = folder.get_version(PLACE)
+    version = folder.find_version(PLACE)
     content = b"new" * 4_000_000
     with folder.replace(PLACE, before=version) as file:
         file.write(content)
