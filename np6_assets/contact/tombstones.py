@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from np6_assets.contact.receiver import find_receiver_values
 from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder, Version, retry_if_changed
-from np6_assets.storage.identity import Identity, IdentityError
+from np6_assets.storage.identity import Identity
 
 FILE = ".erased/tombstones.json"
 """Below the data folder; hidden, so that readers skip it."""
@@ -26,8 +26,11 @@ RECEIVER_COLUMNS = ("receiver_id", "receiver_unicity", "receiver_hash")
 _MODE = 0o600
 
 
-class TombstonesError(Exception):
-    """The tombstones cannot be read or used."""
+class TombstonesError(dg.Failure):
+    """The tombstones cannot be read or used: the run fails, and is not retried."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, allow_retries=False)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Tombstones:
     def read(cls, folder: Folder, secret: str) -> Tombstones:
         """Read those of a data folder; empty if nobody was erased. `secret` is NP6_TOMBSTONE_KEY.
 
-        Raises TombstonesError if they cannot be read, or have another secret.
+        Raises TombstonesError if they cannot be read, or have another secret, and IdentityError.
         """
         key = hashlib.blake2b(secret.encode(), person=b"np6 tombstones").digest() if secret else b""
         try:
@@ -150,10 +153,7 @@ def normalize(value: str) -> str:
 
 
 def _check_not_lost(folder: Folder) -> None:
-    try:
-        identity = Identity.read(folder)
-    except IdentityError as error:
-        raise TombstonesError(str(error)) from None
+    identity = Identity.read(folder)
     if identity is not None and identity.has_tombstones:
         raise TombstonesError(
             f"{folder.path(FILE)} is gone, though receivers were erased: restore it from a backup, as without it "
@@ -165,10 +165,9 @@ class TombstonesWatcher:
     """The tombstones of a data folder during a run, in which others may add some."""
 
     def __init__(self, folder: Folder, secret: str) -> None:
-        """Read the tombstones. Raises a Failure as `read_tombstones` does."""
         self._folder = folder
         self._secret = secret
-        self.tombstones = read_tombstones(folder, secret)
+        self.tombstones = Tombstones.read(folder, secret)
         self.has_grown = False
         """Whether there are more than at first."""
 
@@ -176,14 +175,6 @@ class TombstonesWatcher:
         """Read the tombstones again if they changed, and return whether they did."""
         if self._folder.find_version(FILE) == self.tombstones.version:
             return False
-        self.tombstones = read_tombstones(self._folder, self._secret)
+        self.tombstones = Tombstones.read(self._folder, self._secret)
         self.has_grown = True
         return True
-
-
-def read_tombstones(folder: Folder, secret: str) -> Tombstones:
-    """Read the tombstones of a data folder. Raises a Failure without retries if they cannot be used."""
-    try:
-        return Tombstones.read(folder, secret)
-    except TombstonesError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None

@@ -11,11 +11,9 @@ import dagster as dg
 from pydantic import Field
 
 from np6_assets.contact.days import get_first_retained
-from np6_assets.privacy.files import DayFile, list_day_files, remove_unfinished
-from np6_assets.resources import STORE, get_store, list_resource_keys
+from np6_assets.privacy.files import DayFile, build_job, list_day_files, open_locked_folder, remove_unfinished
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.folder_lock import lock_folder
 
 CRON = "30 4 * * *"
 
@@ -41,21 +39,23 @@ class RetentionConfig(dg.Config):
 def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDefinition:
     """Build the job that removes old days. Killed at any time it can be repeated."""
 
-    @dg.op(
-        name=settings.named("remove_retired_days"),
-        out=dg.Out(dg.Nothing),
-        pool=settings.pool,
-        required_resource_keys=list_resource_keys(settings, STORE),
+    @build_job(
+        settings,
+        "apply_retention",
+        op="remove_retired_days",
+        description=(
+            "Removes the event files, and the quarantine, of days older than NP6_RETENTION_DAYS. Rates stay. The "
+            "metadata of the run says which files were removed."
+        ),
     )
-    def remove(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
+    def job(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         moment = now()
         first = get_first_retained(settings, moment)
         if first is None:
             context.log.info("NP6_RETENTION_DAYS is 0: everything is kept")
             return
-        folder = get_store(context, settings).open_folder().cache_listing()
-        with lock_folder(folder, context):
-            files = list(list_day_files(folder, context.log.warning))
+        with open_locked_folder(context, settings) as folder:
+            files = list_day_files(folder, context.log.warning)
             removed = [file for file in files if file.day < first]
             doubt = _find_objection(folder, files, first, moment) if removed else None
             if doubt is not None and config.first_kept != str(first):
@@ -77,17 +77,6 @@ def apply_retention(settings: Settings, now: Callable[[], datetime]) -> dg.JobDe
                 "swept": dg.MetadataValue.json(swept),
             }
         )
-
-    @dg.job(
-        name=settings.named("apply_retention"),
-        executor_def=dg.in_process_executor,
-        description=(
-            "Removes the event files, and the quarantine, of days older than NP6_RETENTION_DAYS. Rates stay. The "
-            "metadata of the run says which files were removed."
-        ),
-    )
-    def job() -> None:
-        remove()
 
     return job
 

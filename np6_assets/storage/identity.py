@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+import dagster as dg
+
 from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder, Version, retry_if_changed
 
 FILE = "np6.json"
@@ -17,8 +19,11 @@ CustomerPairs = Iterable[tuple[str | None, str | None]]
 """Agencies and customers of events."""
 
 
-class IdentityError(Exception):
-    """The folder belongs to another source, zone or account, or its identity is broken. The text is one line."""
+class IdentityError(dg.Failure):
+    """The folder belongs to another source, zone or account, or its identity is broken. A run is not retried."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, allow_retries=False)
 
 
 @dataclass(frozen=True)

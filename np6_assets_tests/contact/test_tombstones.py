@@ -11,7 +11,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from np6_assets.contact.tombstones import FILE, Tombstones, TombstonesError, read_tombstones
+from np6_assets.contact.tombstones import FILE, Tombstones, TombstonesError
 from np6_assets.storage.files import Folder
 
 ADDRESS = "gone@example.com"
@@ -86,7 +86,7 @@ def test_tombstones_file_hides_names_and_is_private(tmp_path: Path):
     folder = Folder(str(tmp_path))
     tombstones = Tombstones.read(folder, SECRET).add_values([ADDRESS])
     tombstones.write(folder)
-    assert read_tombstones(folder, SECRET) == tombstones
+    assert Tombstones.read(folder, SECRET) == tombstones
     path = tmp_path / FILE
     assert ADDRESS not in path.read_text()
     assert SECRET not in path.read_text() + repr(tombstones)
@@ -99,7 +99,7 @@ def test_broken_tombstones_fail_the_run(tmp_path: Path, text: str):
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(dg.Failure, match="broken") as caught:
-        read_tombstones(Folder(str(tmp_path)), SECRET)
+        Tombstones.read(Folder(str(tmp_path)), SECRET)
     assert not caught.value.allow_retries
 
 
@@ -108,7 +108,7 @@ def test_keyed_tombstones_require_their_secret(tmp_path: Path, secret: str):
     folder = Folder(str(tmp_path))
     Tombstones.read(folder, SECRET).add_values([ADDRESS]).write(folder)
     with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY .* set it to that one"):
-        read_tombstones(folder, secret)
+        Tombstones.read(folder, secret)
 
 
 def write_salted_tombstones(folder: Path, *values: str) -> None:
@@ -122,12 +122,12 @@ def write_salted_tombstones(folder: Path, *values: str) -> None:
 def test_salted_tombstones_require_a_secret_only_for_a_new_erasure(tmp_path: Path):
     write_salted_tombstones(tmp_path, ADDRESS)
     folder = Folder(str(tmp_path))
-    old = read_tombstones(folder, "")
+    old = Tombstones.read(folder, "")
     assert old.match_rows(build_rows(receiver_unicity=["kept", ADDRESS, None])).to_pylist() == [False, True, False]
     with pytest.raises(TombstonesError, match=r"^NP6_TOMBSTONE_KEY is not set: an erasure needs"):
         old.add_values(["other"])
-    read_tombstones(folder, SECRET).add_values(["other"]).write(folder)
-    both = read_tombstones(folder, SECRET)
+    Tombstones.read(folder, SECRET).add_values(["other"]).write(folder)
+    both = Tombstones.read(folder, SECRET)
     assert (both.match(ADDRESS), both.match("other"), both.match("kept")) == (True, True, False)
     with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY is not set, and is"):
-        read_tombstones(folder, "")
+        Tombstones.read(folder, "")
