@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -62,19 +63,15 @@ def add_contact_data(event: Any, kind: str) -> None:
 def build_canary(sender: int) -> Population:
     """Build the receiver's events: on two days an accepted and a rejected one of each kind."""
     population = Population()
-    for kind in KINDS:
-        for day in (FIRST, LAST):
-            receiver: dict[str, Any] = {"receiver_id": RECEIVER, "unicity": UNICITY, "hash": HASH}
-            accepted = build_event(
-                kind, id=f"bird-{kind}-{day}", timestamp=to_event_time(day, 9), activation_id=sender, **receiver
-            )
-            rejected = build_event(
-                kind, id=f"odd-{kind}-{day}", timestamp=to_event_time(day, 10), activation_id=MISSING, **receiver
-            )
-            for one in (accepted, rejected):
-                add_contact_data(one, kind)
-            population.feed(kind).append(accepted)
-            population.misfits.append(Misfit("no activation.id", kind, to_event_time(day, 10), sender, rejected))
+    receiver: dict[str, Any] = {"receiver_id": RECEIVER, "unicity": UNICITY, "hash": HASH}
+    for kind, day in itertools.product(KINDS, (FIRST, LAST)):
+        at = to_event_time(day, 9)
+        accepted = build_event(kind, id=f"bird-{kind}-{day}", timestamp=at, activation_id=sender, **receiver)
+        rejected = build_event(kind, id=f"odd-{kind}-{day}", timestamp=at + 1, activation_id=MISSING, **receiver)
+        for one in (accepted, rejected):
+            add_contact_data(one, kind)
+        population.feed(kind).append(accepted)
+        population.misfits.append(Misfit("no activation.id", kind, at + 1, sender, rejected))
     return population
 
 
@@ -94,8 +91,10 @@ def build_deployment(server: RudeServer, instance: dg.DagsterInstance, data: Pat
 
 
 def materialize_all(deployment: Deployment, kinds: Sequence[str] = tuple(KINDS)) -> None:
+    """Materialize events; and rates, where all kinds are asked for."""
     deployment.materialize(kinds, FIRST, LAST)
-    deployment.materialize("reactivity_rates", FIRST, LAST)
+    if len(kinds) == len(KINDS):
+        deployment.materialize("reactivity_rates", FIRST, LAST)
 
 
 def run_erasure(deployment: Deployment, tmp_path: Path, *named: str) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def read_days(data: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("mode", "name_kind", "kinds"),
     [
-        ("pseudonymize", "unicity", ("hits", "activations")),
+        ("pseudonymize", "unicity", ("hits", "bounces")),
         pytest.param("drop", "id", tuple(KINDS), marks=pytest.mark.slow),
         pytest.param("pseudonymize", "pseudonym", tuple(KINDS), marks=pytest.mark.slow),
         pytest.param("keep", "hash", tuple(KINDS), marks=pytest.mark.slow),
@@ -161,13 +160,12 @@ def test_erasure_removes_the_receiver_everywhere_and_nobody_else(
     assert [name for name, secret in secrets.items() if secret in printed] == []
 
     # a check warns of the outdated rates; computed again, all files are those without the receiver
-    found = deployment.check("reactivity_rates", FIRST, LAST)
-    assert not found["counts_reconciled", f"{FIRST}"].passed
-    assert found["counts_reconciled", f"{FIRST}"].severity == dg.AssetCheckSeverity.WARN
-    deployment = build_deployment(server, instance, data, mode)
-    deployment.materialize("reactivity_rates", FIRST, LAST)
-    found = deployment.check("reactivity_rates", FIRST, LAST)
-    assert found["counts_reconciled", f"{FIRST}"].passed
+    if len(kinds) == len(KINDS):
+        found = deployment.check("reactivity_rates", FIRST, LAST)["counts_reconciled", f"{FIRST}"]
+        assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+        deployment = build_deployment(server, instance, data, mode)
+        deployment.materialize("reactivity_rates", FIRST, LAST)
+        assert deployment.check("reactivity_rates", FIRST, LAST)["counts_reconciled", f"{FIRST}"].passed
     after = read_days(data)
     with RudeServer(build_others()) as clean:
         materialize_all(build_deployment(clean, instance, tmp_path / "clean", mode), kinds)
@@ -180,37 +178,20 @@ def test_erasure_removes_the_receiver_everywhere_and_nobody_else(
 
 
 @pytest.mark.slow
-def test_erasure_filters_later_fetches_by_a_unicity_that_is_not_stored(
+def test_erasure_covers_what_is_stored_later_and_before_a_later_start_date(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     deployment = build_deployment(server, instance, tmp_path / "data", "drop")
-    assert run_erasure(deployment, tmp_path, UNICITY)["events_removed"] == {}
+    assert run_erasure(deployment, tmp_path, UNICITY)["events_removed"] == {}  # it is not stored
     deployment.materialize(list(KINDS), FIRST, LAST)
     assert find_leaks([tmp_path / "data"], SECRETS) == []
 
-
-@pytest.mark.slow
-def test_erasure_covers_days_before_a_later_start_date(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
+    data = tmp_path / "kept"
     build_deployment(server, instance, data, "keep").materialize(["hits", "optouts"], FIRST, LAST)
     assert find_leaks([data], SECRETS)
     settings = {"NP6_CONTACT_DATA": "keep", "NP6_START_DATE": "2026-03-10"}
     run_erasure(Deployment(data, server, instance, lambda: NOW, **settings), tmp_path, HASH)
     assert find_leaks([data], SECRETS) == []
-
-
-def test_tombstones_file_is_private_and_holds_keyed_digests(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    deployment = build_deployment(server, instance, tmp_path / "data", "drop")
-    run_erasure(deployment, tmp_path, RECEIVER)
-    [(name, content)] = read_files(tmp_path / "data").items()
-    assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
-    digests = json.loads(content)["keyed"]["digests"]
-    assert len(digests) == 1
-    assert hashlib.blake2b(RECEIVER.encode(), digest_size=16).hexdigest() not in digests
 
 
 @pytest.mark.slow
@@ -236,60 +217,56 @@ def test_next_erasure_completes_a_killed_one(
     receipt = run_erasure(deployment, tmp_path, RECEIVER)
     assert receipt["events_removed"]["hits"] == 1  # the killed one removed the other
     assert find_leaks([data], SECRETS) == []
-    assert deployment.metadata("hits", FIRST)["rows_digest"] == read_digest(deployment.path("hits", FIRST))
+    content = pq.read_metadata(deployment.path("hits", FIRST)).metadata[b"np6.content"]
+    assert deployment.metadata("hits", FIRST)["rows_digest"] == content.decode()
     assert deployment.fetched_until("hits", FIRST).timestamp() == deployment.metadata("hits", FIRST)["fetched_until"]
     assert run_erasure(deployment, tmp_path, RECEIVER)["files"] == []
 
 
-def read_digest(file: Path) -> str:
-    return str(pq.read_metadata(file).metadata[b"np6.content"].decode())
-
-
 UNICODE_ADDRESS = "Zoé.Martin@Example.com"
-RECEIVER_FIELDS = {"receiver_id": "000ZOE", "unicity": UNICODE_ADDRESS, "hash": None}
+BROKEN = [b'{"broken" "' + UNICODE_ADDRESS.encode() + b'"}', b'{"broken" "another"}']
+RECEIVERS: dict[str, dict[str, Any]] = {
+    "first": {"receiver_id": "000ZOE", "unicity": UNICODE_ADDRESS},
+    "second": {"receiver_id": "000ZOE", "unicity": "another@example.com"},
+    "other": {"receiver_id": "000ZOF", "unicity": None},
+    "empty": {"receiver_id": "", "unicity": "empty@example.com"},
+    "empty too": {"receiver_id": "", "unicity": None},
+    "missing": {"receiver_value": None},
+}
 
 
 @pytest.fixture
 def small_deployment(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Deployment]:
-    """A day of hits: two of one receiver, one of another, three with an empty or missing id."""
-    population = Population(
-        notifications=[{"id": 156}],
-        hits=[
-            build_event("hits", id="first", timestamp=to_event_time(FIRST, 1), **RECEIVER_FIELDS),
-            build_event(
-                "hits",
-                id="second",
-                timestamp=to_event_time(FIRST, 2),
-                **RECEIVER_FIELDS | {"unicity": "another@example.com"},
-            ),
-            build_event(
-                "hits", id="other", timestamp=to_event_time(FIRST, 3), receiver_id="000ZOF", unicity=None, hash=None
-            ),
-            build_event(
-                "hits",
-                id="empty",
-                timestamp=to_event_time(FIRST, 4),
-                receiver_id="",
-                unicity="empty@example.com",
-                hash=None,
-            ),
-            build_event(
-                "hits", id="empty too", timestamp=to_event_time(FIRST, 5), receiver_id="", unicity=None, hash=None
-            ),
-            build_event("hits", id="missing", timestamp=to_event_time(FIRST, 6), receiver_value=None),
-        ],
-    )
+    """A day of hits, one of each of RECEIVERS, and two that cannot be parsed."""
+    population = Population(notifications=[{"id": 156}])
+    for hour, (id_, receiver) in enumerate(RECEIVERS.items()):
+        population.hits.append(build_event("hits", id=id_, timestamp=to_event_time(FIRST, hour), hash=None, **receiver))
+    population.misfits = [Misfit("", "hits", to_event_time(FIRST, 7), 156, None, raw) for raw in BROKEN]
     with RudeServer(population) as server:
         deployment = build_deployment(server, instance, tmp_path / "data", "keep")
         deployment.materialize("hits", FIRST)
         yield deployment
 
 
+def rebuild_deployment(deployment: Deployment, server: RudeServer, **settings: str) -> Deployment:
+    return Deployment(deployment.data, server, deployment.instance, lambda: NOW, **settings)
+
+
 def read_ids(deployment: Deployment) -> list[str]:
     return [row["event_id"] for row in deployment.rows("hits", FIRST)]
 
 
-def test_erasure_matches_a_line_in_any_form(small_deployment: Deployment, tmp_path: Path) -> None:
+def test_erasure_matches_a_line_in_any_form_and_sweeps_the_folder(
+    small_deployment: Deployment, server: RudeServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, stored = small_deployment.data, small_deployment.path("hits", FIRST)
+    assert stat.S_IMODE(stored.stat().st_mode) == 0o640
+    left = stored.with_name(".part-0.parquet.0123456789abcdef0123456789abcdef.tmp")
+    alone = small_deployment.path("quarantine/hits", LAST).with_name(left.name)
+    others = ("event_date=__HIVE_DEFAULT_PARTITION__", "event_date=2026-3-1", "event_date=20260301", "notes")
+    for file in (left, alone, *(data / "hits" / name / "part-0.parquet" for name in others)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(UNICODE_ADDRESS.encode() if file in (left, alone) else b"somebody else's")
     lines = [
         f"\ufeff{UNICODE_ADDRESS}",
         f"{UNICODE_ADDRESS.upper()}\r",
@@ -299,9 +276,27 @@ def test_erasure_matches_a_line_in_any_form(small_deployment: Deployment, tmp_pa
         "000ZOE",
         "'000ZOE'",
     ]
-    receipt = run_erasure(small_deployment, tmp_path, *lines, "", "nobody@example.com")
-    assert receipt["events_by_line"] == {**{f"{number}": 2 for number in range(1, 8)}, "9": 0}
+    umask = os.umask(0o077)
+    try:
+        receipt = run_erasure(small_deployment, tmp_path, *lines, "", "nobody@example.com")
+    finally:
+        os.umask(umask)
+    # the address is also in an event that cannot be parsed
+    assert receipt["events_by_line"] == {**dict.fromkeys("12345", 3), **dict.fromkeys("67", 2), "9": 0}
+    assert receipt["events_removed"] == {"hits": 2, "quarantine/hits": 1}
     assert read_ids(small_deployment) == ["other", "empty", "empty too", "missing"]
+    [row] = small_deployment.quarantine("hits", FIRST)
+    assert "another" in row["event"]
+    assert stat.S_IMODE(stored.stat().st_mode) == 0o640
+    assert receipt["swept"] == [str(one.relative_to(data)) for one in (left, alone)]
+    secrets = {"the unicity": UNICODE_ADDRESS.encode()}
+    assert find_leaks([stored.parent, data / "quarantine", data / ".erased"], secrets) == []
+    printed = "".join(capfd.readouterr())
+    assert printed.count("is passed over") == 4
+    assert "hits/event_date=__HIVE_DEFAULT_PARTITION__ is passed over" in printed
+    # the check of all days' files skips other programs' folders as well
+    found = rebuild_deployment(small_deployment, server).check("hits", FIRST)
+    assert str(found["events_as_expected", f"{FIRST}"].description).endswith(f"(launch treat_contact_data): {FIRST}")
 
 
 def test_erasure_of_a_receiver_without_an_id_removes_nobody_else(small_deployment: Deployment, tmp_path: Path) -> None:
@@ -311,127 +306,41 @@ def test_erasure_of_a_receiver_without_an_id_removes_nobody_else(small_deploymen
     left = ["first", "second", "empty too", "missing"]
     assert read_ids(small_deployment) == left
     # an activation's and an event's id are no receivers
-    assert run_erasure(small_deployment, tmp_path, "156", "first", "contact")["events_by_line"] == {
-        "1": 0,
-        "2": 0,
-        "3": 0,
-    }
+    receipt = run_erasure(small_deployment, tmp_path, "156", "first", "contact")
+    assert receipt["events_by_line"] == {"1": 0, "2": 0, "3": 0}
     small_deployment.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
     assert read_ids(small_deployment) == left
     assert small_deployment.metadata("hits", FIRST)["events_of_erased"] == 2
 
 
-def test_erasure_removes_unfinished_files(small_deployment: Deployment, tmp_path: Path) -> None:
-    left = small_deployment.path("hits", FIRST).with_name(".part-0.parquet.0123456789abcdef0123456789abcdef.tmp")
-    left.write_bytes(UNICODE_ADDRESS.encode())
-    alone = small_deployment.path("quarantine/hits", LAST).with_name(left.name)
-    alone.parent.mkdir(parents=True)
-    alone.write_bytes(UNICODE_ADDRESS.encode())
-    receipt = run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
-    assert receipt["swept"] == [str(one.relative_to(small_deployment.data)) for one in (left, alone)]
-    assert find_leaks([small_deployment.data], {"the unicity": UNICODE_ADDRESS.encode()}) == []
-
-
-def test_erasure_skips_folders_of_other_programs_with_a_warning(
-    small_deployment: Deployment, server: RudeServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("event_date=__HIVE_DEFAULT_PARTITION__", "event_date=2026-3-1", "event_date=20260301", "notes"):
-        (small_deployment.data / "hits" / name).mkdir()
-        (small_deployment.data / "hits" / name / "part-0.parquet").write_bytes(b"somebody else's")
-    assert run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)["events_removed"] == {"hits": 2}
-    printed = "".join(capfd.readouterr())
-    assert printed.count("is passed over") == 4
-    assert "hits/event_date=__HIVE_DEFAULT_PARTITION__ is passed over" in printed
-    # the check of all days' files skips them as well
-    found = Deployment(small_deployment.data, server, small_deployment.instance, lambda: NOW).check("hits", FIRST)
-    assert str(found["events_as_expected", f"{FIRST}"].description).endswith(f"(launch treat_contact_data): {FIRST}")
-
-
-def test_erasure_removes_an_unparsable_event_with_the_receiver_in_its_text(
+def test_fetch_and_erasure_require_the_tombstones_and_their_key(
     small_deployment: Deployment, server: RudeServer, tmp_path: Path
 ) -> None:
-    broken = [b'{"broken" "' + UNICODE_ADDRESS.encode() + b'"}', b'{"broken" "another"}']
-    timed = build_event("hits", id="timed", timestamp=to_event_time(FIRST, 7))
-    server.serve(
-        Population(
-            hits=[timed], misfits=[Misfit("", "hits", to_event_time(FIRST, 7), 156, None, one) for one in broken]
-        )
-    )
-    small_deployment = build_deployment(server, small_deployment.instance, small_deployment.data, "keep")
-    small_deployment.materialize("hits", FIRST, run_config={"ops": {"hits": {"config": {"full_refresh": True}}}})
-    assert len(small_deployment.quarantine("hits", FIRST)) == 2
-    assert run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)["events_removed"] == {
-        "hits": 2,
-        "quarantine/hits": 1,
-    }
-    [row] = small_deployment.quarantine("hits", FIRST)
-    assert "another" in row["event"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"NP6_TOMBSTONE_KEY": ""}, "NP6_TOMBSTONE_KEY is not set"),
-        ({"NP6_TOMBSTONE_KEY": TOMBSTONE_KEY[::-1]}, "NP6_TOMBSTONE_KEY is not the key"),
-    ],
-)
-def test_fetch_and_erasure_require_the_tombstones_key(
-    small_deployment: Deployment, server: RudeServer, tmp_path: Path, settings: dict[str, str], message: str
-) -> None:
     run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
-    before = read_files(small_deployment.data)
-    locked = Deployment(
-        small_deployment.data, server, small_deployment.instance, lambda: NOW, NP6_CONTACT_DATA="keep", **settings
-    )
-    with pytest.raises(dg.Failure, match=f"^{message}"):
-        run_erasure(locked, tmp_path, "000ZOF")
-    with pytest.raises(dg.Failure, match=f"^{message}"):
-        locked.materialize("hits", FIRST)
-    assert read_files(small_deployment.data) == before
+    tombstones = small_deployment.data / ".erased" / "tombstones.json"
+    content = tombstones.read_text()
+    for text, key, message in (
+        (content, "", "NP6_TOMBSTONE_KEY is not set"),
+        (content, TOMBSTONE_KEY[::-1], "NP6_TOMBSTONE_KEY is not the key"),
+        ("{", TOMBSTONE_KEY, r"\S+tombstones\.json is broken: restore it from a backup"),
+        (None, TOMBSTONE_KEY, r"\S+tombstones\.json is gone, though receivers were erased"),
+    ):
+        tombstones.unlink() if text is None else tombstones.write_text(text)
+        before = read_files(small_deployment.data)
+        locked = rebuild_deployment(small_deployment, server, NP6_CONTACT_DATA="keep", NP6_TOMBSTONE_KEY=key)
+        with pytest.raises(dg.Failure, match=f"^{message}"):
+            run_erasure(locked, tmp_path, "000ZOF")
+        with pytest.raises(dg.Failure, match=f"^{message}"):
+            locked.materialize("hits", FIRST)
+        assert read_files(small_deployment.data) == before
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_files_with_contact_data_have_mode_0640(small_deployment: Deployment, tmp_path: Path, umask: int) -> None:
-    before = os.umask(umask)
-    try:
-        small_deployment.materialize("hits", FIRST)
-        assert stat.S_IMODE(small_deployment.path("hits", FIRST).stat().st_mode) == 0o640
-        run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
-        assert stat.S_IMODE(small_deployment.path("hits", FIRST).stat().st_mode) == 0o640
-    finally:
-        os.umask(before)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot be read"), ("\n \n", "names none"), (b"\xff", "Unicode")]
-)
-def test_erasure_refuses_a_file_without_names(
-    server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, content: str | bytes | None, message: str
-) -> None:
+def test_erasure_refuses_a_file_without_names(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     deployment = build_deployment(server, instance, tmp_path / "data", "drop")
     file = tmp_path / "named.txt"
-    if content is not None:
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(dg.Failure, match=message):
-        deployment.run_job("erase_receiver", erase={"file": str(file)})
-    assert read_files(tmp_path / "data") == {}
-
-
-def test_broken_tombstones_fail_a_run(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    deployment = build_deployment(server, instance, data, "drop")
-    run_erasure(deployment, tmp_path, RECEIVER)
-    [name] = read_files(data)
-    (data / name).write_text("{")
-    with pytest.raises(dg.Failure, match=r"tombstones\.json is broken: restore it from a backup"):
-        deployment.materialize("hits", FIRST)
-    assert list(read_files(data)) == [name]
-
-
-def test_folder_without_its_tombstones_fails_a_run(small_deployment: Deployment, tmp_path: Path) -> None:
-    run_erasure(small_deployment, tmp_path, UNICODE_ADDRESS)
-    (small_deployment.data / ".erased" / "tombstones.json").unlink()
-    with pytest.raises(dg.Failure, match=r"tombstones\.json is gone, though receivers were erased"):
-        small_deployment.materialize("hits", FIRST)
-    with pytest.raises(dg.Failure, match=r"tombstones\.json is gone"):
-        run_erasure(small_deployment, tmp_path, "000ZOF")
+    for content, message in ((None, "cannot be read"), (b"\n \n", "names none"), (b"\xff", "Unicode")):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(dg.Failure, match=message):
+            deployment.run_job("erase_receiver", erase={"file": str(file)})
+        assert read_files(tmp_path / "data") == {}
