@@ -180,6 +180,11 @@ def _list_plain_attributes() -> list[str]:
     return [name for name in NP6Account.model_fields if name not in (*SECRETS, *LABELS, "asset_key_prefix")]
 
 
+def list_variables() -> set[str]:
+    """Return the environment variables that are settings of the account without a prefix."""
+    return {"NP6_OWNER", *SECRETS.values(), *map(_name_variable, _list_plain_attributes())}
+
+
 def _name_variable(attribute: str) -> str:
     """Return the environment variable of an attribute."""
     return f"NP6_{attribute.upper()}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import chain
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from np6_assets.component import SECRETS
@@ -31,18 +32,14 @@ def run(examination: Examination, loaded: LoadedAccounts, *, as_json: bool) -> i
     for found in chain([loaded.judge_definitions()], examine(examination)):
         diagnoses.append(found.mask(secrets))
         if not as_json:
-            console.print(_format_lines(diagnoses[-1], console.width), soft_wrap=True)
-    traffic = examination.traffic
+            console.print(_build_row(diagnoses[-1]))
+    traffic = {"requests": examination.traffic.requests, "bytes": examination.traffic.bytes}
     verdict = find_worst(diagnoses)
     if as_json:
-        report = {
-            "verdict": verdict,
-            "findings": [one.as_json() for one in diagnoses],
-            "traffic": {"requests": traffic.requests, "bytes": traffic.bytes},
-        }
+        report = {"verdict": verdict, "findings": list(map(asdict, diagnoses)), "traffic": traffic}
         print(json.dumps(report, indent=2))
     else:
-        console.print(f"\n{_summarize(diagnoses)} ({traffic.requests} requests, {traffic.bytes / 1024:,.0f} KiB)")
+        console.print(f"\n{_summarize(diagnoses)} ({traffic['requests']} requests, {traffic['bytes'] / 1024:,.0f} KiB)")
     return 1 if verdict == "wrong" else 0
 
 
@@ -52,17 +49,15 @@ def _list_secrets(environment: Mapping[str, str], loaded: LoadedAccounts) -> Ite
     yield from re.findall(r"//([^/@]+)@", environment.get("NP6_DATA_DIR", ""))
 
 
-def _format_lines(found: Diagnosis, width: int) -> Text:
-    """Format a diagnosis: verdict and subject once, the text in lines beside them."""
-    indent = " " * 24
-    lines = [found.text, *([f"-> {found.advice}"] if found.advice else [])]
-    wrapped = [
-        part
-        for line in lines
-        for part in textwrap.wrap(line, max(width - len(indent), 30), break_on_hyphens=False) or [""]
-    ]
-    head = Text.assemble((f"{found.verdict:<8}", _STYLES[found.verdict]), f"{found.subject:<16}")
-    return head + Text(f"\n{indent}".join(wrapped))
+def _build_row(found: Diagnosis) -> Table:
+    row = Table.grid()
+    row.add_column(min_width=8, style=_STYLES[found.verdict])
+    row.add_column(min_width=16)
+    row.add_column()
+    row.add_row(found.verdict, found.subject, Text(found.text))
+    if found.advice:
+        row.add_row("", "", Text(f"-> {found.advice}"))
+    return row
 
 
 def _summarize(diagnoses: list[Diagnosis]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["ok", "warning", "wrong", "unknown"]
@@ -26,34 +27,19 @@ class Diagnosis:
     advice: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """Give the fields that `--json` prints."""
-        return asdict(self)
-
     def mask(self, secrets: Iterable[str]) -> Diagnosis:
         """Mask secrets that a server or a file system may have put into its words."""
-        clean = _build_mask([secret for secret in secrets if len(secret) >= _SHORTEST_SECRET])
-        return Diagnosis(self.subject, self.verdict, clean(self.text), clean(self.advice), clean(dict(self.values)))
-
-
-def _build_mask(secrets: list[str]) -> Any:
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in secrets:
-                value = value.replace(secret, "***")
-            return value
-        if isinstance(value, dict):
-            return {clean(key): clean(one) for key, one in value.items()}
-        return [clean(one) for one in value] if isinstance(value, list) else value
-
-    return clean
+        texts = json.dumps([self.text, self.advice, self.values])
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                texts = texts.replace(json.dumps(secret)[1:-1], "***")
+        return Diagnosis(self.subject, self.verdict, *json.loads(texts))
 
 
 def find_worst(diagnoses: Iterable[Diagnosis]) -> Verdict:
     """Find the worst verdict: wrong before warning, warning before unknown, unknown before ok."""
-    found = {one.verdict for one in diagnoses}
-    order: tuple[Verdict, ...] = ("wrong", "warning", "unknown")
-    return next((verdict for verdict in order if verdict in found), "ok")
+    order: tuple[Verdict, ...] = ("ok", "unknown", "warning", "wrong")
+    return max((one.verdict for one in diagnoses), key=order.index, default="ok")
 
 
 def mask_value(text: str | None) -> str:
@@ -63,9 +49,15 @@ def mask_value(text: str | None) -> str:
     return text if re.fullmatch(r"[A-Za-z][A-Za-z_-]{0,31}", text) else "(not a plain name)"
 
 
+def list_names(names: list[str], most: int = 5) -> str:
+    """List the first names, and say how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def format_duration(seconds: float) -> str:
     """Write a length of time as people say it: `3 minutes`."""
-    for size, unit in ((2 * 86400, "days"), (2 * 3600, "hours"), (2 * 60, "minutes")):
-        if seconds >= size:
-            return f"{seconds / (size / 2):.0f} {unit}"
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from http import HTTPStatus
 
-import httpx
-
-from np6_assets.doctor.diagnosis import Diagnosis, Verdict, format_duration
+from np6_assets.doctor.diagnosis import Diagnosis, format_duration
 from np6_assets.doctor.judge_events import CLOCK_WARNING
 from np6_assets.doctor.probe import NoReply, Reply
 from np6_assets.doctor.survey import Survey
@@ -22,19 +21,24 @@ CERTIFICATE_WARNING = timedelta(days=21)
 LONGEST_RESET = timedelta(days=1)
 """No rate limit counts over more: a reset further away is not what its size says it is."""
 
-_WORTH_COMPRESSING = 2000
+_PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"}
+_WITHOUT_RESET = "Nothing to do: on 429 the client waits longer each time."
+_KEY_ADVICE = {
+    401: "Copy the key again from NP6, whole and without quotes; a NP6_API_KEY in .env wins.",
+    403: "Who administers NP6 gives the right to the key's user.",
+}
 _NO_DATE = "Days are closed a day later, as our clock alone is not believed. Check that this machine uses NTP."
 
 
 # --- The way to the API ---------------------------------------------------------------------------
 
 
-def judge_reachability(reply: Reply | NoReply, proxies: Sequence[str]) -> Diagnosis:
+def judge_reachability(reply: Reply | NoReply, environment: Mapping[str, str]) -> Diagnosis:
     """Judge whether there is an NP6 API at NP6_BASE_URL."""
     subject = "reachability"
     if isinstance(reply, NoReply):
-        todo = ADVICE[reply.trouble]
-        advice = "See TLS below." if reply.trouble == "certificate" else f"{todo[0].upper()}{todo[1:]}."
+        advice = "See TLS below." if reply.trouble == "certificate" else _advise(reply)
+        proxies = [name for name in environment if name.upper() in _PROXIES and environment[name]]
         if proxies:
             advice += f" Requests go through the proxy in {', '.join(proxies)}."
         text = f"GET {reply.path}: {reply.reason}"
@@ -52,20 +56,19 @@ def judge_reachability(reply: Reply | NoReply, proxies: Sequence[str]) -> Diagno
     return Diagnosis(subject, "ok", f"the API answers after {milliseconds} ms", "", values)
 
 
+def _advise(reply: NoReply) -> str:
+    advice = ADVICE[reply.trouble]
+    return f"{advice[0].upper()}{advice[1:]}."
+
+
 def judge_certificate(reply: Reply | NoReply) -> Diagnosis:
     """Judge TLS, and how long the certificate is valid."""
     if isinstance(reply, NoReply):
-        if reply.trouble in ("certificate", "tls"):
-            advice = (
-                "Check this machine's clock and the host in NP6_BASE_URL. Where a company's proxy signs anew, name its "
-                "certificate in SSL_CERT_FILE."
-            )
-            return Diagnosis("TLS", "wrong", f"no trusted connection: {reply.reason}", advice)
-        return Diagnosis("TLS", "unknown", "there is no connection", "See reachability.")
-    if reply.tls is None:
-        return Diagnosis("TLS", "ok", "not used: the address is this machine's own")
+        if reply.trouble not in ("certificate", "tls"):
+            return Diagnosis("TLS", "unknown", "there is no connection", "See reachability.")
+        return Diagnosis("TLS", "wrong", f"no trusted connection: {reply.reason}", _advise(reply))
     if reply.certificate_end is None:
-        return Diagnosis("TLS", "unknown", f"{reply.tls}, valid; until when is not to be seen")
+        return Diagnosis("TLS", "ok", "not used: the address is this machine's own")
     left = reply.certificate_end - reply.received
     text = f"{reply.tls}, certificate valid for {left.days} more days (until {reply.certificate_end:%Y-%m-%d})"
     values = {"tls": reply.tls, "certificate_end": reply.certificate_end.isoformat(), "days_left": left.days}
@@ -100,13 +103,10 @@ def judge_key(reply: Reply | NoReply, read: Settings) -> Diagnosis:
     """Judge whether the API takes the key."""
     if read.is_sandbox:
         return Diagnosis("key", "ok", "the simulated account needs none")
-    if isinstance(reply, Reply) and reply.usable:
+    if reply.usable:
         return Diagnosis("key", "ok", "the API accepts it")
-    if isinstance(reply, Reply) and reply.status == 401:
-        advice = "Copy the key again from NP6, whole and without quotes; a NP6_API_KEY in .env wins."
-        return Diagnosis("key", "wrong", reply.refusal or "", advice)
-    if isinstance(reply, Reply) and reply.status == 403:
-        return Diagnosis("key", "wrong", reply.refusal or "", "Who administers NP6 gives the right to the key's user.")
+    if isinstance(reply, Reply) and reply.status in _KEY_ADVICE:
+        return Diagnosis("key", "wrong", reply.refusal or "", _KEY_ADVICE[reply.status])
     return Diagnosis("key", "unknown", "set; whether it is the right one, the API did not say", "See reachability.")
 
 
@@ -135,15 +135,17 @@ def _find_feed_fault(reply: Reply | NoReply) -> str:
     return f"GET {reply.path} returned {reply.status}, but no events: {reply.fault}" if reply.fault else ""
 
 
-def judge_notifications(reply: Reply) -> Diagnosis:
+def judge_notifications(found: Survey) -> Diagnosis:
     """Judge whether the account has anything to report on."""
-    count = len({item.id for item in reply.items if isinstance(item.id, int)})
-    values = {"notifications": count, "all": reply.is_whole}
+    listed = found.notifications
+    assert isinstance(listed, Reply)
+    count = len({item.id for item in listed.items if isinstance(item.id, int)})
+    values = {"notifications": count, "all": listed.is_whole}
     if not count:
         advice = "Is it the key of the right account, and does its user see the notifications?"
         return Diagnosis("notifications", "warning", "the account has none", advice, values)
-    text = f"{count} {'in the account' if reply.is_whole else 'and more in the account'}"
-    return Diagnosis("notifications", "ok", text, "", values)
+    more = "" if listed.is_whole else "and more "
+    return Diagnosis("notifications", "ok", f"{count} {more}in the account", "", values)
 
 
 # --- What the reference leaves open ---------------------------------------------------------------
@@ -152,65 +154,32 @@ def judge_notifications(reply: Reply) -> Diagnosis:
 def judge_rate_limit(replies: Sequence[Reply]) -> Diagnosis:
     """Judge what the rate-limit headers say, and what X-RateLimit-Reset counts."""
     subject = "rate limit"
-    refused = next((one for one in replies if one.status == 429), None)
-    limited = [one for one in replies if any(f"x-ratelimit-{name}" in one.headers for name in _LIMITS)]
-    reply = refused or (limited[-1] if limited else None)
-    if reply is None:
-        if not replies:
-            return Diagnosis(subject, "unknown", "there was no answer", "See reachability.")
-        text = "the API sends no X-RateLimit headers, so what Reset counts cannot be told"
-        return Diagnosis(subject, "unknown", text, "Nothing to do: on 429 the client waits longer each time.")
-    limits = {name: reply.headers.get(f"x-ratelimit-{name}", "") for name in _LIMITS}
-    values: dict[str, object] = {name: _parse_count(text) for name, text in limits.items() if name != "reset"}
-    parts = [f"{name} {values[name]}" for name in ("limit", "remaining") if values[name] is not None]
-    verdict, advice = _judge_reset(reply, limits["reset"], parts, values)
-    if refused is not None:
-        wait = read_requested_wait(httpx.Headers(dict(refused.headers)), refused.server_time or refused.received)
-        values["wait_seconds"] = wait
-        parts.insert(0, refused.refusal or "")
+    if refused := next((one for one in replies if one.status == HTTPStatus.TOO_MANY_REQUESTS), None):
+        wait = read_requested_wait(refused.headers, refused.server_time or refused.received)
         again = "in a few minutes" if wait is None else f"in {format_duration(wait)}"
-        return Diagnosis(
-            subject, "warning", ", ".join(parts), f"Try again {again}; lower NP6_MAX_CONCURRENT_REQUESTS.", values
-        )
-    if values["remaining"] == 0 and verdict == "ok":
-        verdict, advice = "warning", "The account's requests are used up for now; who else uses its key?"
-    return Diagnosis(subject, verdict, ", ".join(parts), advice, values)
-
-
-_LIMITS = ("limit", "remaining", "reset")
-
-
-def _judge_reset(reply: Reply, text: str, parts: list[str], values: dict[str, object]) -> tuple[Verdict, str]:
-    """Judge what Reset counts; adds it to `parts` and `values`."""
-    if not text:
-        parts.append("no X-RateLimit-Reset")
-        return "unknown", "Nothing to do: what it would count cannot be told, and on 429 the client does without."
-    now = reply.server_time or reply.received
-    reset = read_reset(text, now)
+        advice = f"Try again {again}; lower NP6_MAX_CONCURRENT_REQUESTS."
+        return Diagnosis(subject, "warning", refused.refusal or "", advice, {"wait_seconds": wait})
+    limited = [one for one in replies if any(name.startswith("x-ratelimit-") for name in one.headers)]
+    if not limited:
+        text = "the API sends no X-RateLimit headers, so what Reset counts cannot be told"
+        return Diagnosis(subject, "unknown", text, _WITHOUT_RESET)
+    reply = limited[-1]
+    values: dict[str, object] = {
+        name: int(text) if re.fullmatch("[0-9]{1,17}", text := reply.headers.get(f"x-ratelimit-{name}", "")) else None
+        for name in ("limit", "remaining")
+    }
+    parts = [f"{name} {value}" for name, value in values.items() if value is not None]
+    reset = read_reset(reply.headers.get("x-ratelimit-reset", ""), reply.server_time or reply.received)
     if reset is None:
-        parts.append("X-RateLimit-Reset is not a number")
-        return "warning", "The client cannot use it, and waits longer after each 429; tell the project."
+        text = ", ".join([*parts, "no X-RateLimit-Reset that is a number"])
+        return Diagnosis(subject, "unknown", text, _WITHOUT_RESET, values)
     unit, seconds = reset
+    text = ", ".join([*parts, f"Reset counts {unit} (now: in {format_duration(seconds)})"])
     values |= {"reset_counts": unit, "reset_seconds": round(seconds, 1)}
-    parts.append(f"Reset counts {unit} (now: in {format_duration(seconds)})")
     if seconds > LONGEST_RESET.total_seconds():
-        return "warning", "That is too far away to be true, so it may count something else; tell the project."
-    return "ok", ""
-
-
-def _parse_count(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
-
-
-def judge_compression(replies: Iterable[Reply]) -> Diagnosis:
-    """Judge whether large answers come compressed."""
-    large = [one for one in replies if one.usable and one.body_bytes >= _WORTH_COMPRESSING]
-    used = Counter(one.headers.get("content-encoding", "").strip().lower() or "none" for one in large)
-    values = {"encodings": dict(used)}
-    if not large:
-        return Diagnosis("compression", "unknown", "every answer was too small to be worth compressing", "", values)
-    if used["none"] == len(large):
-        advice = "It works, and takes some ten times the traffic. Does a proxy take Accept-Encoding away?"
-        return Diagnosis("compression", "warning", "the answers are not compressed", advice, values)
-    more = f", {used['none']} of {len(large)} answers not" if used["none"] else ""
-    return Diagnosis("compression", "ok", f"gzip is used{more}", "", values)
+        advice = "That is too far away to be true, so it may count something else; tell the project."
+        return Diagnosis(subject, "warning", text, advice, values)
+    if values["remaining"] == 0:
+        advice = "The account's requests are used up for now; who else uses its key?"
+        return Diagnosis(subject, "warning", text, advice, values)
+    return Diagnosis(subject, "ok", text, "", values)

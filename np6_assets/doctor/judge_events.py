@@ -178,31 +178,18 @@ def _find_reach(sample: Reply) -> float:
     return min(sample.times, default=0) / 1000
 
 
-def judge_link_types(reply: Reply | NoReply | None) -> Diagnosis:
+def judge_link_types(found: Survey) -> Diagnosis:
     """Judge which link types the newest hits have."""
-    types = _count_values(reply, lambda item: item.link_type)
-    text, values = _list_counts(types, "hits")
-    if not types:
-        return Diagnosis("link types", "unknown", text, "Run this again when there are hits.", values)
-    if "redirection" not in types:
-        advice = "Only redirections count as hits, so hit_rate would be 0. Tell the project."
-        return Diagnosis("link types", "warning", text, advice, values)
-    others = len(types) > 1
-    return Diagnosis("link types", "ok", f"{text}{'; the others count as other_hits' if others else ''}", "", values)
+    counts = _count_values(found.feeds.get("hits"), lambda item: item.link_type)
+    advice = "Only redirections count as hits, so hit_rate would be 0. Tell the project."
+    return _judge_values("link types", "hits", counts, {"redirection"}, advice, "other_hits")
 
 
-def judge_bounce_verdicts(reply: Reply | NoReply | None) -> Diagnosis:
+def judge_bounce_verdicts(found: Survey) -> Diagnosis:
     """Judge which verdicts the newest bounces have."""
-    found = _count_values(reply, lambda item: item.bounce_verdict)
-    text, values = _list_counts(found, "bounces")
-    if not found:
-        return Diagnosis("bounce verdicts", "unknown", text, "Run this again when there are bounces.", values)
-    if not found.keys() & {"hard", "soft"}:
-        advice = "All would count as bounces_other. Tell the project."
-        return Diagnosis("bounce verdicts", "warning", text, advice, values)
-    others = found.keys() - {"hard", "soft"}
-    text += "; the others count as bounces_other" if others else ""
-    return Diagnosis("bounce verdicts", "ok", text, "", values)
+    counts = _count_values(found.feeds.get("bounces"), lambda item: item.bounce_verdict)
+    advice = "All would count as bounces_other. Tell the project."
+    return _judge_values("bounce verdicts", "bounces", counts, {"hard", "soft"}, advice, "bounces_other")
 
 
 def _count_values(reply: Reply | NoReply | None, value: Callable[[Item], str | None]) -> Counter[str]:
@@ -210,9 +197,19 @@ def _count_values(reply: Reply | NoReply | None, value: Callable[[Item], str | N
     return Counter(mask_value(value(item)) for item in items)
 
 
-def _list_counts(values: Counter[str], what: str) -> tuple[str, dict[str, object]]:
-    listed = values.most_common(8)
-    text = ", ".join(f"{name} {count}" for name, count in listed) + (" and more" if len(values) > 8 else "")
-    total = values.total()
-    text = f"of the newest {total} {what}: {text}" if total else f"there are no {what} to tell by"
-    return text, {"counts": dict(listed)}
+def _judge_values(
+    subject: str, asset: str, counts: Counter[str], known: set[str], advice: str, others_column: str
+) -> Diagnosis:
+    """Judge the values of the newest events: whether a known one is among them, and which column counts the others."""
+    listed = counts.most_common(8)
+    values = {"counts": dict(listed)}
+    if not counts:
+        text = f"there are no {asset} to tell by"
+        return Diagnosis(subject, "unknown", text, f"Run this again when there are {asset}.", values)
+    text = f"of the newest {counts.total()} {asset}: {', '.join(f'{name} {count}' for name, count in listed)}"
+    if len(counts) > len(listed):
+        text += " and more"
+    if not counts.keys() & known:
+        return Diagnosis(subject, "warning", text, advice, values)
+    text += f"; the others count as {others_column}" if counts.keys() - known else ""
+    return Diagnosis(subject, "ok", text, "", values)

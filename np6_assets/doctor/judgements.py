@@ -5,84 +5,65 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from np6_assets.doctor import judge_api, judge_events, judge_machine, machine, stored
+from np6_assets.doctor import judge_api, judge_events, machine, stored
 from np6_assets.doctor.diagnosis import Diagnosis
 from np6_assets.doctor.examination import Examination
-from np6_assets.doctor.probe import Reply
+from np6_assets.doctor.home import find_running, judge_home
 from np6_assets.refresh.jobs import DAILY_INGEST, SENSOR, name_late_event_fetchers
 from np6_assets.runs import lock
 
 
 class Judgement(NamedTuple):
-    """What is judged, how, and what the examination must have for it."""
+    """What the examination must have for a judgement, and how it is made."""
 
-    subject: str
+    needs: Callable[[Examination], bool]
     judge: Callable[[Examination], Diagnosis | Iterable[Diagnosis]]
-    needs: Callable[[Examination], bool] = lambda of: True
+
+
+def _judge_settings(of: Examination) -> Diagnosis:
+    return machine.judge_settings(of.read_settings, of.environment if of.is_of_environment else {}, of.now())
 
 
 def _judge_late_events(of: Examination) -> Diagnosis:
     fetchers = name_late_event_fetchers(of.settings) if of.has_settings() else (SENSOR, DAILY_INGEST)
-    return judge_machine.judge_late_events(machine.find_running(of.home, fetchers), *fetchers)
+    return machine.judge_late_events(find_running(of.home, fetchers), *fetchers)
 
 
-def _judge_missing_request(of: Examination) -> Iterator[Diagnosis]:
+def _judge_missing_requests(of: Examination) -> Iterator[Diagnosis]:
+    if of.has_settings() and of.settings.missing is not None:
+        yield Diagnosis("key", "wrong", of.settings.missing)
     if not of.can_request():
         text = "no request was sent: the settings come first"
         yield Diagnosis("API", "unknown", text, "Put right what is wrong above.")
 
 
-def _judge_notifications(of: Examination) -> Diagnosis:
-    first = of.survey.notifications
-    assert isinstance(first, Reply)
-    return judge_api.judge_notifications(first)
+def _always(of: Examination) -> bool:
+    return True
 
 
 JUDGEMENTS = (
-    Judgement("settings, key", lambda of: judge_machine.judge_settings(of.read, of.now())),
+    Judgement(_always, _judge_settings),
+    Judgement(Examination.has_settings, lambda of: machine.judge_data_folder(of.settings.data_dir)),
+    Judgement(Examination.has_settings, lambda of: stored.judge_files(of.settings, of.now())),
+    Judgement(Examination.has_records, lambda of: stored.judge_records(of.settings, of.now(), of.home)),
+    Judgement(_always, lambda of: machine.judge_temporary_folder()),
+    Judgement(_always, lambda of: judge_home(of.environment)),
+    Judgement(_always, _judge_late_events),
+    Judgement(_always, lambda of: machine.judge_dead_runs(list(lock.find_dead_runs(of.home)))),
+    Judgement(_always, _judge_missing_requests),
     Judgement(
-        "data folder",
-        lambda of: judge_machine.judge_folder(
-            "data folder", machine.probe_data_folder(of.settings.data_dir), "NP6_DATA_DIR"
-        ),
-        Examination.has_settings,
+        Examination.can_request, lambda of: judge_api.judge_reachability(of.survey.notifications, of.environment)
     ),
-    Judgement("np6.json, stored days", lambda of: stored.judge_files(of.settings, of.now()), Examination.has_settings),
-    Judgement("kept events", lambda of: stored.judge_records(of.settings, of.now(), of.home), Examination.has_records),
-    Judgement(
-        "temporary files",
-        lambda of: judge_machine.judge_folder("temporary files", machine.probe_temporary_folder(), "TMPDIR"),
-    ),
-    Judgement("DAGSTER_HOME", lambda of: judge_machine.judge_dagster_home(machine.read_dagster_home(of.environment))),
-    Judgement("late events", _judge_late_events),
-    Judgement("runs", lambda of: judge_machine.judge_dead_runs(list(lock.find_dead_runs(of.home)))),
-    Judgement("API", _judge_missing_request),
-    Judgement(
-        "reachability",
-        lambda of: judge_api.judge_reachability(of.survey.notifications, list(machine.list_proxies(of.environment))),
-        Examination.can_request,
-    ),
-    Judgement("TLS", lambda of: judge_api.judge_certificate(of.survey.notifications), Examination.uses_tls),
-    Judgement("clock", lambda of: judge_api.judge_clock(of.survey.replies), Examination.can_request),
-    Judgement("key", lambda of: judge_api.judge_key(of.survey.notifications, of.settings), Examination.can_request),
-    Judgement("feeds", lambda of: judge_api.judge_feeds(of.survey), Examination.has_access),
-    Judgement("notifications", _judge_notifications, Examination.has_access),
-    Judgement("rate limit", lambda of: judge_api.judge_rate_limit(of.survey.replies), Examination.can_request),
-    Judgement("compression", lambda of: judge_api.judge_compression(of.survey.replies), Examination.has_replies),
-    Judgement(
-        "window end, window content, sort", lambda of: judge_events.judge_windows(of.survey), Examination.has_replies
-    ),
-    Judgement(
-        "lateness", lambda of: judge_events.judge_lateness(of.survey, of.settings.lookback), Examination.has_replies
-    ),
-    Judgement(
-        "link types", lambda of: judge_events.judge_link_types(of.survey.feeds.get("hits")), Examination.has_replies
-    ),
-    Judgement(
-        "bounce verdicts",
-        lambda of: judge_events.judge_bounce_verdicts(of.survey.feeds.get("bounces")),
-        Examination.has_replies,
-    ),
+    Judgement(Examination.uses_tls, lambda of: judge_api.judge_certificate(of.survey.notifications)),
+    Judgement(Examination.can_request, lambda of: judge_api.judge_clock(of.survey.replies)),
+    Judgement(Examination.can_request, lambda of: judge_api.judge_key(of.survey.notifications, of.settings)),
+    Judgement(Examination.has_access, lambda of: judge_api.judge_feeds(of.survey)),
+    Judgement(Examination.has_access, lambda of: judge_api.judge_notifications(of.survey)),
+    Judgement(Examination.can_request, lambda of: judge_api.judge_rate_limit(of.survey.replies)),
+    Judgement(Examination.has_replies, lambda of: judge_events.judge_windows(of.survey)),
+    Judgement(Examination.has_replies, lambda of: judge_events.judge_lateness(of.survey, of.settings.lookback)),
+    Judgement(Examination.has_replies, lambda of: judge_events.judge_link_types(of.survey)),
+    Judgement(Examination.has_replies, lambda of: judge_events.judge_bounce_verdicts(of.survey)),
 )
 
 

@@ -1,4 +1,4 @@
-"""Examine this machine: settings, folders and Dagster's home. Nothing that is written stays."""
+"""Judge the settings and the folders of this machine. Nothing that is written stays."""
 
 from __future__ import annotations
 
@@ -8,126 +8,108 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
-import yaml  # type: ignore[import-untyped]
-
-from np6_assets.component import NP6Account
-from np6_assets.dagster_private import list_running_instigators
+from np6_assets.component import list_variables
+from np6_assets.contact.policy import SHORT_KEY
+from np6_assets.doctor.diagnosis import Diagnosis
+from np6_assets.runs.dead_runs import SENSOR
 from np6_assets.settings import Settings, SettingsError
 from np6_assets.storage.files import Folder
 
-
-class TrackedEnvironment(dict[str, str]):
-    """An environment that remembers which variables were read."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        super().__init__(environment)
-        self.read: set[str] = set()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the variable, as a dict does."""
-        self.read.add(name)
-        return super().get(name, default)
+FREE_WARNING, FREE_WRONG = 2 * 2**30, 200 * 2**20
 
 
-@dataclass(frozen=True)
-class SettingsRead:
-    """The settings, or what is wrong with them; and variables that look like settings and are none."""
-
-    settings: Settings | None
-    error: str
-    unknown: tuple[str, ...]
-
-
-def read_settings(environment: Mapping[str, str]) -> SettingsRead:
-    """Read the settings as Dagster's code location does."""
-    tracked = TrackedEnvironment(environment)
-    try:
-        settings = Settings.from_environment(tracked)
-    except SettingsError as error:
-        return SettingsRead(None, str(error), ())
-    named = {name for name in environment if name.startswith("NP6_")}
-    return SettingsRead(settings, "", tuple(sorted(named - tracked.read)))
-
-
-def read_attributes(account: NP6Account) -> SettingsRead:
-    """Read the settings of an account from YAML: Dagster refuses attributes that it does not know."""
-    try:
-        return SettingsRead(account.settings(), "", ())
-    except SettingsError as error:
-        return SettingsRead(None, str(error), ())
+def judge_settings(found: Settings | SettingsError, environment: Mapping[str, str], now: datetime) -> Diagnosis:
+    """Judge the settings, without the key. `environment` is where they are read from; empty for an account of YAML."""
+    if isinstance(found, SettingsError):
+        return Diagnosis("settings", "wrong", str(found), "Correct it in .env or the environment; what .env says wins.")
+    if unread := sorted({name for name in environment if name.startswith("NP6_")} - list_variables()):
+        advice = "Is a name misspelt? docs/settings.md lists the settings."
+        return Diagnosis("settings", "warning", f"nothing reads {', '.join(unread)}", advice, {"unread": unread})
+    if found.start_date > now.date() + timedelta(days=1):
+        text = f"NP6_START_DATE={found.start_date} has not come yet, so there is no day to fetch"
+        return Diagnosis("settings", "warning", text, "Set it to the first day that you want.")
+    if found.contact.has_short_key:
+        advice = "Runs take it only where stored files have pseudonyms of it."
+        return Diagnosis("settings", "warning", f"NP6_PSEUDONYM_KEY {SHORT_KEY}", advice)
+    text = (
+        f"{found.base_url}, days in {found.timezone} from {found.start_date}, window {found.window_days} days, "
+        f"contact data: {found.contact.mode}"
+    )
+    return Diagnosis("settings", "ok", text)
 
 
-@dataclass(frozen=True)
-class FolderProbe:
-    """A folder that was written to. `free` is in bytes, None if unknown; `error` says why writing failed.
-
-    `has_locks`: the folder is on a file system, and that has locks.
-    """
-
-    name: str
-    exists: bool
-    free: int | None
-    error: str
-    has_locks: bool = False
-
-
-def probe_data_folder(url: str) -> FolderProbe:
+def judge_data_folder(url: str) -> Diagnosis:
     """Write to the data folder and read back, as a run does; leaves it as it was."""
-    visible = re.sub(r"//[^/@]*@", "//***@", url)
+    subject, variable, visible = "data folder", "NP6_DATA_DIR", hide_credentials(url)
     try:
         folder = Folder(url)
         if folder.is_local:
-            return _probe_local_folder(Path(folder.root), visible)
+            return _judge_local_folder(subject, Path(folder.root), variable, needs_locks=True)
         name = f".np6-doctor-{uuid.uuid4().hex}"
         with folder.replace(name) as file:
             file.write(b"np6")
         try:
             with folder.open(name) as file:
-                same = file.read() == b"np6"
+                file.read()
         finally:
             folder.remove(name)
     except Exception as error:  # noqa: BLE001 -- every file system has errors of its own
-        return FolderProbe(visible, False, None, _format_error(error))
-    return FolderProbe(visible, True, None, "" if same else "what was written is not what is read")
+        return _judge_unwritable(subject, visible, variable, format_error(error))
+    return Diagnosis(subject, "ok", f"{visible}: an object was written, read and removed")
 
 
-def probe_temporary_folder() -> FolderProbe:
+def judge_temporary_folder() -> Diagnosis:
     """Write to the folder for temporary files, where downloads are kept."""
+    subject, variable = "temporary files", "TMPDIR"
     try:
-        folder = tempfile.gettempdir()
+        folder = Path(tempfile.gettempdir())
     except OSError as error:
-        return FolderProbe("no folder", False, None, _format_error(error))
-    return _probe_local_folder(Path(folder), folder)
+        return _judge_unwritable(subject, "no folder", variable, format_error(error))
+    return _judge_local_folder(subject, folder, variable)
 
 
-def _probe_local_folder(folder: Path, visible: str) -> FolderProbe:
-    """Write to the folder, or where it would be made: the nearest existing one above it."""
-    there = folder
+def _judge_local_folder(subject: str, folder: Path, variable: str, *, needs_locks: bool = False) -> Diagnosis:
+    there = next(one for one in (folder, *folder.parents) if one.exists())
     try:
-        there = next(one for one in (folder, *folder.parents) if one.exists())
         free = shutil.disk_usage(there).free
-        with tempfile.TemporaryFile(dir=there, prefix=".np6-doctor-") as file:
-            file.write(b"np6")
-            file.flush()
-            os.fsync(file.fileno())
+        write_file(there)
+        has_locks = not needs_locks or _has_locks(there)
     except OSError as error:
-        return FolderProbe(visible, there == folder, None, f"{error.strerror or error} ({there})")
-    return FolderProbe(visible, there == folder, free, "", _has_locks(there))
+        return _judge_unwritable(subject, str(folder), variable, f"{error.strerror or error} ({there})")
+    values = {"path": str(folder), "exists": there == folder, "free_bytes": free}
+    state = "" if there == folder else ", which the first run makes"
+    text = f"{folder}{state}: can be written to, {_format_size(free)} free"
+    if free < FREE_WARNING:
+        advice = f"Make room, or name a folder on a larger disk in {variable}."
+        return Diagnosis(subject, "wrong" if free < FREE_WRONG else "warning", text, advice, values)
+    if not has_locks:
+        text += ", and its file system has no locks: runs cannot keep out of each other's way"
+        return Diagnosis(subject, "warning", text, f"Name a folder on a local disk in {variable}.", values)
+    return Diagnosis(subject, "ok", text, "", values)
+
+
+def _judge_unwritable(subject: str, folder: str, variable: str, error: str) -> Diagnosis:
+    advice = f"Let this user write there, or name another folder in {variable}."
+    return Diagnosis(subject, "wrong", f"{folder} cannot be written to: {error}", advice, {"path": folder})
+
+
+def write_file(folder: Path) -> None:
+    """Write a file to a folder; nothing stays. Raises OSError."""
+    with tempfile.TemporaryFile(dir=folder, prefix=".np6-doctor-") as file:
+        file.write(b"np6")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _has_locks(folder: Path) -> bool:
-    """Tell whether a folder can be locked, or is locked by a run."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except BlockingIOError:  # a run has locked it
         return True
     except OSError:
         return False
@@ -136,95 +118,41 @@ def _has_locks(folder: Path) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class DagsterHome:
-    """DAGSTER_HOME. `config` is what its dagster.yaml says, None where there is none; `error` what is wrong with it."""
-
-    path: str
-    is_absolute: bool
-    folder: FolderProbe
-    config: Mapping[str, Any] | None
-    error: str
+def _format_size(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
 
 
-def read_dagster_home(environment: Mapping[str, str]) -> DagsterHome | None:
-    """Read DAGSTER_HOME and its dagster.yaml; None where it is not set."""
-    named = environment.get("DAGSTER_HOME", "")
-    if not named:
-        return None
-    home = Path(named)
-    folder = _probe_local_folder(home, named)
-    config, error = _read_config(home / "dagster.yaml")
-    return DagsterHome(named, home.is_absolute(), folder, config, error)
+def judge_late_events(running: Collection[str] | None, sensor: str, schedule: str) -> Diagnosis:
+    """Judge whether a sensor or schedule fetches late-arriving events; `running` is None where that is unknown."""
+    subject, either = "late events", f"{sensor} nor {schedule}"
+    if running is None:
+        text = "there is no DAGSTER_HOME that says what is on"
+        return Diagnosis(subject, "unknown", text, f"Where neither {either} is on, nothing fetches late events.")
+    values = {"on": sorted(running)}
+    if not running:
+        text = f"neither {either} is on: nothing fetches late events"
+        return Diagnosis(subject, "warning", text, f"Turn on {schedule}, in the UI under Automation.", values)
+    if schedule not in running:
+        text = f"{sensor} is on: it fetches events that are late by no more than NP6_LOOKBACK_MINUTES"
+        return Diagnosis(subject, "ok", text, f"Turn on {schedule} as well for those that come later.", values)
+    return Diagnosis(subject, "ok", f"{schedule} is on, and fetches them", "", values)
 
 
-DEV_HOME = Path(".dagster_home")
-"""Dagster's home of `make dev`, where DAGSTER_HOME names no other."""
+def judge_dead_runs(dead: Sequence[str]) -> Diagnosis:
+    """Judge the runs of this machine whose process is gone: they hold their place in the pool until they are ended."""
+    if not dead:
+        return Diagnosis("runs", "ok", "none whose process is gone")
+    text = f"the process is gone of {', '.join(dead)}; other runs may wait for them"
+    advice = f"Dagster's daemon ends them within two minutes (sensor {SENSOR}): start it, or terminate them in the UI."
+    return Diagnosis("runs", "warning", text, advice, {"dead": dead})
 
 
-def find_dagster_home(environment: Mapping[str, str]) -> Path:
-    """Find Dagster's home."""
-    return Path(environment.get("DAGSTER_HOME") or DEV_HOME)
-
-
-def has_records(home: Path) -> bool:
-    """Tell whether Dagster keeps records, in its home or elsewhere: opening an unused home would leave files in it."""
-    config, error = _read_config(home / "dagster.yaml")
-    if error or not home.is_dir():
-        return False
-    is_elsewhere = config is not None and bool({"storage", "event_log_storage", "schedule_storage"} & config.keys())
-    return is_elsewhere or any(entry.name != "dagster.yaml" for entry in home.iterdir())
-
-
-@contextmanager
-def open_records(home: Path) -> Iterator[dg.DagsterInstance]:
-    """Open Dagster's records, where its home says that they are."""
-    before = os.environ.get("DAGSTER_HOME")
-    os.environ["DAGSTER_HOME"] = str(home.absolute())  # the one documented way to name it
-    try:
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-    finally:
-        del os.environ["DAGSTER_HOME"]
-        if before is not None:
-            os.environ["DAGSTER_HOME"] = before
-
-
-def find_running(home: Path, names: Collection[str]) -> set[str] | None:
-    """Find which of these sensors and schedules, by name, are on; None where that cannot be told."""
-    if not home.is_dir() or _read_config(home / "dagster.yaml")[1]:
-        return None
-    if not has_records(home):
-        return set()
-    try:
-        with open_records(home) as instance:
-            return list_running_instigators(instance, names)
-    except Exception:  # noqa: BLE001 -- every database has errors of its own, and some name its password
-        return None
-
-
-def _read_config(file: Path) -> tuple[Mapping[str, Any] | None, str]:
-    try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None, "a link that leads nowhere" if file.is_symlink() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        return None, _format_error(error)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)  # its text would quote the file, where passwords may stand
-        return None, "not YAML" + (f" (line {mark.line + 1})" if mark else "")
-    if value is None:
-        return {}, ""
-    return (value, "") if isinstance(value, dict) else (None, "not a YAML mapping")
-
-
-def list_proxies(environment: Mapping[str, str]) -> Iterator[str]:
-    """List the variables that send requests through a proxy."""
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
-        yield from (one for one in (name, name.lower()) if environment.get(one))
-
-
-def _format_error(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:200]
-    text = re.sub(r"//[^/@\s]*@", "//***@", text)
+def format_error(error: BaseException) -> str:
+    """Write an error in one line, without credentials."""
+    text = hide_credentials(" ".join(str(error).split())[:200])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def hide_credentials(text: str) -> str:
+    """Hide what stands before the @ of an address."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)

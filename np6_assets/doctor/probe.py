@@ -116,7 +116,7 @@ def get(
             connection = response.extensions["network_stream"].get_extra_info("socket")
             tls = end = None
             if isinstance(connection, ssl.SSLSocket):
-                tls, end = connection.version(), _end_of(connection.getpeercert())
+                tls, end = connection.version(), _read_end(connection.getpeercert() or {})
             reply = Reply(path, response.status_code, response.headers, started, received, refusal, tls, end)
             if reply.status == HTTPStatus.NO_CONTENT:
                 return replace(reply, is_whole=True)
@@ -125,8 +125,8 @@ def get(
         return NoReply(path, *classify_error(error))
 
 
-def _end_of(certificate: Mapping[str, Any] | None) -> datetime | None:
-    text = (certificate or {}).get("notAfter")
+def _read_end(certificate: Mapping[str, Any]) -> datetime | None:
+    text = certificate.get("notAfter")
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC) if text else None
 
 
@@ -164,7 +164,7 @@ def _with_items(reply: Reply, body: bytes, is_closed: bool) -> Reply:
     for one in texts if is_closed else texts[:-1]:
         with suppress(ValueError, RecursionError):
             value = json.loads(one.decode(errors="replace"))
-            items += [_item(value)] if isinstance(value, dict) else []
+            items += [_read_item(value)] if isinstance(value, dict) else []
     fault = ""
     if is_closed and texts and not texts[-1].strip():
         fault = "there is a comma before the end of the array"
@@ -173,32 +173,33 @@ def _with_items(reply: Reply, body: bytes, is_closed: bool) -> Reply:
     return replace(reply, items=tuple(items), fault=fault)
 
 
-def _item(value: dict[str, Any]) -> Item:
-    detail = _at(value, "source", "detail")
-    id_, time = value.get("id"), _time(value.get("timestamp"))
+def _read_item(value: dict[str, Any]) -> Item:
+    detail = get_nested(value, "source", "detail")
+    id_, time = value.get("id"), _read_time(value.get("timestamp"))
     return Item(
-        id_ if isinstance(id_, str) else _integer(id_),
+        id_ if isinstance(id_, str) else _read_integer(id_),
         time,
-        _time(_at(detail, "activation", "stamp", "time")) or time,
-        _integer(_at(detail, "activation", "id")),
-        _text(_at(detail, "link", "type")),
-        _text(_at(detail, "bounce", "analysis", "verdict")),
+        _read_time(get_nested(detail, "activation", "stamp", "time")) or time,
+        _read_integer(get_nested(detail, "activation", "id")),
+        _read_text(get_nested(detail, "link", "type")),
+        _read_text(get_nested(detail, "bounce", "analysis", "verdict")),
     )
 
 
-def _at(value: Any, *names: str) -> Any:
+def get_nested(value: Any, *names: str) -> Any:
+    """Return a value of nested dicts; None where a name or a dict is missing."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
-def _integer(value: Any) -> int | None:
+def _read_integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _time(value: Any) -> int:
-    return to_milliseconds(_integer(value) or 0) or 0
+def _read_time(value: Any) -> int:
+    return to_milliseconds(_read_integer(value) or 0) or 0
 
 
-def _text(value: Any) -> str | None:
+def _read_text(value: Any) -> str | None:
     return value if isinstance(value, str) else None

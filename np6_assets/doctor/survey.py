@@ -16,7 +16,7 @@ from np6_assets.doctor.windows import (
     select_ids,
 )
 from np6_assets.events.kinds import KINDS, EventKind
-from np6_assets.np6.client import NP6Client
+from np6_assets.np6.connection import Connection
 from np6_assets.np6.request import Request
 from np6_assets.partitions import to_epoch_ms
 
@@ -50,7 +50,7 @@ class Survey:
         return [reply for reply in found if isinstance(reply, Reply)]
 
 
-def survey_account(client: NP6Client, now: Now, wait: Callable[[float], None], watch_seconds: int) -> Survey:
+def survey_account(client: Connection, now: Now, wait: Callable[[float], None], watch_seconds: int) -> Survey:
     """Send every request, as long as the API answers. `watch_seconds`: how long to watch for new events."""
     found = Survey(get(client, NOTIFICATIONS, {}, now))
     if not found.notifications.usable:
@@ -87,7 +87,7 @@ def _build_parameters(kind: EventKind, start: int, end: int, now: Now, *, sort: 
     return Request(kind.path, kind.start_parameter, kind.end_parameter, (start, end)).build_parameters(now(), sort=sort)
 
 
-def _request_newest(client: NP6Client, kind: EventKind, path: str, now: Now) -> Reply | NoReply:
+def _request_newest(client: Connection, kind: EventKind, path: str, now: Now) -> Reply | NoReply:
     """Request the newest events of the last day, or of the last month where that has none."""
     for days in _NEWEST_DAYS:
         start, end = to_epoch_ms(now() - days * _DAY), to_epoch_ms(now())
@@ -99,15 +99,18 @@ def _request_newest(client: NP6Client, kind: EventKind, path: str, now: Now) -> 
 
 def _find_fullest(found: Survey) -> tuple[EventKind, Reply] | None:
     """Find the feed of reactions with the most events, the first where several have as many; None without any."""
-    full: list[tuple[EventKind, Reply]] = []
-    for kind in KINDS:
-        reply = found.feeds.get(kind.asset)
-        if isinstance(reply, Reply) and reply.usable and deduplicate_events(reply.items) and not kind.per_notification:
-            full.append((kind, reply))
+    full = [
+        (kind, reply)
+        for kind in KINDS
+        if isinstance(reply := found.feeds.get(kind.asset), Reply)
+        and not kind.per_notification
+        and reply.usable
+        and deduplicate_events(reply.items)
+    ]
     return max(full, key=lambda pair: len(pair[1].items), default=None)
 
 
-def _try_windows(client: NP6Client, kind: EventKind, newest: Reply, found: Survey, now: Now) -> None:
+def _try_windows(client: Connection, kind: EventKind, newest: Reply, found: Survey, now: Now) -> None:
     """Request windows until one meaning of their end is left, then one whose end lies in the future."""
     known = deduplicate_events(newest.items)
     # known events that are a sample of many have unknown ones between them
@@ -138,7 +141,7 @@ def _try_windows(client: NP6Client, kind: EventKind, newest: Reply, found: Surve
 
 
 def _watch_newest(
-    client: NP6Client, kind: EventKind, now: Now, wait: Callable[[float], None], seconds: int
+    client: Connection, kind: EventKind, now: Now, wait: Callable[[float], None], seconds: int
 ) -> Iterator[Reply]:
     """Request the newest events every SAMPLE_SECONDS, for so long."""
     start = to_epoch_ms(now() - _DAY)

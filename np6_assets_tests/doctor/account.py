@@ -6,7 +6,6 @@ from pathlib import Path
 from np6_assets.doctor.diagnosis import Diagnosis
 from np6_assets.doctor.examination import Examination
 from np6_assets.doctor.judgements import examine
-from np6_assets.np6.connection import Traffic
 from np6_assets_tests.support.events import Event, Population, build_event
 
 KEY = "s3cret-key-of-the-account"
@@ -30,10 +29,13 @@ def build_account(hits=60, every=timedelta(minutes=7), **feeds) -> Population:
     return Population(notifications=[{"id": 156, "name": "Spring sale"}], **kinds)
 
 
-def run_doctor(
-    url: str, folder: Path, watch=0, now=lambda: NOW, wait=lambda seconds: None, traffic=None, **settings
-) -> dict[str, Diagnosis]:
-    """Run the doctor; return the diagnoses by subject."""
+def build_examination(
+    url: str, folder: Path, watch=0, now=lambda: NOW, wait=lambda seconds: None, **settings
+) -> Examination:
     environment = {"NP6_API_KEY": KEY, "NP6_BASE_URL": url, "NP6_DATA_DIR": str(folder / "data"), **settings}
-    examination = Examination(environment, None, watch, traffic or Traffic(), now=now, wait=wait)
-    return {one.subject: one for one in examine(examination)}
+    return Examination(environment, watch_seconds=watch, now=now, wait=wait)
+
+
+def run_doctor(*arguments, **options) -> dict[str, Diagnosis]:
+    """Run the doctor; return the diagnoses by subject."""
+    return {one.subject: one for one in examine(build_examination(*arguments, **options))}

@@ -21,7 +21,6 @@ def test_doctor_accepts_a_good_account(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the working directory may have a Dagster home
     found = run_doctor(server.url, tmp_path)
     verdicts = {subject: one.verdict for subject, one in found.items()}
-    assert verdicts.pop("compression") in ("ok", "warning")  # the server compresses at random
     assert {subject for subject, verdict in verdicts.items() if verdict != "ok"} == {
         "rate limit",  # no headers
         "lateness",  # not watched
@@ -163,9 +162,8 @@ def test_clock_compares_with_the_date_header(server, tmp_path, ahead, verdict, t
     assert abs(found.values["ahead_seconds"] - ahead.total_seconds()) <= 0.5
 
 
-@pytest.mark.parametrize("date", [None, "yesterday"])
-def test_clock_is_unknown_without_a_date_header(server, tmp_path, date):
-    server.date = lambda: date
+def test_clock_is_unknown_without_a_date_header(server, tmp_path):
+    server.date = lambda: None
     assert run_doctor(server.url, tmp_path)["clock"].verdict == "unknown"
 
 
@@ -177,7 +175,7 @@ def test_clock_is_unknown_without_a_date_header(server, tmp_path, date):
         ("30", "ok", "seconds to wait", 30),
         (f"{NOW.timestamp() + 10 * 86400:.0f}", "warning", "epoch seconds", 864_000),
         ("500000", "warning", "seconds to wait", 500_000),
-        ("soon", "warning", None, None),
+        ("soon", "unknown", None, None),
         ("", "unknown", None, None),
     ],
 )
@@ -192,11 +190,8 @@ def test_rate_limit_detects_the_unit_of_reset(server, tmp_path, reset, verdict, 
     assert found.values.get("reset_seconds") == seconds
     assert (found.values["limit"], found.values["remaining"]) == (600, 590)
     assert (counts or "Reset") in found.text
-
-
-def test_rate_limit_warns_without_remaining_requests(server, tmp_path):
-    server.headers = lambda: {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"}
-    assert run_doctor(server.url, tmp_path)["rate limit"].verdict == "warning"
+    more["X-RateLimit-Remaining"] = "0"
+    assert run_doctor(server.url, tmp_path)["rate limit"].verdict == ("warning" if counts else "unknown")
 
 
 def test_doctor_stops_after_429(server, tmp_path):
@@ -219,14 +214,6 @@ def test_sort_counts_events_out_of_order(server, tmp_path):
     assert found["window end"].verdict == "ok"
 
 
-@pytest.mark.parametrize(("encoding", "verdict"), [("gzip", "ok"), ("", "warning")])
-def test_compression_names_the_encoding(server, tmp_path, monkeypatch, encoding, verdict):
-    monkeypatch.setattr("np6_assets_tests.support.rude_answers.Handler._choose_encoding", lambda self: encoding)
-    found = run_doctor(server.url, tmp_path)["compression"]
-    assert found.verdict == verdict
-    assert list(found.values["encodings"]) == [encoding or "none"]
-
-
 def test_values_are_counted(server, tmp_path):
     types = ["redirection"] * 5 + ["dismissal"] * 3 + [None]
     hits = [build_hit(number, NOW - timedelta(minutes=number + 1), link_type=one) for number, one in enumerate(types)]
@@ -241,11 +228,9 @@ def test_values_are_counted(server, tmp_path):
     assert found["link types"].verdict == found["bounce verdicts"].verdict == "ok"
     assert "other_hits" in found["link types"].text
     assert "bounces_other" in found["bounce verdicts"].text
-
-
-def test_link_types_warns_without_a_known_type(server, tmp_path):
     server.serve(Population(notifications=build_account().notifications, hits=[build_hit(1, NOW, link_type="click")]))
-    assert run_doctor(server.url, tmp_path, now=lambda: NOW + timedelta(seconds=1))["link types"].verdict == "warning"
+    found = run_doctor(server.url, tmp_path, now=lambda: NOW + timedelta(seconds=1))
+    assert (found["link types"].verdict, found["bounce verdicts"].verdict) == ("warning", "unknown")
 
 
 class WaitClock:

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from np6_assets.doctor.probe import BODY_BYTES, Item, Reply
-from np6_assets.doctor.windows import Trial, choose_window, find_possible_meanings
-from np6_assets.np6.connection import Traffic
-from np6_assets_tests.doctor.account import HITS, NOW, build_account, build_hit, run_doctor, to_ms
+from np6_assets.doctor.judgements import examine
+from np6_assets.doctor.probe import BODY_BYTES, Item
+from np6_assets.doctor.windows import choose_window
+from np6_assets_tests.doctor.account import NOW, build_account, build_examination, build_hit, run_doctor, to_ms
 from np6_assets_tests.support.events import Population
 
 LONG_AGO = to_ms(NOW - timedelta(days=9))
@@ -60,58 +60,38 @@ def test_doctor_detects_the_mode_from_hits_of_one_send(server, tmp_path, end, so
     assert SAYS[end][1] in found.text
 
 
-@pytest.mark.parametrize("end", ["half open", "ignored"])
-def test_doctor_detects_the_mode_from_one_event(server, tmp_path, end):
+@pytest.mark.parametrize("end", ["half open", "ignored", "by activation"])
+def test_doctor_says_what_one_event_tells(server, tmp_path, end):
     server.serve(build_account(hits=1))
     server.end_mode = end
     found = run_doctor(server.url, tmp_path)
-    assert found["window end"].values["meanings"] == [end]
+    if end == "by activation":  # the hit is in every window that has both its time and its send's
+        assert found["window end"].verdict == "unknown"
+        assert "may be by activation or both by activation: 1 events are too few" in found["window end"].text
+    else:
+        assert found["window end"].values["meanings"] == [end]
     assert (found["window content"].verdict, found["sort"].verdict) == ("unknown", "unknown")
     assert "too few events" in found["sort"].text
 
 
-def test_doctor_reports_unknown_between_two_modes(server, tmp_path):
-    """The only hit is in every window that has both its time and its send's."""
-    server.serve(build_account(hits=1))
-    server.end_mode = "by activation"
-    found = run_doctor(server.url, tmp_path)["window end"]
-    assert found.verdict == "unknown"
-    assert "may be by activation or both by activation: 1 events are too few to tell" in found.text
-
-
 @pytest.mark.slow
-def test_doctor_reports_unknown_after_too_long_answers(server, tmp_path):
-    server.serve(build_mixed_hits(3000, timedelta(seconds=20)))
-    server.end_mode, server.sorts = "by activation", False
-    found = run_doctor(server.url, tmp_path)["window end"]
-    assert found.verdict == "unknown"
-    assert "too long" in found.text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("end", ["half open", "inclusive", "ignored"])
-def test_doctor_detects_the_mode_in_a_large_unsorted_account(server, tmp_path, end):
-    server.serve(build_mixed_hits(3000, timedelta(seconds=20)))
-    server.end_mode, server.sorts = end, False
-    found = run_doctor(server.url, tmp_path)
-    assert found["window end"].values["meanings"] == [end]
-    assert found["sort"].verdict == "warning"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "end",
-    ["half open", "inclusive", "ignored", "by activation"],
-)
-def test_doctor_reads_little_of_a_large_account(server, tmp_path, end):
+@pytest.mark.parametrize("sorts", [True, False])
+@pytest.mark.parametrize("end", ["half open", "inclusive", "ignored", "by activation"])
+def test_doctor_reads_little_of_a_large_account(server, tmp_path, end, sorts):
     """The last day has 3 MB of hits."""
     server.transports = ("length",)
     server.serve(build_mixed_hits(3000, timedelta(seconds=20)))
-    server.end_mode, traffic = end, Traffic()
-    found = run_doctor(server.url, tmp_path, traffic=traffic)
-    assert found["window end"].values["meanings"] == [end]
-    assert traffic.requests == len(server.requests) <= 12
-    assert traffic.bytes < 2 * BODY_BYTES
+    server.end_mode, server.sorts = end, sorts
+    examination = build_examination(server.url, tmp_path)
+    found = {one.subject: one for one in examine(examination)}
+    assert examination.traffic.requests == len(server.requests) <= (12 if sorts else 14)
+    assert examination.traffic.bytes < (2 if sorts else 5) * BODY_BYTES
+    if end == "by activation" and not sorts:
+        assert found["window end"].verdict == "unknown"
+        assert "too long" in found["window end"].text
+    else:
+        assert found["window end"].values["meanings"] == [end]
+    assert found["sort"].verdict == ("ok" if sorts else "warning")
     assert {request.headers["x-key"] for request in server.requests} == {server.key}
 
 
@@ -130,37 +110,8 @@ def test_doctor_sends_the_requests_of_runs(server, tmp_path):
     assert {request.headers["accept-encoding"] for request in server.requests} == {"gzip"}
 
 
-def build_reply(items, is_whole=True):
-    return Reply(HITS, 200, {}, NOW, NOW, is_whole=is_whole, items=tuple(items))
-
-
-KNOWN = [Item(f"{number}", number, number - 1) for number in range(2, 32)]
-
-
-@pytest.mark.parametrize(
-    ("received", "is_whole", "meanings"),
-    [
-        (KNOWN[:15], True, ["half open"]),
-        (KNOWN[:16], True, ["inclusive", "by activation", "both by activation"]),
-        (KNOWN, True, ["ignored"]),
-        (KNOWN[:20], False, ["ignored"]),
-        (KNOWN[:20], True, []),
-        ([Item("new", 18, 16)], False, ["ignored", "by activation", "both by activation"]),
-        (KNOWN[4::-1], False, ["half open", "inclusive", "ignored", "by activation", "both by activation"]),
-    ],
-)
-def test_answers_exclude_contradicted_modes(received, is_whole, meanings):
-    found = find_possible_meanings(KNOWN, [Trial(1, 17, build_reply(received, is_whole))])
-    assert found == meanings
-
-
 def test_window_ends_in_the_past():
     """Even if sends have later times than their reactions."""
     known = [Item(f"{number}", number, number + 50) for number in range(100, 130)]
     start, end = choose_window(known, ["half open", "by activation"], 10)
     assert start < end <= 129
-
-
-def test_window_needs_two_modes():
-    assert choose_window(KNOWN, ["half open"], 10) is None
-    assert choose_window(KNOWN, [], 10) is None
