@@ -54,13 +54,10 @@ class Records:
     def newest(self, asset: str, partitions: Sequence[str]) -> Mapping[str, dg.EventLogRecord]:
         """Return the newest record by partition; none for partitions that were never materialized."""
         asked = asset, tuple(partitions)
-        if asked not in self._known:
-            self._known[asked] = self._newest(asset, partitions)
-        return self._known[asked]
-
-    def _newest(self, asset: str, partitions: Sequence[str]) -> dict[str, dg.EventLogRecord]:
+        if asked in self._known:
+            return self._known[asked]
         wanted = dg.AssetRecordsFilter(dg.AssetKey(self._settings.key(asset)), asset_partitions=list(partitions))
-        found: dict[str, dg.EventLogRecord] = {}
+        found = self._known[asked] = {}
         cursor = None
         limit = min(len(partitions), _RECORDS_PER_PAGE)  # of a range that was just recorded these are all
         while len(found) < len(partitions):
@@ -72,6 +69,13 @@ class Records:
                 break
             cursor, limit = page.cursor, _RECORDS_PER_PAGE
         return found
+
+
+def read_metadata(record: dg.EventLogRecord | None, name: str) -> Any:
+    """Return a value of a materialization's metadata; None where there is none."""
+    materialization = None if record is None else record.asset_materialization
+    found = None if materialization is None else materialization.metadata.get(name)
+    return None if found is None else found.value
 
 
 Examine = Callable[[Folder, Sequence[str], Records], Iterator[tuple[str, Mapping[str, Finding]]]]
@@ -125,14 +129,17 @@ def build_partition_checks(
 
 def build_asset_checks(
     name: str,
-    specs: Sequence[dg.AssetCheckSpec],
+    check: str,
+    assets: Sequence[str],
+    description: str,
     settings: Settings,
     examine: Callable[[dg.AssetCheckExecutionContext], Callable[[str], Finding]],
 ) -> dg.AssetChecksDefinition:
-    """Build checks of whole assets as one step; they only warn. `examine` is called once a run.
+    """Build a check of whole assets as one step; it only warns. `examine` is called once a run.
 
     In a run of partitions each gets the same evaluation: Dagster shows a partition without one as skipped.
     """
+    specs = [dg.AssetCheckSpec(check, asset=settings.key(asset), description=description) for asset in assets]
 
     @dg.multi_asset_check(
         name=settings.named(name),
@@ -150,7 +157,14 @@ def build_asset_checks(
             asset = spec.asset_key.path[-1]
             finding = examined(asset)
             if not keys:
-                yield _result(spec, finding)
+                yield dg.AssetCheckResult(
+                    asset_key=spec.asset_key,
+                    check_name=spec.name,
+                    passed=finding.passed,
+                    severity=WARN,
+                    description=finding.text,
+                    metadata=finding.metadata,
+                )
                 continue
             targets = records.newest(asset, keys)
             for partition in keys:
@@ -190,28 +204,17 @@ def _each(
         yield partition, {}
 
 
-def _result(spec: dg.AssetCheckSpec, finding: Finding) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        asset_key=spec.asset_key,
-        check_name=spec.name,
-        passed=finding.passed,
-        severity=WARN,
-        description=finding.text,
-        metadata=finding.metadata,
-    )
-
-
 def build_morning_schedule(
-    name: str, checks: dg.AssetChecksDefinition, settings: Settings, description: str, job_description: str
+    name: str, checks: dg.AssetChecksDefinition, settings: Settings, what: str
 ) -> dg.ScheduleDefinition:
-    """Build a schedule that runs checks daily, at the hour by which yesterday must be stored."""
+    """Build a schedule that checks `what` daily, at the hour by which yesterday must be stored."""
     return dg.ScheduleDefinition(
         name=settings.named(name),
-        description=description,
+        description=f"Checks at {settings.fresh_by_hour:02}:00 {what}.",
         job=dg.define_asset_job(
             settings.named(f"check_{name}"),
             dg.AssetSelection.checks(checks),
-            description=job_description,
+            description=f"Checks {what}.",
             executor_def=dg.in_process_executor,
         ),
         cron_schedule=f"0 {settings.fresh_by_hour} * * *",

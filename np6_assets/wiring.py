@@ -15,13 +15,14 @@ from np6_assets.events.checks import build_event_checks
 from np6_assets.events.kinds import KINDS
 from np6_assets.memory import reduce_memory
 from np6_assets.np6.resource import NP6Resource
+from np6_assets.partition_checks import build_morning_schedule
 from np6_assets.privacy.erasure import erase_receiver
 from np6_assets.privacy.retention import apply_retention, build_retention_schedule
 from np6_assets.privacy.treatment import treat_contact_data
 from np6_assets.rates.assets import build_rates_asset
 from np6_assets.rates.checks import build_rates_checks
-from np6_assets.refresh.freshness import build_freshness_checks, build_freshness_schedule
-from np6_assets.refresh.late_event_checks import build_lateness_checks, build_lateness_schedule
+from np6_assets.refresh.freshness import build_freshness_checks
+from np6_assets.refresh.late_event_checks import build_lateness_checks
 from np6_assets.refresh.rates_sensor import rates_follow
 from np6_assets.refresh.recount import recount_job
 from np6_assets.refresh.refresh_sensor import np6_refresh
@@ -94,8 +95,12 @@ def _build_definitions(settings: Settings, now: Callable[[], datetime], labels: 
     sensors = [np6_refresh(settings, now), rates_follow(settings, now), build_dead_runs_sensor(settings)]
     schedules = [
         daily_ingest(settings),
-        build_freshness_schedule(freshness, settings),
-        build_lateness_schedule(lateness, settings),
+        build_morning_schedule(
+            "freshness", freshness, settings, "whether every daily asset has the day before, complete"
+        ),
+        build_morning_schedule(
+            "lateness", lateness, settings, "whether late events are fetched, and whether closed days gained any"
+        ),
         build_retention_schedule(retention, settings),
         build_report_schedule(settings),
     ]

@@ -19,9 +19,9 @@ from np6_assets.events.folder_identity import build_identity
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import EventStore
 from np6_assets.np6.clock import WITHOUT_DATE
-from np6_assets.partition_checks import Records
+from np6_assets.partition_checks import Records, read_metadata
 from np6_assets.partitions import EVENT_DATE, parse_day
-from np6_assets.refresh.confirmation import OLDEST, read_number
+from np6_assets.refresh.confirmation import OLDEST
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets.storage.identity import Identity, IdentityError
@@ -101,8 +101,8 @@ def _judge_kept_events(settings: Settings, now: datetime, instance: dg.DagsterIn
     for kind in KINDS:
         days = [str(day) for day in list_days(folder, kind.asset, EVENT_DATE) if day >= first]
         for day, record in sorted(records.newest(kind.asset, days).items()):
-            if number := read_number(record, "events_kept"):
-                kept[f"{kind.asset} {day}"] = int(number)
+            if number := read_metadata(record, "events_kept"):
+                kept[f"{kind.asset} {day}"] = number
     if not kept:
         return Diagnosis("kept events", "ok", f"none in the newest fetches of the last {OLDEST} days")
     text = f"{sum(kept.values())} stored events did not come again: {list_names([*kept])}"

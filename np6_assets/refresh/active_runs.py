@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import dagster as dg
 
@@ -16,18 +15,14 @@ BACKFILLS = 20
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
-@dataclass(frozen=True)
-class ActiveRuns:
-    """The days that unfinished runs and backfills will materialize, and how many of the runs a sensor requested."""
-
-    days: set[str]
-    count: int
-
-
 def find_active_runs(
     instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], jobs: Collection[str], sensor: str
-) -> ActiveRuns:
-    """Find the unfinished runs of some assets; a run without an asset selection counts if it is of one of `jobs`."""
+) -> tuple[set[str], int]:
+    """Find the days that unfinished runs and backfills of some assets will materialize.
+
+    Also returns how many of the runs a sensor requested. A run without an asset selection counts if it is of one of
+    `jobs`.
+    """
     days: set[str] = set()
     count = 0
     unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _FINISHED])
@@ -37,4 +32,4 @@ def find_active_runs(
         if set(assets) & set(selected or ()) or (not selected and run.job_name in jobs):
             days |= set(read_run_days(run.tags))
             count += run.tags.get("dagster/sensor_name") == sensor
-    return ActiveRuns(days | list_backfill_days(instance, assets, BACKFILLS), count)
+    return days | list_backfill_days(instance, assets, BACKFILLS), count

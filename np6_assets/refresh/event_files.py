@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import StoredDay, parse_footer
+from np6_assets.partition_checks import read_metadata
 from np6_assets.partitions import EVENT_DATE
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.footers import FooterCache
+from np6_assets.storage.footers import FooterCache, read_until
 
 
 class EventFiles:
@@ -31,10 +32,11 @@ class EventFiles:
         for footers in self._footers.values():
             footers.refresh(folder)
 
-    def read(self, folder: Folder, days: Collection[str]) -> None:
-        """Read the files of the days, unless they are known."""
-        for footers in self._footers.values():
-            footers.read_days(folder, days)
+    def read(self, folder: Folder, days: Sequence[str], is_time_up: Callable[[], bool]) -> set[str]:
+        """Read the files of the days in order, unless they are known; returns the days that are left."""
+        footers = list(self._footers.values())
+        read_until(footers, folder, days, is_time_up)
+        return {day for day in days if not all(one.is_known(day) for one in footers)}
 
     def read_all(self, folder: Folder, asset: str) -> dict[str, StoredDay]:
         """Read an asset's files of all days, oldest day first."""
@@ -60,6 +62,5 @@ class EventFiles:
 
 def _read_recorded_watermark(instance: dg.DagsterInstance, asset: dg.AssetKey, day: str) -> datetime | None:
     records = instance.fetch_materializations(dg.AssetRecordsFilter(asset, asset_partitions=[day]), limit=1).records
-    materialization = records[0].asset_materialization if records else None
-    found = materialization.metadata.get("fetched_until") if materialization else None
-    return datetime.fromtimestamp(found.value, UTC) if isinstance(found, dg.TimestampMetadataValue) else None
+    found = read_metadata(records[0], "fetched_until") if records else None
+    return None if found is None else datetime.fromtimestamp(found, UTC)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from np6_assets.events.kinds import KINDS
-from np6_assets.partition_checks import Finding, Records, build_asset_checks, build_morning_schedule
+from np6_assets.partition_checks import Finding, Records, build_asset_checks
 from np6_assets.partitions import Day, parse_day
 from np6_assets.rates.checks import ASSET as RATES
 from np6_assets.resources import get_store
@@ -30,8 +30,6 @@ def build_freshness_checks(settings: Settings, now: Callable[[], datetime]) -> d
     hour = f"{settings.fresh_by_hour:02}:00"
     description = f"By {hour} the day before is complete: it was materialized after it had ended."
 
-    specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in (*kinds, RATES)]
-
     def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
         from np6_assets.events.store import EventStore
 
@@ -48,18 +46,7 @@ def build_freshness_checks(settings: Settings, now: Callable[[], datetime]) -> d
 
         return check
 
-    return build_asset_checks("freshness", specs, settings, examine)
-
-
-def build_freshness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
-    """Define the schedule: once a day, at the hour by which yesterday must be complete."""
-    return build_morning_schedule(
-        "freshness",
-        checks,
-        settings,
-        "Checks at the set hour whether every daily asset has the day before, complete.",
-        "Checks whether every daily asset has the day before, complete.",
-    )
+    return build_asset_checks("freshness", CHECK, (*kinds, RATES), description, settings, examine)
 
 
 def find_due_day(now: datetime, settings: Settings) -> Day:

@@ -8,9 +8,9 @@ import dagster as dg
 
 from np6_assets.contact.days import get_today
 from np6_assets.dagster_private import list_running_instigators
-from np6_assets.partition_checks import Finding, Records, build_asset_checks, build_morning_schedule
+from np6_assets.partition_checks import Finding, Records, build_asset_checks, read_metadata
 from np6_assets.partitions import parse_day
-from np6_assets.refresh.confirmation import OLDEST, read_fetch_time, read_number
+from np6_assets.refresh.confirmation import OLDEST, read_fetch_time
 from np6_assets.refresh.jobs import EVENT_ASSETS, name_late_event_fetchers
 from np6_assets.settings import Settings
 
@@ -26,7 +26,6 @@ def build_lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg
         f"{OLDEST} brought any. Where one did, the result names the lookback that would have included them."
     )
     fetchers = name_late_event_fetchers(settings)
-    specs = [dg.AssetCheckSpec(CHECK, asset=settings.key(asset), description=description) for asset in EVENT_ASSETS]
 
     def examine(context: dg.AssetCheckExecutionContext) -> Callable[[str], Finding]:
         is_on = bool(list_running_instigators(context.instance, fetchers))
@@ -40,18 +39,7 @@ def build_lateness_checks(settings: Settings, now: Callable[[], datetime]) -> dg
 
         return check
 
-    return build_asset_checks("lateness", specs, settings, examine)
-
-
-def build_lateness_schedule(checks: dg.AssetChecksDefinition, settings: Settings) -> dg.ScheduleDefinition:
-    """Define the schedule: once a day with the schedule `freshness`, after the nightly fetches."""
-    return build_morning_schedule(
-        "lateness",
-        checks,
-        settings,
-        "Checks once a day whether late events are fetched, and whether closed days gained any.",
-        "Checks whether late events are fetched, and whether closed days gained any.",
-    )
+    return build_asset_checks("lateness", CHECK, EVENT_ASSETS, description, settings, examine)
 
 
 def find_gains(instance: dg.DagsterInstance, settings: Settings, asset: str, newest: date) -> Finding:
@@ -59,16 +47,16 @@ def find_gains(instance: dg.DagsterInstance, settings: Settings, asset: str, new
 
     Days up to OLDEST days old count.
     """
-    days = [newest - timedelta(days=ago) for ago in range(OLDEST, 0, -1)]
+    days = [str(newest - timedelta(days=ago)) for ago in range(OLDEST, 0, -1)]
     gained: dict[str, int] = {}
     lookback = timedelta()
-    for day, record in Records(instance, settings).newest(asset, [str(day) for day in days]).items():
-        end = parse_day(day, settings.timezone).end
-        number = int(read_number(record, "events_gained") or 0)
+    for day, record in Records(instance, settings).newest(asset, days).items():
+        number = int(read_metadata(record, "events_gained") or 0)
         earlier = _find_fetch_before(instance, settings, asset, day, record) if number > 0 else None
         if earlier is None or _read_missing(earlier) - _read_missing(record):
             continue  # the events of a notification that had not answered before are not late
-        before = read_fetch_time(earlier, date.fromisoformat(day), settings.timezone)
+        before = read_fetch_time(earlier, day, settings.timezone)
+        end = parse_day(day, settings.timezone).end
         if before is not None and before >= end + settings.lookback:
             gained[day] = number
             lookback = max(lookback, before - end)
@@ -83,21 +71,15 @@ def find_gains(instance: dg.DagsterInstance, settings: Settings, asset: str, new
 def _find_fetch_before(
     instance: dg.DagsterInstance, settings: Settings, asset: str, day: str, record: dg.EventLogRecord
 ) -> dg.EventLogRecord | None:
-    """Find the record of the fetch before the recorded one."""
-    earlier = dg.AssetRecordsFilter(
-        dg.AssetKey(settings.key(asset)), asset_partitions=[day], before_storage_id=record.storage_id
-    )
-    newest = read_fetch_time(record, date.fromisoformat(day), settings.timezone)
+    key = dg.AssetKey(settings.key(asset))
+    earlier = dg.AssetRecordsFilter(key, asset_partitions=[day], before_storage_id=record.storage_id)
+    newest = read_fetch_time(record, day, settings.timezone)
     for one in instance.fetch_materializations(earlier, limit=_EARLIER_RECORDS).records:
-        at = read_fetch_time(one, date.fromisoformat(day), settings.timezone)
-        if at is not None and at != newest:  # of a range, each day's record is written twice
+        # of a range, each day's record is written twice
+        if read_fetch_time(one, day, settings.timezone) not in (None, newest):
             return one
     return None
 
 
 def _read_missing(record: dg.EventLogRecord) -> set[int]:
-    """Read which notifications did not answer a fetch."""
-    materialization = record.asset_materialization
-    found = materialization and materialization.metadata.get("notifications_missing")
-    value = found.value if found else None
-    return set(value) if isinstance(value, list) else set()
+    return set(read_metadata(record, "notifications_missing") or ())

@@ -5,11 +5,9 @@ Each day's file names them, and Dagster's record of the day says when they were 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
-
-import dagster as dg
 
 from np6_assets.events.kinds import ACTIVATIONS
 from np6_assets.partition_checks import Records
@@ -27,28 +25,31 @@ REASON = "retry of notifications that did not answer"
 FIRST_PAUSE = timedelta(hours=1)
 
 
-def find_incomplete_days(files: EventFiles, folder: Folder, settings: Settings) -> list[date]:
-    """Find the closed days that lack sends of notifications the API may still have, oldest first.
+def find_days_to_retry(
+    files: EventFiles,
+    folder: Folder,
+    records: Records,
+    settings: Settings,
+    now: datetime,
+    is_wanted: Callable[[date], bool] = lambda day: True,
+) -> list[date]:
+    """Find the closed days whose missing sends are due for a retry, oldest first. `files` has listed the folder.
 
-    `files` has listed the folder.
+    A notification that was deleted is not retried. Each time the day is twice as old as at the last fetch.
     """
     identity = Identity.read(folder)
     gone = set(identity.gone if identity is not None else ())
-    return [
-        day.date
+    days = [
+        day
         for key, stored in files.read_all(folder, ACTIVATIONS.asset).items()
-        if stored.missing_ids - gone and stored.is_closed(day := parse_day(key, settings.timezone))
+        if stored.missing_ids - gone
+        and stored.is_closed(day := parse_day(key, settings.timezone))
+        and is_wanted(day.date)
     ]
-
-
-def select_due(days: Sequence[date], records: Records, settings: Settings, now: datetime) -> list[date]:
-    """Select those of the incomplete days whose retry is due."""
-    newest = records.newest(ACTIVATIONS.asset, [str(day) for day in days])
-    return [day for day in days if now >= _retry_at(day, newest.get(str(day)), settings.timezone)]
-
-
-def _retry_at(day: date, newest: dg.EventLogRecord | None, timezone: str) -> datetime:
-    """When to retry: each time the day is twice as old as at the last fetch."""
-    end = parse_day(str(day), timezone).end
-    last = read_fetch_time(newest, day, timezone) if newest is not None else None
-    return end if last is None else last + max(last - end, FIRST_PAUSE)
+    newest = records.newest(ACTIVATIONS.asset, [day.key for day in days])
+    due = []
+    for day in days:
+        last = read_fetch_time(newest.get(day.key), day.key, settings.timezone)
+        if last is None or now >= last + max(last - day.end, FIRST_PAUSE):
+            due.append(day.date)
+    return due

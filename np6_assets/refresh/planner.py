@@ -6,12 +6,12 @@ and counts the attempts; if it is lost, only the counts are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from np6_assets.partitions import Day, consecutive
 
@@ -70,20 +70,13 @@ class Attempt:
     """How often something was requested without effect, and when last. `state` is what was stored each time."""
 
     count: int
-    last_at: str
+    last_at: AwareDatetime
     state: str
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Attempt:
-        """Read one from a cursor. Raises ValueError, TypeError or AttributeError where it is none."""
-        attempt = cls(**values)
-        _ = attempt.next_at - datetime.max.replace(tzinfo=UTC)  # raises TypeError where the time has no zone
-        return attempt
 
     @property
     def next_at(self) -> datetime:
         """When to request again: 1, 4, 16, 64 minutes after the last attempt, and so on up to LONGEST_PAUSE."""
-        return datetime.fromisoformat(self.last_at) + min(FIRST_PAUSE * 4.0 ** min(self.count - 1, 8), LONGEST_PAUSE)
+        return self.last_at + min(FIRST_PAUSE * 4.0 ** min(self.count - 1, 8), LONGEST_PAUSE)
 
 
 @dataclass(frozen=True)
@@ -100,38 +93,32 @@ class Memory:
         first_day: the first watched day.
     """
 
-    closed_through: str = ""
-    still_open: tuple[str, ...] = ()
+    closed_through: date = date.min
+    still_open: tuple[date, ...] = ()
     attempts: Mapping[str, Mapping[str, Attempt]] = field(default_factory=dict)
     last_probed: int = 0
-    missing_checked_at: str = ""
+    missing_checked_at: AwareDatetime | None = None
     summary: str = ""
-    first_day: str = ""
+    first_day: date = date.min
 
     @classmethod
     def read(cls, cursor: str | None) -> Memory:
         """Read it from a cursor; a new one where there is no cursor, or another sensor's."""
         try:
-            values: dict[str, Any] = json.loads(cursor or "{}")
-            attempts = {
-                day: {asset: Attempt.read(one) for asset, one in assets.items()}
-                for day, assets in values.pop("attempts", {}).items()
-            }
-            memory = cls(**values | {"attempts": attempts, "still_open": tuple(values.get("still_open", ()))})
-            for day in (memory.closed_through or "2000-01-01", *memory.still_open):
-                date.fromisoformat(day)
-            return memory
-        except (ValueError, TypeError, AttributeError):
+            return _MEMORY.validate_json(cursor or "{}")
+        except ValidationError:
             return cls()
 
     def is_missing_check_due(self, now: datetime) -> bool:
         """Whether to search for notifications that did not answer."""
-        last = self.missing_checked_at
-        return not last or now - datetime.fromisoformat(last) >= MISSING_CHECK_INTERVAL
+        return self.missing_checked_at is None or now - self.missing_checked_at >= MISSING_CHECK_INTERVAL
 
     def write(self) -> str:
         """Write the cursor: JSON that a person can read."""
-        return json.dumps(asdict(self), indent=1)
+        return _MEMORY.dump_json(self, indent=1).decode()
+
+
+_MEMORY = TypeAdapter(Memory)
 
 
 @dataclass(frozen=True)
@@ -154,8 +141,8 @@ class PlannedRun:
 
 def select_days_to_read(memory: Memory, today: date) -> list[date]:
     """List the days whose watermarks a tick needs, oldest first; today is always one of them."""
-    new = date.fromisoformat(memory.closed_through) + timedelta(days=1)
-    days = {date.fromisoformat(day) for day in memory.still_open}
+    new = memory.closed_through + timedelta(days=1)
+    days = {*memory.still_open}
     days |= {new + timedelta(days=ahead) for ahead in range(min(NEW_DAYS_PER_TICK, (today - new).days + 1))}
     return sorted(days | {today, today - timedelta(days=1)} if new < today else days | {today})
 
@@ -168,13 +155,12 @@ def update_memory(
     `days` were read, oldest first; for those in `unread` no time was left.
     """
     through = memory.closed_through
-    still_open = [day for day in memory.still_open if day in unread]
+    still_open = [day for day in memory.still_open if str(day) in unread]
     for one in days:
-        follows = one.day.date == date.fromisoformat(through) + timedelta(days=1)
-        if follows and can_close(one.day, now, lookback):
-            through = one.day.key
-        if one.day.key <= through and not one.is_closed:
-            still_open.append(one.day.key)
+        if one.day.date == through + timedelta(days=1) and can_close(one.day, now, lookback):
+            through = one.day.date
+        if one.day.date <= through and not one.is_closed:
+            still_open.append(one.day.date)
     by_key = {one.day.key: one for one in days}
     attempts = {
         day: {
@@ -246,7 +232,7 @@ def record_attempts(memory: Memory, runs: Sequence[PlannedRun], days: Sequence[D
                 by_asset = attempts.setdefault(one.day.key, {})
                 for asset in one.watermarks if run.assets is None else run.assets:
                     count = by_asset[asset].count if asset in by_asset else 0
-                    by_asset[asset] = Attempt(count + 1, now.isoformat(), one.state_of(asset))
+                    by_asset[asset] = Attempt(count + 1, now, one.state_of(asset))
     return replace(memory, attempts=attempts)
 
 

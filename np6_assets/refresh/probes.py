@@ -20,18 +20,17 @@ from np6_assets.storage.files import Folder
 NOTIFICATIONS_PER_TICK = 4
 """How many notifications' activations one tick probes. A send soon has reactions, and every tick probes those."""
 
-_Probe = tuple[EventKind, str, DayWatermarks]
-"""The kind, the path and the day that a probe is about."""
-
 
 @dataclass
-class ProbeResult:
-    """What the probes of a tick found.
+class Probes:
+    """The probes of one tick, and what they found.
 
     `new`: by day, an asset with new events; `answers`: how many probes were answered, refusals of one feed included;
     `errors`: by path, what went wrong; `is_cut`: some probes were not made.
     """
 
+    folder: Folder
+    now: datetime
     last_probed: int
     new: dict[str, str] = field(default_factory=dict)
     answers: int = 0
@@ -43,54 +42,30 @@ class ProbeResult:
         """All errors, each once."""
         return "; ".join(dict.fromkeys(self.errors.values()))
 
-    def cut(self, error: str) -> None:
-        """End the probes because of an error that is no single feed's."""
-        self.errors[""], self.is_cut = error, True
-
-
-class Prober:
-    """Probes the API for one tick."""
-
-    def __init__(self, np6: NP6Resource, log: Callable[[str], None], folder: Folder, now: datetime) -> None:
-        self._np6 = np6
-        self._log = log
-        self._folder = folder
-        self._now = now
-
-    def probe(self, days: Sequence[DayWatermarks], assets: Mapping[str, set[str]], last_probed: int) -> ProbeResult:
+    def send(
+        self,
+        np6: NP6Resource,
+        log: Callable[[str], None],
+        days: Sequence[DayWatermarks],
+        assets: Mapping[str, set[str]],
+    ) -> None:
         """Ask the API whether anything of these days was published after their watermarks: few bytes a feed.
 
         `assets` are those of each day. A feed or a notification that fails does not stop the other probes.
         """
-        result = ProbeResult(last_probed)
         if not days:
-            return result
+            return
         try:
-            with self._np6.open_probe_client(self._log) as client:
-                for kind, path, day in self._iterate_probes(client, days, result, assets):
-                    self._send(client, result, (kind, path, day))
-        except CancelledError:
-            result.cut("the API is slow")
+            with np6.open_probe_client(log) as client:
+                for kind, path, day in self._iterate(client, days, assets):
+                    self._send_one(client, kind, path, day)
         except NP6Error as error:
-            result.cut(str(error))
-        return result
+            self.errors[""] = "the API is slow" if isinstance(error, CancelledError) else str(error)
+            self.is_cut = True
 
-    def _send(self, client: NP6Client, result: ProbeResult, probe: _Probe) -> None:
-        """Send one probe and note its outcome. Raises NP6Error where the error is not the feed's own."""
-        kind, path, one = probe
-        try:
-            if self._has_new_events(client, kind, path, one):
-                result.new[one.day.key] = kind.asset
-            result.answers += 1
-        except NP6Error as error:
-            if _concerns_all_feeds(error, result):
-                raise
-            result.errors[path] = str(error)
-            result.answers += isinstance(error, PermanentError)
-
-    def _iterate_probes(
-        self, client: NP6Client, days: Sequence[DayWatermarks], result: ProbeResult, assets: Mapping[str, set[str]]
-    ) -> Iterator[_Probe]:
+    def _iterate(
+        self, client: NP6Client, days: Sequence[DayWatermarks], assets: Mapping[str, set[str]]
+    ) -> Iterator[tuple[EventKind, str, DayWatermarks]]:
         """Give the probes one by one: each common feed of each day, then some notifications' feeds of the newest day.
 
         A day with known new events is not probed further, as all of it is fetched then; nor is a feed that failed.
@@ -98,40 +73,46 @@ class Prober:
         for kind in KINDS:
             for one in days if not kind.per_notification else ():
                 is_wanted = kind.asset in assets[one.day.key]
-                if is_wanted and one.day.key not in result.new and kind.path not in result.errors:
+                if is_wanted and one.day.key not in self.new and kind.path not in self.errors:
                     yield kind, kind.path, one
         newest = days[-1]
         kinds = [kind for kind in KINDS if kind.per_notification and kind.asset in assets[newest.day.key]]
-        if not kinds or newest.day.key in result.new:
+        if not kinds or newest.day.key in self.new:
             return
-        ids = self._select_notifications(client, result.last_probed)
+        ids = self._select_notifications(client)
         for kind in kinds:
             for id_ in ids:
-                if newest.day.key not in result.new:
-                    result.last_probed = id_
+                if newest.day.key not in self.new:
+                    self.last_probed = id_
                     yield kind, kind.path.format(id=id_), newest
 
-    def _select_notifications(self, client: NP6Client, last_probed: int) -> list[int]:
+    def _select_notifications(self, client: NP6Client) -> list[int]:
         """Select those that follow the last probed one in the asset `notifications`, or else in the API's list."""
-        known = notifications.read_notifications(self._folder) or notifications.fetch_notifications(client)
+        known = notifications.read_notifications(self.folder) or notifications.fetch_notifications(client)
         ids = [id_ for id_, one in sorted(known.items()) if one.unlisted_since is None]
-        later = [id_ for id_ in ids if id_ > last_probed]
+        later = [id_ for id_ in ids if id_ > self.last_probed]
         return (later + ids[: len(ids) - len(later)])[:NOTIFICATIONS_PER_TICK]
 
-    def _has_new_events(self, client: NP6Client, kind: EventKind, path: str, one: DayWatermarks) -> bool:
+    def _send_one(self, client: NP6Client, kind: EventKind, path: str, one: DayWatermarks) -> None:
         """Ask whether there is an event after the watermark and not dated in the future."""
         start = max(one.watermarks[kind.asset] or one.day.start, one.day.start)
-        end = min(one.day.end, self._now + TOLERANCE)
-        if start >= min(one.day.end, self._now):
-            return False
+        end = min(one.day.end, self.now + TOLERANCE)
         window = to_epoch_ms(start), to_epoch_ms(end)
-        return client.has_events(Request(path, kind.start_parameter, kind.end_parameter, window))
+        try:
+            if start < min(one.day.end, self.now) and client.has_events(
+                Request(path, kind.start_parameter, kind.end_parameter, window)
+            ):
+                self.new[one.day.key] = kind.asset
+            self.answers += 1
+        except NP6Error as error:
+            if self._concerns_all_feeds(error):
+                raise
+            self.errors[path] = str(error)
+            self.answers += isinstance(error, PermanentError)
 
-
-def _concerns_all_feeds(error: NP6Error, result: ProbeResult) -> bool:
-    """Whether an error ends the probes: a wrong key, no time left, or a second feed where none has answered."""
-    if isinstance(error, GaveUpError):
-        return bool(result.errors) and not result.answers
-    return isinstance(error, CancelledError) or (
-        isinstance(error, AccessError) and not isinstance(error, ForbiddenError)
-    )
+    def _concerns_all_feeds(self, error: NP6Error) -> bool:
+        """Whether an error ends the probes: a wrong key, no time left, or a second feed where none has answered."""
+        if isinstance(error, GaveUpError):
+            return bool(self.errors) and not self.answers
+        is_wrong_key = isinstance(error, AccessError) and not isinstance(error, ForbiddenError)
+        return is_wrong_key or isinstance(error, CancelledError)

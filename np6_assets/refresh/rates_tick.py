@@ -6,13 +6,12 @@ events or computed the rates. The cursor counts the attempts and keeps their pau
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
+from pydantic import TypeAdapter, ValidationError
 
 from np6_assets.contact.days import get_first_allowed, get_today
 from np6_assets.dagster_private import get_materialized_partitions
@@ -34,6 +33,9 @@ READ_TIME = timedelta(seconds=20)
 COHORTS_PER_RUN = 366
 
 _RATES = "reactivity_rates"
+
+_ATTEMPTS = TypeAdapter(dict[str, Attempt])
+"""The cursor: the attempts by cohort."""
 
 
 class DueCohort(NamedTuple):
@@ -138,25 +140,27 @@ def run_tick(
     due = find_due_cohorts(files, settings, moment, get_materialized_partitions(context.instance, rates))
     events = {dg.AssetKey(settings.key(kind.asset)) for kind in KINDS}
     named = settings.named
-    fetching = find_active_runs(context.instance, events, list(map(named, jobs.FETCHING)), named(jobs.SENSOR))
-    computing = find_active_runs(context.instance, {rates}, [named(jobs.COMPUTE_RATES)], named(jobs.RATES_SENSOR))
-    busy = {cohort for cohort in due if not fetching.days.isdisjoint(event_days(cohort, settings.window_days))}
-    busy |= due.keys() & computing.days
+    fetching, _ = find_active_runs(context.instance, events, list(map(named, jobs.FETCHING)), named(jobs.SENSOR))
+    computing, active = find_active_runs(
+        context.instance, {rates}, [named(jobs.COMPUTE_RATES)], named(jobs.RATES_SENSOR)
+    )
+    busy = {cohort for cohort in due if not fetching.isdisjoint(event_days(cohort, settings.window_days))}
+    busy |= due.keys() & computing
     attempts = read_cursor(context.cursor)
     pauses = _find_pauses(due, attempts, settings.refresh_interval)
     pauses = {cohort: next_at for cohort, next_at in pauses.items() if cohort not in busy and moment < next_at}
     reasons = {cohort: one.reason for cohort, one in due.items() if cohort not in busy and cohort not in pauses}
-    runs = planner.plan_runs(reasons, computing.count, COHORTS_PER_RUN)
+    runs = planner.plan_runs(reasons, active, COHORTS_PER_RUN)
     requested = {cohort: due[cohort] for cohort in reasons if any(run.has_day(cohort) for run in runs)}
     kept = {
         cohort: one
         for cohort, one in (attempts | _count_attempts(requested, attempts, moment)).items()
-        if cohort in due or datetime.fromisoformat(one.last_at) > moment - settings.refresh_interval
+        if cohort in due or one.last_at > moment - settings.refresh_interval
     }
     return dg.SensorResult(
         run_requests=[jobs.build_run_request(settings, run) for run in runs],
         skip_reason=None if runs else _explain_no_request(reasons, busy, pauses),
-        cursor=json.dumps({cohort: asdict(one) for cohort, one in sorted(kept.items())}),
+        cursor=_ATTEMPTS.dump_json(dict(sorted(kept.items()))).decode(),
     )
 
 
@@ -164,14 +168,12 @@ def _count_attempts(
     requested: Mapping[str, DueCohort], attempts: Mapping[str, Attempt], moment: datetime
 ) -> dict[str, Attempt]:
     """Count the attempts of cohorts that are requested now; the count starts again when their inputs changed."""
-    counts = {
-        cohort: before.count
-        for cohort, one in requested.items()
-        if (before := attempts.get(cohort)) is not None and before.state == one.inputs
-    }
-    return {
-        cohort: Attempt(counts.get(cohort, 0) + 1, moment.isoformat(), one.inputs) for cohort, one in requested.items()
-    }
+    counted = {}
+    for cohort, one in requested.items():
+        before = attempts.get(cohort)
+        count = before.count if before is not None and before.state == one.inputs else 0
+        counted[cohort] = Attempt(count + 1, moment, one.inputs)
+    return counted
 
 
 def _find_pauses(
@@ -179,7 +181,7 @@ def _find_pauses(
 ) -> dict[str, datetime]:
     """Find when the cohorts may be requested again: with backoff while nothing changed, else after the interval."""
     return {
-        cohort: before.next_at if before.state == one.inputs else datetime.fromisoformat(before.last_at) + interval
+        cohort: before.next_at if before.state == one.inputs else before.last_at + interval
         for cohort, one in due.items()
         if (before := attempts.get(cohort)) is not None
     }
@@ -188,9 +190,8 @@ def _find_pauses(
 def read_cursor(cursor: str | None) -> dict[str, Attempt]:
     """Read the attempts by cohort; none where the cursor is not one of this sensor's."""
     try:
-        attempts = json.loads(cursor or "{}").items()
-        return {str(date.fromisoformat(cohort)): Attempt.read(one) for cohort, one in attempts}
-    except (ValueError, TypeError, AttributeError):
+        return _ATTEMPTS.validate_json(cursor or "{}")
+    except ValidationError:
         return {}
 
 

@@ -23,10 +23,9 @@ from np6_assets.refresh import jobs, missing_notifications, planner
 from np6_assets.refresh.active_runs import find_active_runs
 from np6_assets.refresh.event_files import EventFiles
 from np6_assets.refresh.planner import Attempt, DayWatermarks, Memory, PlannedRun
-from np6_assets.refresh.probes import Prober, ProbeResult
+from np6_assets.refresh.probes import Probes
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
-from np6_assets.storage.footers import AT_ONCE
 
 DAYS_PROBED = 2
 """Today, and yesterday as long as it cannot be closed."""
@@ -85,9 +84,11 @@ class RefreshTick:
         days, unread = self._read_days(memory)
         memory = planner.update_memory(memory, days, self._now, self._settings.lookback, unread)
         named = self._settings.named
-        active = find_active_runs(self._instance, self._asset_keys, list(map(named, jobs.FETCHING)), named(jobs.SENSOR))
+        active_days, active = find_active_runs(
+            self._instance, self._asset_keys, list(map(named, jobs.FETCHING)), named(jobs.SENSOR)
+        )
         open_days = [one for one in days if not one.is_closed]
-        fetching = {one.day.key for one in open_days} & active.days
+        fetching = {one.day.key for one in open_days} & active_days
         idle = [one for one in open_days if one.day.key not in fetching]
         backing_off = planner.select_backing_off(memory, (one.day.key for one in idle), self._now)
         needs = self._find_needs(idle, memory, backing_off)
@@ -95,11 +96,11 @@ class RefreshTick:
         memory = replace(memory, last_probed=probed.last_probed)
         if probed.is_cut and not probed.answers:
             return self._build_result(memory, f"Nothing requested, as the API failed: {probed.error_text}")
-        runs = planner.plan_runs(needs.reasons, active.count, assets=needs.selections, today=self._today)
+        runs = planner.plan_runs(needs.reasons, active, assets=needs.selections, today=self._today)
         memory = planner.record_attempts(memory, runs, days, self._now)
-        if active.count + len(runs) < planner.MOST_ACTIVE_RUNS and memory.is_missing_check_due(self._now):
-            runs += self._plan_retries(active.days | needs.reasons.keys(), active.count + len(runs))
-            memory = replace(memory, missing_checked_at=self._now.isoformat())
+        if active + len(runs) < planner.MOST_ACTIVE_RUNS and memory.is_missing_check_due(self._now):
+            runs += self._plan_retries(active_days | needs.reasons.keys(), active + len(runs))
+            memory = replace(memory, missing_checked_at=self._now)
         rest = [f"{len(unread)} days could not be read in time; the next tick goes on."] if unread else []
         rest += [f"Not all could be probed: {probed.error_text}."] if probed.errors else []
         if not (runs or needs.reasons or fetching or backing_off or unread):
@@ -110,14 +111,12 @@ class RefreshTick:
     def _load_memory(self) -> Memory:
         """Load the memory; a new one watches from the first recorded day on, or else from today."""
         memory = Memory.read(self._context.cursor)
-        before = str(self._first - timedelta(days=1))
-        if str(self._first) < memory.first_day:  # NP6_START_DATE has moved back: earlier days may be open
-            memory = replace(memory, closed_through="")
-        if not memory.closed_through:
+        through = memory.closed_through
+        # where NP6_START_DATE has moved back, earlier days may be open
+        if through == date.min or self._first < memory.first_day:
             recorded = set[str]().union(*(get_materialized_partitions(self._instance, key) for key in self._asset_keys))
-            first = min(map(date.fromisoformat, recorded), default=self._today)
-            memory = replace(memory, closed_through=str(first - timedelta(days=1)))
-        return replace(memory, closed_through=max(memory.closed_through, before), first_day=str(self._first))
+            through = min(map(date.fromisoformat, recorded), default=self._today) - timedelta(days=1)
+        return replace(memory, closed_through=max(through, self._first - timedelta(days=1)), first_day=self._first)
 
     def _read_days(self, memory: Memory) -> tuple[list[DayWatermarks], set[str]]:
         """Read the watermarks of the days that the tick needs, in order; also returns the days without time left.
@@ -127,14 +126,8 @@ class RefreshTick:
         days = [day for day in planner.select_days_to_read(memory, self._today) if day >= self._first]
         queue = [str(day) for day in [*reversed(days[-2:]), *days[:-2]]]
         self._files.list_files(self._folder)
-        found: list[DayWatermarks] = []
-        for start in range(0, len(queue), AT_ONCE):
-            some = queue[start : start + AT_ONCE]
-            self._files.read(self._folder, some)
-            found += map(self._find_watermarks, some)
-            if self._clock() - self._now >= READ_TIME:
-                break
-        return sorted(found, key=lambda one: one.day.key), set(queue[len(found) :])
+        unread = self._files.read(self._folder, queue, lambda: self._clock() - self._now >= READ_TIME)
+        return [self._find_watermarks(str(day)) for day in days if str(day) not in unread], unread
 
     def _find_watermarks(self, day: str) -> DayWatermarks:
         watermarks = {kind.asset: self._files.find_watermark(self._instance, kind.asset, day) for kind in KINDS}
@@ -164,20 +157,26 @@ class RefreshTick:
                 needs.add(key, reason, to_fetch)
         return needs
 
-    def _probe(self, np6: NP6Resource, idle: list[DayWatermarks], needs: Needs, last_probed: int) -> ProbeResult:
+    def _probe(self, np6: NP6Resource, idle: list[DayWatermarks], needs: Needs, last_probed: int) -> Probes:
         """Probe the newest of the idle days that need it; days with new events are added to the needs."""
+        probes = Probes(self._folder, self._now, last_probed)
         days = [one for one in idle if needs.probes.get(one.day.key)][-DAYS_PROBED:]
-        probed = Prober(np6, self._warn, self._folder, self._now).probe(days, needs.probes, last_probed)
-        for day, asset in probed.new.items():
+        # the warnings of a tick: Dagster makes a file for each tick that has a log, and removes none
+        probes.send(np6, self._context.log.warning, days, needs.probes)
+        for day, asset in probes.new.items():
             needs.add(day, f"{asset} were published", needs.probes[day])
-        return probed
+        return probes
 
     def _plan_retries(self, fetched: AbstractSet[str], active_runs: int) -> list[PlannedRun]:
         """Plan runs for closed days with notifications that did not answer, except days that are fetched anyway."""
-        days = missing_notifications.find_incomplete_days(self._files, self._folder, self._settings)
-        days = [day for day in days if day >= self._first and str(day) not in fetched]
-        records = Records(self._instance, self._settings)
-        days = missing_notifications.select_due(days, records, self._settings, self._now)
+        days = missing_notifications.find_days_to_retry(
+            self._files,
+            self._folder,
+            Records(self._instance, self._settings),
+            self._settings,
+            self._now,
+            lambda day: day >= self._first and str(day) not in fetched,
+        )
         runs = planner.plan_runs({str(day): missing_notifications.REASON for day in days}, active_runs)
         return [replace(run, missing_only=True) for run in runs]
 
@@ -189,9 +188,6 @@ class RefreshTick:
             skip_reason=None if runs else summary,
             cursor=replace(memory, summary=summary).write(),
         )
-
-    def _warn(self, text: str) -> None:
-        self._context.log.warning(text)  # Dagster makes a file for each tick that has a log, and removes none
 
     @property
     def _asset_keys(self) -> set[dg.AssetKey]:

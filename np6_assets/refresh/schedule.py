@@ -66,9 +66,9 @@ def plan_night(context: dg.ScheduleEvaluationContext, settings: Settings) -> Ite
 
     kept = get_first_allowed(settings, night)
     folder = Folder(settings.data_dir).cache_listing()
+    records = Records(context.instance, settings)
     old = [day for day in list_days_to_confirm(folder, settings, night.date()) if kept <= day < first]
-    if old:
-        old = select_unconfirmed(old, Records(context.instance, settings), settings)
+    old = select_unconfirmed(old, records, settings)
     reason = f"once more, as no fetch was made since it was {confirmation_age(settings)} days old"
     for run in consecutive(old):
         yield PlannedRun(str(run[0]), str(run[-1]), reason)
@@ -77,10 +77,8 @@ def plan_night(context: dg.ScheduleEvaluationContext, settings: Settings) -> Ite
 
     files = EventFiles(settings)
     files.list_files(folder)
-    incomplete = missing_notifications.find_incomplete_days(files, folder, settings)
-    incomplete = [day for day in incomplete if kept <= day < first and day not in old]
-    if incomplete:
-        records = Records(context.instance, settings)
-        incomplete = missing_notifications.select_due(incomplete, records, settings, night)
+    incomplete = missing_notifications.find_days_to_retry(
+        files, folder, records, settings, night, lambda day: kept <= day < first and day not in old
+    )
     for run in consecutive(incomplete):
         yield PlannedRun(str(run[0]), str(run[-1]), missing_notifications.REASON, missing_only=True)

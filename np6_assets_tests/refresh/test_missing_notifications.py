@@ -11,7 +11,7 @@ import pytest
 
 from np6_assets.partition_checks import Records
 from np6_assets.refresh.event_files import EventFiles
-from np6_assets.refresh.missing_notifications import REASON, find_incomplete_days, select_due
+from np6_assets.refresh.missing_notifications import REASON, find_days_to_retry
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
 from np6_assets_tests.refresh.account import Account, find_run_days
@@ -66,8 +66,7 @@ def list_due_days(account: Account) -> list[date]:
     settings = build_settings(account)
     files, folder = EventFiles(settings), Folder(settings.data_dir)
     files.list_files(folder)
-    days = find_incomplete_days(files, folder, settings)
-    return select_due(days, Records(account.instance, settings), settings, account.clock())
+    return find_days_to_retry(files, folder, Records(account.instance, settings), settings, account.clock())
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def test_day_is_closed_if_all_assets_are():
 
 
 def test_selection_has_every_day_since_the_last_closed_one_in_batches():
-    memory = planner.Memory(closed_through=str(days_ago(100)), still_open=(str(days_ago(200)),))
+    memory = planner.Memory(closed_through=days_ago(100), still_open=(days_ago(200),))
     first = planner.select_days_to_read(memory, TODAY)
     assert first == [
         days_ago(200),
@@ -57,18 +57,18 @@ def test_selection_has_every_day_since_the_last_closed_one_in_batches():
 
 def test_selection_is_today_alone_if_all_days_are_closed():
     memory = planner.update_memory(
-        planner.Memory(closed_through=str(days_ago(2))), [build_closed(days_ago(1)), build_missing(TODAY)], NOW, HOUR
+        planner.Memory(closed_through=days_ago(2)), [build_closed(days_ago(1)), build_missing(TODAY)], NOW, HOUR
     )
-    assert memory.closed_through == str(days_ago(1))
+    assert memory.closed_through == days_ago(1)
     assert planner.select_days_to_read(memory, TODAY) == [TODAY]
 
 
 def test_yesterday_stays_open_during_the_lookback():
-    memory = planner.Memory(closed_through=str(days_ago(2)))
+    memory = planner.Memory(closed_through=days_ago(2))
     midnight = parse_day(str(days_ago(1)), "UTC").end
     for moment, through in ((midnight + HOUR / 2, days_ago(2)), (midnight + HOUR, days_ago(1))):
         updated = planner.update_memory(memory, [build_missing(days_ago(1)), build_missing(TODAY)], moment, HOUR)
-        assert updated.closed_through == str(through)
+        assert updated.closed_through == through
         assert planner.select_days_to_read(updated, TODAY) == [days_ago(1), TODAY]
 
 
@@ -97,7 +97,7 @@ def test_plan_is_bounded_and_has_only_days_with_a_reason(numbers: set[int], acti
 
 @given(st.sets(st.integers(1, 300)))
 def test_plans_include_every_missing_day(numbers: set[int]):
-    left, memory = set(map(days_ago, numbers)), planner.Memory(closed_through=str(days_ago(301)))
+    left, memory = set(map(days_ago, numbers)), planner.Memory(closed_through=days_ago(301))
     for _ in range(2 * len(numbers) + 300 // planner.NEW_DAYS_PER_TICK + 2):
         states = [
             build_missing(day) if day in left else build_closed(day)
@@ -108,12 +108,12 @@ def test_plans_include_every_missing_day(numbers: set[int]):
         for run in planner.plan_runs(open_days, 0, today=TODAY):
             left -= {day for day in left if run.first <= str(day) <= run.last}
     assert not left
-    assert memory.closed_through == str(days_ago(1))
+    assert memory.closed_through == days_ago(1)
     assert memory.still_open == ()
 
 
 def test_failed_attempts_back_off():
-    memory, moment, day_state = planner.Memory(closed_through=str(days_ago(1))), NOW, build_missing(days_ago(1))
+    memory, moment, day_state = planner.Memory(closed_through=days_ago(1)), NOW, build_missing(days_ago(1))
     pauses = []
     for _ in range(8):
         memory = planner.record_attempts(
@@ -131,7 +131,7 @@ def test_failed_attempts_back_off():
 def test_attempts_are_counted_by_asset_until_its_watermark_moves():
     run = planner.PlannedRun(str(TODAY), str(TODAY), "")
     before_fetch = build_state(TODAY, NOW - HOUR, NOW - 2 * HOUR)
-    memory = planner.record_attempts(planner.Memory(closed_through=str(days_ago(1))), [run], [before_fetch], NOW)
+    memory = planner.record_attempts(planner.Memory(closed_through=days_ago(1)), [run], [before_fetch], NOW)
     assert set(memory.attempts[str(TODAY)]) == set(ASSETS)
     half_fetched = build_state(TODAY, NOW, NOW - 2 * HOUR)
     updated = planner.update_memory(memory, [half_fetched], NOW, HOUR)
@@ -144,8 +144,8 @@ def test_attempts_are_counted_by_asset_until_its_watermark_moves():
 
 
 def test_memory_keeps_days_that_were_not_read_in_time():
-    attempts = {str(days_ago(9)): {"hits": planner.Attempt(2, NOW.isoformat(), "")}}
-    memory = planner.Memory(closed_through=str(days_ago(4)), still_open=(str(days_ago(9)),), attempts=attempts)
+    attempts = {str(days_ago(9)): {"hits": planner.Attempt(2, NOW, "")}}
+    memory = planner.Memory(closed_through=days_ago(4), still_open=(days_ago(9),), attempts=attempts)
     updated = planner.update_memory(
         memory,
         [build_closed(days_ago(3)), build_missing(TODAY)],
@@ -153,7 +153,7 @@ def test_memory_keeps_days_that_were_not_read_in_time():
         HOUR,
         {str(days_ago(9)), str(days_ago(2)), str(days_ago(1))},
     )
-    assert updated == planner.Memory(closed_through=str(days_ago(3)), still_open=(str(days_ago(9)),), attempts=attempts)
+    assert updated == planner.Memory(closed_through=days_ago(3), still_open=(days_ago(9),), attempts=attempts)
 
 
 def test_plan_separates_days_of_different_assets():
@@ -167,8 +167,8 @@ def test_plan_separates_days_of_different_assets():
 
 
 def test_memory_can_be_read_as_json():
-    attempts = {str(days_ago(9)): {"hits": planner.Attempt(2, NOW.isoformat(), "")}}
-    memory = planner.Memory(str(days_ago(1)), (str(days_ago(9)),), attempts, 7, "Hm.")
+    attempts = {str(days_ago(9)): {"hits": planner.Attempt(2, NOW, "")}}
+    memory = planner.Memory(days_ago(1), (days_ago(9),), attempts, 7, None, "Hm.")
     assert planner.Memory.read(memory.write()) == memory
     assert json.loads(memory.write())["closed_through"] == "2026-03-30"
 
@@ -189,9 +189,7 @@ def test_memory_ignores_a_foreign_cursor(cursor: str | None):
 
 
 def test_summary_names_consecutive_days_together():
-    backing_off = {
-        str(days_ago(number)): {"hits": planner.Attempt(2, NOW.isoformat(), str(number))} for number in (5, 6, 7)
-    }
+    backing_off = {str(days_ago(number)): {"hits": planner.Attempt(2, NOW, str(number))} for number in (5, 6, 7)}
     runs = [
         planner.PlannedRun(str(days_ago(1)), str(TODAY), "they have ended"),
         planner.PlannedRun(str(days_ago(3)), str(days_ago(2)), "they have ended", frozenset({"optouts", "hits"})),

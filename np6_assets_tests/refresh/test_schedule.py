@@ -21,6 +21,12 @@ from np6_assets_tests.support.tables import canonicalize
 NIGHT = datetime(2026, 3, 24, 3, 30, tzinfo=ZoneInfo("Europe/Paris"))
 
 
+@pytest.fixture
+def instance(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """An instance with files, which schedules require."""
+    return kept_instance
+
+
 def evaluate(instance: dg.DagsterInstance, at: datetime = NIGHT, **environment: str) -> Any:
     settings = Settings.from_environment({"NP6_TIMEZONE": "Europe/Paris", "NP6_API_KEY": "any", **environment})
     definitions = build_definitions(settings)
@@ -46,12 +52,6 @@ def test_schedule_requests_yesterday_and_the_trailing_days_in_one_run(
     assert request.tags["np6/why"] == f"2026-03-23 in full, and again the days from {first} on"
 
 
-@pytest.fixture
-def file_instance(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
-    """An instance with files, which schedules require."""
-    return kept_instance
-
-
 def record_fetch(
     instance: dg.DagsterInstance, data: Path, day: date, age: float, kinds: tuple[str, ...] = tuple(KINDS)
 ) -> None:
@@ -67,22 +67,22 @@ def list_confirmations(tick: Any) -> list[tuple[str, str]]:
     return list(map(find_run_days, (tick.run_requests or [])[1:]))
 
 
-def test_day_is_confirmed_once_its_window_has_closed(file_instance: dg.DagsterInstance, tmp_path: Path):
+def test_day_is_confirmed_once_its_window_has_closed(instance: dg.DagsterInstance, tmp_path: Path):
     today = NIGHT.date()
     ages = (5, 7, 8, 9, 10, 31, 32)
     for age in ages:
-        record_fetch(file_instance, tmp_path, today - timedelta(days=age), 1.2)
+        record_fetch(instance, tmp_path, today - timedelta(days=age), 1.2)
     # those of 8 to 31 days; days that follow one another are one run
-    found = list_confirmations(evaluate(file_instance, NP6_DATA_DIR=f"{tmp_path}"))
+    found = list_confirmations(evaluate(instance, NP6_DATA_DIR=f"{tmp_path}"))
     assert found == [("2026-02-21", "2026-02-21"), ("2026-03-14", "2026-03-16")]
     for age in ages:
-        record_fetch(file_instance, tmp_path, today - timedelta(days=age), 8.5 if age > 8 else 7.9)
-    tick = evaluate(file_instance, NP6_DATA_DIR=f"{tmp_path}")
+        record_fetch(instance, tmp_path, today - timedelta(days=age), 8.5 if age > 8 else 7.9)
+    tick = evaluate(instance, NP6_DATA_DIR=f"{tmp_path}")
     assert list_confirmations(tick) == [("2026-03-16", "2026-03-16")]
     assert tick.run_requests[1].tags["np6/why"] == "once more, as no fetch was made since it was 8 days old"
     assert tick.run_requests[1].run_config["ops"]["hits"]["config"] == {"full_refresh": True}
-    record_fetch(file_instance, tmp_path, today - timedelta(days=8), 8.2)
-    assert list_confirmations(evaluate(file_instance, NP6_DATA_DIR=f"{tmp_path}")) == []
+    record_fetch(instance, tmp_path, today - timedelta(days=8), 8.2)
+    assert list_confirmations(evaluate(instance, NP6_DATA_DIR=f"{tmp_path}")) == []
 
 
 @pytest.mark.parametrize(
@@ -95,28 +95,26 @@ def test_day_is_confirmed_once_its_window_has_closed(file_instance: dg.DagsterIn
     ],
 )
 def test_confirmation_age_follows_the_window(
-    file_instance: dg.DagsterInstance, tmp_path: Path, window: str, expected: list[tuple[str, str]]
+    instance: dg.DagsterInstance, tmp_path: Path, window: str, expected: list[tuple[str, str]]
 ):
     """The trailing days, here three, are not requested twice."""
     for ago in (1, 4, 5, 6, 7, 8, 29, 30, 31):
         (tmp_path / "hits" / f"event_date={NIGHT.date() - timedelta(days=ago)}").mkdir(parents=True)
-    assert list_confirmations(evaluate(file_instance, NP6_WINDOW_DAYS=window, NP6_DATA_DIR=f"{tmp_path}")) == expected
+    assert list_confirmations(evaluate(instance, NP6_WINDOW_DAYS=window, NP6_DATA_DIR=f"{tmp_path}")) == expected
 
 
-def test_days_never_fetched_or_before_the_start_are_not_confirmed(file_instance: dg.DagsterInstance, tmp_path: Path):
+def test_days_never_fetched_or_before_the_start_are_not_confirmed(instance: dg.DagsterInstance, tmp_path: Path):
     today = NIGHT.date()
     for ago in (9, 10, 12, 25):
-        record_fetch(file_instance, tmp_path, today - timedelta(days=ago), 1.2)
+        record_fetch(instance, tmp_path, today - timedelta(days=ago), 1.2)
     # only one asset was fetched since
-    record_fetch(file_instance, tmp_path, today - timedelta(days=14), 9, ("hits",))
+    record_fetch(instance, tmp_path, today - timedelta(days=14), 9, ("hits",))
     expected = [("2026-03-10", "2026-03-10"), ("2026-03-12", "2026-03-12"), ("2026-03-14", "2026-03-15")]
-    assert (
-        list_confirmations(evaluate(file_instance, NP6_START_DATE="2026-03-01", NP6_DATA_DIR=f"{tmp_path}")) == expected
-    )
+    assert list_confirmations(evaluate(instance, NP6_START_DATE="2026-03-01", NP6_DATA_DIR=f"{tmp_path}")) == expected
 
 
 @pytest.mark.slow
-def test_confirmations_store_all_late_events(file_instance: dg.DagsterInstance, tmp_path: Path):
+def test_confirmations_store_all_late_events(instance: dg.DagsterInstance, tmp_path: Path):
     """Events are up to twenty days late, as long as the window; daily_ingest is off on most nights."""
     random = Random(5)
     first, last = date(2026, 3, 1), date(2026, 3, 6)
@@ -125,7 +123,7 @@ def test_confirmations_store_all_late_events(file_instance: dg.DagsterInstance, 
         account = Account.create(
             tmp_path / "data",
             server,
-            file_instance,
+            instance,
             datetime(2026, 3, 2, 3, 30, tzinfo=UTC),
             events,
             NP6_START_DATE=str(first),
