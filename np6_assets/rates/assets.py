@@ -48,10 +48,10 @@ def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.Ass
         impressions: Dataset,
     ) -> Any:
         from np6_assets.rates.compute import build_duckdb_runner, compute_rates, open_duckdb
+        from np6_assets.rates.counting import count_uncounted, place_events
         from np6_assets.rates.feeds import Feeds, find_due_time
-        from np6_assets.rates.inputs import INPUTS, CurrentInputs
+        from np6_assets.rates.inputs import INPUTS
         from np6_assets.rates.metadata import build_metadata, build_overview, read_notification_names
-        from np6_assets.rates.placement import count_events_in_no_cohort
         from np6_assets.rates.spark import open_spark_runner
         from np6_assets.storage import parquet
 
@@ -66,24 +66,24 @@ def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.Ass
         folder = get_store(context, settings).open_folder().cache_listing()
         datasets = {asset: parquet.reopen_dataset(folder, data) for asset, data in datasets.items()}
         feeds = Feeds(datasets, settings.timezone, find_due_time(folder, settings))
-        inputs = CurrentInputs(feeds.stored, settings.timezone, feeds.due)
         names = read_notification_names(folder)
-        last, newest = max(context.partition_keys), get_today(settings, now())
+        keys, newest = context.partition_keys, get_today(settings, now())
 
         def cohorts() -> Generator[Partition]:
             spark = settings.spark_connect
-            progress = Progress("reactivity_rates", len(context.partition_keys), context.log.info, unit="rows")
+            progress = Progress("reactivity_rates", len(keys), context.log.info, unit="rows")
             with (
                 open_duckdb() as database,
                 open_spark_runner(spark) if spark else nullcontext(build_duckdb_runner(database)) as run,
             ):
-                uncounted = count_events_in_no_cohort(database, feeds, context.partition_keys, settings)
-                for key, rows in compute_rates(run, feeds, context.partition_keys, settings.window_days):
+                placed = place_events(database, feeds, keys)
+                for key, rows in compute_rates(run, feeds, keys, settings.window_days):
                     metadata = build_metadata(rows, names, is_over=key < str(newest))
-                    metadata["events_in_no_cohort"] = uncounted.get(key, 0)
-                    if key == last:  # the UI shows what the newest materialization says
+                    uncounted = count_uncounted(placed[key], settings).values()
+                    metadata["events_in_no_cohort"] = sum(sum(reasons.values()) for reasons in uncounted)
+                    if key == max(keys):  # the UI shows what the newest materialization says
                         metadata = build_overview(folder, key, rows, settings, newest) | metadata
-                    used = {INPUTS: inputs.read(event_days(key, settings.window_days)).write()}
+                    used = {INPUTS: feeds.read_inputs(event_days(key, settings.window_days)).write()}
                     yield Partition(key, rows.replace_schema_metadata(used), metadata)
                     progress.record_day(key, rows.num_rows)
 

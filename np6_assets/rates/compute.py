@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -37,39 +37,28 @@ def compute_rates(
     run: QueryRunner, feeds: Feeds, cohorts: Sequence[str], window_days: int
 ) -> Iterator[tuple[str, pa.Table]]:
     """Compute the rates of each cohort, in order: a row for each notification, version and application (columns.py)."""
-    for chunk in group_cohorts(feeds, cohorts, window_days):
-        table = _compute_group(run, feeds, chunk, window_days)
+    for chunk in group_cohorts(feeds, cohorts, window_days, ROWS_AT_ONCE):
+        days = sorted({day for key in chunk for day in event_days(key, window_days)})
+        datasets = {asset: feeds.select_days(asset, days) for asset in feeds.datasets}
+        table = run(_SQL, datasets, _build_tables(feeds, chunk, window_days))
         for key in chunk:
             rows = table.filter(pc.field(ACTIVATION_DATE) == date.fromisoformat(key)).drop_columns(ACTIVATION_DATE)
             yield key, rows.cast(SCHEMA)
 
 
-def group_cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> Iterator[list[str]]:
-    """Group consecutive cohorts whose event days together have at most ROWS_AT_ONCE rows."""
+def group_cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int, most_rows: int) -> Iterator[list[str]]:
+    """Group consecutive cohorts whose event days together have at most `most_rows` rows."""
     chunk: list[str] = []
     days: set[str] = set()
-    rows = 0
     for key in cohorts:
         window = set(event_days(key, window_days))
-        more = sum(map(feeds.rows, window - days))
-        if chunk and rows + more > ROWS_AT_ONCE:
+        if chunk and sum(map(feeds.count_rows, days | window)) > most_rows:
             yield chunk
-            chunk, days, rows, more = [], set(), 0, sum(map(feeds.rows, window))
+            chunk, days = [], set()
         chunk.append(key)
         days |= window
-        rows += more
     if chunk:
         yield chunk
-
-
-def _compute_group(run: QueryRunner, feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    days = sorted({day for key in cohorts for day in event_days(key, window_days)})
-    tables = {
-        "cohorts": _build_cohorts(feeds, cohorts, window_days),
-        "missing_ids": _build_missing_ids(feeds, cohorts, window_days),
-        "cohort_days": _build_cohort_days(feeds, cohorts, window_days),
-    }
-    return run(_SQL, {asset: feeds.dataset(asset, days) for asset in feeds.datasets}, tables)
 
 
 def build_duckdb_runner(database: duckdb.DuckDBPyConnection) -> QueryRunner:
@@ -136,75 +125,54 @@ def open_duckdb() -> duckdb.DuckDBPyConnection:
     )
 
 
-def _build_cohorts(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    """Build the table `cohorts` of rates.sql."""
-    rows = []
+def _build_tables(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> dict[str, pa.Table]:
+    """Build the tables of rates.sql about the cohorts."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     for key in cohorts:
-        window = event_days(key, window_days)
-        rows.append(
+        day, window = parse_day(key, feeds.timezone), event_days(key, window_days)
+        cohort = {ACTIVATION_DATE: day.date}
+        rows["cohorts"].append(
             {
-                ACTIVATION_DATE: date.fromisoformat(key),
+                **cohort,
                 "window_days": window_days,
                 "has_activations": feeds.has_day("activations", key),
                 "has_impressions": feeds.has_day("impressions", key),
-                "days_loaded": sum(all(feeds.has_day(asset, day) for asset in REACTIONS) for day in window),
-                "status": feeds.status(window),
+                "days_loaded": sum(all(feeds.has_day(asset, one) for asset in REACTIONS) for one in window),
+                "status": feeds.determine_status(window),
             }
         )
-    return pa.Table.from_pylist(rows, _COHORTS)
+        rows["missing_ids"] += [{**cohort, "activation_id": id_} for id_ in feeds.find_missing_ids(window)]
+        window_end = parse_day(window[-1], feeds.timezone).end
+        bounds = {"starts_at": day.start, "ends_at": day.end, "window_ends_at": window_end}
+        rows["cohort_days"] += [{**cohort, "utc_date": utc_date, **bounds} for utc_date in _list_utc_dates(day)]
+    return {name: pa.Table.from_pylist(rows[name], schema) for name, schema in _TABLES.items()}
 
 
-_COHORTS = pa.schema(
-    {
-        ACTIVATION_DATE: pa.date32(),
-        "window_days": pa.int32(),
-        "has_activations": pa.bool_(),
-        "has_impressions": pa.bool_(),
-        "days_loaded": pa.int32(),
-        "status": pa.string(),
-    }
-)
-
-
-def _build_missing_ids(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    """Build the table `missing_ids` of rates.sql."""
-    pairs = [
-        (date.fromisoformat(key), id_)
-        for key in cohorts
-        for id_ in sorted(feeds.missing_ids(event_days(key, window_days)))
-    ]
-    dates, ids = zip(*pairs, strict=True) if pairs else ((), ())
-    return pa.table({ACTIVATION_DATE: pa.array(dates, pa.date32()), "activation_id": pa.array(ids, pa.int64())})
+_TABLES = {
+    "cohorts": pa.schema(
+        {
+            ACTIVATION_DATE: pa.date32(),
+            "window_days": pa.int32(),
+            "has_activations": pa.bool_(),
+            "has_impressions": pa.bool_(),
+            "days_loaded": pa.int32(),
+            "status": pa.string(),
+        }
+    ),
+    "missing_ids": pa.schema({ACTIVATION_DATE: pa.date32(), "activation_id": pa.int64()}),
+    "cohort_days": pa.schema(
+        {
+            "utc_date": pa.date32(),
+            ACTIVATION_DATE: pa.date32(),
+            "starts_at": TIME,
+            "ends_at": TIME,
+            "window_ends_at": TIME,
+        }
+    ),
+}
 
 
 def _list_utc_dates(day: Day) -> list[date]:
     """List the UTC days that a day touches."""
     first, last = day.start.date(), (day.end - timedelta(milliseconds=1)).date()
     return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
-
-
-def _build_cohort_days(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> pa.Table:
-    """Build the table `cohort_days` of rates.sql."""
-    rows = [
-        {
-            "utc_date": utc_date,
-            ACTIVATION_DATE: day.date,
-            "starts_at": day.start,
-            "ends_at": day.end,
-            "window_ends_at": parse_day(event_days(day.key, window_days)[-1], feeds.timezone).end,
-        }
-        for day in (parse_day(key, feeds.timezone) for key in cohorts)
-        for utc_date in _list_utc_dates(day)
-    ]
-    return pa.Table.from_pylist(rows, _COHORT_DAYS)
-
-
-_COHORT_DAYS = pa.schema(
-    {
-        "utc_date": pa.date32(),
-        ACTIVATION_DATE: pa.date32(),
-        "starts_at": TIME,
-        "ends_at": TIME,
-        "window_ends_at": TIME,
-    }
-)

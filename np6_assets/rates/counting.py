@@ -1,21 +1,22 @@
-"""Recount cohorts from the event files without `rates.sql`: the check of the counts compares with this."""
+"""Count the stored events by cohort, without `rates.sql`: for the checks of the rates, and their metadata.
+
+An event counts for the day of its send, or for its own day where the send's is unknown, if that is at most
+`window_days` days before its own day and not before NP6_START_DATE.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, timedelta
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+import duckdb
 
-from np6_assets.partitions import EVENT_DATE, Day
-from np6_assets.rates.distinct import DistinctCount
-from np6_assets.rates.placement import Placement
+from np6_assets.partition_checks import Finding
+from np6_assets.partitions import event_days, parse_day, to_epoch_ms
+from np6_assets.rates.compute import create_view, execute_within_memory
+from np6_assets.rates.feeds import Feeds
 from np6_assets.settings import Settings
-from np6_assets.storage import parquet
-from np6_assets.storage.files import Folder
-from np6_assets.storage.query import Query, open_query
 
 Counts = dict[str, int | None]
 """A cohort's sums, by column; None where an asset that is not materialized makes them unknown."""
@@ -31,126 +32,181 @@ COUNTED = (
     "reacting_activations",
 )
 
+QUARTER = 900_000
+"""A quarter of an hour, in ms."""
 
-_SQL = """
-    SELECT event_date, epoch_ms(coalesce(activated_at, event_time)) AS sent_at, activated_at IS NULL AS is_untimed,
-           hash(agency, customer, activation_id, activation_version, application_id, subscription_id,
-                coalesce(stamp_id, event_id), stamp_id IS NULL) AS send{more}
-    FROM read_parquet($file, hive_partitioning = true)
+ROWS_AT_ONCE = 2**24
+"""Most events of cohorts that are counted together; DuckDB spills what of them does not fit into memory."""
+
+UNCOUNTED_REACTIONS = 0.05
+"""The share of a feed's reactions of a day that may count in no cohort: some come after the window has closed."""
+
+BEFORE_WINDOW = "sent more than the window before"
+BEFORE_START = "sent before NP6_START_DATE"
+AFTER_EVENT = "sent on a later day"
+NOT_COMPUTED = "their cohort's rates are not computed"
+
+_RECOUNT = """
+    WITH cohort_events AS (
+        SELECT placed.*, activation_date FROM placed JOIN quarters USING (quarter)
+        WHERE event_date BETWEEN activation_date AND activation_date + {window_days}
+    ),
+    sends AS (
+        SELECT activation_date, send,
+               bool_or(asset = 'activations') AS is_sent,
+               bool_or(asset = 'bounces') AS is_bounced,
+               bool_or(is_redirection) AS is_hit,
+               bool_or(asset = 'optouts') AS is_optout,
+               bool_or(asset = 'impressions') AS is_displayed
+        FROM cohort_events GROUP BY activation_date, send
+    ),
+    hits AS (
+        SELECT DISTINCT activation_date, hash(event_id) AS id, is_redirection FROM cohort_events WHERE asset = 'hits'
+    )
+    SELECT activation_date,
+           count(*) FILTER (is_sent),
+           count(*) FILTER (is_bounced),
+           count(*) FILTER (is_hit),
+           (SELECT count(*) FILTER (is_redirection) FROM hits WHERE hits.activation_date = sends.activation_date),
+           (SELECT count(*) FILTER (NOT is_redirection) FROM hits WHERE hits.activation_date = sends.activation_date),
+           count(*) FILTER (is_optout),
+           count(*) FILTER (is_displayed),
+           count(*) FILTER (is_hit OR is_optout OR is_bounced)
+    FROM sends GROUP BY activation_date
 """
-_HITS_TOO = """,
-           hash(event_id, send) AS hit,
-           link_type IS NOT DISTINCT FROM 'redirection' AS is_redirection"""
 
-BYTES_AT_ONCE = 2**20
-"""Most bytes of event files that one query reads, unless a day has more: small files cost less than planning."""
-
-_SENDS = {
-    "activations": "activations",
-    "hits": "hit_activations",
-    "optouts": "optout_activations",
-    "bounces": "bounced",
-    "impressions": "impression_activations",
-}
-"""For each asset the column that counts its sends."""
-
-_REACTING = ("hit_activations", "optout_activations", "bounced")
+_PLACE = """
+    SELECT event_date, asset, CAST(to_timestamp(quarter * 900) AT TIME ZONE '{timezone}' AS DATE) AS cohort,
+           sum(events)::BIGINT, sum(untimed)::BIGINT
+    FROM (
+        SELECT event_date, asset, quarter, count(*) AS events, count(*) FILTER (is_untimed) AS untimed
+        FROM placed GROUP BY ALL
+    )
+    GROUP BY ALL ORDER BY ALL
+"""
 
 
-class _CohortCount:
-    """The count of a cohort: distinct hashes, by column, in bounded memory."""
-
-    def __init__(self, day: Day, settings: Settings) -> None:
-        self.day = day
-        self.placement = Placement(day, settings)
-        self.loaded: set[str] = set()
-        """The assets that the day itself has."""
-        self._hashes = {name: DistinctCount() for name in COUNTED}
-
-    def add(self, name: str, hashes: npt.NDArray[np.uint64]) -> None:
-        """Add hashes; repeated ones count once."""
-        self._hashes[name].add(hashes)
-
-    def counts(self) -> Counts:
-        """Count the distinct hashes. Nothing can be added after."""
-        counts: Counts = {name: hashes.count() for name, hashes in self._hashes.items()}
-        reacting = self._hashes["reacting_activations"]
-        for name in _REACTING:
-            reacting.absorb(self._hashes[name])
-        counts["reacting_activations"] = reacting.count()
-        for asset in ("activations", "impressions"):
-            if asset not in self.loaded:
-                counts[_SENDS[asset]] = None
-        return counts
-
-    def close(self) -> None:
-        """Free memory and disk."""
-        for hashes in self._hashes.values():
-            hashes.close()
+def recount_cohorts(
+    database: duckdb.DuckDBPyConnection, feeds: Feeds, cohorts: Sequence[str], window_days: int
+) -> dict[str, Counts]:
+    """Count the sends and hits of each cohort."""
+    _create_events(database, feeds, sorted({day for cohort in cohorts for day in event_days(cohort, window_days)}))
+    create_quarters(database, min(cohorts), max(cohorts), feeds.timezone)
+    execute_within_memory(
+        database, f"CREATE OR REPLACE TEMP TABLE recounted AS {_RECOUNT.format(window_days=window_days)}"
+    )
+    found = {str(day): numbers for day, *numbers in database.table("recounted").fetchall()}
+    counts: dict[str, Counts] = {}
+    for cohort in cohorts:
+        counts[cohort] = dict(zip(COUNTED, found.get(cohort, [0] * len(COUNTED)), strict=True))
+        for asset, column in (("activations", "activations"), ("impressions", "impression_activations")):
+            if not feeds.has_day(asset, cohort):
+                counts[cohort][column] = None
+    return counts
 
 
-def recount_cohorts(folder: Folder, days: Sequence[Day], settings: Settings) -> Iterator[tuple[Day, Counts, Placement]]:
-    """Recount each cohort's events, and find in which cohorts the events of its own day count.
+def create_quarters(database: duckdb.DuckDBPyConnection, first: str, last: str, timezone: str) -> None:
+    """Create the table `quarters`: the quarters of an hour of some days, from the epoch on, their local day and hour.
 
-    Each event file is read once for all its cohorts, and small ones together.
+    Clocks change by multiples of a quarter, and a time zone's calculation for each event is half of a count's time.
     """
-    window = timedelta(settings.window_days)
-    wanted = {day.date: day for day in days}
-    event_dates = sorted({first + timedelta(ahead) for first in wanted for ahead in range(window.days + 1)})
-    cohorts: dict[date, _CohortCount] = {}
-    with ExitStack() as stack:
-        query = stack.enter_context(open_query(folder))
-        for chunk in _group_days(folder, event_dates):
-            for day in (wanted[event_date] for event_date in chunk if event_date in wanted):
-                cohorts[day.date] = stack.enter_context(closing(_CohortCount(day, settings)))
-            for asset in _SENDS if cohorts else ():
-                files = {event_date: files[asset] for event_date, files in chunk.items() if asset in files}
-                for event_date in files.keys() & cohorts.keys():
-                    cohorts[event_date].loaded.add(asset)
-                if files:
-                    _add_events(query, asset, list(files.values()), list(cohorts.values()), window)
-            for cohort_date in [one for one in cohorts if one + window <= max(chunk)]:
-                cohort = cohorts.pop(cohort_date)
-                yield cohort.day, cohort.counts(), cohort.placement
-                cohort.close()
+    bounds = (
+        to_epoch_ms(moment) // QUARTER for moment in (parse_day(first, timezone).start, parse_day(last, timezone).end)
+    )
+    database.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE quarters AS
+        SELECT quarter, CAST(local AS DATE) AS activation_date, hour(local)::TINYINT AS hour
+        FROM (
+            SELECT quarter, to_timestamp(quarter * 900) AT TIME ZONE '{timezone}' AS local
+            FROM range(?, ?) AS quarters(quarter)
+        )
+        """,
+        [*bounds],
+    )
 
 
-def _group_days(folder: Folder, event_dates: Sequence[date]) -> Iterator[dict[date, dict[str, str]]]:
-    """Group the event days, with their files by asset: days together whose files have at most BYTES_AT_ONCE."""
-    chunk: dict[date, dict[str, str]] = {}
-    held = 0
-    for event_date in event_dates:
-        places = {asset: parquet.build_path(asset, EVENT_DATE, event_date.isoformat()) for asset in _SENDS}
-        files = {asset: file for asset, file in places.items() if folder.exists(file)}
-        size = sum(map(folder.get_size, files.values()))
-        if chunk and held + size > BYTES_AT_ONCE:
-            yield chunk
-            chunk, held = {}, 0
-        chunk[event_date] = files
-        held += size
-    if chunk:
-        yield chunk
+def _create_events(database: duckdb.DuckDBPyConnection, feeds: Feeds, days: Sequence[str]) -> None:
+    """Create the view `placed`: the events of some days, with their send and its quarter."""
+    for asset in feeds.datasets:
+        create_view(database, asset, feeds.select_days(asset, days))
+    events = " UNION ALL BY NAME ".join(f"SELECT '{asset}' AS asset, * FROM {asset}" for asset in feeds.datasets)
+    database.execute(f"""
+        CREATE OR REPLACE TEMP VIEW placed AS
+        SELECT asset, event_id, event_date, activated_at IS NULL AS is_untimed,
+               epoch_ms(coalesce(activated_at, event_time)) // {QUARTER} AS quarter,
+               asset = 'hits' AND link_type IS NOT DISTINCT FROM 'redirection' AS is_redirection,
+               hash(agency, customer, activation_id, activation_version, application_id, subscription_id,
+                    coalesce(stamp_id, event_id), stamp_id IS NULL) AS send
+        FROM ({events})
+    """)
 
 
-def _add_events(
-    query: Query, asset: str, files: Sequence[str], cohorts: Sequence[_CohortCount], window: timedelta
-) -> None:
-    """Add an asset's events to the cohorts that count them."""
-    is_hits = asset == "hits"
-    for batch in query.fetch_batches(_SQL.format(more=_HITS_TOO if is_hits else ""), files):
-        dates, times, untimed, sends, *more = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
-        for cohort in cohorts:
-            day = cohort.day
-            own = dates == np.datetime64(day.date)
-            if own.any():
-                cohort.placement.add(asset, times[own], int(np.count_nonzero(untimed[own])))
-            mine = (times >= day.start_ms) & (times < day.end_ms)
-            mine &= (dates >= np.datetime64(day.date)) & (dates <= np.datetime64(day.date + window))
-            if not mine.any():
-                continue
-            if is_hits:
-                hits, is_redirection = more
-                cohort.add("hits", hits[mine & is_redirection])
-                cohort.add("other_hits", hits[mine & ~is_redirection])
-                mine &= is_redirection
-            cohort.add(_SENDS[asset], sends[mine])
+class PlacedEvents(NamedTuple):
+    """Events of an asset and an event day whose sends went out on one day; of `untimed` ones that is not known."""
+
+    day: date
+    asset: str
+    cohort: date
+    events: int
+    untimed: int
+
+
+def place_events(
+    database: duckdb.DuckDBPyConnection, feeds: Feeds, days: Sequence[str]
+) -> dict[str, list[PlacedEvents]]:
+    """Count the stored events of each event day by the day of their send."""
+    _create_events(database, feeds, days)
+    rows = database.execute(_PLACE.format(timezone=feeds.timezone)).fetchall()
+    placed: dict[str, list[PlacedEvents]] = {day: [] for day in days}
+    for row in rows:
+        placed[str(row[0])].append(PlacedEvents(*row))
+    return placed
+
+
+def count_uncounted(
+    placed: Iterable[PlacedEvents], settings: Settings, computed: Collection[date] | None = None
+) -> dict[str, dict[str, int]]:
+    """Count the events that count in no cohort, by asset and reason.
+
+    `computed` are the cohorts that have rates; where it is None, each one has.
+    """
+    uncounted: dict[str, dict[str, int]] = {}
+    for one in placed:
+        if reason := _explain_uncounted(one, settings, computed):
+            reasons = uncounted.setdefault(one.asset, {})
+            reasons[reason] = reasons.get(reason, 0) + one.events
+    return uncounted
+
+
+def _explain_uncounted(one: PlacedEvents, settings: Settings, computed: Collection[date] | None) -> str | None:
+    """Say why events count in no cohort; None where they do."""
+    first = one.day - timedelta(days=settings.window_days)
+    if one.cohort > one.day:
+        return AFTER_EVENT
+    if one.cohort < max(first, settings.start_date):
+        return BEFORE_WINDOW if first >= settings.start_date else BEFORE_START
+    return None if computed is None or one.cohort in computed else NOT_COMPUTED
+
+
+def check_placement(placed: Sequence[PlacedEvents], settings: Settings, computed: Collection[date]) -> Finding:
+    """Check that the events of a day are counted; `computed` are the cohorts that have rates."""
+    stored: dict[str, int] = {}
+    for one in placed:
+        stored[one.asset] = stored.get(one.asset, 0) + one.events
+    uncounted = count_uncounted(placed, settings, computed)
+    counted = {asset: number - sum(uncounted.get(asset, {}).values()) for asset, number in stored.items()}
+    untimed = sum(one.untimed for one in placed)
+    by_rule = {
+        "own_day": sum(one.events for one in placed if one.cohort == one.day) - untimed,
+        "earlier_day": sum(one.events for one in placed if 0 < (one.day - one.cohort).days <= settings.window_days),
+        "time_of_send_unknown": untimed,
+    }
+    text = f"{sum(counted.values())} of {sum(stored.values())} events are counted in a cohort"
+    for asset, reasons in uncounted.items():
+        text += f"; {asset}: " + ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+    # what no cohort will ever count
+    lost = {asset: reasons.get(BEFORE_WINDOW, 0) + reasons.get(AFTER_EVENT, 0) for asset, reasons in uncounted.items()}
+    tolerated = {asset: 0 if asset == "activations" else UNCOUNTED_REACTIONS * stored[asset] for asset in lost}
+    metadata = {"stored": stored, "counted": counted, "not_counted": uncounted, "placed": by_rule}
+    return Finding(all(lost[asset] <= tolerated[asset] for asset in lost), text, metadata)

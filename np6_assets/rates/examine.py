@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 
 import dagster as dg
 import numpy as np
@@ -13,13 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from np6_assets.events.kinds import ACTIVATIONS, KINDS
-from np6_assets.events.store import EventStore
+from np6_assets.events.kinds import KINDS
 from np6_assets.partition_checks import Finding, Records
-from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, Day, parse_day
+from np6_assets.partitions import ACTIVATION_DATE, event_days
+from np6_assets.rates import counting
 from np6_assets.rates.checks import ASSET, CHECKS, ORPHANS
 from np6_assets.rates.columns import SCHEMA, fill_status
-from np6_assets.rates.counting import COUNTED, Counts, recount_cohorts
+from np6_assets.rates.compute import group_cohorts, open_duckdb
+from np6_assets.rates.counting import COUNTED, Counts
+from np6_assets.rates.feeds import open_feeds
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -43,42 +44,37 @@ def check_cohorts(
     settings: Settings, folder: Folder, keys: Sequence[str], records: Records
 ) -> Iterator[tuple[str, Mapping[str, Finding]]]:
     """Check each of the stored cohorts; gives the findings by the check's name."""
-    activations = EventStore(folder, ACTIVATIONS, settings)
-
-    @cache
-    def is_sent(day: Day) -> bool:
-        return (stored := activations.read_day(day)) is not None and stored.is_closed(day)
-
+    needed = sorted({day for key in keys for day in event_days(key, settings.window_days)})
+    feeds = open_feeds(folder, needed, settings)
     files = {key: parquet.build_path(ASSET, ACTIVATION_DATE, key) for key in keys}
-    days = []
-    for day in (parse_day(key, settings.timezone) for key, file in files.items() if folder.exists(file)):
-        if settings.retention_days is None or _has_events(folder, day):
-            days.append(day)
+    cohorts = []
+    for key in (key for key, file in files.items() if folder.exists(file)):
+        # after retention the rates of a day remain
+        if settings.retention_days is None or any(feeds.has_day(asset, key) for asset in feeds.datasets):
+            cohorts.append(key)
         else:
-            yield day.key, {check.name: NOT_KEPT for check in CHECKS}
+            yield key, {check.name: NOT_KEPT for check in CHECKS}
     made = records.newest(ASSET, keys)
     computed = set(parquet.list_days(folder, ASSET, ACTIVATION_DATE))
-    for day, counted, placement in recount_cohorts(folder, days, settings):
-        rates = _read_rates(folder, files[day.key])
-        all_sent = all(map(is_sent, _list_window(day, settings)))
-        yield (
-            day.key,
-            {
-                "rates_within_0_and_1": check_range(rates, all_sent),
-                "counts_reconciled": check_counts(
-                    sum_counts(rates),
-                    counted,
-                    partial(_find_changed_assets, day, made.get(day.key), records, settings),
-                ),
-                "orphans_few": check_orphans(rates, all_sent),
-                "events_counted": placement.check(computed),
-            },
-        )
-
-
-def _has_events(folder: Folder, day: Day) -> bool:
-    """Tell whether a day's events are stored: after retention its rates remain, and cannot be recounted."""
-    return any(folder.exists(parquet.build_path(kind.asset, EVENT_DATE, day.key)) for kind in KINDS)
+    with open_duckdb() as database:
+        for chunk in group_cohorts(feeds, cohorts, settings.window_days, counting.ROWS_AT_ONCE):
+            placed = counting.place_events(database, feeds, chunk)
+            counts = counting.recount_cohorts(database, feeds, chunk, settings.window_days)
+            for key in chunk:
+                window = event_days(key, settings.window_days)
+                sends = [feeds.stored("activations", day) for day in window]
+                all_sent = all(one is not None and one.is_closed for one in sends)
+                rates = _read_rates(folder, files[key])
+                changed_since = partial(_find_changed_assets, window, made.get(key), records)
+                yield (
+                    key,
+                    {
+                        "rates_within_0_and_1": check_range(rates, all_sent),
+                        "counts_reconciled": check_counts(sum_counts(rates), counts[key], changed_since),
+                        "orphans_few": check_orphans(rates, all_sent),
+                        "events_counted": counting.check_placement(placed[key], settings, computed),
+                    },
+                )
 
 
 def _read_rates(folder: Folder, file: str) -> pa.Table:
@@ -86,34 +82,28 @@ def _read_rates(folder: Folder, file: str) -> pa.Table:
         return fill_status(pq.ParquetFile(opened).read())
 
 
-def _list_window(day: Day, settings: Settings) -> list[Day]:
-    """List the event days of a cohort."""
-    days = (day.date + timedelta(days=ahead) for ahead in range(settings.window_days + 1))
-    return [parse_day(one.isoformat(), settings.timezone) for one in days]
-
-
 def check_range(rates: pa.Table, is_sent: bool) -> Finding:
     """Check that each rate is within its range, and neither NaN nor infinite."""
     wrong, unexplained = {}, False
     for name in (*_WITHIN_0_AND_1, _AT_LEAST_1):
+        low, high = (1, np.finfo(float).max) if name == _AT_LEAST_1 else (0, 1)
         values = _read_column(rates, name)
-        fine = values >= 1 if name == _AT_LEAST_1 else (values >= 0) & (values <= 1)
-        out = np.isinf(values) | ~fine & rates.column(name).is_valid().to_numpy()
-        if count := int(np.count_nonzero(out)):
-            wrong[name] = count
+        out = ~((values >= low) & (values <= high)) & rates.column(name).is_valid().to_numpy()
+        if out.any():
+            wrong[name] = int(np.count_nonzero(out))
             part, whole = (_read_column(rates, counted) for counted in _SHARE_OF.get(name, (name, name)))
             unexplained |= bool(np.any(out & ~(part > whole)))
     if not wrong:
         return Finding(True, f"all rates of {rates.num_rows} rows are in their range", {"rows": rates.num_rows})
     columns = ", ".join(f"{name} in {count} rows" for name, count in wrong.items())
     if not is_sent:
-        why = "; the cohort's activations are not all closed, so this can pass"
+        why = "the cohort's activations are not all closed, so this can pass"
     elif unexplained:
-        why = "; the counts say otherwise; materialize the rates again"
+        why = "the counts say otherwise; materialize the rates again"
     else:
-        why = "; so are the counts: sends reacted that have no activation, or that bounced"
+        why = "so are the counts: sends reacted that have no activation, or that bounced"
     tolerated = not is_sent or not unexplained
-    return Finding(False, f"out of range: {columns}{why}", {"rows_out_of_range": wrong}, tolerated=tolerated)
+    return Finding(False, f"out of range: {columns}; {why}", {"rows_out_of_range": wrong}, tolerated=tolerated)
 
 
 def _read_column(rates: pa.Table, name: str) -> npt.NDArray[np.float64]:
@@ -159,11 +149,10 @@ def check_counts(stored: Counts, counted: Counts, changed_since: Callable[[], li
     return Finding(False, f"{text}: {why}", {"differences": wrong}, tolerated=bool(changed))
 
 
-def _find_changed_assets(day: Day, made: dg.EventLogRecord | None, records: Records, settings: Settings) -> list[str]:
-    """Find the event assets that were materialized after the rates, for a day that the cohort needs."""
+def _find_changed_assets(days: Sequence[str], made: dg.EventLogRecord | None, records: Records) -> list[str]:
+    """Find the event assets of which one of the days was materialized after the rates."""
     if made is None:
         return []
-    days = [other.key for other in _list_window(day, settings)]
     return [
         kind.asset
         for kind in KINDS

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from functools import cache
 from hashlib import blake2b
 
 from np6_assets.rates.columns import Status
-from np6_assets.rates.feeds import FeedDays, determine_status, find_missing_ids
 
 INPUTS = b"np6.inputs"
 """Key in the Parquet metadata of rates: the inputs, as JSON."""
-
-_FEEDS = ("activations", "hits", "optouts", "bounces", "impressions")
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Inputs:
     @property
     def digest(self) -> str:
         """A short digest of these inputs."""
-        return blake2b(self.write(), digest_size=8).hexdigest()
+        return compute_digest(self.write())
 
     @classmethod
     def read(cls, text: bytes | None) -> Inputs | None:
@@ -49,24 +44,6 @@ class Inputs:
             return None
 
 
-class CurrentInputs:
-    """The inputs of cohorts as they are stored now. Each day's digest is computed once."""
-
-    def __init__(self, stored: FeedDays, timezone: str, due: datetime | None) -> None:
-        self._stored = stored
-        self._timezone = timezone
-        self._due = due
-        self._version = cache(self._digest_day)
-
-    def read(self, window: Collection[str]) -> Inputs:
-        """Read the inputs of the cohort with that window."""
-        versions = ((day, self._version(day)) for day in window)
-        days = {day: version for day, version in versions if version is not None}
-        known = self._stored, window, self._timezone, self._due
-        return Inputs(determine_status(*known), sorted(find_missing_ids(*known)), days)
-
-    def _digest_day(self, day: str) -> str | None:
-        """Digest what rates use of an event day; None where no asset has it."""
-        stored = [(asset, one) for asset in _FEEDS if (one := self._stored(asset, day)) is not None]
-        text = repr([(asset, one.content) for asset, one in stored])
-        return blake2b(text.encode(), digest_size=8).hexdigest() if stored else None
+def compute_digest(content: bytes) -> str:
+    """Compute a short digest, in hexadecimal."""
+    return blake2b(content, digest_size=8).hexdigest()

@@ -18,8 +18,8 @@ from np6_assets.dagster_private import get_materialized_partitions
 from np6_assets.events.kinds import KINDS
 from np6_assets.events.store import pick_newest
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, event_days
-from np6_assets.rates.feeds import FeedDay, read_feed_day
-from np6_assets.rates.inputs import INPUTS, CurrentInputs, Inputs
+from np6_assets.rates.feeds import EventDays, FeedDay, read_feed_day
+from np6_assets.rates.inputs import INPUTS, Inputs
 from np6_assets.refresh import jobs, planner
 from np6_assets.refresh.active_runs import find_active_runs
 from np6_assets.refresh.planner import Attempt
@@ -87,13 +87,13 @@ def find_due_cohorts(files: RateFiles, settings: Settings, now: datetime, record
     A cohort waits for its own day of activations, except those before the first stored one.
     """
     watermark = files.newest_watermark
-    current = CurrentInputs(files.stored, settings.timezone, watermark and watermark - settings.lookback)
+    current = EventDays(files.stored, settings.timezone, watermark and watermark - settings.lookback)
     sent = set(files.events["activations"].days)
     first_sent = min(sent, default="9999")
     due = {}
     for cohort in _list_cohorts(files, settings, now):
         if cohort in sent or cohort < first_sent:
-            inputs = current.read(event_days(cohort, settings.window_days))
+            inputs = current.read_inputs(event_days(cohort, settings.window_days))
             if reason := _explain_due(files.rates.get(cohort), inputs, is_recorded=cohort in recorded):
                 due[cohort] = DueCohort(inputs.digest, reason)
     return due

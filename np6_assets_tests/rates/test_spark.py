@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 import pytest
 
 from np6_assets.rates import compute, spark
-from np6_assets.rates.compute import QueryRunner, build_duckdb_runner, compute_rates, open_duckdb
-from np6_assets.rates.feeds import Feeds
+from np6_assets.rates.compute import QueryRunner, build_duckdb_runner, group_cohorts, open_duckdb
 from np6_assets.rates.spark import SparkError, open_spark_runner
 from np6_assets.settings import Settings
-from np6_assets_tests.rates.test_rates import ALL, D, Days, list_days_from, to_rows, write_feeds
+from np6_assets_tests.rates.stored_feeds import ALL, Days, compute_tables, list_days_from, list_rows, write_feeds
 from np6_assets_tests.support.dagster_processes import find_free_port
 from np6_assets_tests.support.deployment import Deployment, read_files
 from np6_assets_tests.support.events import build_event, build_population
@@ -25,6 +23,7 @@ from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.spark_servers import format_address, run_server
 from np6_assets_tests.support.tables import assert_rows_equal
 
+D = date(2026, 3, 20)
 PARIS = "Europe/Paris"
 TOKEN = "dapi0123456789abcdef"
 
@@ -55,12 +54,6 @@ def duckdb_runner() -> Iterator[QueryRunner]:
         yield build_duckdb_runner(database)
 
 
-def compute_tables(run: QueryRunner, feeds: Feeds, cohorts: list[date], window: int) -> dict[date, pa.Table]:
-    return {
-        date.fromisoformat(key): rows for key, rows in compute_rates(run, feeds, [str(day) for day in cohorts], window)
-    }
-
-
 def test_rates_of_a_population_match_duckdb_and_plain_python(
     spark_runner: QueryRunner, duckdb_runner: QueryRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -76,14 +69,15 @@ def test_rates_of_a_population_match_duckdb_and_plain_python(
         return day < cohorts[3]
 
     stored = write_feeds(tmp_path, feeds, PARIS, is_closed, missing)
-    monkeypatch.setattr(compute, "ROWS_AT_ONCE", sum(map(stored.rows, map(str, list_days_from(first, 4)))))
-    assert len(list(compute.group_cohorts(stored, [str(day) for day in cohorts], 2))) > 1
+    at_once = sum(map(stored.count_rows, map(str, list_days_from(first, 4))))
+    monkeypatch.setattr(compute, "ROWS_AT_ONCE", at_once)
+    assert len(list(group_cohorts(stored, [str(day) for day in cohorts], 2, at_once))) > 1
     found = compute_tables(spark_runner, stored, cohorts, 2)
     assert found == compute_tables(duckdb_runner, stored, cohorts, 2)
     for day, rows in found.items():
         expected = expect_rates(day, PARIS, 2, feeds, is_closed, missing_ids=missing)
         assert len(expected) > 5
-        assert_rows_equal(to_rows(rows.to_pandas(types_mapper=None), day), expected)
+        assert_rows_equal(list_rows(rows, day), expected)
 
 
 def build_odd_events() -> dict[str, list[Row]]:
@@ -178,7 +172,7 @@ def test_silent_server_fails_the_run_in_one_line(
 def test_server_without_the_files_is_an_error(address: str, tmp_path: Path):
     feeds = expect_feeds(build_population(9, D, 1, "UTC", window_days=0), [D], "UTC")
     stored = write_feeds(tmp_path, feeds, "UTC")
-    assert stored.rows(str(D)) > 0
+    assert stored.count_rows(str(D)) > 0
     for file in (tmp_path / "hits").rglob("*.parquet"):
         file.unlink()
     with open_spark_runner(address) as run, expect_one_line() as caught:
@@ -190,7 +184,7 @@ def test_server_without_the_files_is_an_error(address: str, tmp_path: Path):
 def test_server_error_is_one_line_without_the_parameters(address: str, tmp_path: Path):
     stored = write_feeds(tmp_path, {kind: {D: []} for kind in ALL}, "UTC")
     with open_spark_runner(f"{address}/;user_id={TOKEN}") as run, expect_one_line() as caught:
-        run(f"SELECT\n{TOKEN} FROM hits", {"hits": stored.dataset("hits", [str(D)])}, {})
+        run(f"SELECT\n{TOKEN} FROM hits", {"hits": stored.select_days("hits", [str(D)])}, {})
     assert str(caught.value).startswith(f"NP6_SPARK_CONNECT: {address} failed: ")
     assert "***" in str(caught.value)
 
