@@ -15,7 +15,6 @@ from np6_assets.rates.measures import (
     OPTOUT,
     Cohort,
     Row,
-    Share,
     combine_status,
     format_percent,
     group_rows,
@@ -48,7 +47,9 @@ def summarize_rates(rates: Sequence[Row], *, is_over: bool) -> str:
     sends = sum_sends(rates)
     if not rates or sends is None:
         return "nothing was sent" if not rates else "how many were sent is not known"
-    text = f"hit {format_with_interval(HIT.of(rates))}, optout {format_percent(OPTOUT.of(rates).rate)}, "
+    hit = HIT.of(rates)
+    interval = " ({:.1%} to {:.1%})".format(*hit.interval) if hit.interval else ""
+    text = f"hit {format_percent(hit.rate)}{interval}, optout {format_percent(OPTOUT.of(rates).rate)}, "
     text += f"bounce {format_percent(BOUNCE.of(rates).rate)} of {sends:,} sends"
     if not is_over:
         return f"{text}; the day is not over"
@@ -73,23 +74,12 @@ def write_notifications(rates: Sequence[Row], names: Mapping[int, str]) -> str:
 
 def _format_cells(key: int, rows: Sequence[Row], names: Mapping[int, str]) -> tuple[str, ...]:
     sends, hit = sum_sends(rows), HIT.of(rows)
+    name = names.get(key, f"notification {key}")
     return (
-        markdown.escaped(_shorten_name(names.get(key, f"notification {key}"))),
+        markdown.escaped(name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"),
         NONE if sends is None else f"{sends:,}",
         format_percent(hit.rate),
         NONE if hit.interval is None else "{:.1%} to {:.1%}".format(*hit.interval).replace(" ", "\N{NO-BREAK SPACE}"),
         format_percent(OPTOUT.of(rows).rate),
         format_percent(BOUNCE.of(rows).rate),
     )
-
-
-def _shorten_name(name: str) -> str:
-    """Shorten a name, to leave room for the numbers."""
-    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
-
-
-def format_with_interval(share: Share) -> str:
-    """Write a rate with its 95 % interval; a dash where there is none."""
-    if share.interval is None:
-        return format_percent(share.rate)
-    return "{} ({:.1%} to {:.1%})".format(format_percent(share.rate), *share.interval)

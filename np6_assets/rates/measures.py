@@ -6,6 +6,7 @@ unknown or 0, are left out of both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -14,10 +15,12 @@ from typing import Any, TypeAlias
 
 from np6_assets.partitions import ACTIVATION_DATE
 from np6_assets.rates.columns import Status
-from np6_assets.rates.statistics import wilson_interval
 
 NONE = "—"
 """Stands where there is no number."""
+
+Z = 1.959963984540054
+"""The standard normal distribution has 95 % of its weight between -Z and Z."""
 
 Row: TypeAlias = Mapping[str, Any]
 """A row of `reactivity_rates`, by column: as far as measures read it."""
@@ -63,8 +66,14 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % Wilson score interval of `rate`."""
-        return wilson_interval(self.part, self.whole)
+        """The 95 % Wilson score interval of `rate`, as in rates.sql; None where that is no share."""
+        if self.whole <= 0 or not 0 <= self.part <= self.whole:
+            return None
+        share = self.part / self.whole
+        scale = 1 + Z * Z / self.whole
+        centre = (share + Z * Z / (2 * self.whole)) / scale
+        half_width = Z * math.sqrt(share * (1 - share) / self.whole + Z * Z / (4 * self.whole**2)) / scale
+        return max(centre - half_width, 0.0), min(centre + half_width, 1.0)
 
 
 HIT = Measure("hit_rate", "Hit rate", "hit_activations", "delivered")

@@ -50,13 +50,8 @@ class Axis:
     ticks: list[tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """A day with a rate: its point, and the heights of the ends of its interval."""
-
-    point: Point
-    interval: tuple[float, float] | None
-    status: Status
+_Mark = tuple[Point, tuple[float, float] | None, Status]
+"""A day with a rate: its point, the heights of the ends of its interval, its status."""
 
 
 def build_axis(days: Iterable[date], first: date, last: date) -> Axis:
@@ -81,7 +76,7 @@ def build_panel(measure: Measure, cohorts: Sequence[Cohort], places: Sequence[fl
         return HEIGHT * (1 - min(rate, 1.5 * top) / top)
 
     marks = {
-        cohort.day: _Mark(
+        cohort.day: (
             (place * WIDTH / 100, to_height(share.rate)),
             share.interval and (to_height(share.interval[0]), to_height(share.interval[1])),
             cohort.status,
@@ -97,11 +92,24 @@ def build_panel(measure: Measure, cohorts: Sequence[Cohort], places: Sequence[fl
         "".join(_write_lines(run, final=True) for run in runs),
         "".join(_write_lines(run, final=False) for run in runs),
         {
-            status: "".join(write_dot(mark.point) for mark in marks.values() if mark.status == status)
+            status: "".join(write_dot(point) for point, _, found in marks.values() if found == status)
             for status in ("final", "open", "incomplete")
         },
         [None if share.rate is None else round(min(share.rate / top, 1.0) * 100, 1) for share in shares],
     )
+
+
+def build_sparkline(shares: Sequence[Share]) -> tuple[str, str]:
+    """Draw a line of 100 by 20 from 0 to its highest value, and the dot at its end; broken as a panel's."""
+    top = max((share.rate or 0.0 for share in shares), default=0.0) or 1.0
+    points = [
+        None if share.rate is None else (2 + 96 * (at + 0.5) / len(shares), 18 - 16 * share.rate / top)
+        for at, share in enumerate(shares)
+    ]
+    runs = [[point for point in run if point] for _, run in groupby(points, lambda point: point is None)]
+    line = "".join(write_path(run) if len(run) > 1 else write_dot(run[0]) for run in runs if run)
+    last = next((point for point in reversed(points) if point), None)
+    return line, write_dot(last) if last else ""
 
 
 def choose_ticks(highest: float) -> list[float]:
@@ -137,16 +145,16 @@ def _find_highest(shares: Sequence[Share]) -> float:
 def _write_band(run: Sequence[_Mark]) -> str:
     """Write the area between the ends of the intervals of consecutive days."""
     offsets = (-_HALF_BAR, _HALF_BAR) if len(run) == 1 else (0,)
-    ends = [(mark.point[0] + offset, mark.interval) for mark in run if mark.interval for offset in offsets]
+    ends = [(x + offset, interval) for (x, _), interval, _ in run if interval for offset in offsets]
     upper, lower = [(x, high) for x, (_, high) in ends], [(x, low) for x, (low, _) in ends]
     return write_path([*upper, *reversed(lower)]) + "Z" if ends else ""
 
 
 def _write_lines(run: Sequence[_Mark], *, final: bool) -> str:
     """Write the lines between consecutive days that are both final, or between the others."""
-    lines = groupby(pairwise(run), lambda pair: pair[0].status == pair[1].status == "final")
+    lines = groupby(pairwise(run), lambda pair: all(status == "final" for *_, status in pair))
     return "".join(
-        write_path([pairs[0][0].point, *(after.point for _, after in pairs)])
+        write_path([pairs[0][0][0], *(after[0] for _, after in pairs)])
         for is_final, pairs in ((key, list(found)) for key, found in lines)
         if is_final == final
     )

@@ -6,9 +6,9 @@ The server reads the event files itself: no event passes through this process.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -41,8 +41,6 @@ _TYPES = {
 
 _LONGEST = 300
 
-T = TypeVar("T")
-
 
 class SparkError(Exception):
     """The server failed; the text is one line without a secret."""
@@ -51,42 +49,38 @@ class SparkError(Exception):
 @contextmanager
 def open_spark_runner(address: str) -> Iterator[QueryRunner]:
     """Open a session on the server at an address, and give what runs queries in it. Raises SparkError."""
-    server = SparkServer(address)
-    session = server.call(lambda: _open_session(address))
+
+    def run(sql: str, datasets: Mapping[str, ds.FileSystemDataset], tables: Mapping[str, pa.Table]) -> pa.Table:
+        with _one_line_errors(address):
+            return _run_query(session, sql, datasets, tables)
+
+    with _one_line_errors(address):
+        session = _open_session(address)
     try:
-        yield lambda sql, datasets, tables: server.call(lambda: _run_query(session, sql, datasets, tables))
+        yield run
     finally:
         session.stop()
 
 
-class SparkServer:
-    """A server. Errors name it without the parameters of its address, which may be secrets."""
+@contextmanager
+def _one_line_errors(address: str) -> Iterator[None]:
+    """Raise SparkError in place of the client's errors, without the address's parameters, which may be secrets."""
+    import grpc
+    from pyspark.errors import PySparkException
 
-    def __init__(self, address: str) -> None:
-        host, _, parameters = address.removeprefix("sc://").partition("/")
-        self.name = f"sc://{host}"
-        values = {parameter.partition("=")[2] for parameter in parameters.split(";")} - {"", "true", "false"}
-        self._hidden = values | set(map(unquote, values))
-
-    def call(self, action: Callable[[], T]) -> T:
-        """Run something that uses the server. Raises SparkError in place of the client's errors."""
-        import grpc
-        from pyspark.errors import PySparkException
-
-        try:
-            return action()
-        except grpc.FutureTimeoutError:
-            text = f"did not answer within {ANSWERS_WITHIN} seconds"
-        except (PySparkException, grpc.RpcError, UnseenFilesError) as error:
-            details = error.details() if isinstance(error, grpc.Call) else error
-            text = f"failed: {' '.join(str(details).split())}"
-        for hidden in self._hidden:
-            text = text.replace(hidden, "***")
-        raise SparkError(f"NP6_SPARK_CONNECT: {self.name} {text[:_LONGEST]}") from None
-
-
-class UnseenFilesError(Exception):
-    """The server does not see the event files."""
+    host, _, parameters = address.removeprefix("sc://").partition("/")
+    values = {parameter.partition("=")[2] for parameter in parameters.split(";")} - {"", "true", "false"}
+    try:
+        yield
+        return
+    except grpc.FutureTimeoutError:
+        text = f"did not answer within {ANSWERS_WITHIN} seconds"
+    except (PySparkException, grpc.RpcError, SparkError) as error:
+        details = error.details() if isinstance(error, grpc.Call) else error
+        text = f"failed: {' '.join(str(details).split())}"
+    for hidden in values | set(map(unquote, values)):
+        text = text.replace(hidden, "***")
+    raise SparkError(f"NP6_SPARK_CONNECT: sc://{host} {text[:_LONGEST]}") from None
 
 
 def _open_session(address: str) -> SparkSession:
@@ -143,12 +137,12 @@ def _format_ddl(schema: pa.Schema) -> str:
 
 
 def _refuse_unseen(session: SparkSession, datasets: Mapping[str, ds.FileSystemDataset]) -> None:
-    """Raise UnseenFilesError if the server reads fewer events than are stored: Sail reads a missing file as empty."""
+    """Raise SparkError if the server reads fewer events than are stored: Sail reads a missing file as empty."""
     stored = sum(data.count_rows() for data in datasets.values())
     counts = " UNION ALL ".join(f"SELECT count(*) AS events FROM {name}" for name in datasets)
     read: Any = session.sql(f"SELECT sum(events) AS events FROM ({counts})").toArrow()["events"][0]
     if read.as_py() < stored:
         first = next(url for data in datasets.values() for url in _list_urls(data))
-        raise UnseenFilesError(
+        raise SparkError(
             f"it reads {read} of {stored} events; it has to see the data folder under the same name: {first}"
         )

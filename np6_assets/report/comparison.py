@@ -15,8 +15,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from np6_assets.rates.measures import Share
-from np6_assets.rates.statistics import Z
+from np6_assets.rates.measures import Share, Z
 
 LEVEL = 0.05
 """The probability that one or more differences that are called real are due to chance."""

@@ -10,8 +10,7 @@ import jinja2
 
 from np6_assets.rates.columns import COLUMNS
 from np6_assets.rates.measures import BOUNCE, NONE, Cohort, format_percent
-from np6_assets.rates.panel import build_axis, build_panel
-from np6_assets.report.charts import build_sparkline
+from np6_assets.rates.panel import build_axis, build_panel, build_sparkline
 from np6_assets.report.comparison import LEAST
 from np6_assets.report.formatting import (
     ENOUGH_CLICKS,

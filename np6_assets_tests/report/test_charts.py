@@ -6,8 +6,7 @@ import pytest
 
 from np6_assets.rates.columns import Status
 from np6_assets.rates.measures import HIT, Cohort, Share
-from np6_assets.rates.panel import build_axis, build_panel, choose_ticks
-from np6_assets.report.charts import build_sparkline
+from np6_assets.rates.panel import build_axis, build_panel, build_sparkline, choose_ticks
 from np6_assets.report.formatting import format_estimate, format_range, format_ranges, is_few, shorten_ids
 from np6_assets.report.page import _choose_shade
 
