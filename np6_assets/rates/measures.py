@@ -76,6 +76,12 @@ class Share:
         return max(centre - half_width, 0.0), min(centre + half_width, 1.0)
 
 
+def sum_shares(shares: Iterable[Share]) -> Share:
+    """Sum the parts and the wholes of some shares."""
+    shares = list(shares)
+    return Share(sum(share.part for share in shares), sum(share.whole for share in shares))
+
+
 HIT = Measure("hit_rate", "Hit rate", "hit_activations", "delivered")
 OPTOUT = Measure("optout_rate", "Optout rate", "optout_activations", "delivered")
 BOUNCE = Measure("bounce_rate", "Bounce rate", "bounced", "activations")

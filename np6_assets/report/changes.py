@@ -7,14 +7,14 @@ of both weeks count up to the age that the younger day has reached.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
 import duckdb
 
-from np6_assets.rates.measures import Share
+from np6_assets.rates.measures import Share, sum_shares
 from np6_assets.report.comparison import LEVEL, compute_cmh_p_value, correct_by_holm, estimate_dispersion
 from np6_assets.report.moments import match_keys
 
@@ -26,9 +26,9 @@ Pair = tuple[Share, Share]
 
 @dataclass(frozen=True)
 class Change:
-    """The hits of the delivered sends of a week and of the one before, of a notification or (None) of all."""
+    """The hits of the delivered sends of a week and of the one before, of a notification or (0) of all."""
 
-    activation_id: int | None
+    activation_id: int
     now: Share
     before: Share
     p_value: float | None
@@ -46,17 +46,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed in the week from `first` to `last`; `days` are the days of the week that both weeks have.
+    """What changed in the week up to `last`; `days` are the days of the week that both weeks have."""
 
-    `mix` is the part of the change of all, in clicks, that comes from what was sent rather than from how it was
-    clicked.
-    """
-
-    first: date
     last: date
     days: int
     total: Change
-    mix: float
     notifications: list[Change]
 
     @property
@@ -80,38 +74,32 @@ def compare_weeks(database: duckdb.DuckDBPyConnection, last: date, newest_hits: 
     if newest_hits is None:
         return None
     end = min(last, newest_hits)
+    begin = end - timedelta(days=2 * WEEK - 1)
     database.execute(f"""
         CREATE TABLE weeks AS
         WITH days AS (
             SELECT DISTINCT activation_date, isodow(activation_date) AS weekday,
                    activation_date > DATE '{end}' - {WEEK} AS is_now
-            FROM rates
-            WHERE activations IS NOT NULL AND activation_date BETWEEN DATE '{end}' - {2 * WEEK - 1} AND DATE '{end}'
+            FROM rates WHERE activations IS NOT NULL AND activation_date BETWEEN DATE '{begin}' AND DATE '{end}'
         )
         SELECT days.*, DATE '{newest_hits}' - max(activation_date) OVER (PARTITION BY weekday) AS age
         FROM days QUALIFY count(*) OVER (PARTITION BY weekday) = 2
     """)
-    [(days,)] = database.sql("SELECT count(DISTINCT weekday) FROM weeks").fetchall()
-    [(before,)] = database.sql(
-        f"SELECT count(*) FROM rates WHERE activation_date <= DATE '{end}' - {2 * WEEK - 1}"
+    [(days, first)] = database.sql(
+        "SELECT (SELECT count(DISTINCT weekday) FROM weeks), (SELECT min(activation_date) FROM rates)"
     ).fetchall()
-    if not days or not before:
-        return None
-    strata = _read_strata(database)
+    strata = _read_strata(database) if days and first <= begin else {}
     if not strata:
         return None
-    of_all = _sum_notifications(strata.values())
-    found = [_compare(key, pairs) for key, pairs in strata.items() if _has_both_weeks(pairs)]
+    by_weekday: dict[Any, list[Pair]] = defaultdict(list)
+    for pairs in strata.values():
+        for (weekday, _), pair in pairs.items():
+            by_weekday[weekday].append(pair)
+    found = [_compare(key, pairs.values()) for key, pairs in strata.items()]
+    found = [change for change in found if change.now.whole and change.before.whole]
     p_values = correct_by_holm([change.p_value for change in found])
-    total = _compare(None, of_all)
-    return Changes(
-        end - timedelta(days=WEEK - 1),
-        end,
-        days,
-        total,
-        _compute_mix(total, strata.values()),
-        [replace(change, p_value=p_value) for change, p_value in zip(found, p_values, strict=True)],
-    )
+    corrected = [replace(change, p_value=p_value) for change, p_value in zip(found, p_values, strict=True)]
+    return Changes(end, days, _compare(0, map(_sum_pairs, by_weekday.values())), corrected)
 
 
 def _read_strata(database: duckdb.DuckDBPyConnection) -> dict[int, dict[Any, Pair]]:
@@ -139,10 +127,11 @@ def _read_strata(database: duckdb.DuckDBPyConnection) -> dict[int, dict[Any, Pai
     return dict(found)
 
 
-def _compare(activation_id: int | None, pairs: Mapping[Any, Pair]) -> Change:
-    """Compare two weeks inside each weekday and application, or as wholes where no pair has both."""
-    now, before = _sum_pairs(pairs.values())
-    alike = [pair for pair in pairs.values() if pair[0].whole and pair[1].whole] or [(now, before)]
+def _compare(activation_id: int, strata: Iterable[Pair]) -> Change:
+    """Compare two weeks inside each of the strata, or as wholes where none has both."""
+    pairs = list(strata)
+    now, before = _sum_pairs(pairs)
+    alike = [pair for pair in pairs if pair[0].whole and pair[1].whole] or [(now, before)]
     ones, others = zip(*alike, strict=True)
     p_value = compute_cmh_p_value(ones, others, estimate_dispersion(ones, others))
     if p_value is not None and not _has_same_direction(now, before, alike):
@@ -156,30 +145,6 @@ def _has_same_direction(now: Share, before: Share, pairs: list[Pair]) -> bool:
     return inside * ((now.rate or 0.0) - (before.rate or 0.0)) > 0
 
 
-def _has_both_weeks(pairs: Mapping[Any, Pair]) -> bool:
-    now, before = _sum_pairs(pairs.values())
-    return bool(now.whole and before.whole)
-
-
 def _sum_pairs(pairs: Iterable[Pair]) -> Pair:
-    pairs = list(pairs)
-    return tuple(Share(sum(p[at].part for p in pairs), sum(p[at].whole for p in pairs)) for at in (0, 1))  # type: ignore[return-value]
-
-
-def _sum_notifications(of_each: Iterable[Mapping[Any, Pair]]) -> dict[Any, Pair]:
-    """Sum the pairs of all notifications, by weekday."""
-    together: dict[Any, list[Pair]] = defaultdict(list)
-    for pairs in of_each:
-        for (weekday, _), pair in pairs.items():
-            together[weekday].append(pair)
-    return {weekday: _sum_pairs(pairs) for weekday, pairs in together.items()}
-
-
-def _compute_mix(total: Change, of_each: Iterable[Mapping[Any, Pair]]) -> float:
-    """Compute the part of the total change, in clicks, that is not due to rates of notifications sent in both weeks."""
-    alike = 0.0
-    for pairs in of_each:
-        now, before = _sum_pairs(pairs.values())
-        if now.whole and before.whole:
-            alike += now.part - now.whole * before.part / before.whole
-    return total.clicks - alike
+    ones, others = zip(*pairs, strict=True)
+    return sum_shares(ones), sum_shares(others)

@@ -11,11 +11,12 @@ probability of 5 % at most. Periods do not run side by side as versions do, so t
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
-from np6_assets.rates.measures import Share, Z
+from np6_assets.rates.measures import Share, Z, sum_shares
 
 LEVEL = 0.05
 """The probability that one or more differences that are called real are due to chance."""
@@ -23,8 +24,8 @@ LEVEL = 0.05
 LEAST = 5
 """Without room for the hits to differ by this much from what is expected, the test says nothing (Mantel, Fleiss)."""
 
-Strata = Mapping[Hashable, Share]
-"""The hits of the delivered sends of a version, by day and application."""
+Strata = Mapping[tuple[Any, ...], Share]
+"""The hits of the delivered sends of a version, by day and what else has to be alike, such as the application."""
 
 
 @dataclass(frozen=True)
@@ -54,43 +55,29 @@ class Comparison:
 def compare_versions(versions: Mapping[int, Mapping[str | None, Strata]]) -> list[Comparison]:
     """Compare each two versions of each notification."""
     found = [
-        _compare_pair(activation_id, version, baseline, of_version, of_baseline)
+        _compare_pair(activation_id, *pair[::-1])
         for activation_id, by_version in versions.items()
-        for (baseline, of_baseline), (version, of_version) in combinations(_sort_by_sends(by_version), 2)
+        for pair in combinations(sorted(by_version.items(), key=_rank_by_sends), 2)
     ]
     p_values = correct_by_holm([comparison.p_value for comparison in found])
     return [replace(comparison, p_value=p_value) for comparison, p_value in zip(found, p_values, strict=True)]
 
 
-def _sort_by_sends(by_version: Mapping[str | None, Strata]) -> list[tuple[str | None, Strata]]:
-    return sorted(by_version.items(), key=lambda item: (-sum(share.whole for share in item[1].values()), item[0] or ""))
+def _rank_by_sends(version: tuple[str | None, Strata]) -> tuple[int, str]:
+    """Rank a version by its sends, the most first."""
+    return -sum_shares(version[1].values()).whole, version[0] or ""
 
 
 def _compare_pair(
-    activation_id: int, version: str | None, baseline: str | None, of_version: Strata, of_baseline: Strata
+    activation_id: int, version: tuple[str | None, Strata], baseline: tuple[str | None, Strata]
 ) -> Comparison:
-    both = [key for key in of_version if key in of_baseline]
-    one, other = [of_version[key] for key in both], [of_baseline[key] for key in both]
-    difference = compute_risk_difference(one, other)
-    middle, low, high = difference or (None, None, None)
-    days = len({key[0] if isinstance(key, tuple) else key for key in both})
-    return Comparison(
-        activation_id,
-        version,
-        baseline,
-        days,
-        _sum_shares(one),
-        _sum_shares(other),
-        middle,
-        low,
-        high,
-        compute_cmh_p_value(one, other),
-    )
-
-
-def _sum_shares(shares: Iterable[Share]) -> Share:
-    shares = list(shares)
-    return Share(sum(share.part for share in shares), sum(share.whole for share in shares))
+    both = [key for key in version[1] if key in baseline[1]]
+    one, other = ([strata[key] for key in both] for _, strata in (version, baseline))
+    middle, low, high = compute_risk_difference(one, other) or (None, None, None)
+    days = len({day for day, *_ in both})
+    shares = sum_shares(one), sum_shares(other)
+    p_value = compute_cmh_p_value(one, other)
+    return Comparison(activation_id, version[0], baseline[0], days, *shares, middle, low, high, p_value)
 
 
 def compute_cmh_p_value(ones: Sequence[Share], others: Sequence[Share], dispersion: float = 1.0) -> float | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 
 from np6_assets.partitions import consecutive
@@ -96,16 +95,25 @@ def format_hour(hour: int) -> str:
     return f"{hour:02}:00 to {hour:02}:59"
 
 
-def shorten_ids(ids: Sequence[str]) -> dict[str, str]:
-    """Shorten ids as far as they stay different."""
-    different = set(ids)
+def shorten_ids(ids: Iterable[str | None]) -> dict[str, str]:
+    """Shorten ids as far as they stay different; missing ones are left out."""
+    different = {id_ for id_ in ids if id_}
     for length in range(SHORTEST_ID, max(map(len, different), default=0) + 1):
         if len({id_[:length] for id_ in different}) == len(different):
             return {id_: id_[:length].rstrip("-") if len(id_) > length + 2 else id_ for id_ in different}
     return {id_: id_ for id_ in different}
 
 
-def split_figures(text: str) -> list[tuple[bool, str]]:
-    """Split a sentence into pieces, each with whether it is a figure to stress: a rate, or a number of clicks."""
-    pieces = re.split(r"(\d[\d.,]*%|about [\d,]+ (?:more|fewer) clicks)", text)
-    return [(at % 2 == 1, piece) for at, piece in enumerate(pieces) if piece]
+FILTERS = {
+    "percent": format_percent,
+    "count": format_count,
+    "about": format_estimate,
+    "between": format_interval,
+    "of_counts": format_share,
+    "points": format_points,
+    "p_value": format_p_value,
+    "stretches": format_ranges,
+    "dated": format_date,
+    "raw": lambda number: "-1" if number is None else repr(number),  # to sort by: what is missing comes last
+}
+"""The templates' filters."""

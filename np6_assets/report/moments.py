@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, timedelta
-from zoneinfo import ZoneInfo
 
 import duckdb
-import pyarrow as pa
 
 from np6_assets.events.reasons import clean_reason
-from np6_assets.partitions import ACTIVATION_DATE, parse_day, to_epoch_ms
 from np6_assets.rates.compute import execute_within_memory
+from np6_assets.rates.counting import QUARTER, create_quarters
 from np6_assets.rates.measures import Share
 
 KEYS = "activation_date, agency, customer, activation_id, activation_version, application_id"
 """The grain of the rates."""
-
-_QUARTER = timedelta(minutes=15)  # clocks change by multiples of a quarter
 
 _SEND = "hash(subscription_id, coalesce(stamp_id, event_id), stamp_id IS NULL)"
 """Eight bytes in place of two long texts: with ten million sends, one report in a million has a collision."""
@@ -30,17 +26,11 @@ _SEND = "hash(subscription_id, coalesce(stamp_id, event_id), stamp_id IS NULL)"
 
 @dataclass(frozen=True)
 class Slot:
-    """The sends of an hour of a weekday (0 is Monday), their hits, on how many days they were.
-
-    `expected` is how many hits the same notifications get, of as many sends, over all hours; `variance` is of the hits.
-    """
+    """The sends of an hour of a weekday (0 is Monday), and their hits."""
 
     weekday: int
     hour: int
     share: Share
-    days: int
-    expected: float
-    variance: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ def create_tables(
     of the send, and `age`, the days from the send to the first hit.
     """
     end = last + timedelta(days=window_days)
-    database.register("quarters", _build_quarters(first, end, timezone))
+    create_quarters(database, str(first), str(end), timezone)
     database.execute(f"""
         CREATE TABLE moments AS
         SELECT quarters.*, window_days
@@ -75,7 +65,7 @@ def create_tables(
             CREATE VIEW placed_{asset} AS
             SELECT events.*, moments.activation_date, moments.hour
             FROM {asset} AS events
-            JOIN moments ON quarter = epoch_ms(coalesce(activated_at, event_time)) // 900000
+            JOIN moments ON quarter = epoch_ms(coalesce(activated_at, event_time)) // {QUARTER}
             WHERE event_date BETWEEN DATE '{first}' AND DATE '{end}'
               AND event_date BETWEEN moments.activation_date AND moments.activation_date + window_days
         """)
@@ -114,17 +104,10 @@ def match_keys(one: str, other: str) -> str:
 def read_slots(database: duckdb.DuckDBPyConnection) -> list[Slot]:
     """Read the hours of the week with sends, in order."""
     rows = database.sql("""
-        WITH sent AS (
-            SELECT *, sum(clicked) OVER same / sum(delivered) OVER same AS usual
-            FROM by_hour WHERE delivered > 0
-            WINDOW same AS (PARTITION BY activation_id, application_id)
-        )
-        SELECT isodow(activation_date) - 1 AS weekday, hour, sum(clicked)::BIGINT, sum(delivered)::BIGINT,
-               count(DISTINCT activation_date), sum(delivered * usual),
-               sum(delivered * least(usual, 1) * (1 - least(usual, 1)))
-        FROM sent GROUP BY ALL ORDER BY weekday, hour
+        SELECT isodow(activation_date) - 1 AS weekday, hour, sum(clicked)::BIGINT, sum(delivered)::BIGINT
+        FROM by_hour WHERE delivered > 0 GROUP BY ALL ORDER BY weekday, hour
     """).fetchall()
-    return [Slot(weekday, hour, Share(part, whole), *rest) for weekday, hour, part, whole, *rest in rows]
+    return [Slot(weekday, hour, Share(*counts)) for weekday, hour, *counts in rows]
 
 
 def read_bounce_reasons(database: duckdb.DuckDBPyConnection, bounced: int) -> list[Reason]:
@@ -160,30 +143,11 @@ def read_bounce_reasons(database: duckdb.DuckDBPyConnection, bounced: int) -> li
 
 def count_clicks_by_hour(database: duckdb.DuckDBPyConnection) -> list[int]:
     """Count the hits of each hour of the clock."""
-    rows = database.sql("""
+    rows = database.sql(f"""
         SELECT clock.hour, count(DISTINCT event_id)
-        FROM placed_hits JOIN quarters AS clock ON clock.quarter = epoch_ms(event_time) // 900000
+        FROM placed_hits JOIN quarters AS clock ON clock.quarter = epoch_ms(event_time) // {QUARTER}
         WHERE link_type = 'redirection'
         GROUP BY clock.hour
     """).fetchall()
     found = dict(rows)
     return [found.get(hour, 0) for hour in range(24)]
-
-
-def _build_quarters(first: date, last: date, timezone: str) -> pa.Table:
-    """Build the quarters of an hour of some days, numbered from the epoch, with their local day and hour."""
-    at, end = parse_day(str(first), timezone).start, parse_day(str(last), timezone).end
-    zone = ZoneInfo(timezone)
-    rows = []
-    while at < end:
-        local = at.astimezone(zone)
-        rows.append((to_epoch_ms(at) // 900_000, local.date(), local.hour))
-        at += _QUARTER
-    numbers, dates, hours = zip(*rows, strict=True)
-    return pa.table(
-        {
-            "quarter": pa.array(numbers, pa.int64()),
-            ACTIVATION_DATE: pa.array(dates, pa.date32()),
-            "hour": pa.array(hours, pa.int8()),
-        }
-    )

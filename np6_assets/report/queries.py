@@ -58,8 +58,7 @@ class ReportData:
     """The content of the report, over the cohorts `first` to `last`.
 
     `never_loaded` may be days before `first`, too. `trends`: the hits of each notification's delivered sends, by the
-    day or the week (`trend_days`), the newest last. `hours` are hits by local hour of the day. `sent_lately`: the
-    notifications and versions sent in the last week.
+    day or the week (`trend_days`), the newest last. `hours` are hits by local hour of the day.
     """
 
     first: date
@@ -77,7 +76,6 @@ class ReportData:
     applications: list[Group]
     changes: Changes | None
     contests: list[Contest]
-    sent_lately: frozenset[tuple[int, str | None]]
     reasons: list[Reason]
     slots: list[Slot]
     hours: list[int]
@@ -114,22 +112,15 @@ def read_report_data(
     cohorts: int,
 ) -> ReportData:
     """Read the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any."""
+    events = {"notifications": notifications, "activations": activations, "hits": hits, "bounces": bounces}
     with open_duckdb() as database:
         database.register("stored", fill_status(rates.to_table()))
-        for name, data in {
-            "notifications": notifications,
-            "activations": activations,
-            "hits": hits,
-            "bounces": bounces,
-        }.items():
+        for name, data in events.items():
             create_view(database, name, data)
         last = _find_last_day(database, today)
         never_loaded = _create_rates(database, rates, last, cohorts)
-        first, last, window = _read_row(
-            database, "SELECT min(activation_date), max(activation_date), max(window_days) FROM rates"
-        )
+        [(first, last, window, has_impressions)] = database.sql(_OVERVIEW).fetchall()
         moments.create_tables(database, first, last, window, timezone)
-        has_impressions = _read_row(database, "SELECT count(*) FROM rates WHERE reports_impressions")[0]
         total = _read_groups(database, "1")[0]
         names = database.sql("SELECT activation_id, name FROM notifications WHERE name <> ''").fetchall()
         hit_days = [day for day in _list_days(hits, EVENT_DATE) if day < today]
@@ -144,17 +135,12 @@ def read_report_data(
             final=next(iter(_read_groups(database, "1", "WHERE is_final")), None),
             days=_read_groups(database, "activation_date"),
             never_loaded=never_loaded,
-            notifications=sorted(
-                _read_groups(database, "activation_id"), key=lambda group: (-(group.sends or 0), group.key)
-            ),
+            notifications=_read_groups(database, "activation_id", order=_MOST_SENDS),
             trends=_read_trends(database, first, last, trend_days),
             trend_days=trend_days,
-            applications=sorted(
-                _read_groups(database, "application_id"), key=lambda group: (-(group.sends or 0), group.key or "")
-            ),
+            applications=_read_groups(database, "application_id", order=_MOST_SENDS),
             changes=compare_weeks(database, last, max(hit_days, default=None)),
             contests=_read_contests(database),
-            sent_lately=frozenset(database.execute(_SENT_LATELY, {"last": last}).fetchall()),
             reasons=moments.read_bounce_reasons(database, total.shares[BOUNCE.column].part),
             slots=moments.read_slots(database),
             hours=moments.count_clicks_by_hour(database),
@@ -162,12 +148,14 @@ def read_report_data(
         )
 
 
-_ACCOUNTS = """
-    SELECT DISTINCT concat_ws(' ', agency, customer) AS account FROM rates WHERE account <> '' ORDER BY account
+_OVERVIEW = """
+    SELECT min(activation_date), max(activation_date), max(window_days), bool_or(reports_impressions) FROM rates
 """
 
-_SENT_LATELY = f"""
-    SELECT DISTINCT activation_id, activation_version FROM rates WHERE activation_date > $last - {WEEK}
+_MOST_SENDS = "sends DESC NULLS LAST, key NULLS FIRST"
+
+_ACCOUNTS = """
+    SELECT DISTINCT concat_ws(' ', agency, customer) AS account FROM rates WHERE account <> '' ORDER BY account
 """
 
 _VERSIONS = """
@@ -181,14 +169,10 @@ _VERSIONS = """
 
 def _find_last_day(database: duckdb.DuckDBPyConnection, today: date) -> date:
     """Find the newest cohort before today; today's where there is no other."""
-    last, before_today = _read_row(
-        database,
-        f"SELECT max(activation_date), max(activation_date) FILTER (activation_date < DATE '{today}') FROM stored",
-    )
-    if last is None:
+    days: list[date] = [day for (day,) in database.sql("SELECT DISTINCT activation_date FROM stored").fetchall()]
+    if not days:
         raise NoRatesError("reactivity_rates has no rows; materialize it for some days first")
-    found: date = before_today or last
-    return found
+    return max((day for day in days if day < today), default=max(days))
 
 
 def _create_rates(
@@ -223,32 +207,28 @@ def _list_days(data: ds.FileSystemDataset, column: str) -> list[date]:
     return [day for folder in folders if (day := partition_day(folder, column))]
 
 
-def _read_groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "") -> list[Group]:
-    """Group the rates by a column, in its order."""
-    known = "status <> 'incomplete'"
+def _read_groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "", order: str = "key") -> list[Group]:
+    """Group the rates by a column, in its order or another one."""
+    conditions = {IMPRESSION: "AND reports_impressions"}
     counts = [
-        f"coalesce(sum({column}) FILTER ({measure.whole} > 0 AND {condition}), 0)::BIGINT"
-        for measure, condition in (
-            *((measure, known) for measure in MEASURES),
-            (IMPRESSION, f"{known} AND reports_impressions"),
-        )
+        f"""coalesce(sum({column}) FILTER (
+                {measure.whole} > 0 AND status <> 'incomplete' {conditions.get(measure, "")}
+            ), 0)::BIGINT"""
+        for measure in (*MEASURES, IMPRESSION)
         for column in (measure.part, measure.whole)
     ]
     rows = database.sql(f"""
-        SELECT {key} AS key, sum(activations)::BIGINT, count(DISTINCT activation_date),
+        SELECT {key} AS key, sum(activations)::BIGINT AS sends, count(DISTINCT activation_date),
                count(DISTINCT activation_date) FILTER (status = 'open'),
                count(DISTINCT activation_date) FILTER (status = 'incomplete'), {", ".join(counts)}
-        FROM rates {where} GROUP BY key ORDER BY key
+        FROM rates {where} GROUP BY key ORDER BY {order}
     """).fetchall()
-    return [
-        Group(key, sends, days, provisional, incomplete, _build_shares(counts))
-        for key, sends, days, provisional, incomplete, *counts in rows
-    ]
-
-
-def _build_shares(counts: Sequence[int]) -> dict[str, Share]:
-    pairs = zip(counts[::2], counts[1::2], strict=True)
-    return {measure.column: Share(*pair) for measure, pair in zip((*MEASURES, IMPRESSION), pairs, strict=True)}
+    groups = []
+    for key, sends, days, provisional, incomplete, *numbers in rows:
+        pairs = zip((*MEASURES, IMPRESSION), numbers[::2], numbers[1::2], strict=True)
+        shares = {measure.column: Share(part, whole) for measure, part, whole in pairs}
+        groups.append(Group(key, sends, days, provisional, incomplete, shares))
+    return groups
 
 
 def _read_trends(database: duckdb.DuckDBPyConnection, first: date, last: date, step: int) -> dict[int, list[Share]]:
@@ -270,8 +250,3 @@ def _read_contests(database: duckdb.DuckDBPyConnection) -> list[Contest]:
     for activation_id, version, *stratum, hits, delivered in database.sql(_VERSIONS).fetchall():
         versions[activation_id][version][tuple(stratum)] = Share(hits, delivered)
     return decide_contests(versions)
-
-
-def _read_row(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    [row] = database.sql(query).fetchall()
-    return tuple(row)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from np6_assets.rates.measures import Share
+from np6_assets.rates.measures import Share, sum_shares
 from np6_assets.report.comparison import Comparison, Strata, compare_versions
 
 ByVersion = Mapping[str | None, Strata]
@@ -52,19 +52,17 @@ def decide_contests(versions: Mapping[int, ByVersion]) -> list[Contest]:
     for comparison in compare_versions(versions):
         compared[comparison.activation_id].append(comparison)
     found = [_decide(key, versions[key], of_key) for key, of_key in compared.items()]
-    return sorted(found, key=lambda one: (-one.winner.gain if one.winner else 0.0, -_sum_sends(one), one.activation_id))
 
+    def rank(contest: Contest) -> tuple[float, int, int]:
+        sends = sum(share.whole for _, share in contest.versions)
+        return -contest.winner.gain if contest.winner else 0.0, -sends, contest.activation_id
 
-def _sum_sends(contest: Contest) -> int:
-    return sum(share.whole for _, share in contest.versions)
+    return sorted(found, key=rank)
 
 
 def _decide(activation_id: int, by_version: ByVersion, comparisons: list[Comparison]) -> Contest:
-    shares = {
-        version: Share(sum(one.part for one in strata.values()), sum(one.whole for one in strata.values()))
-        for version, strata in by_version.items()
-    }
-    winners = [_find_winner(version, shares, comparisons) for version in shares]
+    shares = {version: sum_shares(strata.values()) for version, strata in by_version.items()}
+    winners = (_find_winner(version, shares, comparisons) for version in shares)
     return Contest(
         activation_id,
         tuple(sorted(shares.items(), key=lambda item: (-item[1].whole, item[0] or ""))),
@@ -82,16 +80,11 @@ def _find_winner(
     for one in comparisons:
         if version not in (one.version, one.baseline) or one.p_value is None:
             continue
-        assert one.difference is not None
-        assert one.low is not None
-        assert one.high is not None
-        is_first = one.version == version
-        if not one.is_real or (one.difference > 0) != is_first:
+        sign, other = (1, one.baseline) if one.version == version else (-1, one.version)
+        differences = sorted(sign * (end or 0.0) for end in (one.low, one.difference, one.high))
+        if not one.is_real or differences[1] <= 0:
             return None
-        other = one.baseline if is_first else one.version
-        ends = (one.low, one.high) if is_first else (-one.high, -one.low)
         beaten.append(other)
-        gain += abs(one.difference) * shares[other].whole
-        low += ends[0] * shares[other].whole
-        high += ends[1] * shares[other].whole
+        sends = shares[other].whole
+        low, gain, high = (total + end * sends for total, end in zip((low, gain, high), differences, strict=True))
     return Winner(version, tuple(beaten), gain, low, high) if beaten else None

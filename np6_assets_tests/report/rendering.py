@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,14 @@ def write_rates(root: Path, rows: Iterable[Row], names: Mapping[int, str]) -> No
     _write(root / "notifications", pa.Table.from_pylist(listing, NOTIFICATIONS))
 
 
-def write_events(root: Path, rows: Iterable[Row], days_later: int = 0, hours: Mapping[str, int] | None = None) -> None:
-    """Write the events of the rows: sent at their version's hour (UTC), or at 9; hits come `days_later`."""
+def write_events(root: Path, rows: Iterable[Row], days_later: int = 0, assets: Sequence[str] = EVENTS) -> None:
+    """Write the events of the rows: sent at 9 (UTC); hits come `days_later`."""
     events: dict[tuple[str, date], list[dict[str, Any]]] = defaultdict(list)
     for number, row in enumerate(rows):
         day = row["activation_date"]
-        hour = (hours or {}).get(row["activation_version"], 9)
-        sent_at = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+        sent_at = datetime(day.year, day.month, day.day, 9, tzinfo=UTC)
         counts = {"activations": row["activations"], "hits": row["hit_activations"], "bounces": row["bounced"]}
-        for asset, count in counts.items():
+        for asset in assets:
             later = timedelta(days=days_later if asset == "hits" else 0)
             events[asset, day]  # a day without events has its file
             events[asset, day + later] += [
@@ -93,7 +92,7 @@ def write_events(root: Path, rows: Iterable[Row], days_later: int = 0, hours: Ma
                     "subscription_id": f"{-at - 1 if asset == 'bounces' else at}",
                     **({"link_type": "redirection"} if asset == "hits" else {}),
                 }
-                for at in range(count or 0)
+                for at in range(counts[asset] or 0)
             ]
     schemas = {kind.asset: kind.schema for kind in KINDS}
     for (asset, day), of_day in events.items():

@@ -8,7 +8,7 @@ from np6_assets.rates.columns import Status
 from np6_assets.rates.measures import HIT, Cohort, Share
 from np6_assets.rates.panel import build_axis, build_panel, build_sparkline, choose_ticks
 from np6_assets.report.formatting import format_estimate, format_range, format_ranges, is_few, shorten_ids
-from np6_assets.report.page import _choose_shade
+from np6_assets.report.page import choose_shade
 
 D = date(2026, 3, 20)
 
@@ -20,13 +20,8 @@ def build_day(ago: int, share: Share, status: Status = "final") -> Cohort:
 
 def test_panel_breaks_lines_at_days_without_a_rate():
     rate = Share(100, 1_000)
-    days = [
-        build_day(5, rate),
-        build_day(4, rate),
-        build_day(3, Share(0, 0)),
-        build_day(1, rate),
-        build_day(0, rate, "open"),
-    ]
+    days = [build_day(ago, share) for ago, share in ((5, rate), (4, rate), (3, Share(0, 0)), (1, rate))]
+    days.append(build_day(0, rate, "open"))
     axis = build_axis([one.day for one in days], D - timedelta(days=5), D)
     assert axis.places == [8.33, 25.0, 41.67, 75.0, 91.67]
     panel = build_panel(HIT, days, axis.places)
@@ -34,11 +29,8 @@ def test_panel_breaks_lines_at_days_without_a_rate():
     assert [text for text, _ in panel.ticks] == ["0%", "5%", "10%", "15%"]
     assert panel.full == "M83.3 33.3L250 33.3"
     assert panel.dashed == "M750 33.3L916.7 33.3"
-    assert panel.dots == {
-        "final": "M83.3 33.3h0M250 33.3h0M750 33.3h0",
-        "open": "M916.7 33.3h0",
-        "incomplete": "",
-    }
+    final = "M83.3 33.3h0M250 33.3h0M750 33.3h0"
+    assert panel.dots == {"final": final, "open": "M916.7 33.3h0", "incomplete": ""}
     assert panel.band.count("M") == panel.band.count("Z") == 2
     assert panel.heights == [66.7, 66.7, None, 66.7, 66.7]
 
@@ -50,12 +42,14 @@ def test_panel_shows_the_interval_of_a_single_day():
     assert len({y for _, y in corners}) == 2
 
 
-@pytest.mark.parametrize(
-    ("highest", "ticks"),
-    [(0.12, [0, 0.05, 0.1, 0.15]), (0.03, [0, 0.01, 0.02, 0.03]), (0.9, [0, 0.5, 1.0]), (0.001, [0, 0.0005, 0.001])],
-)
-def test_ticks_are_round(highest: float, ticks: list[float]):
-    assert choose_ticks(highest) == pytest.approx(ticks)
+def test_ticks_are_round():
+    for highest, ticks in (
+        (0.12, [0, 0.05, 0.1, 0.15]),
+        (0.03, [0, 0.01, 0.02, 0.03]),
+        (0.9, [0, 0.5, 1.0]),
+        (0.001, [0, 0.0005, 0.001]),
+    ):
+        assert choose_ticks(highest) == pytest.approx(ticks)
 
 
 def test_sparkline_begins_at_zero():
@@ -69,19 +63,14 @@ def test_sparkline_begins_at_zero():
 
 def test_shades_of_similar_rates_are_similar():
     noise = [0.97, 1.0, 1.03]
-    assert {_choose_shade(value, noise, 1.0) for value in noise} <= {2, 3}
+    assert {choose_shade(value, noise, 1.0) for value in noise} <= {2, 3}
     wide = [0.2, 1.0, 2.0]
-    assert [_choose_shade(value, wide, 1.0) for value in wide] == [0, 2, 5]
+    assert [choose_shade(value, wide, 1.0) for value in wide] == [0, 2, 5]
 
 
 def test_numbers_days_and_ids_are_formatted():
-    assert [format_estimate(number) for number in (0.4, 7.6, 134, -1_251, 98_700)] == [
-        "0",
-        "8",
-        "130",
-        "1,300",
-        "99,000",
-    ]
+    estimates = {0.4: "0", 7.6: "8", 134: "130", -1_251: "1,300", 98_700: "99,000"}
+    assert {number: format_estimate(number) for number in estimates} == estimates
     days = [D, D + timedelta(days=1), D + timedelta(days=5), D + timedelta(days=20), D + timedelta(days=21)]
     assert format_ranges(days) == "20 to 21 Mar, 25 Mar, 9 to 10 Apr"
     assert format_range(date(2026, 3, 30), date(2026, 4, 2)) == "30 Mar to 2 Apr"
@@ -93,8 +82,5 @@ def test_numbers_days_and_ids_are_formatted():
         "short": "short",
     }
     # as wide as itself, and wider; and a rate of 0 that is sure
-    assert [is_few(share) for share in (Share(20, 200), Share(5, 50), Share(0, 5_000))] == [
-        False,
-        True,
-        False,
-    ]
+    few = {Share(20, 200): False, Share(5, 50): True, Share(0, 5_000): False}
+    assert {share: is_few(share) for share in few} == few
