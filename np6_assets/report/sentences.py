@@ -86,7 +86,7 @@ def _describe_most_clicked(report: ReportData) -> str:
 
 
 def _choose_first_look(report: ReportData) -> Sentence:
-    """Choose what to look at first: doubtful data of the last two weeks, then what costs most clicks."""
+    """Choose what to look at first: doubtful data of the last two weeks, a fall, a better version."""
     since = report.last - timedelta(days=2 * WEEK - 1)
     doubts = [
         f"{_format_days(len(days))} {what} ({format_ranges(days)})"
@@ -98,7 +98,12 @@ def _choose_first_look(report: ReportData) -> Sentence:
     if lost := report.changes and report.changes.lost:
         name = _quote_name(report, lost.activation_id)
         return Sentence(f"Look first at {name}: nothing else costs as many clicks as its fall.", "notifications")
-    return Sentence("Nothing calls for a look first: no day is in doubt, and no notification fell.", "notifications")
+    if winner := report.contests and report.contests[0].winner:
+        name = _quote_name(report, report.contests[0].activation_id)
+        clicks = f"the better one would have brought about {format_estimate(winner.gain)} more clicks"
+        return Sentence(f"Look first at the versions of {name}: {clicks}.", "versions")
+    nothing = "no day is in doubt, no notification fell, and no version is proven better"
+    return Sentence(f"Nothing calls for a look first: {nothing}.", "notifications")
 
 
 def _quote_name(report: ReportData, activation_id: int) -> str:

@@ -11,7 +11,9 @@ from np6_assets_tests.support.oracle import Row
 YESTERDAY = TODAY - timedelta(days=1)
 NAMES = {1: "Cart", 2: "Welcome", 3: "Digest"}
 NO_CHANGE = "no larger a difference than chance explains."
-NOTHING_FIRST = "Nothing calls for a look first: no day is in doubt, and no notification fell."
+NOTHING_FIRST = (
+    "Nothing calls for a look first: no day is in doubt, no notification fell, and no version is proven better."
+)
 
 
 def build_weeks(activation_id: int, number: int, now: int, before: int, *, days: int = 14) -> Iterator[Row]:

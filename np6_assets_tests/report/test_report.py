@@ -122,6 +122,7 @@ def test_report_names_a_version_only_if_it_wins(tmp_path: Path):
     statistics = page.tables["Each two versions, on the days and applications that both were sent on"][1:]
     assert [cells[3][0] for cells in statistics][:2] == ["+5.00", "+0.10"]
     assert statistics[0][1][:2] == ["15.00%", b]
+    assert "Look first at the versions of “notification 1”: the better one would have brought about 100" in page.text
     assert "Impression" not in page.text
 
 
