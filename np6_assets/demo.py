@@ -10,8 +10,7 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.status import Status
 
 from np6_assets.settings import SANDBOX, Settings
 
@@ -54,17 +53,12 @@ def run(environment: Mapping[str, str], days: int) -> None:
 def _materialize_and_report(settings: Settings, environment: Mapping[str, str], days: int, console: Console) -> None:
     first, last = _choose_event_days(settings, days)
     console.print(f"Event days {first} to {last} ({settings.timezone}) of the simulated account:", soft_wrap=True)
-    display = _Display(console)
-    with display.show():
+    with console.status("starting Dagster") as status:
         is_separate = is_account_set(settings, environment) or holds_other_events(settings.data_dir)
-        simulated = replace(
-            settings,
-            base_url=SANDBOX,
-            has_api_key=False,
-            data_dir=SEPARATE_DATA_DIR if is_separate else settings.data_dir,
-        )
+        data_dir = SEPARATE_DATA_DIR if is_separate else settings.data_dir
+        simulated = replace(settings, base_url=SANDBOX, has_api_key=False, data_dir=data_dir)
         home = None if is_separate else _prepare_dagster_home()
-        _materialize(simulated, first, last, home, display)
+        _materialize(simulated, first, last, home, _Display(console, status))
 
     from np6_assets import demo_report
 
@@ -93,32 +87,22 @@ def is_account_set(settings: Settings, environment: Mapping[str, str]) -> bool:
 
 
 def holds_other_events(data_dir: str) -> bool:
-    """Return whether the data folder has an event of another account. Raises DemoError or OSError."""
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
+    """Return whether the data folder may have events of another account. Raises DemoError or OSError."""
     from np6_assets.events.kinds import KINDS
-    from np6_assets.sandbox.population import Account
     from np6_assets.storage.files import Folder
+    from np6_assets.storage.identity import Identity, IdentityError
 
-    account = Account()
-    agency, customer = ds.field("agency"), ds.field("customer")
-    simulated = (agency == account.agency) & (customer == account.customer)
-    other = ~simulated | agency.is_null() | customer.is_null()
     try:
         folder = Folder(data_dir)
+        identity = Identity.read(folder)
     except (ImportError, ValueError) as error:
         raise DemoError(f"NP6_DATA_DIR={data_dir!r} cannot be opened: {error}") from error
-    for kind in KINDS:
-        if files := [file for file in folder.list_files(kind.asset) if not Path(file).name.startswith((".", "_"))]:
-            try:
-                events = ds.dataset(list(map(folder.path, files)), kind.schema, "parquet", folder.filesystem)
-                # Parquet's statistics answer this for simulated files without reading them.
-                if events.head(1, columns=["agency"], filter=other).num_rows:
-                    return True
-            except pa.ArrowException:
-                return True  # not written by this project, so not to be replaced
-    return False
+    except IdentityError:
+        return True
+    if identity is None:
+        files = (Path(file).name for kind in KINDS for file in folder.list_files(kind.asset))
+        return any(not name.startswith((".", "_")) for name in files)
+    return identity.source != "sandbox"
 
 
 def _prepare_dagster_home() -> Path:
@@ -156,7 +140,6 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
 
     definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"demo": to_display}))
     job = definitions.resolve_implicit_global_asset_job_def()
-    display.set_total(len(definitions.resolve_all_asset_keys()))
     try:
         with _open_instance(home) as instance:
             job.execute_in_process(
@@ -173,7 +156,8 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
     except DemoError as error:
         raise DemoError(f"{error} (writing to {settings.data_dir})") from error
     except (dg.DagsterError, SQLAlchemyError) as error:
-        raise DemoError(f"Dagster in {home}: {_join_lines(error)}") from error
+        text = " ".join(str(getattr(error, "orig", error)).split())
+        raise DemoError(f"Dagster in {home}: {text}") from error
 
 
 def _open_instance(home: Path | None) -> dg.DagsterInstance:
@@ -185,38 +169,14 @@ def _open_instance(home: Path | None) -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-def _join_lines(error: BaseException) -> str:
-    return " ".join(str(getattr(error, "orig", error)).split())
-
-
 class _Display(logging.Handler):
-    """Shows the progress of a run from the events that Dagster logs: a bar on a terminal, and a line for each asset."""
+    """Shows a run from the events that Dagster logs: the asset in work on a terminal, and a line for each one done."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, status: Status) -> None:
         super().__init__()
         self._console = console
+        self._status = status
         self._rows: dict[str, dict[str, int]] = defaultdict(dict)
-        self._progress = Progress(
-            TextColumn("  {task.description:<17}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("assets"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("starting Dagster", total=None)
-
-    @contextmanager
-    def show(self) -> Iterator[None]:
-        """Draw the bar while the block runs."""
-        with self._progress:
-            yield
-
-    def set_total(self, assets: int) -> None:
-        """Set the number of assets of the run."""
-        self._progress.update(self._task, total=assets)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a log record of Dagster. Raises DemoError or KeyboardInterrupt, which end the run, if a step failed."""
@@ -228,7 +188,7 @@ class _Display(logging.Handler):
         asset = event.step_key or ""
         match event.event_type_value:
             case "STEP_START":
-                self._progress.update(self._task, description=asset)
+                self._status.update(asset)
             case "ASSET_MATERIALIZATION":
                 materialization = event.step_materialization_data.materialization
                 rows = materialization.metadata.get("dagster/partition_row_count")  # the report has none
@@ -240,7 +200,6 @@ class _Display(logging.Handler):
                 counts = self._rows[asset]
                 row_count = f"{sum(counts.values()):,} rows" if counts else ""
                 self._console.print(f"  {asset:<17}{row_count:>14} {seconds:>6.1f} s")
-                self._progress.advance(self._task)
             case "STEP_FAILURE" | "STEP_UP_FOR_RETRY":  # a demo does not wait half a minute for a retry
                 _raise_failure(asset, getattr(event.event_specific_data, "error", None))
 
@@ -253,5 +212,4 @@ def _raise_failure(asset: str, error: Any) -> NoReturn:
         raise DemoError(f"{asset} failed")
     if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
         raise KeyboardInterrupt
-    text = " ".join(error.message.split())
-    raise DemoError(f"{asset}: {re.sub(r'^[A-Za-z_][A-Za-z0-9_.]*: ', '', text)}")
+    raise DemoError(f"{asset}: {re.sub(r'^[A-Za-z_][A-Za-z0-9_.]*: ', '', ' '.join(error.message.split()))}")

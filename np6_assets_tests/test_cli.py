@@ -15,12 +15,13 @@ from pathlib import Path
 
 import dagster as dg
 import httpx
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from np6_assets import cli, demo
 from np6_assets.settings import Settings
+from np6_assets.storage.files import Folder
+from np6_assets.storage.identity import Identity
 from np6_assets_tests.support.dagster_processes import ROOT, build_environment
 
 DAYS = 2
@@ -258,14 +259,15 @@ def test_demo_detects_events_that_are_not_simulated(finished_demo, tmp_path):
     assert not demo.holds_other_events(str(tmp_path / "nothing yet"))
     file = tmp_path / "optouts/event_date=2026-03-01/part-0.parquet"
     file.parent.mkdir(parents=True)
-    for agency, customer in (("ACME", "028"), ("DEMO", "7"), (None, None)):
-        pq.write_table(pa.table({"agency": [agency], "customer": [customer]}, EVENT_SCHEMA), file)
-        assert demo.holds_other_events(str(tmp_path))
-    pq.write_table(pa.table({"agency": ["DEMO"], "customer": ["028"]}, EVENT_SCHEMA), file)
+    file.with_name(".unfinished").touch()
     assert not demo.holds_other_events(str(tmp_path))
-
-
-EVENT_SCHEMA = pa.schema([("agency", pa.string()), ("customer", pa.string())])
+    file.touch()  # of version 0.1, whose folders do not say whose they are
+    assert demo.holds_other_events(str(tmp_path))
+    for source, is_other in (("sandbox", False), ("api", True)):
+        Identity(source, "UTC").write(Folder(str(tmp_path)))
+        assert demo.holds_other_events(str(tmp_path)) is is_other
+    (tmp_path / "np6.json").write_text("{")
+    assert demo.holds_other_events(str(tmp_path))
 
 
 @pytest.mark.parametrize(
