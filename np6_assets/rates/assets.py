@@ -39,14 +39,7 @@ def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.Ass
         io_manager_key=settings.named(IO_MANAGER),
         ins={asset: window(asset) for asset in ("activations", "hits", "optouts", "bounces", "impressions")},
     )
-    def reactivity_rates(
-        context: dg.AssetExecutionContext,
-        activations: Dataset,
-        hits: Dataset,
-        optouts: Dataset,
-        bounces: Dataset,
-        impressions: Dataset,
-    ) -> Any:
+    def reactivity_rates(context: dg.AssetExecutionContext, **stored: Dataset) -> Any:
         from np6_assets.rates.compute import build_duckdb_runner, compute_rates, open_duckdb
         from np6_assets.rates.counting import count_uncounted, place_events
         from np6_assets.rates.feeds import Feeds, find_due_time
@@ -56,15 +49,8 @@ def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.Ass
         from np6_assets.storage import parquet
 
         check_run_days(context.run.tags, settings, now())
-        datasets = {
-            "activations": activations,
-            "hits": hits,
-            "optouts": optouts,
-            "bounces": bounces,
-            "impressions": impressions,
-        }
         folder = get_store(context, settings).open_folder().cache_listing()
-        datasets = {asset: parquet.reopen_dataset(folder, data) for asset, data in datasets.items()}
+        datasets = {asset: parquet.reopen_dataset(folder, data) for asset, data in stored.items()}
         feeds = Feeds(datasets, settings.timezone, find_due_time(folder, settings))
         names = read_notification_names(folder)
         keys, newest = context.partition_keys, get_today(settings, now())

@@ -54,13 +54,7 @@ def build_report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.As
         },
     )
     def reactivity_report(
-        context: dg.AssetExecutionContext,
-        config: ReportConfig,
-        reactivity_rates: Dataset,
-        notifications: Dataset,
-        activations: Dataset,
-        hits: Dataset,
-        bounces: Dataset,
+        context: dg.AssetExecutionContext, config: ReportConfig, **stored: Dataset
     ) -> dg.MaterializeResult[None]:
         try:
             from np6_assets.report.page import render_page
@@ -71,16 +65,8 @@ def build_report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.As
             raise dg.Failure(text, allow_retries=False) from None
 
         made_at = now()
-        report = read_report_data(
-            reactivity_rates,
-            notifications,
-            activations,
-            hits,
-            bounces,
-            timezone=settings.timezone,
-            today=day_at(made_at, settings.timezone).date,
-            cohorts=config.days,
-        )
+        today = day_at(made_at, settings.timezone).date
+        report = read_report_data(stored, settings.timezone, today, config.days)
         sentences = write_opening(report)
         page = render_page(report, sentences, made_at, settings.timezone).encode()
         folder = get_store(context, settings).open_folder()

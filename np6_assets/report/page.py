@@ -16,7 +16,6 @@ from np6_assets.report.formatting import (
     ENOUGH_CLICKS,
     FILTERS,
     format_hour,
-    format_range,
     format_weekday,
     is_few,
     shorten_ids,
@@ -61,11 +60,8 @@ def render_page(report: ReportData, opening: tuple[Sentence, ...], made_at: date
         applications=shorten_ids(group.key for group in report.applications),
         versions=shorten_ids(version for contest in report.contests for version, _ in contest.versions),
         heat=_build_heat_map(report.slots),
-        hours=report.hours,
-        hits=sum(report.hours),
         bounced=report.total.shares[BOUNCE.column],
         is_few=is_few,
-        stretch=format_range,
         hour_of=format_hour,
         weekday=format_weekday,
         dash=NONE,
@@ -73,7 +69,7 @@ def render_page(report: ReportData, opening: tuple[Sentence, ...], made_at: date
         least=LEAST,
         shown=SHOWN,
         printed=PRINTED,
-        columns=[(name, description) for name, _, description, _ in COLUMNS],
+        columns=COLUMNS,
     )
 
 

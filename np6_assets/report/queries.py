@@ -101,29 +101,24 @@ class NoRatesError(Exception):
 
 
 def read_report_data(
-    rates: ds.FileSystemDataset,
-    notifications: ds.FileSystemDataset,
-    activations: ds.FileSystemDataset,
-    hits: ds.FileSystemDataset,
-    bounces: ds.FileSystemDataset,
-    *,
-    timezone: str,
-    today: date,
-    cohorts: int,
+    stored: Mapping[str, ds.FileSystemDataset], timezone: str, today: date, cohorts: int
 ) -> ReportData:
-    """Read the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any."""
-    events = {"notifications": notifications, "activations": activations, "hits": hits, "bounces": bounces}
+    """Read the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any.
+
+    `stored` has the assets `reactivity_rates`, `notifications`, `activations`, `hits` and `bounces`.
+    """
+    rates = stored["reactivity_rates"]
     with open_duckdb() as database:
         database.register("stored", fill_status(rates.to_table()))
-        for name, data in events.items():
-            create_view(database, name, data)
+        for name in ("notifications", "activations", "hits", "bounces"):
+            create_view(database, name, stored[name])
         last = _find_last_day(database, today)
         never_loaded = _create_rates(database, rates, last, cohorts)
         [(first, last, window, has_impressions)] = database.sql(_OVERVIEW).fetchall()
         moments.create_tables(database, first, last, window, timezone)
         total = _read_groups(database, "1")[0]
         names = database.sql("SELECT activation_id, name FROM notifications WHERE name <> ''").fetchall()
-        hit_days = [day for day in _list_days(hits, EVENT_DATE) if day < today]
+        hit_days = [day for day in _list_days(stored["hits"], EVENT_DATE) if day < today]
         trend_days = 1 if (last - first).days < _DAILY_TRENDS else WEEK
         return ReportData(
             first=first,

@@ -112,20 +112,15 @@ def read_report(root: Path, cohorts: int = 90, today: date = TODAY) -> ReportDat
     def list_stored_days(asset: str) -> list[str]:
         return sorted(path.name.partition("=")[2] for path in (root / asset).glob("*=*"))
 
-    kinds = {kind.asset: kind for kind in KINDS}
-    return read_report_data(
-        open_partitioned_dataset(
-            folder, "reactivity_rates", SCHEMA, "activation_date", list_stored_days("reactivity_rates")
-        ),
-        open_dataset(folder, "notifications", NOTIFICATIONS),
-        *(
-            open_partitioned_dataset(folder, asset, kinds[asset].schema, "event_date", list_stored_days(asset))
-            for asset in EVENTS
-        ),
-        timezone="Europe/Paris",
-        today=today,
-        cohorts=cohorts,
-    )
+    schemas = {kind.asset: kind.schema for kind in KINDS if kind.asset in EVENTS}
+    rates = "reactivity_rates"
+    stored = {
+        rates: open_partitioned_dataset(folder, rates, SCHEMA, "activation_date", list_stored_days(rates)),
+        "notifications": open_dataset(folder, "notifications", NOTIFICATIONS),
+    }
+    for asset, schema in schemas.items():
+        stored[asset] = open_partitioned_dataset(folder, asset, schema, "event_date", list_stored_days(asset))
+    return read_report_data(stored, "Europe/Paris", today, cohorts)
 
 
 def render_report(root: Path, cohorts: int = 90, today: date = TODAY) -> str:
