@@ -110,7 +110,6 @@ def _describe_finality(provisional: int, first: date, last: date, window: int, *
 
 
 def _shorten_path(path: Path) -> str:
-    """Return the path, relative if it is below the working directory."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 

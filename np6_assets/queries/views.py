@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from np6_assets.events.kinds import KINDS
 from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE
 from np6_assets.queries.ready import VIEWS
 from np6_assets.rates.columns import SCHEMA
-from np6_assets.rates.compute import list_paths, open_duckdb
+from np6_assets.rates.compute import open_duckdb
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
 from np6_assets.storage.files import Folder
@@ -56,15 +57,16 @@ def write_views(settings: Settings, path: Path) -> list[str]:
 
 
 def _create_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
-    """Create the views; return the assets without files."""
     folder = Folder(settings.data_dir)
+    if folder.filesystem is not None:
+        database.register_filesystem(folder.filesystem)
     database.execute("CREATE SCHEMA stored")
     database.execute(f"CREATE VIEW settings AS SELECT {_quote_literal(settings.timezone)} AS timezone")
     absent = []
     for asset, (schema, partition_column) in _ASSETS.items():
         name = f"stored.{asset}" if asset == "reactivity_rates" else asset
         columns = _write_empty_query(schema, partition_column)
-        stored = _find_files(database, folder, asset, schema, partition_column)
+        stored = _find_files(folder, asset, partition_column)
         if not stored:
             absent.append(asset)
             database.execute(f"CREATE VIEW {name} AS {columns}")
@@ -78,25 +80,16 @@ def _create_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> li
     return absent
 
 
-def _find_files(
-    database: duckdb.DuckDBPyConnection, folder: Folder, asset: str, schema: pa.Schema, partition_column: str | None
-) -> list[str]:
+def _find_files(folder: Folder, asset: str, partition_column: str | None) -> list[str]:
     """Return a glob pattern of an asset's local files, or the list of its remote files; empty if it has none."""
-    if partition_column is None:
-        if not folder.exists(parquet.build_path(asset)):
-            return []
-        data = parquet.open_dataset(folder, asset, schema)
-    else:
-        days = [f"{day}" for day in parquet.list_days(folder, asset, partition_column)]
-        data = parquet.open_partitioned_dataset(folder, asset, schema, partition_column, days)
-    if not folder.is_local or not data.files:
-        return list_paths(database, data)
+    files = [file for file in folder.list_files(asset) if posixpath.basename(file) == parquet.FILE_NAME]
+    if not files or not folder.is_local:
+        return list(map(folder.path, files))
     root = glob.escape(str(Path(folder.root).absolute()))
     return [f"{root}/{parquet.build_path(asset, partition_column, partition_column and '*')}"]
 
 
 def _write_empty_query(schema: pa.Schema, partition_column: str | None) -> str:
-    """Return a query with an asset's columns and no rows."""
     all_columns = schema if partition_column is None else schema.append(pa.field(partition_column, pa.date32()))
     relation = duckdb.from_arrow(all_columns.empty_table())
     columns = ", ".join(

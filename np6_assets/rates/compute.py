@@ -98,16 +98,11 @@ def create_view(database: duckdb.DuckDBPyConnection, name: str, data: ds.FileSys
         # a registered table would hide every later view of that name
         database.from_arrow(data.schema.empty_table()).create_view(name)
         return
-    database.read_parquet(list_paths(database, data), hive_partitioning=True).create_view(name)
-
-
-def list_paths(database: duckdb.DuckDBPyConnection, data: ds.FileSystemDataset) -> list[str]:
-    """List a dataset's files as DuckDB can read them; registers their file system where it is remote."""
     if isinstance(data.filesystem, pafs.PyFileSystem):
         remote = data.filesystem.handler.fs
         if remote.protocol not in database.list_filesystems():  # DuckDB takes it once
             database.register_filesystem(remote)
-    return list(data.files)
+    database.read_parquet(list(data.files), hive_partitioning=True).create_view(name)
 
 
 def open_duckdb() -> duckdb.DuckDBPyConnection:
@@ -126,7 +121,6 @@ def open_duckdb() -> duckdb.DuckDBPyConnection:
 
 
 def _build_tables(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> dict[str, pa.Table]:
-    """Build the tables of rates.sql about the cohorts."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     for key in cohorts:
         day, window = parse_day(key, feeds.timezone), event_days(key, window_days)
@@ -173,6 +167,5 @@ _TABLES = {
 
 
 def _list_utc_dates(day: Day) -> list[date]:
-    """List the UTC days that a day touches."""
     first, last = day.start.date(), (day.end - timedelta(milliseconds=1)).date()
     return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]

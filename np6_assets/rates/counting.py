@@ -21,17 +21,6 @@ from np6_assets.settings import Settings
 Counts = dict[str, int | None]
 """A cohort's sums, by column; None where an asset that is not materialized makes them unknown."""
 
-COUNTED = (
-    "activations",
-    "bounced",
-    "hit_activations",
-    "hits",
-    "other_hits",
-    "optout_activations",
-    "impression_activations",
-    "reacting_activations",
-)
-
 QUARTER = 900_000
 """A quarter of an hour, in ms."""
 
@@ -64,14 +53,15 @@ _RECOUNT = """
         SELECT DISTINCT activation_date, hash(event_id) AS id, is_redirection FROM cohort_events WHERE asset = 'hits'
     )
     SELECT activation_date,
-           count(*) FILTER (is_sent),
-           count(*) FILTER (is_bounced),
-           count(*) FILTER (is_hit),
-           (SELECT count(*) FILTER (is_redirection) FROM hits WHERE hits.activation_date = sends.activation_date),
-           (SELECT count(*) FILTER (NOT is_redirection) FROM hits WHERE hits.activation_date = sends.activation_date),
-           count(*) FILTER (is_optout),
-           count(*) FILTER (is_displayed),
-           count(*) FILTER (is_hit OR is_optout OR is_bounced)
+           count(*) FILTER (is_sent) AS activations,
+           count(*) FILTER (is_bounced) AS bounced,
+           count(*) FILTER (is_hit) AS hit_activations,
+           (SELECT count(*) FROM hits WHERE hits.activation_date = sends.activation_date AND is_redirection) AS hits,
+           (SELECT count(*) FROM hits WHERE hits.activation_date = sends.activation_date AND NOT is_redirection)
+               AS other_hits,
+           count(*) FILTER (is_optout) AS optout_activations,
+           count(*) FILTER (is_displayed) AS impression_activations,
+           count(*) FILTER (is_hit OR is_optout OR is_bounced) AS reacting_activations
     FROM sends GROUP BY activation_date
 """
 
@@ -95,10 +85,11 @@ def recount_cohorts(
     execute_within_memory(
         database, f"CREATE OR REPLACE TEMP TABLE recounted AS {_RECOUNT.format(window_days=window_days)}"
     )
-    found = {str(day): numbers for day, *numbers in database.table("recounted").fetchall()}
-    counts: dict[str, Counts] = {}
+    recounted = database.table("recounted")
+    counts: dict[str, Counts] = {cohort: dict.fromkeys(recounted.columns[1:], 0) for cohort in cohorts}
+    for day, *numbers in recounted.fetchall():
+        counts[str(day)] = dict(zip(recounted.columns[1:], numbers, strict=True))
     for cohort in cohorts:
-        counts[cohort] = dict(zip(COUNTED, found.get(cohort, [0] * len(COUNTED)), strict=True))
         for asset, column in (("activations", "activations"), ("impressions", "impression_activations")):
             if not feeds.has_day(asset, cohort):
                 counts[cohort][column] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import dagster as dg
@@ -19,7 +19,7 @@ from np6_assets.rates import counting
 from np6_assets.rates.checks import ASSET, CHECKS, ORPHANS
 from np6_assets.rates.columns import SCHEMA, fill_status
 from np6_assets.rates.compute import group_cohorts, open_duckdb
-from np6_assets.rates.counting import COUNTED, Counts
+from np6_assets.rates.counting import Counts
 from np6_assets.rates.feeds import open_feeds
 from np6_assets.settings import Settings
 from np6_assets.storage import parquet
@@ -70,11 +70,15 @@ def check_cohorts(
                     key,
                     {
                         "rates_within_0_and_1": check_range(rates, all_sent),
-                        "counts_reconciled": check_counts(sum_counts(rates), counts[key], changed_since),
+                        "counts_reconciled": check_counts(_sum_columns(rates, counts[key]), counts[key], changed_since),
                         "orphans_few": check_orphans(rates, all_sent),
                         "events_counted": counting.check_placement(placed[key], settings, computed),
                     },
                 )
+
+
+def _sum_columns(rates: pa.Table, names: Iterable[str]) -> Counts:
+    return {name: pc.sum(rates.column(name)).as_py() if rates.num_rows else 0 for name in names}
 
 
 def _read_rates(folder: Folder, file: str) -> pa.Table:
@@ -122,12 +126,6 @@ def check_orphans(rates: pa.Table, is_sent: bool) -> Finding:
     share = lost / reacting if reacting else 0.0
     text = f"{lost} of {reacting} reacting sends have no activation"
     return Finding(share <= ORPHANS, text, {"orphan_reactions": lost, "share": share})
-
-
-def sum_counts(rates: pa.Table) -> Counts:
-    """Sum the stored counts."""
-    sums = {name: pc.sum(rates.column(name)).as_py() for name in COUNTED}
-    return sums if rates.num_rows else dict.fromkeys(sums, 0)
 
 
 def check_counts(stored: Counts, counted: Counts, changed_since: Callable[[], list[str]]) -> Finding:

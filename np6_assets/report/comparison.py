@@ -64,7 +64,6 @@ def compare_versions(versions: Mapping[int, Mapping[str | None, Strata]]) -> lis
 
 
 def _rank_by_sends(version: tuple[str | None, Strata]) -> tuple[int, str]:
-    """Rank a version by its sends, the most first."""
     return -sum_shares(version[1].values()).whole, version[0] or ""
 
 

@@ -7,8 +7,8 @@ the id of its send is a send of its own.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import duckdb
 
@@ -24,17 +24,7 @@ _SEND = "hash(subscription_id, coalesce(stamp_id, event_id), stamp_id IS NULL)"
 """Eight bytes in place of two long texts: with ten million sends, one report in a million has a collision."""
 
 
-@dataclass(frozen=True)
-class Slot:
-    """The sends of an hour of a weekday (0 is Monday), and their hits."""
-
-    weekday: int
-    hour: int
-    share: Share
-
-
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """Sends that bounced for a reason."""
 
     verdict: str
@@ -101,13 +91,13 @@ def match_keys(one: str, other: str) -> str:
     return " AND ".join(f"{one}.{key} IS NOT DISTINCT FROM {other}.{key}" for key in KEYS.split(", "))
 
 
-def read_slots(database: duckdb.DuckDBPyConnection) -> list[Slot]:
-    """Read the hours of the week with sends, in order."""
+def read_slots(database: duckdb.DuckDBPyConnection) -> dict[tuple[int, int], Share]:
+    """Read the hits of the delivered sends of each weekday (0 is Monday) and hour that has any."""
     rows = database.sql("""
         SELECT isodow(activation_date) - 1 AS weekday, hour, sum(clicked)::BIGINT, sum(delivered)::BIGINT
-        FROM by_hour WHERE delivered > 0 GROUP BY ALL ORDER BY weekday, hour
+        FROM by_hour WHERE delivered > 0 GROUP BY ALL
     """).fetchall()
-    return [Slot(weekday, hour, Share(*counts)) for weekday, hour, *counts in rows]
+    return {(weekday, hour): Share(*counts) for weekday, hour, *counts in rows}
 
 
 def read_bounce_reasons(database: duckdb.DuckDBPyConnection, bounced: int) -> list[Reason]:

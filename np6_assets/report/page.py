@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 import jinja2
 
 from np6_assets.rates.columns import COLUMNS
-from np6_assets.rates.measures import BOUNCE, NONE, Cohort, sum_shares
+from np6_assets.rates.measures import BOUNCE, NONE, Cohort, Share, sum_shares
 from np6_assets.rates.panel import build_axis, build_panel, build_sparkline
 from np6_assets.report.comparison import LEAST
 from np6_assets.report.formatting import (
@@ -20,7 +21,6 @@ from np6_assets.report.formatting import (
     is_few,
     shorten_ids,
 )
-from np6_assets.report.moments import Slot
 from np6_assets.report.queries import ReportData
 from np6_assets.report.sentences import Sentence
 
@@ -73,20 +73,17 @@ def render_page(report: ReportData, opening: tuple[Sentence, ...], made_at: date
     )
 
 
-def _build_heat_map(slots: list[Slot]) -> dict[str, Any]:
-    """Build the heat map: by weekday and hour, a slot and its shade, 0 (least) to 5; None where there is too little."""
-    sure = [slot for slot in slots if not is_few(slot.share) and slot.share.part >= ENOUGH_CLICKS]
-    rates = [slot.share.rate or 0.0 for slot in sure]
-    usual = sum_shares(slot.share for slot in sure).rate or 0.0
-    hours = [slot.hour for slot in slots]
+def _build_heat_map(slots: Mapping[tuple[int, int], Share]) -> dict[str, Any]:
+    """Build the heat map: by weekday and hour, the hits and a shade, 0 (least) to 5; None where there are too few."""
+    sure = [share for share in slots.values() if not is_few(share) and share.part >= ENOUGH_CLICKS]
+    rates = [share.rate or 0.0 for share in sure]
+    usual = sum_shares(sure).rate or 0.0
+    hours = [hour for _, hour in slots]
     return {
         "hours": range(min(hours), max(hours) + 1) if hours else [],
         "cells": {
-            (slot.weekday, slot.hour): (
-                slot.share,
-                choose_shade(slot.share.rate or 0.0, rates, usual) if slot in sure else None,
-            )
-            for slot in slots
+            slot: (share, choose_shade(share.rate or 0.0, rates, usual) if share in sure else None)
+            for slot, share in slots.items()
         },
     }
 

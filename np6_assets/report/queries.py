@@ -23,7 +23,7 @@ from np6_assets.rates.compute import create_view, open_duckdb
 from np6_assets.rates.measures import BOUNCE, MEASURES, Measure, Share
 from np6_assets.report import moments
 from np6_assets.report.changes import WEEK, Changes, compare_weeks
-from np6_assets.report.moments import Reason, Slot
+from np6_assets.report.moments import Reason
 from np6_assets.report.versions import Contest, decide_contests
 
 IMPRESSION = Measure("impression_rate", "Impression rate", "impression_activations", "delivered")
@@ -77,7 +77,7 @@ class ReportData:
     changes: Changes | None
     contests: list[Contest]
     reasons: list[Reason]
-    slots: list[Slot]
+    slots: Mapping[tuple[int, int], Share]
     hours: list[int]
     names: Mapping[int, str]
 
@@ -197,7 +197,6 @@ def _create_rates(
 
 
 def _list_days(data: ds.FileSystemDataset, column: str) -> list[date]:
-    """List the days that have files."""
     folders = (posixpath.basename(posixpath.dirname(file)) for file in data.files)
     return [day for folder in folders if (day := partition_day(folder, column))]
 
