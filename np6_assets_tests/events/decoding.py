@@ -107,17 +107,6 @@ def decode_body(
     return result
 
 
-def decode_between_events(kind: str, one: Any) -> Result:
-    """Decode an element between two good events, which must be stored."""
-    neighbours = [build_event(kind, id=name, timestamp=DAY[place]) for place, name in enumerate(("before", "after"))]
-    result = decode_body(kind, [neighbours[0], one, neighbours[1]])
-    stored = [row for row in result.rows if row["event_id"] not in ("before", "after")]
-    assert len(result.rows) == 2 + len(stored)
-    assert len(stored) + len(result.rejected) == 1
-    result.rows = stored
-    return result
-
-
 def build_hits_table(ids: Sequence[str], times: Iterable[int]) -> pa.Table:
     """Build a table of hits with these ids and times."""
     rows = [

@@ -2,36 +2,30 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from np6_assets.events.notifications import Notification, merge_notifications
 
 NOW = datetime(2026, 3, 20, 9, tzinfo=UTC)
 BEFORE = NOW - timedelta(days=9)
 SALE = Notification(7, "Spring sale", "application", first_seen=BEFORE)
+GONE = Notification(7, "Spring sale", "application", BEFORE, BEFORE)
 
 
-def test_merge_stores_the_first_list():
-    assert merge_notifications({7: Notification(7, "Spring sale", None)}, {}, [], NOW) == [
-        Notification(7, "Spring sale", None, first_seen=NOW)
-    ]
-
-
-def test_merge_keeps_a_deleted_notification_with_the_time():
-    [gone] = merge_notifications({}, {7: SALE}, [], NOW)
-    assert gone == Notification(7, "Spring sale", "application", NOW, BEFORE)
-    assert merge_notifications({}, {7: gone}, [], NOW + timedelta(days=1)) == [gone]
-
-
-def test_merge_updates_a_notification_that_is_listed_again():
-    gone = Notification(7, "Spring sale", "application", BEFORE, BEFORE)
-    assert merge_notifications({7: Notification(7, "Summer sale", None)}, {7: gone}, [7], NOW) == [
-        Notification(7, "Summer sale", None, None, BEFORE)
-    ]
-
-
-def test_merge_adds_a_notification_named_by_a_reaction():
-    [named] = merge_notifications({}, {}, [9], NOW)
-    assert named == Notification(9, None, None, None, NOW)
-    assert merge_notifications({}, {9: named}, [9], NOW + timedelta(days=1)) == [named]
+@pytest.mark.parametrize(
+    ("listed", "stored", "named", "expected"),
+    [
+        ([Notification(7, "Sale", None)], [], [], [Notification(7, "Sale", None, first_seen=NOW)]),
+        ([], [SALE], [], [Notification(7, "Spring sale", "application", NOW, BEFORE)]),  # deleted
+        ([], [GONE], [], [GONE]),
+        ([Notification(7, "Summer", None)], [GONE], [7], [Notification(7, "Summer", None, None, BEFORE)]),  # again
+        ([], [], [9], [Notification(9, None, None, None, NOW)]),  # by a reaction alone
+        ([], [Notification(9, None, None, None, BEFORE)], [9], [Notification(9, None, None, None, BEFORE)]),
+    ],
+)
+def test_merge_keeps_what_was_known(listed, stored, named, expected):
+    by_id = [{one.activation_id: one for one in several} for several in (listed, stored)]
+    assert merge_notifications(*by_id, named, NOW) == expected
 
 
 def test_merge_sorts_by_id():

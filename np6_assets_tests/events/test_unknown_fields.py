@@ -87,7 +87,7 @@ def test_unknown_fields_are_reported_for_their_day():
     assert unknown == {(number, f"source.detail.{name}") for number, name in found}
 
 
-@pytest.mark.parametrize("begins", [0, 0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("begins", [0.5, 0.99])
 def test_unknown_fields_are_found_anywhere_in_a_large_part(begins: float):
     events = [build_hit(number, timestamp=NOON + number) for number in range(4000)]
     first = int(begins * len(events))
