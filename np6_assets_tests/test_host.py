@@ -135,9 +135,10 @@ def test_accounts_run_beside_the_assets_of_a_host(
     assert instance.get_materialized_partitions(dg.AssetKey(["brand_b", "hits"])) == {f"{DAY}"}
 
 
-def test_run_refuses_the_folder_of_another_account(
-    accounts: dg.Definitions, tmp_path: Path, instance: dg.DagsterInstance
+def test_accounts_keep_to_their_own(
+    accounts: dg.Definitions, servers: dict[str, RudeServer], tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
+    # a run refuses the folder of another account
     folder = tmp_path / "data" / "brand_b"
     folder.mkdir(parents=True)
     Identity("api", "UTC", "brand_c").write(Folder(str(folder)))
@@ -148,11 +149,7 @@ def test_run_refuses_the_folder_of_another_account(
         raise_on_error=False,
     )
     assert "belongs to account brand_c, and this is account brand_b" in read_failure(result)
-
-
-def test_sensor_probes_its_own_account(
-    accounts: dg.Definitions, servers: dict[str, RudeServer], instance: dg.DagsterInstance
-) -> None:
+    # a sensor probes its own account
     repository = accounts.get_repository_def()
     sensor = repository.get_sensor_def("brand_a_np6_refresh")
     assert sensor.job_name == "brand_a_fetch_events"
@@ -160,9 +157,6 @@ def test_sensor_probes_its_own_account(
         sensor.evaluate_tick(context)
     assert servers["brand_a"].requests
     assert not servers["brand_b"].requests
-
-
-def test_account_of_the_environment_merges_with_yaml_accounts(accounts: dg.Definitions, tmp_path: Path) -> None:
+    # the account of the environment can be added
     own = NP6Account.from_environment({"NP6_BASE_URL": "sandbox://", "NP6_DATA_DIR": str(tmp_path / "own")})
-    merged = dg.Definitions.merge(accounts, dg.build_defs_for_component(own))
-    dg.Definitions.validate_loadable(merged)
+    dg.Definitions.validate_loadable(dg.Definitions.merge(accounts, dg.build_defs_for_component(own)))

@@ -51,19 +51,18 @@ def test_redactor_removes_contact_data(text: str, expected: str | None):
     assert TextRedactor().redact(treated) == treated  # stored texts are treated again
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_redactor_keeps_other_text():
+    for text in (
         "https://www.example.com/product?id=594&utm_source=push#reviews",
         "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
         "order 1234567890123 of 2026-03-24T00:12:00+00:00, 01-02-2026 12:30",
         "price @ 5 EUR, hero@2x, @handle, a+b=c",
         "code 550 5.1.1, 612345678",
         "",
-    ],
-)
-def test_redactor_keeps_other_text(text: str):
-    assert TextRedactor().redact(text) == text
+    ):
+        assert TextRedactor().redact(text) == text
+    # of the receiver, short values
+    assert TextRedactor().redact("https://a.example/1234?x=12345", ["12345", "a"]) == "https://a.example/1234?x=12345"
 
 
 @pytest.mark.parametrize("own", ["Zoé Martin/7", "C-12345", "zoe@example.com"])
@@ -72,10 +71,6 @@ def test_redactor_removes_the_receivers_values_in_any_form_and_case(own: str):
         text = f"https://a.example/p/{form}/x?id=5"
         assert TextRedactor().redact(text, [own]) == f"https://a.example/p/{REMOVED}/x?id=5"
     assert TextRedactor().redact("a text about others", [own]) == "a text about others"
-
-
-def test_redactor_keeps_short_values_of_the_receiver():
-    assert TextRedactor().redact("https://a.example/1234?x=12345", ["12345", "a"]) == "https://a.example/1234?x=12345"
 
 
 @pytest.mark.parametrize(
@@ -108,30 +103,17 @@ def test_redactor_removes_from_each_text_the_values_of_its_row():
 
 
 def test_redactor_is_fast_on_repeated_texts():
-    rows = 300_000
+    rows = 100_000
     texts = pa.chunked_array([pa.array([f"https://a.example/?id={number % 50}" for number in range(rows)])])
     own = pa.chunked_array([pa.array([f"user{number}@example.com" for number in range(rows)])])
     begun = time.process_time()
     assert TextRedactor().redact_column(texts, [own]).to_pylist()[:2] == texts.to_pylist()[:2]
-    assert time.process_time() - begun < 1  # several seconds if each is redacted by itself
+    assert time.process_time() - begun < 0.5  # seconds if each is redacted by itself
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a" * 2**20,
-        "?name" * 2**18,
-        "a@" * 2**19,
-        "0 " * 2**19,
-        "%25" * 2**18,
-        "?" * 2**20,
-        "%2F" * 2**18,
-        "%2525" * 2**18,
-        "+1" * 2**19,
-        "x=" * 2**19,
-    ],
-)
-def test_redactor_takes_linear_time(text: str):
-    begun = time.process_time()
-    TextRedactor().redact(text)
-    assert time.process_time() - begun < 10
+def test_redactor_takes_linear_time():
+    length = 2**17
+    for unit in ("a", "?name", "a@", "0 ", "%25", "?", "%2F", "%2525", "+1", "x="):
+        begun = time.process_time()
+        TextRedactor().redact(unit * (length // len(unit)))
+        assert time.process_time() - begun < 2, unit  # a minute if it were quadratic

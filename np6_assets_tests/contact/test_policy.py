@@ -108,20 +108,14 @@ def test_policy_treats_only_contact_data_of_a_rejected_event(policy: ContactPoli
     set_field(whole, "unicity", expected)
     set_field(whole, "hash", expected)
     assert json.loads(policy.treat_event(event, b"") or "") == whole
+    # the id stays, wherever it is
+    event = build_event("hits", id="", timestamp=1, receiver={"type": "id", "value": "000ABC12"}, channel="000ABC12")
+    assert json.loads(policy.treat_event(event, b"") or "") == event
 
 
-CONTACTS = {
-    "an address": ADDRESS,
-    "a customer's number": "C-1234567",
-    "a phone number": "+33612345678",
-}
-
-
-@pytest.mark.parametrize("contact", CONTACTS)
+@pytest.mark.parametrize("value", [ADDRESS, "C-1234567", "+33612345678"], ids=["address", "customer", "phone"])
 @pytest.mark.parametrize("policy", [DROP, PSEUDONYMIZE], ids=lambda policy: policy.mode)
-def test_policy_treats_contact_data_anywhere_in_a_rejected_event(policy: ContactPolicy, contact: str):
-    value = CONTACTS[contact]
-
+def test_policy_treats_contact_data_anywhere_in_a_rejected_event(policy: ContactPolicy, value: str):
     def build_hit(**fields: Any) -> Any:
         return build_event("hits", id="x", timestamp=1, **fields)
 
@@ -146,18 +140,12 @@ def test_policy_treats_contact_data_anywhere_in_a_rejected_event(policy: Contact
     assert "id=594" in (policy.treat_event(events[10], b"") or "")
 
 
-@each_policy
-def test_policy_keeps_the_receivers_id_in_a_rejected_event(policy: ContactPolicy, expected: str | None):
-    event = build_event("hits", id="", timestamp=1, receiver={"type": "id", "value": "000ABC12"}, channel="000ABC12")
-    assert json.loads(policy.treat_event(event, b"") or "") == event
-
-
 def test_policy_keeps_an_unparsable_event_only_under_keep():
     assert KEEP.treat_event(None, b"caf\xe9") == "caf\\xe9"
     assert DROP.treat_event(None, b"caf\xe9") is None
     assert PSEUDONYMIZE.treat_event(None, b"caf\xe9") is None
     deep: Any = []
-    for _ in range(100_000):
+    for _ in range(10_000):
         deep = [deep]
     assert KEEP.treat_event(deep, b"raw") == "raw"
     assert DROP.treat_event(deep, b"raw") is None

@@ -7,7 +7,6 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pytest
 
@@ -27,22 +26,23 @@ def build_receiver_event(receiver: Any) -> dict[str, Any]:
     return {"id": "13", "source": {"detail": {"activation": {"id": 13, "receiver": receiver}}}}
 
 
-@pytest.mark.parametrize("name", ["receiver_id", "receiver_unicity", "receiver_hash"])
-def test_tombstones_match_rows_by_each_column(name: str):
-    erased = Tombstones(b"key").add_values([ADDRESS])
-    table = build_rows(**{name: ["kept", ADDRESS, None]})
-    assert erased.match_rows(table).to_pylist() == [False, True, False]
-    assert erased.drop_erased(table).column(name).to_pylist() == ["kept", None]
-    assert Tombstones(b"key").drop_erased(table) is table
+def test_tombstones_match_rows_by_each_column():
+    erased = Tombstones(b"key").add_values(["", ADDRESS])
+    for name in ("receiver_id", "receiver_unicity", "receiver_hash"):
+        table = build_rows(**{name: ["kept", ADDRESS, None]})
+        assert erased.match_rows(table).to_pylist() == [False, True, False]
+        assert erased.drop_erased(table).column(name).to_pylist() == ["kept", None]
+        assert Tombstones(b"key").drop_erased(table) is table
+    # an empty value is nobody's
+    assert erased.match_rows(build_rows(receiver_id=["", None, "x"])).to_pylist() == [False] * 3
+    assert not erased.match_event(build_receiver_event({"value": {"id": "", "unicity": None}}))
+    salted = hashlib.blake2b(b"", key=b"salt", digest_size=16).hexdigest()  # of version 0.1
+    assert not Tombstones(b"key", salt=b"salt", salted=frozenset({salted})).match("")
 
 
-@pytest.mark.parametrize("value", ["GONE@example.com", " gone@example.com"[1:], "Gone@Example.COM"])
-def test_tombstones_match_an_address_in_any_case(value: str):
-    assert Tombstones(b"key").add_values([ADDRESS]).match(value)
-    assert Tombstones(b"key").add_values([value.casefold()]).match(value)
-
-
-def test_tombstones_match_a_name_in_any_unicode_form_but_only_its_case():
+def test_tombstones_match_an_address_in_any_case_and_a_name_in_any_unicode_form():
+    for value in ("GONE@example.com", "Gone@Example.COM"):
+        assert Tombstones(b"key").add_values([ADDRESS]).match(value)
     composed = unicodedata.normalize("NFC", "Zoé-7")
     assert Tombstones(b"key").add_values([composed]).match(unicodedata.normalize("NFD", composed))
     assert not Tombstones(b"key").add_values([composed]).match(composed.lower())
@@ -66,17 +66,9 @@ def test_tombstones_match_only_the_receivers_fields():
     assert erased.match_event({"odd": [{"unicity": ADDRESS}]})
 
 
-def test_tombstones_match_no_empty_receiver():
-    erased = Tombstones(b"key").add_values(["", ADDRESS])
-    assert erased.match_rows(build_rows(receiver_id=["", None, "x"])).to_pylist() == [False] * 3
-    assert not erased.match_event(build_receiver_event({"value": {"id": "", "unicity": None}}))
-    salted = hashlib.blake2b(b"", key=b"salt", digest_size=16).hexdigest()  # of version 0.1
-    assert not Tombstones(b"key", salt=b"salt", salted=frozenset({salted})).match("")
-
-
 def test_tombstones_match_a_deeply_nested_event():
     deep: Any = {"unicity": ADDRESS}
-    for _ in range(100_000):
+    for _ in range(10_000):
         deep = {"receiver": [deep]}
     assert Tombstones(b"key").add_values([ADDRESS]).match_event(deep)
     assert not Tombstones(b"key").add_values(["other"]).match_event(deep)
@@ -93,22 +85,17 @@ def test_tombstones_file_hides_names_and_is_private(tmp_path: Path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"salt": "x", "digests": []}', '{"salt": "00"}', '{"keyed": {}}'])
-def test_broken_tombstones_fail_the_run(tmp_path: Path, text: str):
-    path = tmp_path / FILE
-    path.parent.mkdir()
-    path.write_text(text)
-    with pytest.raises(dg.Failure, match="broken") as caught:
-        Tombstones.read(Folder(str(tmp_path)), SECRET)
-    assert not caught.value.allow_retries
-
-
-@pytest.mark.parametrize("secret", ["", SECRET + "!"])
-def test_keyed_tombstones_require_their_secret(tmp_path: Path, secret: str):
-    folder = Folder(str(tmp_path))
+def test_unusable_tombstones_fail_the_run(tmp_path: Path):
+    folder, path = Folder(str(tmp_path)), tmp_path / FILE
     Tombstones.read(folder, SECRET).add_values([ADDRESS]).write(folder)
-    with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY .* set it to that one"):
-        Tombstones.read(folder, secret)
+    for secret in ("", SECRET + "!"):
+        with pytest.raises(TombstonesError, match=r"^NP6_TOMBSTONE_KEY .* set it to that one"):
+            Tombstones.read(folder, secret)
+    for text in ("", "{}", "[]", '{"salt": "x", "digests": []}', '{"salt": "00"}', '{"keyed": {}}'):
+        path.write_text(text)
+        with pytest.raises(TombstonesError, match="broken") as caught:
+            Tombstones.read(folder, SECRET)
+        assert not caught.value.allow_retries
 
 
 def write_salted_tombstones(folder: Path, *values: str) -> None:
@@ -129,5 +116,5 @@ def test_salted_tombstones_require_a_secret_only_for_a_new_erasure(tmp_path: Pat
     Tombstones.read(folder, SECRET).add_values(["other"]).write(folder)
     both = Tombstones.read(folder, SECRET)
     assert (both.match(ADDRESS), both.match("other"), both.match("kept")) == (True, True, False)
-    with pytest.raises(dg.Failure, match=r"^NP6_TOMBSTONE_KEY is not set, and is"):
+    with pytest.raises(TombstonesError, match=r"^NP6_TOMBSTONE_KEY is not set, and is"):
         Tombstones.read(folder, "")

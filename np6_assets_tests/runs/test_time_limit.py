@@ -1,7 +1,8 @@
 """Test the time limit that a run sets itself by its tags."""
 
+from pathlib import Path
+
 import dagster as dg
-import pytest
 
 from np6_assets.runs.run_watch import watch_run
 from np6_assets.runs.time_limit import TAG
@@ -17,30 +18,15 @@ def daily(store: dg.ResourceParam[ParquetStore]) -> None: ...
 def whole(store: dg.ResourceParam[ParquetStore]) -> None: ...
 
 
-RANGE = tag_range("2024-02-27", "2024-03-01")  # four days, one of them the 29th
-
-
-@pytest.mark.parametrize(
-    ("asset", "tags", "expected"),
-    [
-        (daily, {"dagster/partition": "2024-02-29"}, "4200"),
-        (daily, RANGE, "6000"),
-        (daily, RANGE | {TAG: "60"}, "60"),
-        (whole, {}, None),
-    ],
-    ids=["a day", "a range", "launched with another", "no days"],
-)
-def test_run_sets_its_time_limit(
-    asset: dg.AssetsDefinition, tags: dict[str, str], expected: str | None, tmp_path
-) -> None:
+def test_run_sets_its_time_limit(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     store = ParquetStore(data_dir=str(tmp_path)).build_definition(watch_run)
-    with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize(
-            [asset],
-            instance=instance,
-            partition_key=tags.get("dagster/partition"),
-            tags=tags,
-            resources={"store": store},
-        )
-        [run] = instance.get_runs()
-        assert run.tags.get(TAG) == expected
+    four_days = tag_range("2024-02-27", "2024-03-01")  # one of them the 29th
+    for asset, tags, expected in (
+        (daily, {"dagster/partition": "2024-02-29"}, "4200"),
+        (daily, four_days, "6000"),
+        (daily, four_days | {TAG: "60"}, "60"),  # launched with another
+        (whole, {}, None),
+    ):
+        key = tags.get("dagster/partition")
+        result = dg.materialize([asset], resources={"store": store}, instance=instance, partition_key=key, tags=tags)
+        assert instance.get_run_by_id(result.run_id).tags.get(TAG) == expected
