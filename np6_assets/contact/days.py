@@ -43,11 +43,11 @@ def read_run_days(tags: Mapping[str, str]) -> list[str]:
 
 def check_run_days(tags: Mapping[str, str], settings: Settings, now: datetime) -> None:
     """Raise a Failure without retries if a run's tags name a day that may not be fetched or computed."""
-    first = tags.get(FIRST_DAY_TAG, tags.get(DAY_TAG, ""))
-    last = tags.get(LAST_DAY_TAG, first)
+    days = read_run_days(tags)
     kept, newest = str(get_first_allowed(settings, now)), str(get_today(settings, now))
-    if not first or kept <= first <= last <= newest:
+    if not days or (kept <= days[0] and days[-1] <= newest):
         return
+    first, last = days[0], days[-1]
     if last > newest:
         why = f"{last} has not begun (today is {newest}, {settings.timezone})"
     elif first < str(settings.start_date):

@@ -43,7 +43,8 @@ class ContactPolicy:
         """A text for receivers and one for free texts, equal for equal treatment; does not show the key."""
         if self.mode == "keep":
             return self.mode
-        strict = "" if self.parameters is None else f":{_digest(chr(10).join(sorted(self.parameters)))}"
+        names = None if self.parameters is None else "\n".join(sorted(self.parameters)).encode()
+        strict = "" if names is None else f":{hashlib.blake2b(names, digest_size=8).hexdigest()}"
         return f"{self._receivers_fingerprint} {_TEXTS}{strict}"
 
     @property
@@ -156,7 +157,3 @@ class ContactPolicy:
         if self.mode == "drop" or value is None:
             return None
         return self.compute_pseudonym(value if isinstance(value, str) else json.dumps(value))
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -5,12 +5,12 @@ Each process of a run holds a shared lock, so whoever gets an exclusive one know
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 FOLDER = "np6_runs"
 """The folder of the locks, in DAGSTER_HOME."""
@@ -21,24 +21,25 @@ _SUFFIX = ".lock"
 @contextmanager
 def hold_lock(home: Path, run_id: str) -> Iterator[None]:
     """Hold the lock of a run; do nothing if the file system has no locks."""
-    path = _path(home, run_id)
-    descriptor = _acquire(path)
+    path, file = _path(home, run_id), None
+    with suppress(OSError):
+        file = _acquire(path)
     try:
         yield
     finally:
-        if descriptor is not None:
-            if _is_last_holder(descriptor):  # no other process of the run is left
+        if file is not None:
+            if _is_last_holder(file):  # no other process of the run is left
                 path.unlink(missing_ok=True)
-            os.close(descriptor)
+            file.close()
 
 
 def find_dead_runs(home: Path) -> Iterator[str]:
     """Find the ids of runs whose processes are gone. Their locks are held while they are yielded."""
     for path in sorted((home / FOLDER).glob(f"*{_SUFFIX}")):
-        with contextlib.suppress(OSError), path.open("r+b") as file:
+        with suppress(OSError), path.open("r+b") as file:
             # an empty file was just created, and is about to be locked
-            if _is_last_holder(file.fileno()) and os.fstat(file.fileno()).st_size:
-                yield path.name.removesuffix(_SUFFIX)
+            if _is_last_holder(file) and os.fstat(file.fileno()).st_size:
+                yield path.stem
 
 
 def remove_lock(home: Path, run_id: str) -> None:
@@ -50,24 +51,19 @@ def _path(home: Path, run_id: str) -> Path:
     return home / FOLDER / f"{run_id}{_SUFFIX}"
 
 
-def _acquire(path: Path) -> int | None:
-    descriptor = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        os.fsync(descriptor)  # a power cut would leave it empty
-    except OSError:
-        if descriptor is not None:
-            os.close(descriptor)
-        return None
-    return descriptor
+def _acquire(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    file.write(f"{os.getpid()}\n".encode())
+    file.flush()
+    os.fsync(file)  # a power cut would leave it empty
+    return file
 
 
-def _is_last_holder(descriptor: int) -> bool:
+def _is_last_holder(file: IO[bytes]) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

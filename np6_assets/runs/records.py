@@ -3,7 +3,7 @@
 The run of a partition's newest materialization stays: it says that the partition was fetched.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -75,50 +75,32 @@ def remove_runs(
     needed = _find_needed_runs(instance, assets, now - KEPT)
     removed = []
     for statuses, kept in (([dg.DagsterRunStatus.SUCCESS], KEPT), (_FAILED, KEPT_FAILED)):
-        old = dg.RunsFilter(statuses=statuses, updated_before=now - kept)
-        for record in instance.get_run_records(old):
+        for record in instance.get_run_records(dg.RunsFilter(statuses=statuses, updated_before=now - kept)):
             run = record.dagster_run
-            if run.run_id not in needed and _is_ours(run, assets, jobs):
-                _remove_run(instance, run.run_id)
+            is_ours = run.job_name in jobs or (run.asset_selection and run.asset_selection <= set(assets))
+            if is_ours and run.run_id not in needed:
+                instance.delete_run(run.run_id)
+                remove_logs(instance, run.run_id)
+                for file in list_event_files(instance, run.run_id):
+                    file.unlink(missing_ok=True)
                 removed.append(run.run_id)
     return removed
 
 
-def _is_ours(run: dg.DagsterRun, assets: Collection[dg.AssetKey], jobs: Collection[str]) -> bool:
-    return run.job_name in jobs or bool(run.asset_selection and run.asset_selection <= set(assets))
-
-
 def _find_needed_runs(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], moment: datetime) -> set[str]:
     """Find the runs with the newest materialization of some partition before that time."""
-    runs = set()
+    runs: set[str] = set()
     for asset in assets:
-        seen = set()
-        for record in _iter_materializations(instance, asset, moment):
-            if record.partition_key not in seen:
-                seen.add(record.partition_key)
-                runs.add(record.run_id)
+        wanted = dg.AssetRecordsFilter(asset, before_timestamp=moment.timestamp())
+        newest: dict[str | None, str] = {}
+        cursor, has_more = None, True
+        while has_more:
+            page = instance.fetch_materializations(wanted, limit=_RECORDS_PER_PAGE, cursor=cursor)
+            for record in page.records:  # the newest first
+                newest.setdefault(record.partition_key, record.run_id)
+            cursor, has_more = page.cursor, page.has_more
+        runs.update(newest.values())
     return runs
-
-
-def _iter_materializations(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, before: datetime
-) -> Iterator[dg.EventLogRecord]:
-    """Yield the materializations before a time, newest first."""
-    wanted = dg.AssetRecordsFilter(asset, before_timestamp=before.timestamp())
-    cursor = None
-    while True:
-        page = instance.fetch_materializations(wanted, limit=_RECORDS_PER_PAGE, cursor=cursor)
-        yield from page.records
-        if not page.has_more:
-            return
-        cursor = page.cursor
-
-
-def _remove_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    instance.delete_run(run_id)
-    remove_logs(instance, run_id)
-    for file in list_event_files(instance, run_id):
-        file.unlink(missing_ok=True)
 
 
 def remove_tick_logs(home: Path, names: Iterable[str], before: datetime) -> int:
@@ -126,13 +108,11 @@ def remove_tick_logs(home: Path, names: Iterable[str], before: datetime) -> int:
 
     Dagster removes a tick (`retention` in dagster.yaml) and leaves its log, a file for each.
     """
-    removed = 0
-    for name in names:
-        for file in home.glob(f"storage/*/{name}/*.err"):
-            if file.stat().st_mtime < before.timestamp():
-                file.unlink()
-                removed += 1
-    return removed
+    logs = [log for name in names for log in home.glob(f"storage/*/{name}/*.err")]
+    old = [log for log in logs if log.stat().st_mtime < before.timestamp()]
+    for log in old:
+        log.unlink()
+    return len(old)
 
 
 def build_records_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:

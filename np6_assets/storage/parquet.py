@@ -91,7 +91,8 @@ def write_file(
                 rows.schema,
                 compression="zstd",
                 use_dictionary=repeating,
-                write_statistics=_find_statistics_columns(rows.schema),
+                # texts are ids in random order: their minimum and maximum help no reader
+                write_statistics=[field.name for field in rows.schema if not pa.types.is_string(field.type)],
             )
         )
         for group in chain(head, groups):
@@ -105,11 +106,6 @@ def write_file(
     return WrittenFile(folder.path(relative), count, digesting.size, content, digesting.digest(), first, last)
 
 
-def _find_statistics_columns(schema: pa.Schema) -> list[str]:
-    """Find the columns whose minimum and maximum help a reader; texts are ids in random order."""
-    return [field.name for field in schema if not pa.types.is_string(field.type)]
-
-
 def _find_repeating_columns(rows: pa.Table) -> list[str]:
     """Find the columns whose values mostly repeat: a dictionary of the others costs time and space."""
     sample = rows.slice(0, _SAMPLE_ROWS)
@@ -117,7 +113,7 @@ def _find_repeating_columns(rows: pa.Table) -> list[str]:
 
 
 class _DigestWriter(io.RawIOBase):
-    """A file that passes on what is written, with its `size` and a digest of it."""
+    """A file that passes on what is written, with its `size` and a digest of it in hexadecimal."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -125,15 +121,12 @@ class _DigestWriter(io.RawIOBase):
         self.size = 0
 
     def digest(self) -> str:
-        """Return the digest of what was written so far, in hexadecimal."""
         return self._digest.hexdigest()
 
     def writable(self) -> bool:
-        """As a file has it."""
         return True
 
     def write(self, data: Any) -> int:
-        """Pass on and digest."""
         self._digest.update(data)
         written = self._file.write(data)
         self.size += written

@@ -10,14 +10,7 @@ import pyarrow as pa
 
 _TYPES = {
     str(type_): type_
-    for type_ in (
-        pa.string(),
-        pa.int32(),
-        pa.int64(),
-        pa.float64(),
-        pa.bool_(),
-        pa.timestamp("ms", tz="UTC"),
-    )
+    for type_ in (pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("ms", tz="UTC"))
 }
 
 COLUMN_SCHEMA = "dagster/column_schema"

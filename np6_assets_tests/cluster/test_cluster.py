@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from np6_assets.runs import lock
-from np6_assets.runs.time_limit import TAG
+from np6_assets.runs.run_watch import TIME_LIMIT
 from np6_assets.sandbox.app import create_app
 from np6_assets.sandbox.population import Account
 from np6_assets.sandbox.server import serve_in_thread
@@ -224,7 +224,7 @@ def test_backfill_on_two_failing_workers_writes_the_files_of_one_machine(
         cluster.launch_backfill(ASSETS, DAYS)
         wait_until(account.is_delaying.is_set, "a run with requests", SECONDS)
         [run] = [run for run in cluster.list_runs() if run.status == "STARTED"]
-        assert int(cluster.get_run(run.id).tags[TAG]) == 3600 + DAYS_PER_RUN * 600
+        assert int(cluster.get_run(run.id).tags[TIME_LIMIT]) == 3600 + DAYS_PER_RUN * 600
         dead_worker = cluster.find_worker(run.id)
         cluster.stop(dead_worker.name, signal_number=signal.SIGKILL)
         account.release()
@@ -275,7 +275,7 @@ def set_time_limit(environment: dict[str, str], run_id: str, seconds: int) -> No
     os.environ.update(environment)
     try:
         with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
-            instance.add_run_tags(run_id, {TAG: str(seconds)})
+            instance.add_run_tags(run_id, {TIME_LIMIT: str(seconds)})
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from np6_assets.runs.run_watch import watch_run
-from np6_assets.runs.time_limit import TAG
+from np6_assets.runs.run_watch import TIME_LIMIT, watch_run
 from np6_assets.storage.io_manager import ParquetStore
 from np6_assets_tests.support.deployment import tag_range
 
@@ -24,9 +23,9 @@ def test_run_sets_its_time_limit(instance: dg.DagsterInstance, tmp_path: Path) -
     for asset, tags, expected in (
         (daily, {"dagster/partition": "2024-02-29"}, "4200"),
         (daily, four_days, "6000"),
-        (daily, four_days | {TAG: "60"}, "60"),  # launched with another
+        (daily, four_days | {TIME_LIMIT: "60"}, "60"),  # launched with another
         (whole, {}, None),
     ):
         key = tags.get("dagster/partition")
         result = dg.materialize([asset], resources={"store": store}, instance=instance, partition_key=key, tags=tags)
-        assert instance.get_run_by_id(result.run_id).tags.get(TAG) == expected
+        assert instance.get_run_by_id(result.run_id).tags.get(TIME_LIMIT) == expected
