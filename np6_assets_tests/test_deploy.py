@@ -19,7 +19,6 @@ from np6_assets_tests.support.units import INSTALLED, Unit, UnitProcesses
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
-UNITS = sorted(DEPLOY.glob("*/*.service"))
 KUBECONFIG = """
 apiVersion: v1
 kind: Config
@@ -70,32 +69,27 @@ def read_kubernetes(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_one_machine(folder: Path) -> dict[str, Any]:
-    return {
-        **yaml.safe_load((ROOT / "dagster.yaml").read_text()),
-        **yaml.safe_load((DEPLOY / "one-machine" / "storage-postgres.yaml").read_text()),
-    }
-
-
-def read_workers(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((DEPLOY / "workers" / "dagster.yaml").read_text())
-    return config
-
-
-INSTANCES = {
-    "one-machine": (read_one_machine, "DefaultRunLauncher", "LocalComputeLogManager"),
-    "workers": (read_workers, "CeleryRunLauncher", "S3ComputeLogManager"),
-    "kubernetes": (read_kubernetes, "K8sRunLauncher", "S3ComputeLogManager"),
-}
+def read_yaml(*files: str) -> dict[str, Any]:
+    return {name: one for file in files for name, one in yaml.safe_load((ROOT / file).read_text()).items()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", INSTANCES)
+@pytest.mark.parametrize(
+    ("way", "launcher", "logs"),
+    [
+        ("one-machine", "DefaultRunLauncher", "LocalComputeLogManager"),
+        ("workers", "CeleryRunLauncher", "S3ComputeLogManager"),
+        ("kubernetes", "K8sRunLauncher", "S3ComputeLogManager"),
+    ],
+)
 def test_dagster_loads_the_instance_with_monitoring_and_retries(
-    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, launcher: str, logs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, launcher, logs = INSTANCES[way]
-    config = read(tmp_path)
+    config = {
+        "one-machine": lambda: read_yaml("dagster.yaml", "deploy/one-machine/storage-postgres.yaml"),
+        "workers": lambda: read_yaml("deploy/workers/dagster.yaml"),
+        "kubernetes": lambda: read_kubernetes(tmp_path),
+    }[way]()
     storage = config.pop("storage")["postgres"]["postgres_db"]
     # make test-cluster has a database; this is what SQLAlchemy takes for it
     assert sqlalchemy.create_engine(f"{storage['scheme']}://").driver == "psycopg2"
@@ -115,31 +109,26 @@ def test_dagster_loads_the_instance_with_monitoring_and_retries(
     assert {**config["run_monitoring"], **shared["run_monitoring"]} == config["run_monitoring"]
 
 
-@pytest.mark.parametrize("example", sorted(DEPLOY.glob("*/np6.env.example")), ids=lambda path: path.parent.name)
-def test_environment_example_has_known_variables(example: Path) -> None:
-    named = set(re.findall(r"^#?([A-Z]\w+)=", example.read_text(), re.MULTILINE))
-    text = "".join(path.read_text() for path in example.parent.glob("*.yaml"))
-    assert set(re.findall(r"\{env: (\w+)\}", text)) <= named
+def test_environment_examples_have_known_variables() -> None:
     settings = set(re.findall(r"^#(NP6_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    assert {name for name in named if name.startswith("NP6_")} <= settings
+    for example in DEPLOY.glob("*/np6.env.example"):
+        named = set(re.findall(r"^#?([A-Z]\w+)=", example.read_text(), re.MULTILINE))
+        text = "".join(path.read_text() for path in example.parent.glob("*.yaml"))
+        assert set(re.findall(r"\{env: (\w+)\}", text)) <= named, example
+        assert {name for name in named if name.startswith("NP6_")} <= settings, example
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_unit_names_existing_files(path: Path) -> None:
-    unit = Unit.read(path)
-    assert Path(unit.move({})[0]).exists()
-    named = [word for word in unit.command if word.startswith(INSTALLED)]
-    assert [word for word in named if not Path(unit.move({})[unit.command.index(word)]).exists()] == []
+def test_units_name_existing_files() -> None:
+    for unit in map(Unit.read, DEPLOY.glob("*/*.service")):
+        moved = zip(unit.command, unit.move({}), strict=True)
+        named = [there for word, there in moved if word.startswith(INSTALLED) or word == unit.command[0]]
+        assert [there for there in named if not Path(there).exists()] == [], unit.name
 
 
 def make_backup(data: Path, home: Path, to: Path, keep: int = 30) -> Path:
     """Make a backup as the unit does."""
     unit = Unit.read(DEPLOY / "one-machine" / "np6-backup.service")
-    moved = {
-        "/var/lib/np6/data": str(data),
-        "/var/lib/np6/dagster": str(home),
-        "/var/backups/np6": str(to),
-    }
+    moved = {"/var/lib/np6/data": str(data), "/var/lib/np6/dagster": str(home), "/var/backups/np6": str(to)}
     command = [*unit.move(moved), "--keep", str(keep)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DAGSTER_")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,29 +24,20 @@ from np6_assets_tests.support.rude_server import RudeServer
 pytestmark = pytest.mark.slow
 
 DAY = date(2026, 3, 1)
+START_MS = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp() * 1000)
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 SENDER = 4711
 RECEIVERS = ("0BIRD0", "0FISH0", "0FROG0")
 
 
-def to_event_time(hour: int) -> int:
-    return int(datetime(DAY.year, DAY.month, DAY.day, hour, tzinfo=UTC).timestamp() * 1000)
-
-
 def build_account(*receivers: str) -> Population:
     """Build a hit and a rejected hit of each receiver."""
-    population = Population()
-    population.notifications = [{"id": SENDER, "name": "News", "type": "push"}]
-    for hour, receiver in enumerate(receivers):
-        population.hits.append(
-            build_event(
-                "hits", id=f"hit-{receiver}", timestamp=to_event_time(hour), activation_id=SENDER, receiver_id=receiver
-            )
-        )
-        odd = build_event(
-            "hits", id=f"odd-{receiver}", timestamp=to_event_time(hour), activation_id=MISSING, receiver_id=receiver
-        )
-        population.misfits.append(Misfit("no activation.id", "hits", to_event_time(hour), SENDER, odd))
+    population = Population(notifications=[{"id": SENDER, "name": "News", "type": "push"}])
+    for number, receiver in enumerate(receivers):
+        fields = {"timestamp": START_MS + number, "receiver_id": receiver}
+        population.hits.append(build_event("hits", id=f"hit-{receiver}", activation_id=SENDER, **fields))
+        odd = build_event("hits", id=f"odd-{receiver}", activation_id=MISSING, **fields)
+        population.misfits.append(Misfit("no activation.id", "hits", START_MS + number, SENDER, odd))
     return population
 
 
@@ -60,19 +52,19 @@ class Site:
     waiting: list[threading.Thread]
 
     def fetch(self, **settings: str) -> None:
-        self._run(lambda deployment: deployment.materialize("hits", DAY), **settings)
+        with self._deploy(**settings) as deployment:
+            deployment.materialize("hits", DAY)
 
     def erase(self, receiver: str) -> None:
-        def run(deployment: Deployment) -> None:
-            file = self.tmp_path / f"{receiver}.txt"
-            file.write_text(receiver)
+        file = self.tmp_path / f"{receiver}.txt"
+        file.write_text(receiver)
+        with self._deploy() as deployment:
             deployment.run_job("erase_receiver", erase={"file": str(file)})
 
-        self._run(run)
-
-    def _run(self, run: Callable[[Deployment], Any], **settings: str) -> None:
+    @contextmanager
+    def _deploy(self, **settings: str) -> Iterator[Deployment]:
         with dg.DagsterInstance.ephemeral() as instance:
-            run(Deployment(self.tmp_path, self.server, instance, lambda: NOW, NP6_DATA_DIR=self.url, **settings))
+            yield Deployment(self.tmp_path, self.server, instance, lambda: NOW, NP6_DATA_DIR=self.url, **settings)
 
     def interrupt(self, place: str, action: Callable[[], None]) -> None:
         """Run an action: in a bucket just before a file is put to a place, on a disk in a thread at once."""
@@ -89,7 +81,6 @@ class Site:
         self.bucket.refuse = act_on_first_put
 
     def wait(self) -> None:
-        """Wait for the started threads."""
         for thread in self.waiting:
             thread.join(60)
 
