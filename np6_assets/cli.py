@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from np6_assets.component import NP6Account
     from np6_assets.doctor.loaded import LoadedAccounts
 
 INTERRUPTED = 130
@@ -36,15 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     options = parser.parse_args(arguments)
     try:
-        if options.command == "demo":
-            return _run_demo(options)
-        if options.command == "doctor":
-            return _run_doctor(options)
-        if options.command == "sql":
-            return _run_sql(options)
-        return _run_sandbox(options)
+        status: int = options.run(options)
     except KeyboardInterrupt:
         return _print_error(options.command, "stopped", INTERRUPTED)
+    return status
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -69,6 +63,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "read from the environment and from .env.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    demo.set_defaults(run=_run_demo)
     demo.add_argument("--days", type=_parse_positive, default=10, metavar="N", help="event days, today included")
 
 
@@ -82,6 +77,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog="Exit status: 0 where nothing is wrong (warnings and unknowns do not count), 1 where something is, "
         "2 for a wrong option, 130 after Ctrl-C.",
     )
+    doctor.set_defaults(run=_run_doctor)
     doctor.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
     doctor.add_argument("--account", metavar="NAME", help="one of several accounts, by its asset_key_prefix")
     doctor.add_argument(
@@ -99,11 +95,8 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="serve the simulated account over HTTP on this machine",
         description="Serves the NP6 API of a simulated account on a loopback address until Ctrl-C.",
     )
-    # Other addresses are reachable for other machines, and the server refuses them.
-    sandbox.add_argument(
-        "--host", choices=("127.0.0.1", "::1", "localhost"), default="127.0.0.1", help="default: 127.0.0.1"
-    )
-    sandbox.add_argument("--port", type=_parse_port, default=8006, help="TCP port, 0 for any free one; default: 8006")
+    sandbox.set_defaults(run=_run_sandbox)
+    sandbox.add_argument("--port", type=int, default=8006, help="TCP port, 0 for any free one; default: 8006")
     sandbox.add_argument("--key", help="what X-Key has to be; default: anything, or nothing")
     sandbox.add_argument(
         "--requests-per-minute",
@@ -111,14 +104,13 @@ def _add_sandbox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="requests in a minute beyond which the answer is 429; default: no limit",
     )
-    size = sandbox.add_mutually_exclusive_group()
-    size.add_argument(
+    sandbox.add_argument(
         "--sends-per-day",
         type=_parse_positive,
+        default=6000,
         metavar="N",
         help="sends (activations) on an average day; default: 6000",
     )
-    size.add_argument("--small", action="store_true", help="50 sends on an average day")
 
 
 def _add_sql(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -132,6 +124,7 @@ def _add_sql(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog="Ready queries:\n" + "\n".join(f"  {name:<17} {describe_query(name)}" for name in QUERIES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    sql.set_defaults(run=_run_sql)
     query = sql.add_argument(
         "query", nargs="?", metavar="QUERY", help="a ready query's name, a .sql file or SQL; default: standard input"
     )
@@ -146,13 +139,6 @@ def _parse_positive(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return number
-
-
-def _parse_port(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 65535")
     return number
 
 
@@ -178,36 +164,30 @@ def _run_doctor(options: argparse.Namespace) -> int:
     from np6_assets.doctor.examination import Examination
     from np6_assets.sandbox import simulated_account
 
-    loaded, account = _load_account(options)
+    loaded = _load_accounts()
+    account = loaded.find(options.account)
     if account is None and not loaded.error:
-        return _print_error(options.command, _explain_account_choice(loaded, options.account))
+        return _print_error(options.command, loaded.explain_choice(options.account))
     examination = Examination(os.environ, account, options.watch, simulated=simulated_account)
     return command.run(examination, loaded, as_json=options.json)
 
 
-def _load_account(options: argparse.Namespace) -> tuple[LoadedAccounts, NP6Account | None]:
-    """Load the accounts as Dagster does, and find the one that the options name."""
+def _load_accounts() -> LoadedAccounts:
     from np6_assets import demo
     from np6_assets.doctor.loaded import load_accounts
 
     os.environ.update(demo.read_env_file())  # as in Dagster, .env takes precedence
-    loaded = load_accounts(os.environ)
-    return loaded, loaded.find(options.account)
-
-
-def _explain_account_choice(loaded: LoadedAccounts, name: str | None) -> str:
-    names = ", ".join(loaded.names) or "none"
-    unknown = f"there is no account {name}" if name else "there are several accounts"
-    return f"{unknown}: name one with --account; those of this project: {names}"
+    return load_accounts(os.environ)
 
 
 def _run_sql(options: argparse.Namespace) -> int:
     from np6_assets.queries import command
     from np6_assets.settings import SettingsError
 
-    loaded, account = _load_account(options)
+    loaded = _load_accounts()
+    account = loaded.find(options.account)
     if account is None:
-        return _print_error(options.command, loaded.error or _explain_account_choice(loaded, options.account))
+        return _print_error(options.command, loaded.error or loaded.explain_choice(options.account))
     try:
         settings = account.settings()
         if options.write:
@@ -224,35 +204,25 @@ def _run_sandbox(options: argparse.Namespace) -> int:
     from np6_assets.sandbox.population import Account
     from np6_assets.sandbox.server import serve
 
-    account = Account.small() if options.small else Account()
-    if options.sends_per_day:
-        account = Account(sends_per_day=options.sends_per_day)
     app = create_app(
-        account,
+        Account(sends_per_day=options.sends_per_day),
         api_key=options.key,
         now=lambda: datetime.now(UTC),
         requests_per_minute=options.requests_per_minute,
     )
     try:
-        port = _find_port(options.host, options.port)
-    except OSError as error:
-        return _print_error(
-            options.command, f"cannot listen on {options.host} port {options.port}: {error.strerror}; try --port 0"
-        )
-    _print_instructions(options.host, port, options.key)
-    serve(app, options.host, port)
+        listener = socket.create_server(("127.0.0.1", options.port))  # which other machines cannot reach
+    except (OSError, OverflowError) as error:
+        line = f"cannot listen on 127.0.0.1 port {options.port}: {error}; try --port 0"
+        return _print_error(options.command, line)
+    with listener:
+        _print_instructions(listener.getsockname()[1], options.key)
+        serve(app, listener)
     return 0
 
 
-def _find_port(host: str, port: int) -> int:
-    """Return the port, or a free one for 0. Raises OSError if it is in use or not permitted."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _print_instructions(host: str, port: int, key: str | None) -> None:
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _print_instructions(port: int, key: str | None) -> None:
+    url = f"http://127.0.0.1:{port}"
     header = f" -H {shlex.quote(f'X-Key: {key}')}" if key else ""
     feed = f"{url}/notifications/reactivities/hits?sort=asc&reactivityStart={datetime.now(UTC):%Y-%m-%d}"
     print(f"The simulated account is at {url} (Ctrl-C stops it). Today's hits so far:")

@@ -353,13 +353,11 @@ def test_help_imports_no_large_package(tmp_path):
 
 
 def test_sandbox_answers_the_printed_curl_command_until_ctrl_c(tmp_path):
-    with start_command(tmp_path, "sandbox", "--port", "0", "--small", "--key", "a key") as process:
+    with start_command(tmp_path, "sandbox", "--port", "0", "--sends-per-day", "50", "--key", "a key") as process:
         assert process.stdout
         assert process.stderr
         assert "http://127.0.0.1:" in process.stdout.readline()
         program, *arguments = shlex.split(process.stdout.readline())
-        while "running on" not in (line := process.stderr.readline()):
-            assert line, "the sandbox ended"
         *options, url = arguments
         assert (program, options) == ("curl", ["-s", "--compressed", "-H", "X-Key: a key"])
         hits = httpx.get(url, headers={"X-Key": "a key"})
@@ -379,9 +377,3 @@ def test_sandbox_reports_a_taken_port(tmp_path):
         process = run(tmp_path, "sandbox", "--port", str(port))
     assert (process.returncode, process.stdout) == (1, "")
     assert re.fullmatch(rf"np6-assets sandbox: cannot listen on 127\.0\.0\.1 port {port}: .*\n", process.stderr)
-
-
-def test_sandbox_refuses_other_hosts(tmp_path):
-    process = run(tmp_path, "sandbox", "--host", "0.0.0.0")
-    assert process.returncode == 2
-    assert "invalid choice: '0.0.0.0'" in process.stderr

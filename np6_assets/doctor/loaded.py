@@ -29,10 +29,11 @@ class LoadedAccounts:
             return self.accounts[0]
         return next((one for one in self.accounts if one.asset_key_prefix == prefix), None)
 
-    @property
-    def names(self) -> list[str]:
-        """The prefixes of those that have one."""
-        return [one.asset_key_prefix for one in self.accounts if one.asset_key_prefix]
+    def explain_choice(self, prefix: str | None) -> str:
+        """Say why no account was found, and which there are."""
+        names = ", ".join(one.asset_key_prefix for one in self.accounts if one.asset_key_prefix) or "none"
+        unknown = f"there is no account {prefix}" if prefix else "there are several accounts"
+        return f"{unknown}: name one with --account; those of this project: {names}"
 
     def judge_definitions(self) -> Diagnosis:
         """Judge whether the definitions of all accounts load together."""

@@ -10,7 +10,6 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from itertools import product
@@ -62,7 +61,8 @@ def create_app(
 
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
         limits: dict[str, str] = {}
-        if api_key is not None and not _has_key(request, api_key):
+        given = request.headers.get("x-key", "").encode("latin-1")  # the bytes, which Starlette decodes so
+        if api_key is not None and not hmac.compare_digest(given, api_key.encode()):
             response = _build_error(HTTPStatus.UNAUTHORIZED, "X-Key is missing or wrong")
         elif "Retry-After" in (limits := rate_limit.count()):
             message = f"More than {requests_per_minute} requests in a minute: back off, then try again"
@@ -87,11 +87,6 @@ def create_app(
         ],
         exception_handlers={HTTPException: _handle_error},
     )
-
-
-def _has_key(request: Request, api_key: str) -> bool:
-    given = request.headers.get("x-key", "").encode("latin-1")  # the bytes, which Starlette decodes so
-    return hmac.compare_digest(given, api_key.encode())
 
 
 class _RateLimit:
@@ -150,24 +145,12 @@ def _read_window(request: Request, start: str, end: str, within: range) -> range
 
 
 def _intersect(one: range, other: range) -> range:
-    """Intersect two ranges."""
     return range(max(one.start, other.start), min(one.stop, other.stop))
 
 
 def _list_days(window: range) -> range:
     """List the UTC days, counted from 1970-01-01, that overlap a window."""
     return range(window.start // DAY, -(-window.stop // DAY)) if window else range(0)
-
-
-@dataclass(frozen=True)
-class _Query:
-    """The query of a feed. Windows are in ms since the epoch."""
-
-    types: Sequence[str]
-    notifications: Sequence[SimulatedNotification]
-    published: range
-    sent: range
-    order: str | None
 
 
 class _Feeds:
@@ -187,10 +170,8 @@ class _Feeds:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"No feed {feed!r}: there are {', '.join(REACTIVITIES)}")
         types = list(REACTIVITIES.values()) if feed is None else [REACTIVITIES[feed]]
         existing = self._existing()
-        published = _read_window(request, "reactivityStart", "reactivityEnd", existing)
-        return self._answer(
-            request, types, published, _read_window(request, "activationStart", "activationEnd", existing)
-        )
+        sent = _read_window(request, "activationStart", "activationEnd", existing)
+        return self._answer(request, types, _read_window(request, "reactivityStart", "reactivityEnd", existing), sent)
 
     async def activations(self, request: Request) -> Response:
         existing = self._existing()
@@ -202,6 +183,7 @@ class _Feeds:
         return range((start - _EPOCH) // _MS, (self._now() - _EPOCH) // _MS + 1)
 
     def _answer(self, request: Request, types: Sequence[str], published: range, sent: range) -> Response:
+        """Answer with the events that were published and whose activations were sent in two windows, in ms."""
         asked = request.path_params.get("id")
         notifications = [one for one in self._account.notifications if asked in (None, one.id)]
         if not notifications:
@@ -209,33 +191,33 @@ class _Feeds:
         order = request.query_params.get("sort")
         if order not in (None, "asc", "desc"):
             raise HTTPException(HTTPStatus.BAD_REQUEST, f"sort: {order!r} is neither 'asc' nor 'desc'")
-        query = _Query(types, notifications, published, sent, order)
-        return StreamingResponse(_array(self._account, query), media_type="application/json")
+        latest = sent.stop + max(DAYS_AFTER[type] for type in types) * DAY
+        feeds = list(product(types, notifications))
 
+        async def stream() -> AsyncIterator[str]:
+            opening = "["
+            for day in _in_order(_list_days(_intersect(published, range(latest))), int, order):
+                # one day's text is in memory at a time
+                found = _in_order(self._list_events(feeds, day, published, sent), itemgetter(0), order)
+                if found:
+                    yield opening + ",".join(text for _, text in found)
+                    opening = ","
+            yield "[]" if opening == "[" else "]"
 
-async def _array(account: Account, query: _Query) -> AsyncIterator[str]:
-    """Yield the JSON array of the requested events in pieces; one day's text is in memory at a time."""
-    latest = query.sent.stop + max(DAYS_AFTER[type] for type in query.types) * DAY
-    days = _list_days(range(query.published.start, min(query.published.stop, latest)))
-    opening = "["
-    for day in _in_order(days, int, query.order):
-        found = _in_order(_published(account, query, day), itemgetter(0), query.order)
-        if found:
-            yield opening + ",".join(text for _, text in found)
-            opening = ","
-    yield "[]" if opening == "[" else "]"
+        return StreamingResponse(stream(), media_type="application/json")
 
-
-def _published(account: Account, query: _Query, day: int) -> Iterator[tuple[int, str]]:
-    """Yield time and text of the requested events that are published on a UTC day."""
-    published = _intersect(query.published, range(day * DAY, (day + 1) * DAY))
-    for type, notification in product(query.types, query.notifications):
-        for send_day in _intersect(_list_days(query.sent), range(day - DAYS_AFTER[type], day + 1)):
-            sends = simulate(account, notification, send_day)
-            for event in sends.events[type]:
-                time, number, *_ = event
-                if time in published and sends.times[number] in query.sent:
-                    yield time, render(account, sends, type, event)
+    def _list_events(
+        self, feeds: Iterable[tuple[str, SimulatedNotification]], day: int, published: range, sent: range
+    ) -> Iterator[tuple[int, str]]:
+        """Yield time and text of the requested events that are published on a UTC day."""
+        published = _intersect(published, range(day * DAY, (day + 1) * DAY))
+        for type, notification in feeds:
+            for send_day in _intersect(_list_days(sent), range(day - DAYS_AFTER[type], day + 1)):
+                sends = simulate(self._account, notification, send_day)
+                for event in sends.events[type]:
+                    time, number, *_ = event
+                    if time in published and sends.times[number] in sent:
+                        yield time, render(self._account, sends, type, event)
 
 
 def _in_order(values: Iterable[T], time: Callable[[T], int], order: str | None) -> list[T]:

@@ -3,29 +3,18 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from np6_assets.np6.address import is_loopback
-
 _SHUTDOWN_SECONDS = 5
 
 
-class NotLoopbackError(ValueError):
-    """The sandbox would listen on an address that other machines can reach."""
-
-
-def serve(app: ASGIApp, host: str = "127.0.0.1", port: int = 8006) -> None:
-    """Serve `app` until interrupted.
-
-    Raises:
-        NotLoopbackError: `host` is not a loopback address.
-    """
-    if not is_loopback(host):
-        raise NotLoopbackError(f"host {host!r}: the sandbox listens on loopback addresses alone; use 127.0.0.1")
-    uvicorn.run(app, host=host, port=port, log_level="info", lifespan="off")
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve `app` on a socket that listens, until interrupted."""
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(uvicorn.Config(app, log_level="info", lifespan="off")).run([listener])
 
 
 @contextmanager
@@ -35,7 +24,7 @@ def serve_in_thread(app: ASGIApp) -> Iterator[str]:
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=config.backlog) as listener:
         # The socket listens from here on, so a request made before the server's loop runs waits its turn.
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="np6-sandbox", daemon=True)
+        thread = threading.Thread(target=server.run, args=([listener],), name="np6-sandbox", daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

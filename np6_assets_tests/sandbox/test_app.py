@@ -2,9 +2,10 @@
 
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import md5, sha256
 from typing import Any
 
@@ -78,17 +79,16 @@ def notifications(get: Callable[..., Any]) -> list[int]:
 
 @pytest.fixture(scope="module")
 def activations(get: Callable[..., Any], notifications: list[int]) -> list[Event]:
-    """The activations of 2026-03-02 to 2026-03-10."""
-    window = {"start": "2026-03-02", "end": "2026-03-11"}
+    """The activations of 2026-03-02 to 2026-03-04."""
+    window = {"start": "2026-03-02", "end": "2026-03-05"}
     return [one for id in notifications for one in get(f"/notifications/{id}/events/activations", **window)]
 
 
 @pytest.fixture(scope="module")
 def hits(get: Callable[..., Any]) -> list[Event]:
-    """The hits of the sends of 2026-03-02 to 2026-03-06, all of whose hits are over at `NOON`."""
-    found: list[Event] = get(
-        "/notifications/reactivities/hits", activationStart="2026-03-02", activationEnd="2026-03-07"
-    )
+    """The hits of the sends of 2026-03-02 and 2026-03-03, all of whose hits are over at `NOON`."""
+    window = {"activationStart": "2026-03-02", "activationEnd": "2026-03-04"}
+    found: list[Event] = get("/notifications/reactivities/hits", **window)
     return found
 
 
@@ -118,8 +118,11 @@ def test_events_have_the_keys_and_types_of_the_reference(api, path, kind):
     assert len(events) > 100
     assert json.dumps(events, separators=(",", ":")) == text
     expected = dict(describe_layout(json.loads(ENVELOPE % (kind, EXTRA[kind]))))
-    for event in events:
+    for event in events[:200]:
         assert event["type"] == kind
+        receiver = event["source"]["detail"]["activation"]["receiver"]["value"]
+        assert re.fullmatch(r"user\d+@example\.com", receiver["unicity"])
+        assert receiver["hash"] == md5(receiver["unicity"].encode()).hexdigest()
         found = dict(describe_layout(event))
         if kind == "hit":  # a link's label and uri can be null or text
             assert list(event["source"]["detail"]["link"]) == ["type", "label", "uri"]
@@ -129,18 +132,6 @@ def test_events_have_the_keys_and_types_of_the_reference(api, path, kind):
         assert event["timestamp"] - get_stamp(event)["time"] >= 200
 
 
-@pytest.mark.slow
-def test_receivers_are_on_example_com_and_hashed_with_md5(activations):
-    receivers = {json.dumps(one["source"]["detail"]["activation"]["receiver"]["value"]) for one in activations}
-    assert len(receivers) > 10_000
-    for receiver in map(json.loads, receivers):
-        name, _, host = receiver["unicity"].partition("@")
-        assert name.removeprefix("user").isdigit()
-        assert host == "example.com"
-        assert receiver["hash"] == md5(receiver["unicity"].encode()).hexdigest()
-        assert len(receiver["id"]) == 8
-
-
 def test_account_sends_thousands_a_day_and_few_at_night(activations):
     days: dict[int, int] = {}
     night = 0
@@ -148,8 +139,7 @@ def test_account_sends_thousands_a_day_and_few_at_night(activations):
         day, time = divmod(get_stamp(one)["time"], DAY_MS)
         days[day] = days.get(day, 0) + 1
         night += time < 6 * 3_600_000
-    whole = [days[day] for day in sorted(days)[1:-1]]
-    assert 3_500 < min(whole) < max(whole) < 8_500
+    assert all(3_500 < days[to_ms(f"2026-03-0{day}T00:00Z") // DAY_MS] < 8_500 for day in (2, 3))
     assert 0 < night < 0.1 * len(activations)
 
 
@@ -160,7 +150,7 @@ def test_reactions_repeat_the_activation_of_their_send(get, activations, hits):
     sends = {get_stamp(one)["id"]: one["source"]["detail"]["activation"] for one in activations}
     assert len(sends) == len(activations)
     reactions = hits + get(
-        "/notifications/reactivities", activationStart="2026-03-10T08:00", activationEnd="2026-03-10T20:00"
+        "/notifications/reactivities", activationStart="2026-03-03T08:00", activationEnd="2026-03-03T12:00"
     )
     assert {event["type"] for event in reactions} == {"hit", "optout", "bounce", "impression"}
     for event in reactions:
@@ -169,7 +159,7 @@ def test_reactions_repeat_the_activation_of_their_send(get, activations, hits):
 
 def test_hits_come_late_several_times_and_as_dismissals(hits):
     days_later = [hit["timestamp"] // DAY_MS - get_stamp(hit)["time"] // DAY_MS for hit in hits]
-    assert 0.005 < sum(days > 7 for days in days_later) / len(hits) < 0.03
+    assert 0.002 < sum(days > 7 for days in days_later) / len(hits) < 0.03
     assert set(Counter(get_stamp(hit)["id"] for hit in hits).values()) == {1, 2, 3}
     links = [hit["source"]["detail"]["link"] for hit in hits]
     assert 0.02 < sum(link["type"] == "dismissal" for link in links) / len(links) < 0.06
@@ -181,7 +171,7 @@ def test_hit_rates_differ_by_notification_and_version(activations, hits):
         found: dict[tuple[int, str], set[str]] = {}
         for event in events:
             send = event["source"]["detail"]["activation"]
-            if to_ms("2026-03-02T00:00Z") <= send["stamp"]["time"] < to_ms("2026-03-07T00:00Z"):
+            if to_ms("2026-03-02T00:00Z") <= send["stamp"]["time"] < to_ms("2026-03-04T00:00Z"):
                 found.setdefault((send["id"], send["version"]), set()).add(send["stamp"]["id"])
         return found
 
@@ -194,9 +184,8 @@ def test_hit_rates_differ_by_notification_and_version(activations, hits):
     assert max(welcome) > 1.3 * min(welcome)
 
 
-@pytest.mark.slow
-def test_bounced_sends_have_no_other_reaction(get):
-    window = {"activationStart": "2026-03-09", "activationEnd": "2026-03-12"}
+def test_bounced_sends_and_muted_receivers_react_in_no_other_way(get):
+    window = {"activationStart": "2026-03-09", "activationEnd": "2026-03-10"}
     bounces = get("/notifications/reactivities/bounces", **window)
     verdicts: dict[str, set[str]] = {}
     for bounce in bounces:
@@ -205,25 +194,18 @@ def test_bounced_sends_have_no_other_reaction(get):
         if analysis["verdict"] == "hard":
             assert analysis["subject"] == {"type": "token", "detail": {"type": "unregistered"}}
     # Some soft bounces are tried again, and then bounce hard.
-    assert {frozenset(found) for found in verdicts.values()} == {
-        frozenset({"hard"}),
-        frozenset({"soft"}),
+    assert set(map(frozenset, verdicts.values())) == {
+        *(frozenset({verdict}) for verdict in ("hard", "soft")),
         frozenset({"hard", "soft"}),
     }
     others = [one for one in get("/notifications/reactivities", **window) if one["type"] != "bounce"]
     assert verdicts.keys().isdisjoint(get_stamp(one)["id"] for one in others)
-
-
-@pytest.mark.slow
-def test_muted_receivers_stay_muted(get):
-    def list_receivers(feed: str) -> set[str]:
-        events = get(f"/notifications/reactivities/{feed}", reactivityStart="2026-03-15")
-        return {one["source"]["detail"]["activation"]["receiver"]["value"]["id"] for one in events}
-
-    muted = list_receivers("optouts")
-    assert len(muted) > 300
-    assert muted.isdisjoint(list_receivers("impressions"))
-    assert muted.isdisjoint(list_receivers("hits"))
+    receivers: dict[str, set[str]] = {}
+    for one in others:
+        receiver = one["source"]["detail"]["activation"]["receiver"]["value"]["id"]
+        receivers.setdefault(one["type"], set()).add(receiver)
+    assert len(receivers["optout"]) > 50
+    assert receivers["optout"].isdisjoint(receivers["impression"] | receivers["hit"])
 
 
 # Windows and order
@@ -251,7 +233,7 @@ def test_two_windows_select_their_intersection(get, hits):
     both = get(
         "/notifications/reactivities/hits",
         activationStart="2026-03-02",
-        activationEnd="2026-03-07",
+        activationEnd="2026-03-04",
         reactivityStart="2026-03-08T06:00:00+01:00",
         reactivityEnd="2026-03-12",
     )
@@ -273,14 +255,8 @@ def test_times_are_dates_datetimes_or_milliseconds(get):
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_empty_window_gives_an_empty_array(api):
-    day = {"reactivityStart": "2026-03-10", "reactivityEnd": "2026-03-10"}
-    assert api.get("/notifications/reactivities/hits", params=day).text == "[]"
-
-
-@pytest.mark.slow
 def test_unsorted_feeds_are_in_random_order(get):
-    window = {"reactivityStart": "2026-03-09T18:00Z", "reactivityEnd": "2026-03-11T06:00Z"}
+    window = {"reactivityStart": "2026-03-09T22:00Z", "reactivityEnd": "2026-03-10T04:00Z"}
     feed = "/notifications/reactivities"
     times = {order: [one["timestamp"] for one in get(feed, sort=order, **window)] for order in ("asc", "desc")}
     assert times["asc"] == sorted(times["asc"])
@@ -289,21 +265,18 @@ def test_unsorted_feeds_are_in_random_order(get):
     assert list_ids(first) != list_ids(second)
     assert sorted(list_ids(first)) == sorted(list_ids(second))
     assert sorted(one["timestamp"] for one in first) == times["asc"] != [one["timestamp"] for one in first]
+    assert get(feed, reactivityStart="2026-03-10", reactivityEnd="2026-03-10") == []
 
 
-@pytest.mark.slow
 def test_feeds_of_all_notifications_add_up_to_the_whole_feed(get, notifications):
-    window = {"reactivityStart": "2026-03-16", "reactivityEnd": "2026-03-17"}
-    every: list[str] = []
-    for feed in KINDS:
-        whole = list_ids(get(f"/notifications/reactivities/{feed}", **window))
-        parts = {id: get(f"/notifications/{id}/reactivities/{feed}", **window) for id in notifications}
-        for id, part in parts.items():
-            assert {one["source"]["detail"]["activation"]["id"] for one in part} == {id}
-        assert sorted(list_ids([one for part in parts.values() for one in part])) == sorted(whole)
-        every += whole
-    assert sorted(list_ids(get("/notifications/reactivities", **window))) == sorted(every)
-    assert len(set(every)) == len(every)
+    window = {"reactivityStart": "2026-03-16T00:00Z", "reactivityEnd": "2026-03-16T06:00Z"}
+    feeds = {feed: list_ids(get(f"/notifications/reactivities/{feed}", **window)) for feed in KINDS}
+    every = list_ids(get("/notifications/reactivities", **window))
+    assert sorted(every) == sorted(id for feed in feeds.values() for id in feed)
+    parts = {id: get(f"/notifications/{id}/reactivities/hits", **window) for id in notifications}
+    for id, part in parts.items():
+        assert {one["source"]["detail"]["activation"]["id"] for one in part} <= {id}
+    assert sorted(id for part in parts.values() for id in list_ids(part)) == sorted(feeds["hits"])
 
 
 # Time
@@ -322,7 +295,7 @@ def test_same_seed_gives_the_same_bytes():
 
 def test_events_exist_from_their_timestamp_on():
     clock = [NOON]
-    app = create_app(Account(), api_key=None, now=lambda: clock[0])
+    app = create_app(Account(sends_per_day=1000, first_day=date(2026, 3, 17)), api_key=None, now=lambda: clock[0])
     answers: list[list[Event]] = []
     with serve_in_thread(app) as url, httpx.Client(base_url=url) as client:
         for _ in range(3):
@@ -332,17 +305,11 @@ def test_events_exist_from_their_timestamp_on():
             clock[0] += timedelta(hours=3)
         clock[0] = datetime.fromtimestamp(answers[-1][-1]["timestamp"] / 1000, UTC)
         last_answer = client.get("/notifications/reactivities", params=today).json()
-    assert 100 < len(answers[0]) < len(answers[1]) < len(answers[2])
+        everything = client.get("/notifications/reactivities", params={"sort": "asc"}).json()
+    assert to_ms("2026-03-17T00:00Z") <= everything[0]["timestamp"] < to_ms("2026-03-18T00:00Z")  # its first day
+    assert 10 < len(answers[0]) < len(answers[1]) < len(answers[2])
     assert list_ids(answers[2])[: len(answers[0])] == list_ids(answers[0])
     assert list_ids(last_answer) == list_ids(answers[2])  # an event exists from the millisecond of its timestamp on
-
-
-def test_account_begins_on_its_first_day():
-    app = create_app(Account.small(), api_key=None, now=lambda: datetime(2026, 1, 4, tzinfo=UTC))
-    with serve_in_thread(app) as url:
-        events = httpx.get(f"{url}/notifications/reactivities", params={"sort": "asc"}).json()
-    assert events[0]["timestamp"] // DAY_MS * DAY_MS == to_ms("2026-01-01T00:00Z")
-    assert events[-1]["timestamp"] // DAY_MS * DAY_MS == to_ms("2026-01-03T00:00Z")
 
 
 # Requests that are refused
@@ -380,13 +347,13 @@ def test_unknown_path_is_404(api, path):
     assert response.json()["message"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"X-Key": "another"}, {"X-Key": "clé".encode()}])
-@pytest.mark.parametrize("path", ["/notifications", "/contacts"])
-def test_wrong_key_is_401(api, headers, path):
-    response = httpx.get(api.base_url.join(path), headers=headers)
-    assert response.status_code == 401
-    assert response.json() == {"message": "X-Key is missing or wrong"}
-    assert response.headers["x-request-id"]
+def test_wrong_key_is_401(api):
+    for path in ("/notifications", "/contacts"):
+        for headers in ({}, {"X-Key": "another"}, {"X-Key": "clé".encode()}):
+            response = httpx.get(api.base_url.join(path), headers=headers)
+            assert response.status_code == 401
+            assert response.json() == {"message": "X-Key is missing or wrong"}
+            assert response.headers["x-request-id"]
 
 
 def test_every_response_has_its_own_request_id(api):

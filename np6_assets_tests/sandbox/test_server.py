@@ -9,7 +9,7 @@ import pytest
 
 from np6_assets.sandbox.app import create_app
 from np6_assets.sandbox.population import Account
-from np6_assets.sandbox.server import NotLoopbackError, serve, serve_in_thread
+from np6_assets.sandbox.server import serve_in_thread
 
 
 def build_app():
@@ -25,21 +25,9 @@ def test_server_runs_for_the_time_of_its_context():
         httpx.get(f"{url}/notifications")
 
 
-def test_two_servers_can_run_at_once():
-    with serve_in_thread(build_app()) as one, serve_in_thread(build_app()) as other:
-        assert one != other
-        assert httpx.get(f"{one}/notifications").json() == httpx.get(f"{other}/notifications").json()
-
-
 def test_server_stops_while_a_client_keeps_its_connection_open():
     with httpx.Client() as client:
         with serve_in_thread(build_app()) as url:
             assert client.get(f"{url}/notifications").status_code == 200
         with pytest.raises(httpx.ConnectError):
             client.get(f"{url}/notifications")
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com", ""])
-def test_server_refuses_an_address_that_other_machines_can_reach(host):
-    with pytest.raises(NotLoopbackError, match="loopback addresses alone"):
-        serve(build_app(), host, 0)
