@@ -128,18 +128,17 @@ def test_missing_rates_are_requested_when_the_sensor_is_turned_on(sensor: Sensor
     "asset", ["hits", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("impressions", "activations"))]
 )
 def test_changed_day_requests_the_cohorts_of_its_window_once(sensor: Sensor, asset: str):
-    for day in list_days(FIRST - timedelta(days=3), FIRST + timedelta(days=3)):
+    for day in list_days(FIRST, FIRST + timedelta(days=1)):
         write_day(sensor.deployment, asset, day, "a")
-    assert sensor.follow() == list_days(FIRST - timedelta(days=5), FIRST + timedelta(days=3))
+    assert sensor.follow() == list_days(FIRST - timedelta(days=WINDOW), FIRST + timedelta(days=1))
     assert sensor.tick() == []
     assert sensor.message == "All rates are up to date."
-    for version in ("b", "c"):
-        write_day(sensor.deployment, asset, FIRST, version)
-        [request] = sensor.evaluate()  # one run for all of them: a backfill would be a record of its own each time
-        assert request.tags["np6/why"] == f"the events of {FIRST} changed"
-        assert list_cohorts(request) == list_affected(FIRST)
-        sensor.deployment.materialize("reactivity_rates", FIRST - timedelta(days=WINDOW), FIRST)
-        assert sensor.tick() == []
+    write_day(sensor.deployment, asset, FIRST, "b")
+    [request] = sensor.evaluate()  # one run for all of them: a backfill would be a record of its own each time
+    assert request.tags["np6/why"] == f"the events of {FIRST} changed"
+    assert list_cohorts(request) == list_affected(FIRST)
+    sensor.deployment.materialize("reactivity_rates", FIRST - timedelta(days=WINDOW), FIRST)
+    assert sensor.tick() == []
 
 
 @pytest.mark.slow
@@ -347,13 +346,10 @@ def test_rates_without_a_record_are_requested(sensor: Sensor):
     assert sensor.tick() == []
 
 
-@pytest.mark.parametrize(
-    "cursor", ["0", "[]", "{", '{"2026-03-20": 1}', '{"2026-03-20": {"count": 1, "last_at": "soon", "state": ""}}']
-)
-def test_foreign_cursor_is_ignored(sensor: Sensor, cursor: str):
+def test_foreign_cursor_is_ignored(sensor: Sensor):
     write_day(sensor.deployment, "hits", FIRST, "a")
-    sensor.cursor = cursor
-    assert sensor.tick() == list_affected(FIRST)
+    for sensor.cursor in ("{", '{"2026-03-20": 1}', '{"2026-03-20": {"count": 1, "last_at": "soon", "state": ""}}'):
+        assert sensor.tick() == list_affected(FIRST)
 
 
 def test_tick_ends_in_time_and_the_next_one_continues(sensor: Sensor, server: RudeServer):
