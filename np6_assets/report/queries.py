@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -22,8 +22,7 @@ from np6_assets.rates.columns import Status, fill_status
 from np6_assets.rates.compute import create_view, open_duckdb
 from np6_assets.rates.measures import BOUNCE, MEASURES, Measure, Share
 from np6_assets.report import moments
-from np6_assets.report.changes import WEEK, Changes, compare_weeks
-from np6_assets.report.moments import Reason
+from np6_assets.report.changes import WEEK, compare_weeks
 from np6_assets.report.versions import Contest, decide_contests
 
 IMPRESSION = Measure("impression_rate", "Impression rate", "impression_activations", "delivered")
@@ -53,33 +52,48 @@ class Group:
         return "incomplete" if self.incomplete_days else "open" if self.provisional_days else "final"
 
 
-@dataclass(frozen=True)
+class NoRatesError(Exception):
+    """There are no rates to report on."""
+
+
 class ReportData:
-    """The content of the report, over the cohorts `first` to `last`.
+    """The content of the report, over the cohorts `first` to `last`, as tables that the readers below share have it.
 
     `never_loaded` may be days before `first`, too. `trends`: the hits of each notification's delivered sends, by the
     day or the week (`trend_days`), the newest last. `hours` are hits by local hour of the day.
     """
 
-    first: date
-    last: date
-    accounts: list[str]
-    window_days: int
-    measures: tuple[Measure, ...]
-    total: Group
-    final: Group | None
-    days: list[Group]
-    never_loaded: list[date]
-    notifications: list[Group]
-    trends: Mapping[int, Sequence[Share]]
-    trend_days: int
-    applications: list[Group]
-    changes: Changes | None
-    contests: list[Contest]
-    reasons: list[Reason]
-    slots: Mapping[tuple[int, int], Share]
-    hours: list[int]
-    names: Mapping[int, str]
+    def __init__(
+        self,
+        database: duckdb.DuckDBPyConnection,
+        stored: Mapping[str, ds.FileSystemDataset],
+        timezone: str,
+        today: date,
+        cohorts: int,
+    ) -> None:
+        last = _find_last_day(database, today)
+        self.never_loaded = _create_rates(database, stored["reactivity_rates"], last, cohorts)
+        [row] = database.sql(_OVERVIEW).fetchall()
+        self.first: date = row[0]
+        self.last: date = row[1]
+        self.window_days: int = row[2]
+        self.measures = (*MEASURES, IMPRESSION) if row[3] else MEASURES
+        moments.create_tables(database, self.first, self.last, self.window_days, timezone)
+        self.accounts: list[str] = [text for (text,) in database.sql(_ACCOUNTS).fetchall()]
+        self.total = _read_groups(database, "1")[0]
+        self.final = next(iter(_read_groups(database, "1", "WHERE is_final")), None)
+        self.days = _read_groups(database, "activation_date")
+        self.notifications = _read_groups(database, "activation_id", order=_MOST_SENDS)
+        self.applications = _read_groups(database, "application_id", order=_MOST_SENDS)
+        self.trend_days = 1 if (self.last - self.first).days < _DAILY_TRENDS else WEEK
+        self.trends = _read_trends(database, self.first, self.last, self.trend_days)
+        hit_days = [day for day in _list_days(stored["hits"], EVENT_DATE) if day < today]
+        self.changes = compare_weeks(database, self.last, max(hit_days, default=None))
+        self.contests = _read_contests(database)
+        self.reasons = moments.read_bounce_reasons(database, self.total.shares[BOUNCE.column].part)
+        self.slots = moments.read_slots(database)
+        self.hours = moments.count_clicks_by_hour(database)
+        self._names: dict[int, str] = dict(database.sql("SELECT activation_id, name FROM notifications").fetchall())
 
     @property
     def provisional(self) -> list[date]:
@@ -93,11 +107,7 @@ class ReportData:
 
     def name(self, activation_id: int) -> str:
         """Return the name of a notification, as people know it."""
-        return self.names.get(activation_id, f"notification {activation_id}")
-
-
-class NoRatesError(Exception):
-    """There are no rates to report on."""
+        return self._names.get(activation_id) or f"notification {activation_id}"
 
 
 def read_report_data(
@@ -107,40 +117,11 @@ def read_report_data(
 
     `stored` has the assets `reactivity_rates`, `notifications`, `activations`, `hits` and `bounces`.
     """
-    rates = stored["reactivity_rates"]
     with open_duckdb() as database:
-        database.register("stored", fill_status(rates.to_table()))
+        database.register("stored", fill_status(stored["reactivity_rates"].to_table()))
         for name in ("notifications", "activations", "hits", "bounces"):
             create_view(database, name, stored[name])
-        last = _find_last_day(database, today)
-        never_loaded = _create_rates(database, rates, last, cohorts)
-        [(first, last, window, has_impressions)] = database.sql(_OVERVIEW).fetchall()
-        moments.create_tables(database, first, last, window, timezone)
-        total = _read_groups(database, "1")[0]
-        names = database.sql("SELECT activation_id, name FROM notifications WHERE name <> ''").fetchall()
-        hit_days = [day for day in _list_days(stored["hits"], EVENT_DATE) if day < today]
-        trend_days = 1 if (last - first).days < _DAILY_TRENDS else WEEK
-        return ReportData(
-            first=first,
-            last=last,
-            accounts=[text for (text,) in database.sql(_ACCOUNTS).fetchall()],
-            window_days=window,
-            measures=(*MEASURES, IMPRESSION) if has_impressions else MEASURES,
-            total=total,
-            final=next(iter(_read_groups(database, "1", "WHERE is_final")), None),
-            days=_read_groups(database, "activation_date"),
-            never_loaded=never_loaded,
-            notifications=_read_groups(database, "activation_id", order=_MOST_SENDS),
-            trends=_read_trends(database, first, last, trend_days),
-            trend_days=trend_days,
-            applications=_read_groups(database, "application_id", order=_MOST_SENDS),
-            changes=compare_weeks(database, last, max(hit_days, default=None)),
-            contests=_read_contests(database),
-            reasons=moments.read_bounce_reasons(database, total.shares[BOUNCE.column].part),
-            slots=moments.read_slots(database),
-            hours=moments.count_clicks_by_hour(database),
-            names=dict(names),
-        )
+        return ReportData(database, stored, timezone, today, cohorts)
 
 
 _OVERVIEW = """
