@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import code
 import csv
 import sys
 from pathlib import Path
@@ -89,24 +90,27 @@ def _write_csv(result: duckdb.DuckDBPyConnection) -> None:
         writer.writerows(rows)
 
 
-def _run_session(database: duckdb.DuckDBPyConnection) -> None:
-    """Read statements from the terminal and print their rows, until the end of input."""
-    import readline  # noqa: F401 -- gives input() history and line editing
+class _Session(code.InteractiveConsole):
+    """Reads statements from the terminal and prints their rows, until the end of input."""
 
-    print(_HELP.format(names=", ".join(QUERIES)))
-    text = ""
-    while True:
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        super().__init__()
+        self._database = database
+
+    def runsource(self, source: str, *_: str) -> bool:
+        """Run what was typed; True if it goes on on the next line."""
+        query = QUERIES.get(source.strip().removesuffix(";"))
+        if query is None and source.strip() and not source.rstrip().endswith(";"):
+            return True
         try:
-            text += input("     > " if text else "np6-> ") + "\n"
-            named = QUERIES.get(text.strip().removesuffix(";"))
-            if named is None and text.strip() and not text.rstrip().endswith(";"):
-                continue
-            _print_rows(database, named or text)
-        except EOFError:
-            print()
-            return
-        except KeyboardInterrupt:  # cancels a statement, or its input
-            print()
+            _print_rows(self._database, query or source)
         except duckdb.Error as error:
             print(error)
-        text = ""
+        return False
+
+
+def _run_session(database: duckdb.DuckDBPyConnection) -> None:
+    import readline  # noqa: F401 -- gives input() history and line editing
+
+    sys.ps1, sys.ps2 = "np6-> ", "     > "
+    _Session(database).interact(_HELP.format(names=", ".join(QUERIES)), exitmsg="")

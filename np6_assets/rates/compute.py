@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from np6_assets.events.kinds import TIME
-from np6_assets.partitions import ACTIVATION_DATE, Day, event_days, parse_day
+from np6_assets.partitions import ACTIVATION_DATE, event_days, parse_day
 from np6_assets.rates.columns import SCHEMA
 from np6_assets.rates.feeds import REACTIONS, Feeds
 
@@ -121,51 +121,43 @@ def open_duckdb() -> duckdb.DuckDBPyConnection:
 
 
 def _build_tables(feeds: Feeds, cohorts: Sequence[str], window_days: int) -> dict[str, pa.Table]:
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
+    cohort_days, missing_ids = [], []
     for key in cohorts:
         day, window = parse_day(key, feeds.timezone), event_days(key, window_days)
-        cohort = {ACTIVATION_DATE: day.date}
-        rows["cohorts"].append(
-            {
-                **cohort,
-                "window_days": window_days,
-                "has_activations": feeds.has_day("activations", key),
-                "has_impressions": feeds.has_day("impressions", key),
-                "days_loaded": sum(all(feeds.has_day(asset, one) for asset in REACTIONS) for one in window),
-                "status": feeds.determine_status(window),
-            }
-        )
-        rows["missing_ids"] += [{**cohort, "activation_id": id_} for id_ in feeds.find_missing_ids(window)]
-        window_end = parse_day(window[-1], feeds.timezone).end
-        bounds = {"starts_at": day.start, "ends_at": day.end, "window_ends_at": window_end}
-        rows["cohort_days"] += [{**cohort, "utc_date": utc_date, **bounds} for utc_date in _list_utc_dates(day)]
-    return {name: pa.Table.from_pylist(rows[name], schema) for name, schema in _TABLES.items()}
-
-
-_TABLES = {
-    "cohorts": pa.schema(
-        {
-            ACTIVATION_DATE: pa.date32(),
-            "window_days": pa.int32(),
-            "has_activations": pa.bool_(),
-            "has_impressions": pa.bool_(),
-            "days_loaded": pa.int32(),
-            "status": pa.string(),
+        cohort = {
+            ACTIVATION_DATE: day.date,
+            "starts_at": day.start,
+            "ends_at": day.end,
+            "window_ends_at": parse_day(window[-1], feeds.timezone).end,
+            "window_days": window_days,
+            "has_activations": feeds.has_day("activations", key),
+            "has_impressions": feeds.has_day("impressions", key),
+            "days_loaded": sum(all(feeds.has_day(asset, one) for asset in REACTIONS) for one in window),
+            "status": feeds.determine_status(window),
         }
-    ),
-    "missing_ids": pa.schema({ACTIVATION_DATE: pa.date32(), "activation_id": pa.int64()}),
-    "cohort_days": pa.schema(
-        {
-            "utc_date": pa.date32(),
-            ACTIVATION_DATE: pa.date32(),
-            "starts_at": TIME,
-            "ends_at": TIME,
-            "window_ends_at": TIME,
-        }
-    ),
-}
+        utc_date, last = day.start.date(), (day.end - timedelta(milliseconds=1)).date()
+        while utc_date <= last:
+            cohort_days.append({**cohort, "utc_date": utc_date})
+            utc_date += timedelta(days=1)
+        missing_ids += [{ACTIVATION_DATE: day.date, "activation_id": id_} for id_ in feeds.find_missing_ids(window)]
+    return {
+        "cohort_days": pa.Table.from_pylist(cohort_days, _COHORT_DAYS),
+        "missing_ids": pa.Table.from_pylist(missing_ids, _MISSING_IDS),
+    }
 
 
-def _list_utc_dates(day: Day) -> list[date]:
-    first, last = day.start.date(), (day.end - timedelta(milliseconds=1)).date()
-    return [first + timedelta(days=ahead) for ahead in range((last - first).days + 1)]
+_MISSING_IDS = pa.schema({ACTIVATION_DATE: pa.date32(), "activation_id": pa.int64()})
+_COHORT_DAYS = pa.schema(
+    {
+        "utc_date": pa.date32(),
+        ACTIVATION_DATE: pa.date32(),
+        "starts_at": TIME,
+        "ends_at": TIME,
+        "window_ends_at": TIME,
+        "window_days": pa.int32(),
+        "has_activations": pa.bool_(),
+        "has_impressions": pa.bool_(),
+        "days_loaded": pa.int32(),
+        "status": pa.string(),
+    }
+)

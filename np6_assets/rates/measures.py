@@ -25,15 +25,7 @@ Z = 1.959963984540054
 Row: TypeAlias = Mapping[str, Any]
 """A row of `reactivity_rates`, by column: as far as measures read it."""
 
-COLUMNS = (
-    "activation_id",
-    "activations",
-    "bounced",
-    "delivered",
-    "hit_activations",
-    "optout_activations",
-    "status",
-)
+COLUMNS = ("activation_id", "activations", "bounced", "delivered", "hit_activations", "optout_activations", "status")
 """The columns that measures read, beside the cohort's day."""
 
 

@@ -2,19 +2,17 @@
 -- `activated_at` falls on one calendar day.
 --
 -- Reads the event assets (`activations`, `hits`, `optouts`, `bounces`, `impressions`) and
---   cohorts      a row for each cohort:
---     activation_date     the cohort's day
---     window_days         how many days after it events count
---     has_activations, has_impressions    whether those assets are materialized for the day itself
---     days_loaded                         as in the result
---     status                              what its event days allow: as in the result
---   missing_ids  a row for each cohort (`activation_date`) and notification (`activation_id`) of which an event day
---                that the cohort needs could not be fetched
 --   cohort_days  a row for each UTC day that a cohort's day touches:
 --     utc_date            that day: an equality to join by; the instants decide
 --     activation_date     the cohort's day
 --     starts_at, ends_at  the cohort's day as instants, half open, in the configured time zone
 --     window_ends_at      when the last event day of its window ends
+--     window_days         how many days after the cohort's day events count
+--     has_activations, has_impressions    whether those assets are materialized for the cohort's day itself
+--     days_loaded                         as in the result
+--     status                              what its event days allow: as in the result
+--   missing_ids  a row for each cohort (`activation_date`) and notification (`activation_id`) of which an event day
+--                that the cohort needs could not be fetched
 --
 -- The text runs alike on DuckDB, Spark SQL (4, ANSI) and Sail: FILTER has its WHERE, NULLs their place, every NULL its
 -- type, and no number a decimal point. The session's time zone is UTC, so that a cast to DATE gives the UTC day. Days
@@ -125,7 +123,11 @@ known AS (
         window_days, days_loaded,
         CASE WHEN missing_ids.activation_id IS NULL THEN status ELSE 'incomplete' END AS status
     FROM counted
-    JOIN cohorts ON cohorts.activation_date = counted.activation_date
+    JOIN (
+        SELECT DISTINCT activation_date, window_days, has_activations, has_impressions, days_loaded, status
+        FROM cohort_days
+    ) AS cohorts
+        ON cohorts.activation_date = counted.activation_date
     LEFT JOIN missing_ids
         ON missing_ids.activation_date = counted.activation_date AND missing_ids.activation_id = counted.activation_id
 ),

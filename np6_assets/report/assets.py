@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -12,10 +11,6 @@ from np6_assets.partitions import day_at
 from np6_assets.resources import IO_MANAGER, STORE, get_store, list_resource_keys
 from np6_assets.settings import Settings
 from np6_assets.storage.io_manager import ALLOW_MISSING, Dataset
-
-if TYPE_CHECKING:
-    from np6_assets.report.queries import ReportData
-    from np6_assets.report.sentences import Sentence
 
 REPORT = "reactivity_report/report.html"
 """The report's path below the data folder."""
@@ -72,32 +67,21 @@ def build_report_asset(settings: Settings, now: Callable[[], datetime]) -> dg.As
         folder = get_store(context, settings).open_folder()
         with folder.replace(REPORT) as file:
             file.write(page)
+        rates = {measure.column: report.total.shares[measure.column].rate for measure in report.measures}
         return dg.MaterializeResult(
             metadata={
-                **build_report_metadata(report, sentences),
+                "what_changed": dg.MetadataValue.md("\n".join(f"- {markdown.escaped(one.text)}" for one in sentences)),
+                "sends": report.total.sends,
+                **{f"{name}_percent": round(rate * 100, 2) for name, rate in rates.items() if rate is not None},
+                "first_cohort": str(report.first),
+                "last_cohort": str(report.last),
+                "notifications": len(report.notifications),
+                "provisional_cohorts": len(report.provisional),
+                "incomplete_cohorts": len(report.incomplete),
+                "never_loaded_cohorts": len(report.never_loaded),
                 "path": dg.MetadataValue.path(folder.path(REPORT)),
                 "bytes": len(page),
             }
         )
 
     return reactivity_report
-
-
-def build_report_metadata(report: "ReportData", sentences: "tuple[Sentence, ...]") -> dict[str, Any]:
-    """Build the metadata: the three sentences and the first numbers of the report, rates in percent."""
-    rates = {
-        f"{measure.column}_percent": round(rate * 100, 2)
-        for measure in report.measures
-        if (rate := report.total.shares[measure.column].rate) is not None
-    }
-    return {
-        "what_changed": dg.MetadataValue.md("\n".join(f"- {markdown.escaped(one.text)}" for one in sentences)),
-        "sends": report.total.sends,
-        **rates,
-        "first_cohort": str(report.first),
-        "last_cohort": str(report.last),
-        "notifications": len(report.notifications),
-        "provisional_cohorts": len(report.provisional),
-        "incomplete_cohorts": len(report.incomplete),
-        "never_loaded_cohorts": len(report.never_loaded),
-    }

@@ -51,31 +51,41 @@ class Comparison:
         """Whether the difference is more than chance explains."""
         return self.p_value is not None and self.p_value < LEVEL
 
+    @property
+    def clicks(self) -> float:
+        """How many more sends of `version` were clicked than would have been at the rates of `baseline`."""
+        return (self.difference or 0.0) * self.share.whole
+
 
 def compare_versions(versions: Mapping[int, Mapping[str | None, Strata]]) -> list[Comparison]:
     """Compare each two versions of each notification."""
-    found = [
-        _compare_pair(activation_id, *pair[::-1])
-        for activation_id, by_version in versions.items()
-        for pair in combinations(sorted(by_version.items(), key=_rank_by_sends), 2)
-    ]
-    p_values = correct_by_holm([comparison.p_value for comparison in found])
-    return [replace(comparison, p_value=p_value) for comparison, p_value in zip(found, p_values, strict=True)]
+    return correct_by_holm(
+        [
+            compare_pair(activation_id, version, baseline)
+            for activation_id, by_version in versions.items()
+            for baseline, version in combinations(sorted(by_version.items(), key=_rank_by_sends), 2)
+        ]
+    )
 
 
 def _rank_by_sends(version: tuple[str | None, Strata]) -> tuple[int, str]:
     return -sum_shares(version[1].values()).whole, version[0] or ""
 
 
-def _compare_pair(
-    activation_id: int, version: tuple[str | None, Strata], baseline: tuple[str | None, Strata]
+def compare_pair(
+    activation_id: int,
+    version: tuple[str | None, Strata],
+    baseline: tuple[str | None, Strata],
+    *,
+    is_side_by_side: bool = True,
 ) -> Comparison:
+    """Compare two versions, or two periods, which are not side by side."""
     both = [key for key in version[1] if key in baseline[1]]
     one, other = ([strata[key] for key in both] for _, strata in (version, baseline))
     middle, low, high = compute_risk_difference(one, other) or (None, None, None)
     days = len({day for day, *_ in both})
     shares = sum_shares(one), sum_shares(other)
-    p_value = compute_cmh_p_value(one, other)
+    p_value = compute_cmh_p_value(one, other, 1.0 if is_side_by_side else estimate_dispersion(one, other))
     return Comparison(activation_id, version[0], baseline[0], days, *shares, middle, low, high, p_value)
 
 
@@ -136,12 +146,12 @@ def estimate_dispersion(ones: Sequence[Share], others: Sequence[Share]) -> float
     return max(1.0, sum(weight * (difference - middle) ** 2 for difference, weight in terms) / (len(terms) - 1))
 
 
-def correct_by_holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p-values for their number by Holm's method; None stays None, and does not count."""
-    tested = sorted((p_value, at) for at, p_value in enumerate(p_values) if p_value is not None)
-    corrected: list[float | None] = [None] * len(p_values)
+def correct_by_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the p-values for their number by Holm's method; those that are None do not count."""
+    p_values = [(one.p_value, at) for at, one in enumerate(comparisons) if one.p_value is not None]
+    corrected = list(comparisons)
     reached = 0.0
-    for done, (p_value, at) in enumerate(tested):
-        reached = max(reached, min(1.0, p_value * (len(tested) - done)))
-        corrected[at] = reached
+    for done, (p_value, at) in enumerate(sorted(p_values)):
+        reached = max(reached, min(1.0, p_value * (len(p_values) - done)))
+        corrected[at] = replace(corrected[at], p_value=reached)
     return corrected

@@ -9,10 +9,7 @@ from np6_assets.partitions import consecutive
 from np6_assets.rates.measures import NONE, Share, format_percent
 from np6_assets.rates.panel import format_day
 
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-
-ENOUGH_CLICKS = 15
-"""From so many clicks on a rate is reliable: about as many as `is_few` needs."""
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 SHORTEST_ID = 8
 """Characters of an id that is shown short, at the least."""
@@ -67,14 +64,9 @@ def format_p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def format_weekday(at: int) -> str:
-    """Format a day of the week; 0 is Monday."""
-    return _WEEKDAYS[at]
-
-
 def format_date(moment: date) -> str:
     """Format a day with its day of the week."""
-    return f"{format_weekday(moment.weekday())} {format_day(moment)}"
+    return f"{WEEKDAYS[moment.weekday()]} {format_day(moment)}"
 
 
 def format_range(first: date, last: date) -> str:

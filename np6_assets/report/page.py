@@ -14,10 +14,9 @@ from np6_assets.rates.measures import BOUNCE, NONE, Cohort, Share, sum_shares
 from np6_assets.rates.panel import build_axis, build_panel, build_sparkline
 from np6_assets.report.comparison import LEAST
 from np6_assets.report.formatting import (
-    ENOUGH_CLICKS,
     FILTERS,
+    WEEKDAYS,
     format_hour,
-    format_weekday,
     is_few,
     shorten_ids,
 )
@@ -63,7 +62,7 @@ def render_page(report: ReportData, opening: tuple[Sentence, ...], made_at: date
         bounced=report.total.shares[BOUNCE.column],
         is_few=is_few,
         hour_of=format_hour,
-        weekday=format_weekday,
+        weekdays=WEEKDAYS,
         dash=NONE,
         states=STATES,
         least=LEAST,
@@ -75,7 +74,7 @@ def render_page(report: ReportData, opening: tuple[Sentence, ...], made_at: date
 
 def _build_heat_map(slots: Mapping[tuple[int, int], Share]) -> dict[str, Any]:
     """Build the heat map: by weekday and hour, the hits and a shade, 0 (least) to 5; None where there are too few."""
-    sure = [share for share in slots.values() if not is_few(share) and share.part >= ENOUGH_CLICKS]
+    sure = [share for share in slots.values() if not is_few(share)]
     rates = [share.rate or 0.0 for share in sure]
     usual = sum_shares(sure).rate or 0.0
     hours = [hour for _, hour in slots]

@@ -7,7 +7,6 @@ whose sends were never loaded.
 
 from __future__ import annotations
 
-import posixpath
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from typing import Any
 import duckdb
 import pyarrow.dataset as ds
 
-from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE, partition_day
+from np6_assets.partitions import ACTIVATION_DATE, EVENT_DATE
 from np6_assets.rates.columns import Status, fill_status
 from np6_assets.rates.compute import create_view, open_duckdb
 from np6_assets.rates.measures import BOUNCE, MEASURES, Measure, Share
 from np6_assets.report import moments
 from np6_assets.report.changes import WEEK, compare_weeks
 from np6_assets.report.versions import Contest, decide_contests
+from np6_assets.storage.parquet import list_partitions
 
 IMPRESSION = Measure("impression_rate", "Impression rate", "impression_activations", "delivered")
 """Only applications that report impressions count."""
@@ -57,7 +57,7 @@ class NoRatesError(Exception):
 
 
 class ReportData:
-    """The content of the report, over the cohorts `first` to `last`, as tables that the readers below share have it.
+    """The content of the report, over the cohorts `first` to `last`.
 
     `never_loaded` may be days before `first`, too. `trends`: the hits of each notification's delivered sends, by the
     day or the week (`trend_days`), the newest last. `hours` are hits by local hour of the day.
@@ -87,7 +87,7 @@ class ReportData:
         self.applications = _read_groups(database, "application_id", order=_MOST_SENDS)
         self.trend_days = 1 if (self.last - self.first).days < _DAILY_TRENDS else WEEK
         self.trends = _read_trends(database, self.first, self.last, self.trend_days)
-        hit_days = [day for day in _list_days(stored["hits"], EVENT_DATE) if day < today]
+        hit_days = [day for day in map(date.fromisoformat, list_partitions(stored["hits"], EVENT_DATE)) if day < today]
         self.changes = compare_weeks(database, self.last, max(hit_days, default=None))
         self.contests = _read_contests(database)
         self.reasons = moments.read_bounce_reasons(database, self.total.shares[BOUNCE.column].part)
@@ -171,15 +171,11 @@ def _create_rates(
         return sorted(known)
     database.execute("DELETE FROM rates WHERE activations IS NULL")
     earliest = last - timedelta(days=cohorts - 1)
-    known = {day: True for day in _list_days(stored, ACTIVATION_DATE) if earliest <= day <= last} | known
+    with_files = map(date.fromisoformat, list_partitions(stored, ACTIVATION_DATE))
+    known = {day: True for day in with_files if earliest <= day <= last} | known
     first = min(known)
     days = [first + timedelta(days=more) for more in range((last - first).days + 1)]
     return [day for day in days if not known.get(day)]
-
-
-def _list_days(data: ds.FileSystemDataset, column: str) -> list[date]:
-    folders = (posixpath.basename(posixpath.dirname(file)) for file in data.files)
-    return [day for folder in folders if (day := partition_day(folder, column))]
 
 
 def _read_groups(database: duckdb.DuckDBPyConnection, key: str, where: str = "", order: str = "key") -> list[Group]:

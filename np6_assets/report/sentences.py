@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from np6_assets.rates.measures import format_percent
-from np6_assets.report.changes import WEEK, Change
+from np6_assets.report.changes import WEEK
+from np6_assets.report.comparison import Comparison
 from np6_assets.report.formatting import format_date, format_estimate, format_ranges, is_few
 from np6_assets.report.queries import ReportData
 
@@ -36,8 +37,8 @@ def _describe_change(report: ReportData) -> str:
             f"{'is' if len(report.days) == 1 else 'are'} there so far."
         )
     total = changes.total
-    now, before = format_percent(total.now.rate), format_percent(total.before.rate)
-    text = f"In the 7 days to {format_date(changes.last)}, {now} of {total.now.whole:,} delivered sends were clicked"
+    now, before = format_percent(total.share.rate), format_percent(total.baseline_share.rate)
+    text = f"In the 7 days to {format_date(changes.last)}, {now} of {total.share.whole:,} delivered sends were clicked"
     if not total.is_real:
         return f"{text}, against {before} in the 7 days before: no larger a difference than chance explains."
     direction, more = ("up", "more") if total.clicks > 0 else ("down", "fewer")
@@ -64,11 +65,11 @@ def _describe_notifications(report: ReportData) -> str:
     return f"{'; '.join(parts if gained else reversed(parts))}."
 
 
-def _describe_move(report: ReportData, change: Change, how: str) -> str:
+def _describe_move(report: ReportData, change: Comparison, how: str) -> str:
     more = "more" if change.clicks > 0 else "fewer"
     return (
-        f"{_quote_name(report, change.activation_id)} {how}: {format_percent(change.now.rate)} against "
-        f"{format_percent(change.before.rate)}, about {format_estimate(change.clicks)} {more} clicks"
+        f"{_quote_name(report, change.activation_id)} {how}: {format_percent(change.share.rate)} against "
+        f"{format_percent(change.baseline_share.rate)}, about {format_estimate(change.clicks)} {more} clicks"
     )
 
 

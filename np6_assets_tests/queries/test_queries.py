@@ -444,6 +444,29 @@ def test_command_reports_an_error_in_one_line(account: Account, query: str, mess
     assert "\n" not in str(raised.value)
 
 
+def test_session_runs_what_is_typed(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = iter(
+        ["SELECT 'on one' AS line;", "SELECT 'on'", "|| ' two' AS lines;", "SELECT nothing FROM cohorts;", "funnel"]
+    )
+
+    def type_line(prompt: str = "") -> str:
+        line = next(typed, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", type_line)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    command.run(account.build_settings(), None, as_csv=False)
+    printed = capsys.readouterr().out
+    assert "on one" in printed
+    assert "on two" in printed
+    assert 'Referenced column "nothing" not found' in printed
+    assert "delivery_rate" in printed
+
+
 def test_written_file_has_the_views_and_reads_later_days(
     account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

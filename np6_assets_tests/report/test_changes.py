@@ -75,8 +75,8 @@ def test_changes_count_both_weeks_at_the_same_age(tmp_path: Path):
     write_events(tmp_path, rows, days_later=3)
     changes = read_report(tmp_path).changes
     assert changes is not None
-    assert (changes.total.now.part, changes.total.before.part) == (400, 400)
-    assert (changes.total.now.whole, changes.total.before.whole) == (7_000, 7_000)
+    assert (changes.total.share.part, changes.total.baseline_share.part) == (400, 400)
+    assert (changes.total.share.whole, changes.total.baseline_share.whole) == (7_000, 7_000)
     assert not changes.total.is_real
 
 
