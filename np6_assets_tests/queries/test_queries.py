@@ -6,13 +6,11 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,18 +19,11 @@ from np6_assets.queries.ready import QUERIES
 from np6_assets.queries.views import open_views
 from np6_assets.settings import Settings
 from np6_assets.storage.files import Folder
+from np6_assets_tests.rates.stored_feeds import write_feeds
+from np6_assets_tests.report.rendering import write_rates
 from np6_assets_tests.support.events import build_population
-from np6_assets_tests.support.oracle import (
-    GRAIN,
-    RATE_COLUMNS,
-    Row,
-    compute_day_bounds,
-    compute_wilson,
-    expect_feeds,
-    expect_rates,
-    list_columns,
-)
-from np6_assets_tests.support.tables import assert_rows_equal, build_table
+from np6_assets_tests.support.oracle import GRAIN, Row, compute_day_bounds, compute_wilson, expect_feeds, expect_rates
+from np6_assets_tests.support.tables import assert_rows_equal
 
 TZ = "Europe/Paris"
 WINDOW = 1
@@ -70,22 +61,8 @@ class Account:
             )
         ]
         self.root = root
-        self._store()
-
-    def _store(self) -> None:
-        for kind, days in self.events.items():
-            for day, rows in days.items():
-                if rows is not None:
-                    self._write(kind, f"event_date={day}", build_table(rows, list_columns(kind)))
-        for day, of_day in groupby(self.rates, lambda row: row["activation_date"]):
-            self._write("reactivity_rates", f"activation_date={day}", build_table(of_day, RATE_COLUMNS))
-        names = pa.table({"activation_id": list(self.names), "name": list(self.names.values()), "type": "push"})
-        self._write("notifications", "", names)
-
-    def _write(self, asset: str, partition: str, table: pa.Table) -> None:
-        folder = self.root / asset / partition
-        folder.mkdir(parents=True)
-        pq.write_table(table, folder / "part-0.parquet")
+        write_feeds(root, self.events, TZ)
+        write_rates(root, self.rates, self.names)
 
     def get_name(self, id_: int) -> str:
         return self.names.get(id_) or f"notification {id_}"
@@ -127,6 +104,10 @@ class Rate:
         self.low, self.high = compute_wilson(self.part or 0, self.whole)
         self.provisional = any(row["status"] == "open" for row in used) if used else None
 
+    def list_columns(self, **attributes: str) -> Row:
+        """List attributes by the columns that show them."""
+        return {column: getattr(self, attribute) for column, attribute in attributes.items()}
+
 
 def compute_hit_rate(rows: Iterable[Row]) -> Rate:
     return Rate(rows, "hit_activations", "delivered")
@@ -147,10 +128,14 @@ def group_by(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[R
     return groups
 
 
+def by_sends(column: str, name: str) -> Callable[[Row], Any]:
+    """Order rows by a count, the highest first and unknown ones last, then by a text, missing ones last."""
+    return lambda row: (-(row[column] or -1), row[name] or "~")
+
+
 def test_account_has_every_status_and_a_cohort_without_sends(account: Account) -> None:
     assert {row["status"] for row in account.rates} == {"final", "open", "incomplete"}
     without = [row for row in account.rates if row["activation_date"] == WITHOUT_SENDS]
-    assert without
     assert all(row["activations"] is None and row["hit_activations"] is not None for row in without)
     assert sum(row["hit_activations"] for row in without) > 0
 
@@ -161,9 +146,8 @@ def test_rates_refuse_a_sum_and_a_mean(database: duckdb.DuckDBPyConnection) -> N
             database.execute(f"SELECT {wrong} FROM cohorts")
 
 
-@pytest.mark.parametrize(
-    ("column", "numerator", "denominator"),
-    [
+def test_rates_of_rows_match_plain_python(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    for column, numerator, denominator in (
         ("hit_rate", "hit_activations", "delivered"),
         ("optout_rate", "optout_activations", "delivered"),
         ("bounce_rate", "bounced", "activations"),
@@ -173,18 +157,13 @@ def test_rates_refuse_a_sum_and_a_mean(database: duckdb.DuckDBPyConnection) -> N
         ("hit_share", "hit_activations", "reacting_activations"),
         ("optout_share", "optout_activations", "reacting_activations"),
         ("bounce_share", "bounced", "reacting_activations"),
-    ],
-)
-def test_rate_of_rows_matches_plain_python(
-    account: Account, database: duckdb.DuckDBPyConnection, column: str, numerator: str, denominator: str
-) -> None:
-    expected = Rate(account.rates, numerator, denominator)
-    [(rate, low, high, provisional)] = database.execute(
-        f"SELECT rate({column}), rate_low({column}), rate_high({column}), is_provisional({column}) FROM cohorts"
-    ).fetchall()
-    shown = {"rate": rate, "low": low, "high": high, "provisional": provisional}
-    value = {"rate": expected.value, "low": expected.low, "high": expected.high, "provisional": True}
-    assert_rows_equal([shown], [value])
+    ):
+        expected = Rate(account.rates, numerator, denominator)
+        query = f"SELECT rate({column}), rate_low({column}), rate_high({column}), is_provisional({column}) FROM cohorts"
+        [shown] = database.execute(query).fetchall()
+        assert shown[3]
+        for found, number in zip(shown[:3], (expected.value, expected.low, expected.high), strict=True):
+            assert found == (number if number is None else pytest.approx(number, rel=1e-12)), column
 
 
 def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -192,18 +171,10 @@ def test_weekly_hit_rate(account: Account, database: duckdb.DuckDBPyConnection) 
         day = row["activation_date"]
         return day - timedelta(days=day.weekday()), row["activation_id"]
 
-    rates = {key: compute_hit_rate(rows) for key, rows in group_by(account.rates, get_week).items()}
+    shown = {"delivered": "whole", "hit_rate": "value", "low": "low", "high": "high", "provisional": "provisional"}
     expected = [
-        {
-            "week": monday,
-            "name": account.get_name(id_),
-            "delivered": rate.whole,
-            "hit_rate": rate.value,
-            "low": rate.low,
-            "high": rate.high,
-            "provisional": rate.provisional,
-        }
-        for (monday, id_), rate in rates.items()
+        {"week": monday, "name": account.get_name(id_), **compute_hit_rate(rows).list_columns(**shown)}
+        for (monday, id_), rows in group_by(account.rates, get_week).items()
     ]
     assert len({row["week"] for row in expected}) == 3
     order = sorted(
@@ -219,37 +190,35 @@ def test_applications(account: Account, database: duckdb.DuckDBPyConnection) -> 
             "sends": compute_bounce_rate(rows).whole,
             "hit_rate": compute_hit_rate(rows).value,
             "optout_rate": Rate(rows, "optout_activations", "delivered").value,
-            "bounce_rate": compute_bounce_rate(rows).value,
+            **compute_bounce_rate(rows).list_columns(bounce_rate="value"),
             "impression_rate": compute_impression_rate(rows).value,
             "provisional": compute_bounce_rate(rows).provisional,
         }
         for application, rows in group_by(account.rates, lambda row: row["application_id"]).items()
     ]
     assert len(expected) > 1
-    assert_rows_equal(
-        run_query(database, "applications"),
-        sorted(expected, key=lambda row: (-(row["sends"] or -1), row["application_id"] or "~")),
-    )
+    order = sorted(expected, key=by_sends("sends", "application_id"))
+    assert_rows_equal(run_query(database, "applications"), order)
 
 
 def test_funnel(account: Account, database: duckdb.DuckDBPyConnection) -> None:
-    expected = [
-        {
-            "name": account.get_name(id_),
-            "sends": compute_bounce_rate(rows).whole,
-            "delivered": compute_hit_rate(rows).whole,
-            "displayed": compute_impression_rate(rows).part,
-            "hit": compute_hit_rate(rows).part,
-            "delivery_rate": None if compute_bounce_rate(rows).value is None else 1 - compute_bounce_rate(rows).value,
-            "impression_rate": compute_impression_rate(rows).value,
-            "hit_rate": compute_hit_rate(rows).value,
-            "provisional": compute_bounce_rate(rows).provisional,
-        }
-        for id_, rows in group_by(account.rates, lambda row: row["activation_id"]).items()
-    ]
-    assert_rows_equal(
-        run_query(database, "funnel"), sorted(expected, key=lambda row: (-(row["sends"] or -1), row["name"]))
-    )
+    expected = []
+    for id_, rows in group_by(account.rates, lambda row: row["activation_id"]).items():
+        bounce, hit, impression = compute_bounce_rate(rows), compute_hit_rate(rows), compute_impression_rate(rows)
+        expected.append(
+            {
+                "name": account.get_name(id_),
+                "sends": bounce.whole,
+                "delivered": hit.whole,
+                "displayed": impression.part,
+                "hit": hit.part,
+                "delivery_rate": None if bounce.value is None else 1 - bounce.value,
+                "impression_rate": impression.value,
+                "hit_rate": hit.value,
+                "provisional": bounce.provisional,
+            }
+        )
+    assert_rows_equal(run_query(database, "funnel"), sorted(expected, key=by_sends("sends", "name")))
 
 
 def test_last_7_days(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -262,16 +231,12 @@ def test_last_7_days(account: Account, database: duckdb.DuckDBPyConnection) -> N
         expected.append(
             {
                 "name": account.get_name(id_),
-                "delivered": now.whole,
-                "hit_rate": now.value,
-                "provisional": now.provisional,
-                "delivered_before": before.whole,
-                "hit_rate_before": before.value,
+                **now.list_columns(delivered="whole", hit_rate="value", provisional="provisional"),
+                **before.list_columns(delivered_before="whole", hit_rate_before="value"),
                 "change": None if None in (now.value, before.value) else now.value - before.value,
             }
         )
-    order = sorted(expected, key=lambda row: (-(row["delivered"] or -1), row["name"]))
-    assert_rows_equal(run_query(database, "last_7_days"), order)
+    assert_rows_equal(run_query(database, "last_7_days"), sorted(expected, key=by_sends("delivered", "name")))
 
 
 def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None:
@@ -295,20 +260,17 @@ def test_versions(account: Account, database: duckdb.DuckDBPyConnection) -> None
             ]
             if not pairs:
                 continue
-            weights = [
-                row["delivered"] * other["delivered"] / (row["delivered"] + other["delivered"]) for row, other in pairs
-            ]
+            weights = [1 / (1 / row["delivered"] + 1 / other["delivered"]) for row, other in pairs]
             differences = [row["hit_rate"] - other["hit_rate"] for row, other in pairs]
+            of_version, of_baseline = (compute_hit_rate(pair[at] for pair in pairs) for at in (0, 1))
             expected.append(
                 {
                     "name": account.get_name(id_),
                     "version": version,
                     "baseline": baseline,
                     "days": len({row["activation_date"] for row, _ in pairs}),
-                    "delivered": sum(row["delivered"] for row, _ in pairs),
-                    "hit_rate": compute_hit_rate(row for row, _ in pairs).value,
-                    "baseline_delivered": sum(other["delivered"] for _, other in pairs),
-                    "baseline_hit_rate": compute_hit_rate(other for _, other in pairs).value,
+                    **of_version.list_columns(delivered="whole", hit_rate="value"),
+                    **of_baseline.list_columns(baseline_delivered="whole", baseline_hit_rate="value"),
                     "difference": sum(w * d for w, d in zip(weights, differences, strict=True)) / sum(weights),
                 }
             )
@@ -344,48 +306,33 @@ def test_send_times(account: Account, database: duckdb.DuckDBPyConnection) -> No
     for (day, grain, _), events in group_sends(account).items():
         kinds = {event["kind"] for event in events if event["kind"] != "hits" or event["link_type"] == "redirection"}
         hours[day, grain, min(event["at"] for event in events).hour].update(kinds)
-    rows = []
+    by_hour = defaultdict(list)
     for (day, grain, hour), counts in hours.items():
         of_day = day_rows[day, grain]
         usable = of_day["status"] != "incomplete" and of_day["delivered"]
-        rows.append(
-            {
-                "weekday": day.isoweekday(),
-                "hour": hour,
-                "status": of_day["status"],
-                "delivered": max(counts["activations"] - counts["bounces"], 0) if usable else None,
-                "hit_activations": counts["hits"],
-            }
-        )
+        delivered = max(counts["activations"] - counts["bounces"], 0) if usable else None
+        row = {"status": of_day["status"], "delivered": delivered, "hit_activations": counts["hits"]}
+        by_hour[day.isoweekday(), hour].append(row)
+    shown = {"delivered": "whole", "hit_rate": "value", "low": "low", "high": "high", "provisional": "provisional"}
     expected = [
-        {
-            "weekday": weekday,
-            "hour": hour,
-            "delivered": rate.whole,
-            "hit_rate": rate.value,
-            "low": rate.low,
-            "high": rate.high,
-            "provisional": rate.provisional,
-        }
-        for (weekday, hour), rate in sorted(
-            (key, compute_hit_rate(of_hour))
-            for key, of_hour in group_by(rows, lambda row: (row["weekday"], row["hour"])).items()
-        )
+        {"weekday": weekday, "hour": hour, **compute_hit_rate(rows).list_columns(**shown)}
+        for (weekday, hour), rows in sorted(by_hour.items())
     ]
     assert len(expected) > 50
     assert_rows_equal(run_query(database, "send_times"), expected)
 
 
 def test_bounce_reasons(account: Account, database: duckdb.DuckDBPyConnection) -> None:
+    rank = {"hard": 0, "soft": 1}
     reasons: Counter[tuple[str, str]] = Counter()
     for events in group_sends(account).values():
-        bounces = [event for event in events if event["kind"] == "bounces"]
+        bounces = [
+            (rank.get(event["bounce_verdict"], 2), event["event_time"], event["event_id"], event)
+            for event in events
+            if event["kind"] == "bounces"
+        ]
         if bounces:
-            rank = {"hard": 0, "soft": 1}
-            worst = min(
-                bounces,
-                key=lambda event: (rank.get(event["bounce_verdict"], 2), event["event_time"], event["event_id"]),
-            )
+            *_, worst = min(bounces, key=lambda bounce: bounce[:3])
             reasons[worst["bounce_verdict"] or "not given", worst["bounce_reason"] or "not given"] += 1
     expected = [
         {"verdict": verdict, "reason": reason, "sends": count, "share": count / reasons.total()}
@@ -429,19 +376,16 @@ def test_command_prints_a_table_with_rates_rounded(account: Account, capsys: pyt
     assert 'hit "rate' in printed
 
 
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
+def test_command_reports_an_error_in_one_line(account: Account) -> None:
+    for query, message in (
         ("fnnel", "there is no query 'fnnel'; there are applications, bounce_reasons, funnel,"),
         ("SELECT rate(hit_rat) FROM cohorts", 'Referenced column "hit_rat" not found'),
         ("SELECT FROM WHERE", "Parser Error"),
-    ],
-)
-def test_command_reports_an_error_in_one_line(account: Account, query: str, message: str) -> None:
-    with pytest.raises(command.QueryError) as raised:
-        command.run(account.build_settings(), query, as_csv=False)
-    assert message in str(raised.value)
-    assert "\n" not in str(raised.value)
+    ):
+        with pytest.raises(command.QueryError) as raised:
+            command.run(account.build_settings(), query, as_csv=False)
+        assert message in str(raised.value)
+        assert "\n" not in str(raised.value)
 
 
 def test_session_runs_what_is_typed(
