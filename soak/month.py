@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from np6_assets_tests.support.builders import draw_uuid
 from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import Deployment, build_resource
 from np6_assets_tests.support.events import (
@@ -21,7 +22,6 @@ from np6_assets_tests.support.events import (
     Population,
     build_event,
     build_population,
-    draw_uuid,
     set_one_agency,
 )
 from np6_assets_tests.support.oracle import compute_day_bounds, parse_day, read_activation_id, read_event_time

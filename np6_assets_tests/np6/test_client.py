@@ -114,7 +114,9 @@ def test_client_times_out_an_answer_that_stalls_or_trickles(act):
         server.script("/notifications", act)
         assert client.get_list("/notifications") == ACCOUNT.notifications
         assert fetch(client).select_elements() == expect_elements()
-        assert [request.outcome for request in server.requests][:4] == [act.name, "ok"] * 2
+        for path in ("/notifications", HITS):
+            # on a busy machine the retry may take too long as well
+            assert next(request.outcome for request in server.requests if request.path == path) == act.name
 
 
 # --- concurrent requests --------------------------------------------------------------------------------------------
