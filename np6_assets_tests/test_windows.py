@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,14 +24,10 @@ from np6_assets_tests.support.events import (
 )
 from np6_assets_tests.support.oracle import (
     compute_day_bounds,
-    expect_rows,
-    read_activated_at,
-    read_activation_id,
     read_event_time,
 )
 from np6_assets_tests.support.rude_acts import END_MODES, Act
 from np6_assets_tests.support.rude_server import Request, RudeServer
-from np6_assets_tests.support.tables import canonicalize
 
 PARIS = "Europe/Paris"
 DAY = date(2026, 3, 29)  # 23 hours in Paris
@@ -43,7 +37,7 @@ HITS = "/notifications/reactivities/hits"
 CUTS = ("cut length", "cut chunked", "cut close", "reset in body")
 
 # Not "both by activation": there a window holds the reactions to its own sends alone, and no window at all holds the
-# reaction of a day to a send of weeks before. See the last test.
+# reaction of a day to a send of weeks before. The doctor tells.
 MODES = [mode for mode in END_MODES if mode != "both by activation"]
 
 
@@ -90,7 +84,7 @@ def account() -> Population:
             for ahead in (0, 1, 5_000, 55_000)
         )
         for at in (start - 2000, start, end - 2000, end):
-            population.misfits += build_misfits(kind, f"rejected at {at}", at, sender, ["text stamp", "null source"])
+            population.misfits += build_misfits(kind, f"rejected at {at}", at, sender, ["stamp 'stamp'", "source None"])
     return population
 
 
@@ -98,51 +92,6 @@ def build_deployment(data: Path, server: RudeServer, instance: dg.DagsterInstanc
     deployment = Deployment(data, server, instance, NP6_TIMEZONE=PARIS, NP6_CONTACT_DATA="keep")
     deployment.np6 = build_resource(server, **options)
     return deployment
-
-
-# --- what a mode brings --------------------------------------------------------------------------------------------
-
-
-def count_outside(
-    population: Population, requests: Sequence[Request], mode: str, first: date, last: date
-) -> Counter[str]:
-    """Count the events outside their windows in the answers by kind, in this mode."""
-    edges = [compute_day_bounds(day, PARIS)[1] for day in list_days(first, last)]
-    counts: Counter[str] = Counter()
-    for request in requests:
-        if request.path == "/notifications":
-            continue
-        kind = "activations" if request.path.endswith("activations") else request.path.rpartition("/")[2]
-        start = int(request.query.get("reactivityStart") or request.query["start"])
-        sent_end = request.query.get("reactivityEnd") or request.query.get("end")
-        end = None if sent_end is None else int(sent_end)
-        # what is sent is the end of a day, or a little later
-        window_end = edges[-1] if end is None else edges[bisect_right(edges, end) - 1]
-        for at, sent, sender in list_events(population, kind):
-            if kind == "activations" and f"/notifications/{sender}/" not in request.path:
-                continue
-            if at >= start and is_before(at, sent, end, mode) and not at < window_end:
-                counts[kind] += 1
-    return counts
-
-
-def list_events(population: Population, kind: str) -> Iterator[tuple[int, int, Any]]:
-    """Yield the time, the time of the send and the notification of each event of a feed."""
-    for one in population.feed(kind):
-        at = read_event_time(one) or 0
-        yield at, read_activated_at(one) or at, read_activation_id(one)
-    for misfit in population.misfits:
-        if misfit.kind == kind:
-            yield misfit.placed_ms, read_activated_at(misfit.event) or misfit.placed_ms, misfit.notification_id
-
-
-def is_before(at: int, sent: int, end: int | None, mode: str) -> bool:
-    """Return whether an event is before a window's end in this mode."""
-    if end is None or mode == "ignored":
-        return True
-    if mode == "inclusive":
-        return at <= end
-    return (sent if "by activation" in mode else at) < end
 
 
 # --- closed days ---------------------------------------------------------------------------------------------------
@@ -176,12 +125,9 @@ def test_range_has_all_events(server: RudeServer, account: Population, instance:
     requests = server.list_requests()[before:]
     # the last days of hits share a request
     assert len([request for request in requests if request.path == HITS]) < len(list_days(FIRST, LAST))
-    expected = count_outside(account, requests, server.end_mode, FIRST, LAST)
-    for kind in KINDS:
-        counted = sum(deployment.metadata(kind, day)["events_outside_window"] for day in list_days(FIRST, LAST))
-        assert counted == expected[kind]
-        if server.end_mode in ("ignored", "by activation"):
-            assert counted > 5
+    if server.end_mode in ("ignored", "by activation"):
+        for kind in KINDS:
+            assert sum(deployment.metadata(kind, day)["events_outside_window"] for day in list_days(FIRST, LAST)) > 5
 
 
 # --- an open day ---------------------------------------------------------------------------------------------------
@@ -222,11 +168,6 @@ def test_open_day_has_all_events_until_it_closes(
         deployment.assert_stored(published, KINDS, DAY, DAY, "keep")
         assert not [request for request in requests if request.outcome == "400"]
         ends.append({request.query.get("reactivityEnd") or request.query.get("end") for request in requests})
-        if not share:
-            expected = count_outside(published, requests, server.end_mode, DAY, DAY)
-            assert [deployment.metadata(kind, DAY)["events_outside_window"] for kind in KINDS] == [
-                expected[kind] for kind in KINDS
-            ]
     assert ends[:3] == [{None}] * 3
     assert None not in ends[3]
     assert deployment.fetched_until("hits", DAY) == end
@@ -258,18 +199,6 @@ def test_download_cut_beyond_its_window_makes_progress(
     assert 300 <= deployment.metadata("hits", DAY)["events_outside_window"] < 310
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
-def test_cut_answers_sorted_by_chance_lose_nothing(instance: dg.DagsterInstance, tmp_path: Path, seed: int):
-    start = compute_day_bounds(DAY, PARIS)[0]
-    population = Population(hits=[build_event("hits", id=f"hit {at}", timestamp=start + at * 1000) for at in range(3)])
-    with RudeServer(population, seed=seed) as server:
-        server.sorts = False
-        server.script(HITS, Act("cut chunked", at=0.5))
-        deployment = build_deployment(tmp_path / "data", server, instance)
-        deployment.materialize("hits", DAY)
-        deployment.assert_stored(population, ["hits"], DAY, DAY, "keep")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["half open", "ignored"])
 def test_rejected_event_without_a_time_is_quarantined(
@@ -277,7 +206,7 @@ def test_rejected_event_without_a_time_is_quarantined(
 ):  # once lost if the event before it in an unsorted answer was outside the window
     start, first, last = compute_day_bounds(DAY, PARIS)[0], DAY, DAY + timedelta(days=1)
     for seed in range(3):
-        population = Population(misfits=build_misfits("hits", seed, start + 5000, 156, ["no timestamp"]))
+        population = Population(misfits=build_misfits("hits", seed, start + 5000, 156, ["timestamp MISSING"]))
         population.hits = [
             build_event("hits", id=f"hit {at}", timestamp=start + at * 23 * HOUR_MS // 3) for at in range(9)
         ]
@@ -287,26 +216,3 @@ def test_rejected_event_without_a_time_is_quarantined(
         for day in list_days(first, last):
             deployment.materialize("hits", day)
         assert sum(len(deployment.quarantine("hits", day)) for day in list_days(first, last)) >= 1, seed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sorts", [True, False])
-def test_window_of_sends_has_the_reactions_to_its_own_sends(
-    sorting_server: RudeServer, account: Population, instance: dg.DagsterInstance, tmp_path: Path, *, sorts: bool
-):
-    """In "both by activation" no window has a day's reactions to older sends: the stored day is incomplete.
-
-    The doctor reports it.
-    """
-    sorting_server.end_mode, sorting_server.sorts = "both by activation", sorts
-    sorting_server.serve(account)
-    deployment = build_deployment(tmp_path / "data", sorting_server, instance)
-    deployment.materialize(KINDS, DAY)
-    start, end = compute_day_bounds(DAY, PARIS)
-    for kind in KINDS:
-        truth = canonicalize(expect_rows(kind, account.feed(kind), start, end, "keep"))
-        available = [row for row in truth if row["activated_at"] is None or start <= row["activated_at"] < end + 60_000]
-        assert canonicalize(deployment.rows(kind, DAY)) == available
-    assert len(available) < len(truth) or kind == "activations"
-    expected = count_outside(account, sorting_server.list_requests(), "both by activation", DAY, DAY)
-    assert expected["hits"] > 0

@@ -29,7 +29,8 @@ from np6_assets_tests.events.decoding import (
     build_hit,
     decode_body,
 )
-from np6_assets_tests.support.events import PATHS, TEXTS, build_event, build_poison, build_population, render, set_field
+from np6_assets_tests.support.builders import PATHS
+from np6_assets_tests.support.events import TEXTS, build_event, build_poison, build_population, render, set_field
 from np6_assets_tests.support.oracle import compute_event_key, count_unreadable, expect_rows, find_reason, list_columns
 from np6_assets_tests.support.poison import FIELD, Poison, is_bulky, list_field_poison, read_field_elements
 from np6_assets_tests.support.tables import canonicalize, read_types

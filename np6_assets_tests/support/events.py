@@ -21,7 +21,6 @@ from np6_assets_tests.support.builders import (
     KINDS,
     MISSING,
     NO_EXPIRATION,
-    PATHS,
     REACTIVITIES,
     Event,
     RawEvent,
@@ -32,7 +31,7 @@ from np6_assets_tests.support.builders import (
     set_field,
     to_ms,
 )
-from np6_assets_tests.support.poison import POISON, Poison, build_poison, is_bulky, list_field_poison
+from np6_assets_tests.support.poison import POISON, build_poison, is_bulky, list_field_poison
 from np6_assets_tests.support.variants import Misfit, build_coerced, build_misfits, coerce_at_random, compare_quarantine
 
 __all__ = [
@@ -40,21 +39,15 @@ __all__ = [
     "HOUR_MS",
     "KINDS",
     "MISSING",
-    "NO_EXPIRATION",
-    "PATHS",
     "POISON",
     "REACTIVITIES",
-    "TEXTS",
     "Event",
     "Misfit",
-    "Poison",
-    "Population",
     "RawEvent",
     "build_coerced",
     "build_event",
     "build_misfits",
     "build_poison",
-    "build_population",
     "compare_quarantine",
     "dump_json",
     "list_field_poison",
@@ -83,70 +76,31 @@ class Population:
 
     def merge(self, other: Population) -> Population:
         """Return the union with another population of the same notifications."""
-        return Population(
-            notifications=self.notifications,
-            activations=self.activations + other.activations,
-            hits=self.hits + other.hits,
-            optouts=self.optouts + other.optouts,
-            bounces=self.bounces + other.bounces,
-            impressions=self.impressions + other.impressions,
-            misfits=self.misfits + other.misfits,
-        )
+        feeds = {kind: self.feed(kind) + other.feed(kind) for kind in (*KINDS, "misfits")}
+        return Population(notifications=self.notifications, **feeds)
 
 
 TEXTS = (
-    "plain",
-    'with "quotes" inside',
-    "back\\slash and trailing one \\",
-    "}{][ braces",
-    '"},{"id":"not an event"}],[',
-    "line\nbreak, tab\t, return\r",
-    "control \u0001 and \u007f",
-    "éàü ß ŵ",
-    "日本語の題",
-    "emoji 🎉👩‍👩‍👧",
-    "\u2028 separators \u2029",
-    "it's, comma, % {0} $1",
-    "\\u0041 literally",
-    "null",
-    "</script><!--",
-    " ",
-    "",
-    "long " * 300,
+    *("plain", 'with "quotes" inside', "back\\slash and trailing one \\", "}{][ braces"),
+    *('"},{"id":"not an event"}],[', "line\nbreak, tab\t, return\r", "control \u0001 and \u007f"),
+    *("éàü ß ŵ", "日本語の題", "emoji 🎉👩\u200d👩\u200d👧", "\u2028 separators \u2029"),
+    *("it's, comma, % {0} $1", "\\u0041 literally", "null", "</script><!--", " ", "", "long " * 300),
 )
 EXPIRATIONS = (
-    *[NO_EXPIRATION] * 6,
-    "2026-04-30T12:00:00Z",
-    "2026-05-01T00:00:00+02:00",
-    "2026-05-01T00:00:00-05:30",
-    "2026-04-30T12:00:00.250Z",
-    "2026-04-30T12:00:00.5000000Z",
-    None,
-    MISSING,
+    *([NO_EXPIRATION] * 6),
+    *("2026-04-30T12:00:00Z", "2026-05-01T00:00:00+02:00", "2026-05-01T00:00:00-05:30"),
+    *("2026-04-30T12:00:00.250Z", "2026-04-30T12:00:00.5000000Z", None, MISSING),
 )
 LINK_TYPES = (*["redirection"] * 8, "dismissal", "dismissal", "", "Redirection", None, MISSING)
 VERDICTS = ("hard", "hard", "hard", "soft", "soft", "soft", "blocked", "", None, MISSING)
 STATUSES: tuple[Any, ...] = (
-    *[None] * 5,
-    MISSING,
-    "5.1.1 user unknown",
-    'quoted "550"',
-    {},
+    *(*[None] * 5, MISSING, "5.1.1 user unknown", 'quoted "550"', {}),
     {"code": 550, "text": 'no such "user" é 🎉', "more": [1, None, True]},
-    [550, "5.1.1"],
-    550,
-    True,
+    *([550, "5.1.1"], 550, True),
 )
 SUBJECTS: tuple[dict[str, Any], ...] = (
-    {},
-    {},
-    {"reason": "quota"},
-    {"subject": "mailbox é"},
-    {"subject": None},
-    {"subject": MISSING},
-    {"subject_detail": None},
-    {"subject_detail": MISSING},
-    {"subject_type": None, "reason": MISSING},
+    *({}, {}, {"reason": "quota"}, {"subject": "mailbox é"}, {"subject": None}, {"subject": MISSING}),
+    *({"subject_detail": None}, {"subject_detail": MISSING}, {"subject_type": None, "reason": MISSING}),
 )
 # Fields that may be null or missing in an event that is stored.
 OPTIONAL = (
@@ -284,26 +238,20 @@ def build_population(
             population.misfits.extend(build_misfits(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
     for day in poison_days:
         for kind in KINDS:
-            _add_poison(
-                population, _build_known_poison(kind, f"{seed} {day}", _compute_day_start(day, timezone), sender)
-            )
+            start = _compute_day_start(day, timezone)
+            _add_poison(population, kind, f"{seed} {day}", start + 14 * HOUR_MS, sender)
     return population
 
 
-def _build_known_poison(kind: str, seed: object, day_start_ms: int, notification_id: int) -> list[Poison]:
-    """Build the small poison of a kind whose outcome is known, from 14:00 on."""
-    built = build_poison(
-        kind, seed, day_start_ms + 14 * HOUR_MS, notification_id, [name for name in POISON if not is_bulky(name)]
-    )
-    return [one for one in built if one.outcome != "either"]
-
-
-def _add_poison(population: Population, several: Iterable[Poison]) -> None:
-    for one in several:
+def _add_poison(population: Population, kind: str, seed: object, at_ms: int, notification_id: int) -> None:
+    """Add the small poison of a kind whose outcome is known, to its feed if it is stored."""
+    for one in build_poison(kind, seed, at_ms, notification_id, [name for name in POISON if not is_bulky(name)]):
+        if one.outcome == "either":
+            continue
         if one.event is not None:
-            population.feed(one.kind).append(RawEvent(one.event, one.raw))
+            population.feed(kind).append(RawEvent(one.event, one.raw))
         else:
-            population.misfits.append(Misfit(one.name, one.kind, one.placed_ms, one.notification_id, None, one.raw))
+            population.misfits.append(Misfit(one.name, kind, one.placed_ms, notification_id, None, one.raw))
 
 
 class _PopulationBuilder:

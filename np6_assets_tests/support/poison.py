@@ -52,11 +52,7 @@ class Recipe:
 
     outcome: Outcome
     raw: Callable[[Event], bytes]
-    means: Callable[[Event], Event | None] = lambda valid: valid
-
-
-def _mean_nothing(valid: Event) -> None:
-    """Return None: JSON readers differ, or none accepts it."""
+    means: Callable[[Event], Event | None] = lambda valid: None  # JSON readers differ, or none accepts it
 
 
 # --- bytes within an event ---------------------------------------------------------------------------
@@ -70,11 +66,6 @@ def _build_with(name: str, value: bytes) -> Callable[[Event], bytes]:
         return render(valid).encode().replace(json.dumps(_HOLE).encode(), value)
 
     return make
-
-
-def _build_unknown(value: bytes, key: bytes = b'"ctx"') -> Callable[[Event], bytes]:
-    """Add an unknown field to the activation."""
-    return _insert_before(b'"kind":', key + b":" + value + b",")
 
 
 def _insert_before(mark: bytes, more: bytes) -> Callable[[Event], bytes]:
@@ -100,57 +91,62 @@ def _nest_objects(levels: int) -> bytes:
     return b'{"a":' * levels + b"1" + b"}" * levels
 
 
-def _build_large_text() -> bytes:
-    return b'"' + b"large " * (20 * 2**20 // 6) + b'"'
-
-
 def _nest_lists(levels: int) -> bytes:
     return b"[" * levels + b"]" * levels
 
 
 _DIGITS = b"7" * 5_000
-_CONTROL = bytes(range(1, 32))
+_CONTROL = b'"' + bytes(range(1, 32)) + b'"'
+_ESCAPED_CONTROL = b'"\\u0001\\u001f\\b\\f"'
+_LARGE = b'"' + b"large " * (20 * 2**20 // 6) + b'"'
 
 
 def _list_unknown_fields() -> dict[str, Recipe]:
-    """List values of an unknown field; valid JSON there must be harmless."""
-    valid = {
-        "150 levels": _nest_objects(150),
-        "150 levels of lists": _nest_lists(150),
-        "100,000 levels": _nest_objects(100_000),
-        "100,000 levels of lists": _nest_lists(100_000),
-        "integer of 5,000 digits": _DIGITS,
-        "negative integer of 5,000 digits": b"-" + _DIGITS,
-        "fraction of 5,000 digits": b"0." + _DIGITS,
-        "number beyond a double": b"1e400",
-        "escaped NUL": b'"a\\u0000b"',
-        "escaped control characters": b'"\\u0001\\u001f\\b\\f"',
-    }
-    surrogates = {"lone high surrogate": b'"\\ud83d x"', "lone low surrogate": b'"\\udfff x"'}
-    invalid = {
-        "raw NUL": b'"a\x00b"',
-        "raw control characters": b'"' + _CONTROL + b'"',
-        "invalid UTF-8": b'"caf\xe9"',
-        "encoded surrogate": b'"\xed\xa0\x80"',
-        "truncated UTF-8": b'"\xf0\x9f\x8e"',
-        "NaN": b"NaN",
-        "-Infinity": b"-Infinity",
-    }
-    return {
-        **{f"{name} in an unknown field": Recipe("stored", _build_unknown(value)) for name, value in valid.items()},
-        **{
-            f"{name} in an unknown field": Recipe("either", _build_unknown(value)) for name, value in surrogates.items()
+    """List unknown fields, as bytes; valid JSON there must be harmless."""
+    values: dict[Outcome, dict[str, bytes]] = {
+        "stored": {
+            "150 levels": _nest_objects(150),
+            "150 levels of lists": _nest_lists(150),
+            "100,000 levels": _nest_objects(100_000),
+            "100,000 levels of lists": _nest_lists(100_000),
+            "integer of 5,000 digits": _DIGITS,
+            "negative integer of 5,000 digits": b"-" + _DIGITS,
+            "fraction of 5,000 digits": b"0." + _DIGITS,
+            "number beyond a double": b"1e400",
+            "escaped NUL": b'"a\\u0000b"',
+            "escaped control characters": _ESCAPED_CONTROL,
         },
-        **{f"{name} in an unknown field": Recipe("either", _build_unknown(value)) for name, value in invalid.items()},
-        "event of 20 MiB in an unknown field": Recipe(
-            "either", lambda valid: _build_unknown(_build_large_text())(valid)
-        ),
-        "invalid UTF-8 in an unknown key": Recipe("either", _build_unknown(b"1", key=b'"ch\xe9"')),
-        "lone surrogate in an unknown key": Recipe("either", _build_unknown(b"1", key=b'"\\ud800"')),
-        "escaped NUL in an unknown key": Recipe("stored", _build_unknown(b"1", key=b'"a\\u0000"')),
-        "raw NUL in an unknown key": Recipe("either", _build_unknown(b"1", key=b'"a\x00"')),
-        "empty unknown key": Recipe("stored", _build_unknown(b"1", key=b'""')),
-        "repeated unknown field": Recipe("stored", _build_unknown(b'1,"ctx":{"a":2},"ctx":[3]')),
+        "either": {
+            "lone high surrogate": b'"\\ud83d x"',
+            "lone low surrogate": b'"\\udfff x"',
+            "raw NUL": b'"a\x00b"',
+            "raw control characters": _CONTROL,
+            "invalid UTF-8": b'"caf\xe9"',
+            "encoded surrogate": b'"\xed\xa0\x80"',
+            "truncated UTF-8": b'"\xf0\x9f\x8e"',
+            "NaN": b"NaN",
+            "-Infinity": b"-Infinity",
+            "event of 20 MiB": _LARGE,
+        },
+    }
+    fields: dict[Outcome, dict[str, bytes]] = {
+        "stored": {
+            "escaped NUL in an unknown key": b'"a\\u0000":1',
+            "empty unknown key": b'"":1',
+            "repeated unknown field": b'"ctx":1,"ctx":{"a":2},"ctx":[3]',
+        },
+        "either": {
+            "invalid UTF-8 in an unknown key": b'"ch\xe9":1',
+            "lone surrogate in an unknown key": b'"\\ud800":1',
+            "raw NUL in an unknown key": b'"a\x00":1',
+        },
+    }
+    for outcome, table in values.items():
+        fields[outcome] |= {f"{name} in an unknown field": b'"ctx":' + value for name, value in table.items()}
+    return {
+        name: Recipe(outcome, _insert_before(b'"kind":', field + b","), lambda valid: valid)
+        for outcome, table in fields.items()
+        for name, field in table.items()
     }
 
 
@@ -166,23 +162,17 @@ def _list_text_columns() -> dict[str, Recipe]:
         "escaped NUL": b'"a\\u0000b"',
         "lone surrogate": b'"\\udfff x"',
         "raw NUL": b'"a\x00b"',
-        "raw control characters": b'"' + _CONTROL + b'"',
+        "raw control characters": _CONTROL,
         "invalid UTF-8": b'"caf\xe9"',
     }
-    return {
-        **{
-            f"{name} in a text column": Recipe("either", _build_with("channel", raw), _mean_nothing)
-            for name, raw in values.items()
-        },
-        "event of 20 MiB in a text column": Recipe(
-            "either",
-            lambda valid: _build_with("channel", _build_large_text())(valid),
-            lambda valid: _change_field("channel", json.loads(_build_large_text()))(valid),
-        ),
-        "escaped control characters in a text column": Recipe(
-            "stored", _build_with("channel", b'"\\u0001\\u001f\\b\\f"'), _change_field("channel", "\x01\x1f\b\f")
-        ),
+    recipes = {name: Recipe("either", _build_with("channel", raw)) for name, raw in values.items()}
+    known: dict[str, tuple[Outcome, bytes]] = {
+        "event of 20 MiB": ("either", _LARGE),
+        "escaped control characters": ("stored", _ESCAPED_CONTROL),
     }
+    for name, (outcome, raw) in known.items():
+        recipes[name] = Recipe(outcome, _build_with("channel", raw), _change_field("channel", json.loads(raw)))
+    return {f"{name} in a text column": recipe for name, recipe in recipes.items()}
 
 
 def _list_rate_columns() -> dict[str, Recipe]:
@@ -201,41 +191,32 @@ def _list_rate_columns() -> dict[str, Recipe]:
         "lone surrogate in application": ("application", b'"\\ud800"'),
         "100,000 levels in identity": ("identity", _nest_lists(100_000)),
     }
-    return {name: Recipe("rejected", _build_with(path, raw), _mean_nothing) for name, (path, raw) in values.items()}
+    return {name: Recipe("rejected", _build_with(path, raw)) for name, (path, raw) in values.items()}
 
 
 def _list_containers() -> dict[str, Recipe]:
     """List other values in place of objects."""
-    others: dict[str, Any] = {"number": 7, "text": "text", "list": [1], "null": None}
-    needed = {
-        "source": others,
-        "activation": others,
-        "identity": others,
-        "stamp": others,
-        "receiver": {},
-        "link": others,
-    }
     recipes = {}
-    for container, rejected in needed.items():
-        for name, value in others.items():
-            is_rejected = name in rejected and (value is not None or container in ("source", "activation"))
-            recipes[f"{name} in place of {container}"] = Recipe(
-                "rejected" if is_rejected else "stored",
-                _build_with(container, render(value).encode()),
-                _mean_nothing if is_rejected else _change_field(container, value),
+    for container in ("source", "activation", "identity", "stamp", "receiver", "link"):
+        for name, value in {"number": 7, "text": "text", "list": [1], "null": None}.items():
+            is_rejected = container != "receiver" and (value is not None or container in ("source", "activation"))
+            raw = _build_with(container, render(value).encode())
+            recipes[f"{name} in place of {container}"] = (
+                Recipe("rejected", raw) if is_rejected else Recipe("stored", raw, _change_field(container, value))
             )
     return recipes
 
 
 def _list_repeated_keys() -> dict[str, Recipe]:
     """List repeated fields: readers take the first, the last, or neither."""
-    return {
-        "repeated id": Recipe("either", _insert_before(b'"timestamp":', b'"id":"another",'), _mean_nothing),
-        "repeated timestamp": Recipe("either", _insert_before(b'"identity":', b'"timestamp":null,'), _mean_nothing),
-        "repeated activation.id": Recipe("either", _insert_before(b'"version":', b'"id":null,'), _mean_nothing),
-        "repeated activation": Recipe("either", _insert_before(b'"activation":', b'"activation":null,'), _mean_nothing),
-        "repeated source": Recipe("either", _insert_before(b'"source":', b'"source":{},'), _mean_nothing),
+    repeated = {
+        "id": (b'"timestamp":', b'"id":"another",'),
+        "timestamp": (b'"identity":', b'"timestamp":null,'),
+        "activation.id": (b'"version":', b'"id":null,'),
+        "activation": (b'"activation":', b'"activation":null,'),
+        "source": (b'"source":', b'"source":{},'),
     }
+    return {f"repeated {name}": Recipe("either", _insert_before(*where)) for name, where in repeated.items()}
 
 
 def _list_not_json() -> dict[str, Recipe]:
@@ -248,8 +229,8 @@ def _list_not_json() -> dict[str, Recipe]:
         "unfinished number": b"-",
     }
     return {
-        **{name: Recipe("rejected", lambda valid, text=text: text, _mean_nothing) for name, text in texts.items()},
-        "comma before a brace": Recipe("either", lambda valid: render(valid).encode()[:-1] + b",}", _mean_nothing),
+        **{name: Recipe("rejected", lambda valid, text=text: text) for name, text in texts.items()},
+        "comma before a brace": Recipe("either", lambda valid: render(valid).encode()[:-1] + b",}"),
     }
 
 
@@ -296,11 +277,6 @@ _FIELD_OUTCOMES: dict[str, Outcome] = {
 }
 
 
-def read_field_body(name: str) -> bytes:
-    """Read a body from the folder `field`: an array of three hits, the first and the last valid."""
-    return (FIELD / f"{name}.json").read_bytes().strip()
-
-
 def list_field_poison() -> list[Poison]:
     """List the middle elements of the bodies from production."""
     built = []
@@ -313,7 +289,7 @@ def list_field_poison() -> list[Poison]:
 
 
 def read_field_elements(name: str) -> list[bytes]:
-    """Return the three elements of a body from production."""
+    """Return the elements of a body in the folder `field`: three hits, the first and the last valid."""
     start = b'{"type":"hit"'
-    elements = read_field_body(name)[1:-1].split(b"," + start)
+    elements = (FIELD / f"{name}.json").read_bytes().strip()[1:-1].split(b"," + start)
     return [elements[0], *(start + element for element in elements[1:])]

@@ -58,6 +58,11 @@ class Misfit:
 # --- changes of a valid event ------------------------------------------------------------------------------
 
 
+def _list_values(table: Mapping[str, Iterable[Any]]) -> dict[str, Change]:
+    """List the changes that set a field of PATHS to each of its values, by field and value."""
+    return {f"{name} {value!r}": _set_value(name, value) for name, values in table.items() for value in values}
+
+
 def _set_value(name: str, value: Any) -> Change:
     def change(event: Event) -> Any:
         set_field(event, name, copy.deepcopy(value))
@@ -66,9 +71,12 @@ def _set_value(name: str, value: Any) -> Change:
     return change
 
 
-def _map_field(name: str, convert: Callable[[Any], Any]) -> Change:
-    """Convert the value of a field, if the event has one."""
+def _convert(name: str, conversions: Mapping[str, Callable[[Any], Any]]) -> dict[str, Change]:
+    """List the changes that convert the value of a field, if the event has one."""
+    return {f"{name} {how}": _convert_value(name, convert) for how, convert in conversions.items()}
 
+
+def _convert_value(name: str, convert: Callable[[Any], Any]) -> Change:
     def change(event: Event) -> Any:
         box: Any = event
         *parents, last = PATHS[name]
@@ -83,14 +91,6 @@ def _map_field(name: str, convert: Callable[[Any], Any]) -> Change:
 
 def _replace_event(value: Any) -> Change:
     return lambda event: copy.deepcopy(value)
-
-
-def _set_receiver(type_: Any, value: Any) -> Change:
-    def change(event: Event) -> Any:
-        set_field(event, "receiver", {"type": type_, "value": copy.deepcopy(value)})
-        return event
-
-    return change
 
 
 def _to_float(number: int) -> Any:
@@ -108,91 +108,49 @@ _TIMES: dict[str, Callable[[int], Any]] = {
     "as text in microseconds": lambda ms: str(ms * 1000),
     "in nanoseconds": lambda ms: ms * 1_000_000 + 999_999,
 }
-_NOT_TIMES: dict[str, Any] = {
-    "ISO": "2026-03-20T12:00:00Z",
-    "boolean": True,
-    "text": "yes",
-    "empty": "",
-    "padded": " 1774000000000",
-    "signed": "+1774000000000",
-    "zero-led": "01774000000000",
-    "exponent": "1.774e12",
-    "fractional": 1774000000000.25,
-    "fractional text": "1774000000000.5",
-    "object": {"ms": 1774000000000},
-    "list": [1774000000000],
-    "beyond int64": 10**20,
-}
+_NOT_TIMES = (
+    *("2026-03-20T12:00:00Z", True, "yes", "", " 1774000000000", "+1774000000000", "01774000000000", "1.774e12"),
+    *(1774000000000.25, "1774000000000.5", {"ms": 1774000000000}, [1774000000000], 10**20),
+)
 
 # --- rejected ----------------------------------------------------------------------------------------------
 
 REJECTED: dict[str, Change] = {
-    "no id": _set_value("id", MISSING),
-    "null id": _set_value("id", None),
-    "empty id": _set_value("id", ""),
-    "object id": _set_value("id", {"value": "x"}),
-    "list id": _set_value("id", ["x"]),
-    "no timestamp": _set_value("timestamp", MISSING),
-    "null timestamp": _set_value("timestamp", None),
-    "zero timestamp": _set_value("timestamp", 0),
-    "zero timestamp as text": _set_value("timestamp", "0"),
-    "negative timestamp": _map_field("timestamp", lambda ms: -ms),
-    **{f"{name} timestamp": _set_value("timestamp", value) for name, value in _NOT_TIMES.items()},
-    "no activation.id": _set_value("activation_id", MISSING),
-    "null activation.id": _set_value("activation_id", None),
-    "fractional activation.id": _set_value("activation_id", 156.5),
-    "fractional activation.id as text": _set_value("activation_id", "156.5"),
-    "zero-led activation.id": _set_value("activation_id", "0156"),
-    "padded activation.id": _set_value("activation_id", "156 "),
-    "empty activation.id": _set_value("activation_id", ""),
-    "text activation.id": _set_value("activation_id", "yes"),
-    "boolean activation.id": _set_value("activation_id", True),
-    "list activation.id": _set_value("activation_id", [156]),
-    "object activation.id": _set_value("activation_id", {"id": 156}),
-    "activation.id beyond int64": _set_value("activation_id", 2**63),
-    "activation.id below int64": _set_value("activation_id", -(2**63) - 1),
-    "activation.id beyond int64 as text": _set_value("activation_id", str(2**63)),
-    "activation.id of 16 digits with a fraction": _set_value("activation_id", float(10**15)),
-    "activation.id of 16 digits with a fraction as text": _set_value("activation_id", f"{2**53 + 1}.0"),
-    "no activation": _set_value("activation", MISSING),
-    "null source": _set_value("source", None),
-    "text source": _set_value("source", "notification"),
-    "list activation": _set_value("activation", [{"id": 156}]),
-    "numeric detail": _set_value("detail", 7),
-    "text identity": _set_value("identity", "DEMO"),
-    "list identity": _set_value("identity", ["DEMO", "028"]),
-    "list agency": _set_value("agency", ["DEMO"]),
-    "object customer": _set_value("customer", {"id": "028"}),
-    "list version": _set_value("version", [1]),
-    "object application": _set_value("application", {"id": "x"}),
-    "list subscription": _set_value("subscription", ["x"]),
-    "text stamp": _set_value("stamp", "stamp"),
-    "list stamp": _set_value("stamp", []),
-    "object stamp.id": _set_value("stamp_id", {}),
-    **{f"{name} stamp.time": _set_value("stamp_time", value) for name, value in _NOT_TIMES.items()},
-    "element null": _replace_event(None),
-    "element number": _replace_event(42),
-    "element string": _replace_event('a text with "quotes", ],[ and {braces'),
-    "element list": _replace_event([{"id": "x"}]),
-    "element boolean": _replace_event(False),
-    "element empty": _replace_event({}),
+    **_list_values(
+        {
+            "id": (MISSING, None, "", {"value": "x"}, ["x"]),
+            "timestamp": (MISSING, None, 0, "0", -1774000000000, *_NOT_TIMES),
+            "activation_id": (
+                *(MISSING, None, 156.5, "156.5", "0156", "156 ", "", "yes", True, [156], {"id": 156}),
+                *(2**63, -(2**63) - 1, str(2**63), float(10**15), f"{2**53 + 1}.0"),
+            ),
+            "activation": (MISSING, [{"id": 156}]),
+            "source": (None, "notification"),
+            "detail": (7,),
+            "identity": ("DEMO", ["DEMO", "028"]),
+            "agency": (["DEMO"],),
+            "customer": ({"id": "028"},),
+            "version": ([1],),
+            "application": ({"id": "x"},),
+            "subscription": (["x"],),
+            "stamp": ("stamp", []),
+            "stamp_id": ({},),
+            "stamp_time": _NOT_TIMES,
+        }
+    ),
+    **{
+        f"element {value!r}": _replace_event(value)
+        for value in (None, 42, 'a text with "quotes", ],[ and {braces', [{"id": "x"}], False, {})
+    },
 }
-REJECTED_OF_KIND: dict[str, dict[str, Change]] = {
-    "hits": {
-        "text link": _set_value("link", "https://example.com/"),
-        "list link": _set_value("link", []),
-        "object link.type": _set_value("link_type", {"name": "redirection"}),
-        "list link.type": _set_value("link_type", ["redirection"]),
-    },
+REJECTED_OF_KIND = {
+    "hits": _list_values(
+        {"link": ("https://example.com/", []), "link_type": ({"name": "redirection"}, ["redirection"])}
+    ),
     "optouts": {},
-    "bounces": {
-        "list bounce": _set_value("bounce", [1]),
-        "text bounce": _set_value("bounce", "hard"),
-        "text analysis": _set_value("analysis", "hard"),
-        "boolean analysis": _set_value("analysis", True),
-        "object verdict": _set_value("verdict", {"type": "hard"}),
-        "list verdict": _set_value("verdict", ["hard"]),
-    },
+    "bounces": _list_values(
+        {"bounce": ([1], "hard"), "analysis": ("hard", True), "verdict": ({"type": "hard"}, ["hard"])}
+    ),
     "impressions": {},
     "activations": {},
 }
@@ -201,84 +159,73 @@ REJECTED_OF_KIND: dict[str, dict[str, Change]] = {
 # Objects have one field: the order of an object's fields in its JSON text is the API's.
 
 COERCED: dict[str, Change] = {
-    "numeric id": _map_field("id", lambda text: uuid.UUID(text).int % 10**15),
-    "fractional id": _map_field("id", lambda text: uuid.UUID(text).int % 10**9 + 0.5),
-    **{f"timestamp {name}": _map_field("timestamp", convert) for name, convert in _TIMES.items()},
-    "activation.id as text": _map_field("activation_id", str),
-    "activation.id with a zero fraction": _map_field("activation_id", _to_float),
-    "activation.id as text with a zero fraction": _map_field("activation_id", lambda number: str(_to_float(number))),
-    "numeric customer": _set_value("customer", 28),
-    "boolean version": _set_value("version", True),
-    "fractional application": _set_value("application", 1.5),
-    "boolean subscription": _set_value("subscription", False),
-    "numeric stamp.id": _map_field("stamp_id", lambda text: uuid.UUID(text).int % 10**15),
-    **{f"stamp.time {name}": _map_field("stamp_time", convert) for name, convert in _TIMES.items()},
-    "zero stamp.time": _set_value("stamp_time", 0),
-    "zero stamp.time as text": _set_value("stamp_time", "0"),
-    "negative stamp.time": _map_field("stamp_time", lambda ms: -ms),
-    "numeric thread": _set_value("thread", 9),
-    "list thread": _set_value("thread", ["a", 1, None, {"b": 1.5}]),
-    "boolean kind": _set_value("kind", True),
-    "numeric channel": _set_value("channel", 1.5),
-    "object channel": _set_value("channel", {"name": 'é "x" \\ 🎉'}),
-    "empty object channel": _set_value("channel", {}),
-    "urgent as text": _set_value("urgent", "true"),
-    "urgent as text, false": _set_value("urgent", "false"),
-    "numeric urgent": _set_value("urgent", 1),
-    "text urgent": _set_value("urgent", "yes"),
-    "capital urgent": _set_value("urgent", "True"),
-    "list urgent": _set_value("urgent", [True]),
-    "text expiration": _set_value("expiration", "tomorrow"),
-    "impossible expiration": _set_value("expiration", "2026-02-30T00:00:00Z"),
-    "empty expiration": _set_value("expiration", ""),
-    "numeric expiration": _set_value("expiration", 1774000000000),
-    "object expiration": _set_value("expiration", {"at": "2026-04-30T12:00:00Z"}),
-    "no expiration, with a fraction": _set_value("expiration", "0001-01-01T00:00:00.0000000Z"),
-    "no expiration, with an offset": _set_value("expiration", "0001-01-01T02:00:00+02:00"),
-    "numeric receiver": _set_value("receiver", 5),
-    "text receiver": _set_value("receiver", "someone@example.com"),
-    "list receiver": _set_value("receiver", ["someone@example.com"]),
-    "receiver.value as text, an id": _set_receiver("id", "0013KDC0"),
-    "receiver.value as text, an address": _set_receiver("mail", "someone@example.com"),
-    "receiver.value as text, no type": _set_receiver(None, "someone@example.com"),
-    "list receiver.value": _set_receiver("contact", ["+33600000000"]),
-    "numeric receiver.value": _set_receiver("id", 13),
-    "boolean receiver.value": _set_receiver("contact", False),
-    "numeric receiver.type": _set_value("receiver_type", 5),
-    "object receiver.type": _set_value("receiver_type", {"name": "contact"}),
-    "numeric receiver.value.id": _set_value("receiver_id", 5),
-    "list receiver.value.id": _set_value("receiver_id", [5]),
-    "numeric unicity": _set_value("unicity", 33600000000),
-    "object unicity": _set_value("unicity", {"mail": "someone@example.com"}),
-    "boolean hash": _set_value("hash", True),
+    **_convert(
+        "id",
+        {
+            "as a number": lambda text: uuid.UUID(text).int % 10**15,
+            "as a fraction": lambda text: uuid.UUID(text).int % 10**9 + 0.5,
+        },
+    ),
+    **_convert("timestamp", _TIMES),
+    **_convert(
+        "activation_id",
+        {
+            "as text": str,
+            "with a zero fraction": _to_float,
+            "as text with a zero fraction": lambda number: str(_to_float(number)),
+        },
+    ),
+    **_convert("stamp_id", {"as a number": lambda text: uuid.UUID(text).int % 10**15}),
+    **_convert("stamp_time", {**_TIMES, "below zero": lambda ms: -ms}),
+    **_list_values(
+        {
+            "stamp_time": (0, "0"),
+            "customer": (28,),
+            "version": (True,),
+            "application": (1.5,),
+            "subscription": (False,),
+            "thread": (9, ["a", 1, None, {"b": 1.5}]),
+            "kind": (True,),
+            "channel": (1.5, {"name": 'é "x" \\ 🎉'}, {}),
+            "urgent": ("true", "false", 1, "yes", "True", [True]),
+            "expiration": (
+                *("tomorrow", "2026-02-30T00:00:00Z", "", 1774000000000, {"at": "2026-04-30T12:00:00Z"}),
+                *("0001-01-01T00:00:00.0000000Z", "0001-01-01T02:00:00+02:00"),  # none
+            ),
+            "receiver": (
+                *(5, "someone@example.com", ["someone@example.com"]),
+                *(
+                    {"type": type_, "value": value}
+                    for type_, value in (
+                        *(("id", "0013KDC0"), ("mail", "someone@example.com"), (None, "someone@example.com")),
+                        *(("contact", ["+33600000000"]), ("id", 13), ("contact", False)),
+                    )
+                ),
+            ),
+            "receiver_type": (5, {"name": "contact"}),
+            "receiver_id": (5, [5]),
+            "unicity": (33600000000, {"mail": "someone@example.com"}),
+            "hash": (True,),
+        }
+    ),
 }
-COERCED_OF_KIND: dict[str, dict[str, Change]] = {
-    "hits": {
-        "numeric link.type": _set_value("link_type", 3),
-        "object link.label": _set_value("link_label", {"fr": "été"}),
-        "boolean link.label": _set_value("link_label", False),
-        "list link.uri": _set_value("link_uri", ["deeplink://product?id=594"]),
-    },
-    "optouts": {
-        "numeric optout": _set_value("optout", 1),
-        "text optout": _set_value("optout", "channel"),
-        "list optout.channel": _set_value("optout_channel", ["a"]),
-        "numeric optout.type": _set_value("optout_type", 2),
-    },
-    "bounces": {
-        "numeric verdict": _set_value("verdict", 5),
-        "numeric status": _set_value("status", 5.5),
-        "numeric subject": _set_value("subject", 5),
-        "boolean subject": _set_value("subject", True),
-        "list subject": _set_value("subject", ["token"]),
-        "numeric subject.type": _set_value("subject_type", 1),
-        "object subject.type": _set_value("subject_type", {"name": "token"}),
-        "text subject.detail": _set_value("subject_detail", "unregistered"),
-        "list subject.detail": _set_value("subject_detail", ["unregistered"]),
-        "numeric subject.detail.type": _set_value("reason", 410),
-    },
-    "impressions": {"link of an impression": _set_value("link", "https://example.com/")},
-    "activations": {"optout of an activation": _set_value("optout", [1])},
+COERCED_OF_KIND = {
+    "hits": _list_values(
+        {"link_type": (3,), "link_label": ({"fr": "été"}, False), "link_uri": (["deeplink://product?id=594"],)}
+    ),
+    "optouts": _list_values({"optout": (1, "channel"), "optout_channel": (["a"],), "optout_type": (2,)}),
+    "bounces": _list_values(
+        {
+            "verdict": (5,),
+            "status": (5.5,),
+            "subject": (5, True, ["token"]),
+            "subject_type": (1, {"name": "token"}),
+            "subject_detail": ("unregistered", ["unregistered"]),
+            "reason": (410,),
+        }
+    ),
+    "impressions": _list_values({"link": ("https://example.com/",)}),
+    "activations": _list_values({"optout": ([1],)}),
 }
 
 
