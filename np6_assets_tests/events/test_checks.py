@@ -121,16 +121,10 @@ def test_checks_summarize_a_range(server: RudeServer, deployment: Deployment):
     }
 
 
-@pytest.mark.parametrize(
-    ("failed", "text"),
-    [
-        ([], "20 days, all passed"),
-        (["2026-03-01"], "20 days, 1 failed: 2026-03-01"),
-        ([f"day {n}" for n in range(14)], f"20 days, 14 failed: {', '.join(f'day {n}' for n in range(12))} and 2 more"),
-    ],
-)
-def test_summary_names_failed_days(failed: list[str], text: str):
-    assert summary(20, failed) == text
+def test_summary_names_failed_days():
+    assert summary(20, []) == "20 days, all passed"
+    days = [f"day {number}" for number in range(14)]
+    assert summary(20, days) == f"20 days, 14 failed: {', '.join(days[:12])} and 2 more"
 
 
 def test_check_reads_no_rows(server: RudeServer, deployment: Deployment, monkeypatch: pytest.MonkeyPatch):
@@ -190,10 +184,6 @@ GOOD |= dict.fromkeys(("quarantined", "events_before_send", "seconds_before_send
     ("facts", "expected"),
     [
         ({}, set()),
-        ({"quarantined": 1}, {"quarantined"}),
-        ({"unknown_fields": ["a", "b"]}, {"unknown_fields"}),
-        ({"unreadable_values": {"urgent": 3}}, {"unreadable_values"}),
-        ({"events_before_send": 1, "seconds_before_send": 61.0}, {"events_before_send", "seconds_before_send"}),
         ({"events_kept": 10}, set()),
         ({"events_kept": 11}, {"events_kept"}),
         ({"events_kept": 11, "dagster/partition_row_count": 1100}, set()),

@@ -52,17 +52,15 @@ class FakeStore:
         return fanout.KnownIds(self.ids)
 
 
-def fetch_days(
-    *answers: Callable[[Any], None], kind: str = "activations", days: int = 2
-) -> list[tuple[list[str], list[str]]]:
-    """Fetch; return ids and texts of rejected events of each day."""
+def fetch_days(*answers: Callable[[Any], None], kind: str = "activations", days: int = 2) -> list[FetchedDay]:
     client: Any = FakeClient(*answers)
     store: Any = FakeStore(range(len(answers))) if kind == "activations" else None
     fetcher = Fetcher(KIND[kind], client, build_decoder(kind), lambda: datetime(2026, 3, 25, tzinfo=UTC), store)
-    return [read_day(day) for day in fetcher.fetch_days(PLANS[:days])]
+    return list(fetcher.fetch_days(PLANS[:days]))
 
 
 def read_day(day: FetchedDay) -> tuple[list[str], list[str]]:
+    """Return ids, and texts of rejected events."""
     span = (day.plan.day.start_ms, day.plan.day.end_ms)
     ids = [id_ for rows in merge_runs(day.events.runs, EVENTS, span) for id_ in rows.column("event_id").to_pylist()]
     rejected = [row for rows in merge_runs(day.events.rejected, QUARANTINE) for row in rows.to_pylist()]
@@ -86,7 +84,8 @@ def answer_parts(*parts: Part) -> Callable[[Any], None]:
 def test_untimed_event_has_the_same_day_in_parts_of_any_size(sizes: list[int]):
     elements = iter([build_send("a", NOON), build_send("b", NOON + 1), {"timestamp": LATE, "no": "id"}, {"untimed": 1}])
     parts = [build_part(*islice(elements, size)) for size in sizes]
-    (ids, rejected), (_, later) = fetch_days(answer_parts(*parts), answer_parts(build_part(build_send("c", NOON))))
+    days = fetch_days(answer_parts(*parts), answer_parts(build_part(build_send("c", NOON))))
+    (ids, rejected), (_, later) = map(read_day, days)
     assert (sorted(ids), rejected) == (["a", "b", "c"], [])
     assert later == [render({"timestamp": LATE, "no": "id"}), '{"untimed":1}']
 
@@ -95,7 +94,8 @@ def test_untimed_event_has_the_same_day_in_parts_of_any_size(sizes: list[int]):
 def test_untimed_event_has_the_day_of_its_answer_in_a_shared_part(more: list[str]):
     one = build_part(build_send("a", NOON), {"a": 1}, *more, build_send("b", LATE), {"a": 2})
     other = build_part({"a": 3}, build_send("c", LATE), {"a": 4})
-    (_, rejected), (_, later) = fetch_days(answer_parts(one), answer_parts(other), answer_parts(build_part({"a": 5})))
+    days = fetch_days(answer_parts(one), answer_parts(other), answer_parts(build_part({"a": 5})))
+    (_, rejected), (_, later) = map(read_day, days)
     assert [text for text in rejected if text[0] == "{"] == ['{"a":1}', '{"a":3}', '{"a":5}']
     assert later == ['{"a":2}', '{"a":4}']
 
@@ -103,9 +103,9 @@ def test_untimed_event_has_the_day_of_its_answer_in_a_shared_part(more: list[str
 def test_untimed_event_has_the_day_of_its_answer_in_a_small_last_part():
     large = build_part(*(build_send(f"{number:05}", LATE + number) for number in range(1500)))
     assert large.size > 2**20
-    (_, rejected), (_, later) = fetch_days(
-        answer_parts(large, build_part({"untimed": 1})), answer_parts(build_part(build_send("c", NOON)))
-    )
+    small = build_part({"untimed": 1})
+    days = fetch_days(answer_parts(large, small), answer_parts(build_part(build_send("c", NOON))))
+    (_, rejected), (_, later) = map(read_day, days)
     assert (rejected, later) == ([], ['{"untimed":1}'])
 
 
@@ -123,20 +123,15 @@ def test_receiver_refuses_a_resumed_answer_out_of_order(kind: str, next_time: in
         except BadResponseError as error:
             refused.append(error)
 
-    [(ids, _)] = fetch_days(answer, kind=kind, days=1)
-    assert sorted(ids) == [*"0123456789", "c"]
+    [day] = fetch_days(answer, kind=kind, days=1)
+    assert sorted(read_day(day)[0]) == [*"0123456789", "c"]
     assert bool(refused) is is_refused
 
 
 def test_fetched_day_has_the_counts_of_its_own_events():
     unreadable = build_event("activations", id="c", timestamp=LATE, urgent="maybe")
     elements = [build_send("b", LATE) | {"novelty": 1}, unreadable, build_send("d", PLANS[1].day.end_ms)]
-    client: Any = FakeClient(
-        answer_parts(build_part(build_send("a", NOON), *elements)), answer_parts(build_part(build_send("e", NOON)))
-    )
-    store: Any = FakeStore(range(2))
-    days = Fetcher(
-        KIND["activations"], client, build_decoder("activations"), lambda: datetime.now(UTC), store
-    ).fetch_days(PLANS)
+    parts = build_part(build_send("a", NOON), *elements), build_part(build_send("e", NOON))
+    days = fetch_days(*map(answer_parts, parts))
     counts = [(day.plan, day.received, day.outside_window, day.unknown_fields, day.unreadable_values) for day in days]
     assert counts == [(PLANS[0], 2, 1, [], {}), (PLANS[1], 2, 0, ["novelty"], {"urgent": 1})]

@@ -113,19 +113,6 @@ def test_merge_sorts_and_deduplicates_any_tables(
             assert [row for row in merge_tables(others, span) if not row.is_stored] == fetched
 
 
-def test_merge_prefers_fetched_rows_and_is_deterministic():
-    stored, one, other = Row("a", 1, "stored", True), Row("a", 1, "one"), Row("a", 1, None)
-    for tables in ([[stored], [one]], [[one], [stored]], [[stored, one]], [[one, stored]], [[stored], [one], [one]]):
-        assert merge_tables(tables) == [one]
-    ways = [[[one], [other]], [[other], [one]], [[one, other]], [[other, one]], [[other], [stored], [one]]]
-    [first, *others] = map(merge_tables, ways)
-    assert first in ([one], [other])
-    assert others == [first] * 4
-    stored_run = [Row(f"{number}", 5 + number, "stored", True) for number in range(40)]
-    fetched = [[Row(f"{number}", 5 + number, "fetched"), Row("x", 0), Row("x", 99)] for number in range(40)]
-    assert {row.label for row in merge_tables([stored_run, *fetched])[1:-1]} == {"fetched"}
-
-
 def test_merge_applies_the_filter():
     rows = [Row(f"{number}", number) for number in range(20)]
     assert merge_tables([rows[::2], rows[1::2]], keep=lambda found: found.slice(0, 0)) == []

@@ -44,17 +44,14 @@ def test_unknown_fields_are_reported_by_path_and_cost_no_events():
     assert result.rows == expect_rows("hits", [event, build_hit("plain")], *ALL_TIME, "keep")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_unknown_fields_hide_names_that_are_data():
+    for name in (
         *("zoe@example.com", "zoe.martin", "+33612345678", "0612345678", "id-33612345678", "Zoé Martin", "a" * 41),
         *("d41d8cd98f00b204e9800998ecf8427e", "e" + "0a" * 12, "customer_key"),
-    ],
-)
-def test_unknown_fields_hide_names_that_are_data(name: str):
-    event = add_unknown_field(build_hit("e", unicity="customer_key"), name)
-    event["source"][name] = {name: 1}
-    assert decode_body("hits", [event]).unknown == {(0, "source.detail.*"), (0, "source.*")}
+    ):
+        event = add_unknown_field(build_hit("e", unicity="customer_key"), name)
+        event["source"][name] = {name: 1}
+        assert decode_body("hits", [event]).unknown == {(0, "source.detail.*"), (0, "source.*")}, name
 
 
 def test_unknown_fields_of_a_day_are_limited():
@@ -97,11 +94,6 @@ def test_unknown_fields_are_found_anywhere_in_a_large_part(begins: float):
     result = decode_body("hits", body)
     assert len(result.parts) == 1
     assert result.unknown == {(0, "source.detail.novelty")}
-
-
-def test_unknown_fields_of_large_events_are_found():
-    events = [add_unknown_field(build_hit(number, link_label="long " * 2000)) for number in range(100)]
-    assert decode_body("hits", events).unknown == {(0, "source.detail.novelty")}
 
 
 POISONS = (

@@ -115,16 +115,13 @@ def test_decompress_yields_bounded_pieces_of_a_body_of_any_length():
     assert list(decompress([], "gzip")) == []
 
 
-@pytest.mark.parametrize("encoding", ["", "identity"])
-def test_decompress_keeps_a_plain_body(encoding):
-    assert list(decompress([b"[", b"\x1f\x8b]"], encoding)) == [b"[", b"\x1f\x8b]"]
-
-
-@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "s3cret"])
-def test_decompress_refuses_other_encodings(encoding):
-    with pytest.raises(WrongBodyError, match="content encoding that was not accepted") as caught:
-        list(decompress([b"[]"], encoding))
-    assert "s3cret" not in format_chain(caught.value)
+def test_decompress_accepts_gzip_or_none():
+    for encoding in ("", "identity"):
+        assert list(decompress([b"[", b"\x1f\x8b]"], encoding)) == [b"[", b"\x1f\x8b]"]
+    for encoding in ("br", "zstd", "deflate", "gzip, gzip", "s3cret"):
+        with pytest.raises(WrongBodyError, match="content encoding that was not accepted") as caught:
+            list(decompress([b"[]"], encoding))
+        assert "s3cret" not in format_chain(caught.value)
 
 
 @pytest.mark.parametrize("size", [1, 100, 10_000])

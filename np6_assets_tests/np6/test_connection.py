@@ -57,27 +57,21 @@ def test_client_reports_a_refusal_at_once_in_one_line(caplog, status, what):
     assert KEY not in format_chain(error) + caplog.text
 
 
-def test_client_opens_a_response_of_any_status():
-    with serve() as (server, client):
-        server.script("/notifications", "503")
-        with client.open("/notifications", {}) as response:
-            assert response.status_code == 503
-            assert "returned 503" in str(client.build_error("/notifications", response))
-        with client.open("/notifications", {}) as response:
-            assert client.build_error("/notifications", response) is None
-            response.read()
-            assert response.json() == ACCOUNT.notifications
-        assert (client.traffic.requests, client.traffic.retries) == (2, 0)
-
-
-def test_traffic_counts_bytes_on_the_wire():
+def test_client_opens_a_response_of_any_status_and_counts_its_bytes():
     with serve(build_account(1, 2)) as (server, client):
         server.transports = ["length"]
+        server.script(HITS, "503")
+        with client.open(HITS, {}) as response:
+            assert response.status_code == 503
+            assert "returned 503" in str(client.build_error(HITS, response))
         for encoding in ("gzip", "identity"):
             before = client.traffic.bytes
             with client.open(HITS, {}, {"Accept-Encoding": encoding}) as response:
+                assert client.build_error(HITS, response) is None
                 response.read()
+            assert len(response.json()) == 2
             assert client.traffic.bytes - before == int(response.headers["content-length"])
+        assert (client.traffic.requests, client.traffic.retries) == (3, 0)
 
 
 @pytest.mark.parametrize("key", ["two\nl1nes", "null\0byte", "cl\xe9-accent\xe9e", "t\x7fb", "l\u2028s"])

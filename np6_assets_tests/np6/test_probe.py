@@ -2,8 +2,7 @@
 
 import pytest
 
-from np6_assets.np6.errors import GaveUpError
-from np6_assets_tests.np6.collector import HITS, START, build_account, build_request, fetch_failure, serve
+from np6_assets_tests.np6.collector import START, build_account, build_request, serve
 from np6_assets_tests.support.events import DAY_MS, Misfit, Population, build_event
 
 
@@ -49,12 +48,3 @@ def test_probe_reads_a_large_event():
     large = build_event("hits", id="large", timestamp=START, link_label='"}]' + "x" * 3_000_000)
     with serve(Population(hits=[large])) as (_, client):
         assert client.has_events(build_request())
-
-
-def test_probe_gives_up():
-    with serve(retries=4) as (server, client):
-        server.script_always(HITS, "503")
-        error = fetch_failure(client, "probe")
-        assert isinstance(error, GaveUpError)
-        assert "503" in str(error)
-        assert client.traffic.requests == 1 + 4

@@ -215,12 +215,6 @@ def test_writer_keeps_parts_on_disk():
     assert peak < 2**21
 
 
-def test_part_is_built_from_elements():
-    part = Part.from_elements(b'{"a":1},{"a":2},3', 2, ((0, 0), (1, 8)))
-    assert (part.size, part.events, part.answers) == (19, 2, ((0, 0), (1, 8)))
-    assert read_part(part) == [{"a": 1}, {"a": 2}, 3]
-
-
 def test_writer_closes_its_open_part():
     before = len([*Path("/dev/fd").iterdir()])
     writer = PartWriter(lambda part: None)
