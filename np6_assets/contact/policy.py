@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from np6_assets.contact.free_text import TextRedactor
-from np6_assets.contact.receiver import CONTACT_FIELDS, RECEIVER_OBJECTS, find_contact_values, is_receiver_id
+from np6_assets.contact.receiver import find_contact_values, holds_contact_data
 
 ContactMode = Literal["drop", "pseudonymize", "keep"]
 
@@ -70,26 +70,20 @@ class ContactPolicy:
         """Whether a file with that fingerprint holds the same receivers' columns."""
         return stored_as.partition(" ")[0] in (self._receivers_fingerprint, self.fingerprint_of_0_1)
 
-    def treat_column(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Treat a column of receivers' values; null stays null."""
+    def treat_column(self, values: pa.ChunkedArray, stored_as: str | None = None) -> pa.ChunkedArray:
+        """Treat a column of receivers' values, as received, or as stored under the policy with that fingerprint.
+
+        Null and dropped values stay null, and a pseudonym of another key becomes null.
+        """
+        if stored_as is not None and self.has_same_receivers(stored_as):
+            return values
+        if self.mode == "drop" or stored_as not in (None, ContactPolicy("keep").fingerprint):
+            return pa.chunked_array([pa.nulls(len(values), pa.string())])
         if self.mode == "keep":
             return values
-        if self.mode == "drop":
-            return pa.chunked_array([pa.nulls(len(values), pa.string())])
         encoded = values.combine_chunks().dictionary_encode()
         names = [self.compute_pseudonym(value) for value in encoded.dictionary.to_pylist()]
         return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)], pa.string())
-
-    def treat_stored_column(self, values: pa.ChunkedArray, stored_as: str) -> pa.ChunkedArray:
-        """Treat a stored column; `stored_as` is the fingerprint of its policy.
-
-        Dropped values stay null, and a pseudonym of another key becomes null.
-        """
-        if self.has_same_receivers(stored_as):
-            return values
-        if stored_as == ContactPolicy("keep").fingerprint:
-            return self.treat_column(values)
-        return pa.chunked_array([pa.nulls(len(values), pa.string())])
 
     def treat_texts(
         self, texts: pa.ChunkedArray, own: list[pa.ChunkedArray], stored_as: str | None = None
@@ -107,7 +101,7 @@ class ContactPolicy:
         return self._treat_to_text(event, raw, self._treat_value)
 
     def treat_stored_event(self, event: Any, text: str | None, stored_as: str) -> str | None:
-        """Treat the text of a stored rejected event; see `treat_stored_column`."""
+        """Treat the text of a stored rejected event; see `treat_column`."""
         if stored_as == self.fingerprint or text is None:
             return text
         if self.has_same_receivers(stored_as):
@@ -138,20 +132,14 @@ class ContactPolicy:
     def _treat(self, value: Any, own: list[str], hidden: Callable[[Any], Any]) -> Any:
         if isinstance(value, dict):
             return {
-                self.text_redactor.redact(name, own): self._treat_field(name, value, own, hidden)
-                for name in list(value)
+                self.text_redactor.redact(name, own): hidden(inner)
+                if holds_contact_data(name, value)
+                else self._treat(inner, own, hidden)
+                for name, inner in value.items()
             }
         if isinstance(value, list):
             return [self._treat(inner, own, hidden) for inner in value]
         return self.text_redactor.redact(value, own) if isinstance(value, str) else value
-
-    def _treat_field(self, name: str, parent: dict[str, Any], own: list[str], hidden: Callable[[Any], Any]) -> Any:
-        value = parent[name]
-        if name in CONTACT_FIELDS or (
-            name in RECEIVER_OBJECTS and isinstance(value, str) and not is_receiver_id(name, parent)
-        ):
-            return hidden(value)
-        return self._treat(value, own, hidden)
 
     def _treat_value(self, value: Any) -> str | None:
         if self.mode == "drop" or value is None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-CONTACT_FIELDS = ("unicity", "hash")
-"""Fields that hold contact data wherever they occur."""
+_CONTACT_FIELDS = ("unicity", "hash")
 
-RECEIVER_OBJECTS = ("receiver", "value")
+_RECEIVER_OBJECTS = ("receiver", "value")
 """Fields that are objects in the documented shape, and hold contact data if they are text."""
 
 
-def is_receiver_id(name: str, parent: dict[str, Any]) -> bool:
+def holds_contact_data(name: str, parent: dict[str, Any]) -> bool:
+    """Whether a field of an object holds contact data wherever it occurs."""
+    is_text = name in _RECEIVER_OBJECTS and isinstance(parent[name], str)
+    return name in _CONTACT_FIELDS or (is_text and not _is_receiver_id(name, parent))
+
+
+def _is_receiver_id(name: str, parent: dict[str, Any]) -> bool:
     """Whether a field of an object holds the receiver's id, as in the column `receiver_id`."""
     return name == "id" or (name == "value" and parent.get("type") == "id")
 
@@ -34,7 +39,7 @@ def _find_values(event: Any) -> Iterator[tuple[str, bool]]:
         value, is_receiver, is_an_id = stack.pop()
         if isinstance(value, dict):
             stack += [
-                (inner, is_receiver or name == "receiver" or name in CONTACT_FIELDS, is_receiver_id(name, value))
+                (inner, is_receiver or name == "receiver" or name in _CONTACT_FIELDS, _is_receiver_id(name, value))
                 for name, inner in value.items()
                 if name != "type"
             ]

@@ -35,23 +35,17 @@ class RowPolicy:
             values = self.contact.treat_texts(table.column(name), own, stored_as)
             table = table.set_column(table.schema.get_field_index(name), name, values)
         for name in CONTACT_COLUMNS:
-            values = table.column(name)
-            if stored_as is None:
-                values = self.contact.treat_column(values)
-            else:
-                values = self.contact.treat_stored_column(values, stored_as)
+            values = self.contact.treat_column(table.column(name), stored_as)
             table = table.set_column(table.schema.get_field_index(name), name, values)
         # again: an erased receiver may be known only by a pseudonym
         return self.tombstones.drop_erased(table), [*erased, *self._find_erased(table)]
 
     def is_erased(self, event: Any) -> bool:
         """Whether the receiver of an event of any shape was erased."""
-        # its pseudonym as well: the tombstone may know only that
-        is_pseudonymized = self.contact.mode == "pseudonymize"
-        return self.tombstones.match_event(event) or (
-            is_pseudonymized
-            and any(map(self.tombstones.match, map(self.contact.compute_pseudonym, find_receiver_values(event))))
-        )
+        values = list(find_receiver_values(event))
+        if self.contact.mode == "pseudonymize":  # the tombstone may know only the pseudonym
+            values += [self.contact.compute_pseudonym(value) for value in values]
+        return any(map(self.tombstones.match, values))
 
     def _find_erased(self, table: pa.Table) -> list[str]:
         ids: list[str] = table.column("event_id").filter(self.tombstones.match_rows(table)).to_pylist()

@@ -105,14 +105,14 @@ class Tombstones:
         """Return a copy with more values. Raises TombstonesError without a secret."""
         if not self.key:
             raise TombstonesError("NP6_TOMBSTONE_KEY is not set: an erasure needs a secret key for its tombstones")
-        return replace(self, digests=self.digests | {self._digest(value) for value in values if value})
+        return replace(self, digests=self.digests | {_digest(value, self.key) for value in values if value})
 
     def match(self, value: str) -> bool:
         """Whether a value, as it is or normalized, was erased. An empty one is nobody's."""
         if not value or not (self.digests or self.salted):
             return False
         return any(
-            self._digest(form) in self.digests or (bool(self.salted) and self._salted(form) in self.salted)
+            _digest(form, self.key) in self.digests or (bool(self.salted) and _digest(form, self.salt) in self.salted)
             for form in {value, normalize(value)}
         )
 
@@ -137,13 +137,11 @@ class Tombstones:
     @property
     def _check(self) -> str:
         """What tells the secret from another; it is too long to be found by trying."""
-        return self._digest("which secret it is")
+        return _digest("which secret it is", self.key)
 
-    def _digest(self, value: str) -> str:
-        return hashlib.blake2b(value.encode(errors="surrogatepass"), key=self.key, digest_size=16).hexdigest()
 
-    def _salted(self, value: str) -> str:
-        return hashlib.blake2b(value.encode(errors="surrogatepass"), key=self.salt, digest_size=16).hexdigest()
+def _digest(value: str, key: bytes) -> str:
+    return hashlib.blake2b(value.encode(errors="surrogatepass"), key=key, digest_size=16).hexdigest()
 
 
 def normalize(value: str) -> str:

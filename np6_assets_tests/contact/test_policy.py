@@ -43,13 +43,13 @@ def test_policy_treats_a_column_stored_under_another_policy(
     policy: ContactPolicy, expected: str | None, stored: ContactPolicy
 ):
     values = stored.treat_column(build_column(ADDRESS, None))
-    again = policy.treat_stored_column(values, stored.fingerprint).to_pylist()
+    again = policy.treat_column(values, stored.fingerprint).to_pylist()
     if stored == policy:
         assert again == values.to_pylist()
     else:
         assert again == [expected if stored == KEEP else None, None]
     # nothing is known of the file of another program
-    assert policy.treat_stored_column(values, "").to_pylist() == [None, None]
+    assert policy.treat_column(values, "").to_pylist() == [None, None]
 
 
 def test_fingerprint_distinguishes_policies_and_hides_the_key():
@@ -83,7 +83,7 @@ def test_policy_treats_free_text_of_version_0_1_and_of_other_parameters_again():
 @pytest.mark.parametrize("policy", [DROP, PSEUDONYMIZE], ids=lambda policy: policy.mode)
 def test_policy_keeps_receivers_stored_by_version_0_1(policy: ContactPolicy):
     stored = policy.treat_column(build_column(ADDRESS, None))
-    assert policy.treat_stored_column(stored, policy.fingerprint_of_0_1).to_pylist() == stored.to_pylist()
+    assert policy.treat_column(stored, policy.fingerprint_of_0_1).to_pylist() == stored.to_pylist()
     event = build_event("hits", id="", timestamp=1, unicity=stored[0].as_py(), hash=None, channel=f"to {ADDRESS}")
     again = json.loads(policy.treat_stored_event(event, json.dumps(event), policy.fingerprint_of_0_1) or "")
     set_field(event, "channel", "to [removed]")
