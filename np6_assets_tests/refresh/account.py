@@ -38,6 +38,16 @@ def find_run_days(request: dg.RunRequest) -> tuple[str, str]:
     return first or request.partition_key or "", last or request.partition_key or ""
 
 
+def evaluate_sensor(deployment: Deployment, name: str, cursor: str | None) -> dg.SensorResult:
+    """Tick a sensor."""
+    definitions = deployment.definitions
+    resources = {**(definitions.resources or {}), "np6": deployment.np6}
+    with dg.build_sensor_context(
+        instance=deployment.instance, cursor=cursor, definitions=definitions, resources=resources
+    ) as context:
+        return definitions.resolve_sensor_def(name).evaluate_tick(context)
+
+
 @dataclass
 class Tick:
     """The result of a tick of `np6_refresh`."""
@@ -103,14 +113,7 @@ class Account:
         """Tick `np6_refresh`."""
         self.publish()
         before = len(self.server.list_requests())
-        definitions = self.deployment.definitions
-        with dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursor,
-            definitions=definitions,
-            resources={**(definitions.resources or {}), "np6": self.deployment.np6},
-        ) as context:
-            result = definitions.resolve_sensor_def("np6_refresh").evaluate_tick(context)
+        result = evaluate_sensor(self.deployment, "np6_refresh", self.cursor)
         self.cursor = result.cursor
         return Tick(list(result.run_requests or []), result.skip_message or "", self.server.list_requests()[before:])
 
@@ -153,14 +156,7 @@ class Account:
 
     def tick_rates(self) -> list[tuple[str, str]]:
         """Tick `rates_follow`, and return the first and last day of each run that it requests."""
-        definitions = self.deployment.definitions
-        with dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.rates_cursor,
-            definitions=definitions,
-            resources=definitions.resources,
-        ) as context:
-            result = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
+        result = evaluate_sensor(self.deployment, "rates_follow", self.rates_cursor)
         self.rates_cursor = result.cursor
         return list(map(find_run_days, result.run_requests or []))
 

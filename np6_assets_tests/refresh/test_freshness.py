@@ -52,11 +52,12 @@ def test_check_passes_if_yesterday_was_fetched_after_its_end(instance: dg.Dagste
         deployment = Deployment(tmp_path / "data", server, instance, clock)
         assert find_stale(deployment).keys() == DAILY
         # fetched before it had ended
-        deployment.materialize(list(KINDS), yesterday)
+        deployment.materialize("hits", yesterday)
         clock.now = noon
         found = find_stale(deployment)
         assert found.keys() == DAILY
         assert "before it had ended" in found["hits"]
+        assert found["bounces"] == f"{yesterday} is missing"
         # an old day that is fetched again changes nothing
         deployment.materialize("hits", date(2026, 2, 1))
         assert "hits" in find_stale(deployment)

@@ -12,7 +12,7 @@ import pytest
 
 from np6_assets.progress import Progress
 from np6_assets.rates import compute as rates_compute
-from np6_assets_tests.refresh.account import find_run_days
+from np6_assets_tests.refresh.account import evaluate_sensor, find_run_days
 from np6_assets_tests.support.clock import Clock
 from np6_assets_tests.support.deployment import Deployment, list_days, read_files, tag_range
 from np6_assets_tests.support.events import KINDS, build_population
@@ -43,14 +43,7 @@ class Sensor:
 
     def evaluate(self) -> list[dg.RunRequest]:
         """Tick the sensor, and return the runs that it requests."""
-        definitions = self.deployment.definitions
-        with dg.build_sensor_context(
-            instance=self.deployment.instance,
-            cursor=self.cursor,
-            definitions=definitions,
-            resources=definitions.resources,
-        ) as context:
-            result = definitions.resolve_sensor_def("rates_follow").evaluate_tick(context)
+        result = evaluate_sensor(self.deployment, "rates_follow", self.cursor)
         self.cursor, self.message = result.cursor, result.skip_message or ""
         return list(result.run_requests or [])
 
