@@ -37,16 +37,6 @@ def test_day_has_the_instants_of_its_local_date(timezone, day, thousandths):
     assert found.date == day
 
 
-@given(ZONES, st.integers(2020, 2036))
-@settings(max_examples=12, deadline=None)
-def test_days_of_a_year_have_no_gaps(timezone, year):
-    first = date(year, 1, 1)
-    days = [parse_day((first + timedelta(days=number)).isoformat(), timezone) for number in range(366)]
-    assert [day.end for day in days[:-1]] == [day.start for day in days[1:]]
-    assert [day.end_ms for day in days[:-1]] == [day.start_ms for day in days[1:]]
-    assert all(day.start < day.end for day in days)
-
-
 @pytest.mark.parametrize(
     ("timezone", "key", "start", "end"),
     [
