@@ -131,9 +131,8 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
         """Return the checked settings. Raises SettingsError, which names the attribute."""
         for attribute in SECRETS:
             if not _VARIABLE.fullmatch(getattr(self, attribute) or "NONE"):
-                raise self._build_error(
-                    f"{attribute} is not the name of an environment variable; write the name, not the key"
-                )
+                text = f"{attribute} is not the name of an environment variable; write the name, not the key"
+                raise SettingsError(f"account {self.asset_key_prefix}: {text}")
         values = {_name_variable(name): getattr(self, name) for name in _list_plain_attributes()}
         if self.url_parameters is not None:
             values["NP6_URL_PARAMETERS"] = ",".join(self.url_parameters)
@@ -150,11 +149,15 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the definitions of the account. Raises SettingsError if an attribute is wrong."""
-        from np6_assets.wiring import Labels, build_definitions
+        from np6_assets.wiring import build_definitions
 
         settings = self.settings()
         with self._translate_errors():
-            return build_definitions(settings, labels=Labels(self.owners, self.tags, self.group_name))
+            return build_definitions(settings, label=self._label)
+
+    def _label(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        group = self.group_name or spec.group_name
+        return spec.replace_attributes(owners=list(self.owners), tags={**spec.tags, **self.tags}, group_name=group)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -162,21 +165,15 @@ class NP6Account(dg.Component, dg.Resolvable, dg.Model):
         try:
             yield
         except SettingsError as error:
-            raise self._build_error(self._replace_variables(str(error))) from None
-
-    def _build_error(self, text: str) -> SettingsError:
-        return SettingsError(text if self.asset_key_prefix is None else f"account {self.asset_key_prefix}: {text}")
-
-    def _replace_variables(self, text: str) -> str:
-        if self.asset_key_prefix is None:
-            return text
-        named = {variable: getattr(self, attribute) or attribute for attribute, variable in SECRETS.items()}
-        named |= {_name_variable(name): name for name in _list_plain_attributes()}
-        return re.sub(r"NP6_[A-Z_]+", lambda found: named.get(found[0], found[0]), text)
+            if self.asset_key_prefix is None:
+                raise
+            named = {variable: getattr(self, attribute) or attribute for attribute, variable in SECRETS.items()}
+            named |= {_name_variable(name): name for name in _list_plain_attributes()}
+            text = re.sub(r"NP6_[A-Z_]+", lambda found: named.get(found[0], found[0]), str(error))
+            raise SettingsError(f"account {self.asset_key_prefix}: {text}") from None
 
 
 def _list_plain_attributes() -> list[str]:
-    """Return the attributes that are settings but not secrets."""
     return [name for name in NP6Account.model_fields if name not in (*SECRETS, *LABELS, "asset_key_prefix")]
 
 
@@ -186,5 +183,4 @@ def list_variables() -> set[str]:
 
 
 def _name_variable(attribute: str) -> str:
-    """Return the environment variable of an attribute."""
     return f"NP6_{attribute.upper()}"

@@ -84,6 +84,13 @@ Examine = Callable[[Folder, Sequence[str], Records], Iterator[tuple[str, Mapping
 NOT_THERE = Finding(False, "was never materialized; materialize it first", tolerated=True)
 
 
+def _define_step(
+    name: str, specs: Sequence[dg.AssetCheckSpec], settings: Settings
+) -> Callable[[Callable[..., Iterator[Any]]], dg.AssetChecksDefinition]:
+    keys = list_resource_keys(settings, STORE)
+    return dg.multi_asset_check(name=settings.named(name), specs=specs, can_subset=True, required_resource_keys=keys)
+
+
 def build_partition_checks(
     asset: str, checks: Sequence[Check], settings: Settings, examine: Examine
 ) -> dg.AssetsDefinition:
@@ -98,12 +105,7 @@ def build_partition_checks(
         for check in checks
     ]
 
-    @dg.multi_asset_check(
-        name=settings.named(f"{asset}_checks"),
-        specs=specs,
-        can_subset=True,
-        required_resource_keys=list_resource_keys(settings, STORE),
-    )
+    @_define_step(f"{asset}_checks", specs, settings)
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         records = Records(context.instance, settings)
         # the UI can start a check without a partition
@@ -141,12 +143,7 @@ def build_asset_checks(
     """
     specs = [dg.AssetCheckSpec(check, asset=settings.key(asset), description=description) for asset in assets]
 
-    @dg.multi_asset_check(
-        name=settings.named(name),
-        specs=specs,
-        can_subset=True,
-        required_resource_keys=list_resource_keys(settings, STORE),
-    )
+    @_define_step(name, specs, settings)
     def look(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         records = Records(context.instance, settings)
         keys = list_run_partitions(context, settings)

@@ -217,7 +217,6 @@ def _parse_timezone(text: str) -> str:
 
 
 def _parse_owner(text: str) -> str:
-    """Check an owner by the rules of Dagster."""
     if not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", text):
         raise ValueError("is neither team:NAME nor an e-mail address")
     return text

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 
@@ -14,7 +13,7 @@ from np6_assets.events.assets import build_event_asset, build_notifications_asse
 from np6_assets.events.checks import build_event_checks
 from np6_assets.events.kinds import KINDS
 from np6_assets.memory import reduce_memory
-from np6_assets.np6.resource import NP6Resource
+from np6_assets.np6.resource import NP6Resource, utc_now
 from np6_assets.partition_checks import build_morning_schedule
 from np6_assets.privacy.erasure import erase_receiver
 from np6_assets.privacy.retention import apply_retention, build_retention_schedule
@@ -48,29 +47,12 @@ _BETA = (
 _PREVIEW = r"Specifying a partitions_def on an AssetCheckSpec"
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Owners, tags and group of an account's assets. `group`: one for all; None for `events` and `rates`."""
-
-    owners: Sequence[str] = (OWNER,)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    group: str | None = None
-
-    def apply(self, spec: dg.AssetSpec) -> dg.AssetSpec:
-        """Return the spec of an asset with these labels."""
-        return spec.replace_attributes(
-            owners=list(self.owners), tags={**spec.tags, **self.tags}, group_name=self.group or spec.group_name
-        )
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def build_definitions(
-    settings: Settings, now: Callable[[], datetime] = _utc_now, labels: Labels | None = None
+    settings: Settings,
+    now: Callable[[], datetime] = utc_now,
+    label: Callable[[dg.AssetSpec], dg.AssetSpec] | None = None,
 ) -> dg.Definitions:
-    """Build the definitions of one account. `now` returns the time, as an aware datetime.
+    """Build the definitions of one account. `now` returns the time, as an aware datetime; `label` labels an asset.
 
     Every name begins with the account's prefix, so that they merge with other definitions. They hold no executor: the
     deployment chooses it.
@@ -78,10 +60,12 @@ def build_definitions(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _BETA, dg.BetaWarning)
         warnings.filterwarnings("ignore", _PREVIEW, dg.PreviewWarning)
-        return _build_definitions(settings, now, labels or Labels())
+        return _build_definitions(settings, now, label or (lambda spec: spec.replace_attributes(owners=[OWNER])))
 
 
-def _build_definitions(settings: Settings, now: Callable[[], datetime], labels: Labels) -> dg.Definitions:
+def _build_definitions(
+    settings: Settings, now: Callable[[], datetime], label: Callable[[dg.AssetSpec], dg.AssetSpec]
+) -> dg.Definitions:
     store = ParquetStore(data_dir=settings.data_dir)
     assets = [
         *(build_event_asset(kind, settings, now) for kind in KINDS),
@@ -110,7 +94,7 @@ def _build_definitions(settings: Settings, now: Callable[[], datetime], labels: 
     folder = store.build_definition(_prepare_run)
     claim_folder(settings, folder)
     return dg.Definitions(
-        assets=dg.with_source_code_references(dg.map_asset_specs(labels.apply, assets)),
+        assets=dg.with_source_code_references(dg.map_asset_specs(label, assets)),
         asset_checks=[
             *(build_event_checks(kind, settings) for kind in KINDS),
             build_rates_checks(settings),

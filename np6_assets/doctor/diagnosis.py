@@ -53,11 +53,3 @@ def list_names(names: list[str], most: int = 5) -> str:
     """List the first names, and say how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def format_duration(seconds: float) -> str:
-    """Write a length of time as people say it: `3 minutes`."""
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

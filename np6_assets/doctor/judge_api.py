@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 
-from np6_assets.doctor.diagnosis import Diagnosis, format_duration
+from np6_assets.doctor.diagnosis import Diagnosis
 from np6_assets.doctor.judge_events import CLOCK_WARNING
 from np6_assets.doctor.probe import NoReply, Reply
 from np6_assets.doctor.survey import Survey
 from np6_assets.events.kinds import KINDS
 from np6_assets.np6.retry import read_requested_wait, read_reset
 from np6_assets.np6.unreachable import ADVICE
+from np6_assets.progress import format_duration
 from np6_assets.settings import Settings
 
 CLOCK_WRONG = timedelta(seconds=60)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from statistics import median
 
-from np6_assets.doctor.diagnosis import Diagnosis, Verdict, format_duration, mask_value
+from np6_assets.doctor.diagnosis import Diagnosis, Verdict, mask_value
 from np6_assets.doctor.probe import Item, NoReply, Reply
 from np6_assets.doctor.survey import Survey
 from np6_assets.doctor.windows import (
@@ -19,6 +19,7 @@ from np6_assets.doctor.windows import (
     select_ids,
 )
 from np6_assets.events.kinds import EventKind
+from np6_assets.progress import format_duration
 
 CLOCK_WARNING = timedelta(seconds=5)
 _REFUSED = {400, 404, 409, 410, 422}

@@ -143,7 +143,6 @@ def _try_windows(client: Connection, kind: EventKind, newest: Reply, found: Surv
 def _watch_newest(
     client: Connection, kind: EventKind, now: Now, wait: Callable[[float], None], seconds: int
 ) -> Iterator[Reply]:
-    """Request the newest events every SAMPLE_SECONDS, for so long."""
     start = to_epoch_ms(now() - _DAY)
     for number in range(int(seconds // SAMPLE_SECONDS) + 1 if seconds else 0):
         if number:

@@ -252,15 +252,14 @@ def summarize_tick(
         lines.append(f"Not requested yet, as enough runs are in progress: {format_days(waiting)}.")
     if fetching:
         lines.append(f"Being fetched already: {format_days(sorted(fetching))}.")
-    days_by_attempt: dict[tuple[Attempt, frozenset[str]], list[str]] = {}
-    for day, by_asset in sorted(backing_off.items()):
-        for attempt in dict.fromkeys(replace(one, state="") for one in by_asset.values()):
-            assets = frozenset(asset for asset, one in by_asset.items() if replace(one, state="") == attempt)
-            days_by_attempt.setdefault((attempt, assets), []).append(day)
+    groups: dict[tuple[int, datetime], dict[str, set[str]]] = {}
+    for day, by_asset in backing_off.items():
+        for asset, attempt in by_asset.items():
+            groups.setdefault((attempt.count, attempt.next_at), {}).setdefault(day, set()).add(asset)
     lines += [
-        f"{_format_assets(assets)}{format_days(days)}: {attempt.count} failed attempts; the runs say why. "
-        f"Next attempt from {attempt.next_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC on."
-        for (attempt, assets), days in days_by_attempt.items()
+        f"{_format_assets(frozenset().union(*days.values()))}{format_days(sorted(days))}: {count} failed attempts; the "
+        f"runs say why. Next attempt from {next_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC on."
+        for (count, next_at), days in sorted(groups.items())
     ]
     return " ".join([*lines, rest] if rest else lines)
 
@@ -270,7 +269,6 @@ def _format_assets(assets: frozenset[str] | None) -> str:
 
 
 def _join_reasons(days: Sequence[date], reasons: Mapping[str, str]) -> str:
-    """Join the reasons for the days of a run, days with the same reason together."""
     by_reason: dict[str, list[str]] = {}
     for day in days:
         by_reason.setdefault(reasons[str(day)], []).append(str(day))

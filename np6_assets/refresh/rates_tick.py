@@ -112,7 +112,6 @@ def _list_cohorts(files: RateFiles, settings: Settings, now: datetime) -> list[s
 
 
 def _explain_due(stored: Inputs | None, inputs: Inputs, *, is_recorded: bool) -> str:
-    """Say why rates are due; empty where they are not."""
     if stored is None:
         return "not computed yet, or by an earlier version"
     changed = sorted(day for day, _ in set(stored.days.items()) ^ set(inputs.days.items()))
@@ -196,7 +195,6 @@ def read_cursor(cursor: str | None) -> dict[str, Attempt]:
 
 
 def _explain_no_request(reasons: Mapping[str, str], busy: set[str], pauses: Mapping[str, datetime]) -> str:
-    """Say why a tick requested nothing."""
     lines = [
         f"{what}: {planner.format_days(sorted(days))}."
         for what, days in (

@@ -150,8 +150,8 @@ def test_doctor_reports_unknown_for_an_empty_account(server, tmp_path):
         (timedelta(seconds=0), "ok", "the same as"),
         (timedelta(seconds=4), "ok", "4 s ahead of"),
         (timedelta(seconds=30), "warning", "30 s ahead of"),
-        (timedelta(minutes=-5), "wrong", "5 minutes behind"),
-        (timedelta(hours=3), "wrong", "3 hours ahead of"),
+        (timedelta(minutes=-5), "wrong", "5 min 0 s behind"),
+        (timedelta(hours=3), "wrong", "3 h 0 min ahead of"),
     ],
 )
 def test_clock_compares_with_the_date_header(server, tmp_path, ahead, verdict, text):
@@ -200,7 +200,7 @@ def test_doctor_stops_after_429(server, tmp_path):
     assert len(server.requests) == 2
     assert found["rate limit"].verdict == "warning"
     assert found["rate limit"].values["wait_seconds"] == 90
-    assert "in 90 s" in found["rate limit"].advice
+    assert "in 1 min 30 s" in found["rate limit"].advice
 
 
 # --- What the reference leaves open ---------------------------------------------------------------
