@@ -3,7 +3,6 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
-import dagster as dg
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -91,14 +90,14 @@ def test_cohort_needs_its_day_and_the_days_after_it(timezone, day, more, window)
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "Europe/Paris", "Pacific/Auckland"])
-@pytest.mark.parametrize("ago", range(9))
-def test_mapping_leaves_out_future_days(timezone, ago):
+def test_mapping_leaves_out_future_days(timezone):
     now = datetime(2026, 3, 29, 10, tzinfo=UTC)
     today = date.fromisoformat(local_date(now, timezone))
-    cohort = today - timedelta(days=ago)
-    assert map_cohorts(timezone, 7, [cohort], now) == [
-        (cohort + timedelta(days=number)).isoformat() for number in range(min(ago, 7) + 1)
-    ]
+    for ago in range(9):
+        cohort = today - timedelta(days=ago)
+        assert map_cohorts(timezone, 7, [cohort], now) == [
+            (cohort + timedelta(days=number)).isoformat() for number in range(min(ago, 7) + 1)
+        ]
 
 
 def map_cohorts(timezone: str, window: int, cohorts: list[date], now: datetime) -> list[str]:
@@ -112,31 +111,3 @@ def map_cohorts(timezone: str, window: int, cohorts: list[date], now: datetime) 
     )
     assert result.required_but_nonexistent_partition_keys == []
     return list(result.partitions_subset.get_partition_keys())
-
-
-def test_cohort_of_today_runs_on_existing_days():
-    events = daily(date(2026, 3, 20), "UTC")
-    loaded: list[list[str]] = []
-
-    class Recorder(dg.IOManager):
-        def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-            pass
-
-        def load_input(self, context: dg.InputContext) -> int:
-            loaded.append(list(context.asset_partition_keys))
-            return len(context.asset_partition_keys)
-
-    @dg.asset(partitions_def=events)
-    def hits() -> int:
-        return 1
-
-    @dg.asset(partitions_def=events, ins={"hits": dg.AssetIn(partition_mapping=days_ahead(7))})
-    def rates(hits: int) -> int:
-        return hits
-
-    today = events.get_last_partition_key()
-    assert today is not None
-    assert dg.materialize(
-        [hits, rates], partition_key=today, selection=[rates], resources={"io_manager": Recorder()}
-    ).success
-    assert loaded == [[today]]

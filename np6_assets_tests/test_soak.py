@@ -101,16 +101,13 @@ def test_compare_finds_wrong_rows(
     assert compare.find_wrong_rows(copy, *wanted) == [loss]
 
 
-def test_compare_finds_leftover_files_and_secrets(tmp_path: Path) -> None:
+def test_compare_finds_leftover_files_and_secrets(clean: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp" / "np6-spool").mkdir(parents=True)
     (tmp_path / "log").write_bytes(b"X-Key: a-key-of-the-soak\n")
     assert compare.find_leftover_files(tmp_path / "tmp") == ["np6-spool is left in the temporary folder"]
     assert compare.find_leaks([tmp_path], {"the key": b"a-key-of-the-soak", "an address": b"@example.com"}) == [
         "the key is in log"
     ]
-
-
-def test_compare_finds_addresses_in_compressed_files(clean: Path) -> None:
     found = compare.find_leaks([clean / "hits"], {"an address": b"@example.com", "nobody": b"@example.org"})
     assert found == ["an address is in part-0.parquet"] * 2  # though it is compressed there
 
