@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from np6_assets.component import SECRETS, NP6Account
 from np6_assets.settings import SettingsError
@@ -33,11 +33,7 @@ def instead(environment: Mapping[str, str], name: str) -> Iterator[str]:
             yield f"{attribute}: {environment[own.get(variable, variable)].strip()}"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> NoReturn:
     if name.startswith("_"):
         raise AttributeError(name)
-    return _refuse(name)
-
-
-def _refuse(name: str) -> NoReturn:
     raise SettingsError("\n".join(instead(os.environ, name)))

@@ -22,10 +22,9 @@ from np6_assets.rates.assets import build_rates_asset
 from np6_assets.rates.checks import build_rates_checks
 from np6_assets.refresh.freshness import build_freshness_checks
 from np6_assets.refresh.late_event_checks import build_lateness_checks
-from np6_assets.refresh.rates_sensor import rates_follow
 from np6_assets.refresh.recount import recount_job
-from np6_assets.refresh.refresh_sensor import np6_refresh
 from np6_assets.refresh.schedule import daily_ingest
+from np6_assets.refresh.sensors import np6_refresh, rates_follow
 from np6_assets.report.assets import build_report_asset
 from np6_assets.report.schedule import build_report_schedule
 from np6_assets.resources import IO_MANAGER, NP6, STORE

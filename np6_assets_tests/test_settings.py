@@ -253,7 +253,7 @@ def test_settings_do_not_show_secrets():
 # --- the definitions ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asset", ["hits", "activations", "notifications"])
+@pytest.mark.parametrize("asset", ["hits", "notifications"])
 def test_run_without_a_key_names_the_setting(tmp_path, asset):
     definitions = build_definitions(read(NP6_DATA_DIR=str(tmp_path), NP6_START_DATE="2026-03-20"))
     dg.Definitions.validate_loadable(definitions)

@@ -71,12 +71,6 @@ def test_week_without_the_daemon_is_fetched_in_two_runs(account: Account):
     assert account.follow() == []
 
 
-def test_night_without_the_daemon_is_fetched_in_one_run(account: Account):
-    assert run_at(account, "27T21:30") == [("27", "27")]
-    assert run_at(account, "28T07:00") == [("27", "28")]
-    assert run_at(account, "28T07:01") == []
-
-
 def test_day_of_23_hours_closes_on_time(account: Account):
     assert run_at(account, "29T12:00") == [("27", "29")]
     assert run_at(account, "29T21:59") == [("29", "29")]  # something was published

@@ -126,21 +126,6 @@ def test_week_without_the_daemon_is_requested_in_two_runs(account: Account):
         ]
 
 
-@pytest.mark.slow
-def test_long_time_without_the_daemon_is_requested_in_bounded_runs(account: Account):
-    account.tick()
-    account.clock.forward(days=150)
-    requested: list[tuple[str, str]] = []
-    for _ in range(6):
-        tick = account.tick()
-        assert len(tick.runs) <= 2
-        assert len(tick.requests) <= 8 + 1
-        requested += tick.days
-    spans = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in requested]
-    assert all((last - first).days < 31 for first, last in spans)
-    assert sorted(one for span in spans for one in list_days(*span)) == list_days(FIRST, FIRST + timedelta(days=149))
-
-
 def test_day_is_not_requested_while_it_is_fetched(account: Account, monkeypatch: pytest.MonkeyPatch):
     add_event(account, "hits", MORNING)
     during: list[Tick] = []
@@ -328,26 +313,6 @@ def test_sensor_days_are_those_of_the_time_zone(server: RudeServer, instance: dg
     account.cursor = None
     account.clock.forward(minutes=2)
     assert account.tick().runs == []
-
-
-@pytest.mark.slow
-def test_event_late_by_less_than_the_lookback_comes_with_the_next_fetch(account: Account):
-    """Later events are for daily_ingest (test_schedule.py): closed days are not probed."""
-    add_event(account, "hits", NOON - timedelta(minutes=50))
-    add_event(account, "hits", NOON - timedelta(minutes=30))
-    account.late = {account.events.hits[0]["id"]: timedelta(minutes=55)}
-    assert account.run_requests(account.tick())
-    account.clock.forward(minutes=15)
-    add_event(account, "hits", account.clock() - timedelta(minutes=1))
-    assert account.run_requests(account.tick())
-    assert len(account.deployment.rows("hits", FIRST)) == 3
-    # a closed day needs no request
-    account.clock.forward(days=1)
-    assert account.run_requests(account.tick())
-    for _ in range(5):
-        account.clock.forward(hours=1)
-        tick = account.tick()
-        assert (tick.runs, len(tick.requests)) == ([], 4 + min(4, len(account.events.notifications)) + 1)
 
 
 def move_start_date(account: Account, start: date) -> None:

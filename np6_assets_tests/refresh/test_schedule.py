@@ -149,6 +149,8 @@ def test_confirmations_store_all_late_events(instance: dg.DagsterInstance, tmp_p
                 assert account.run_night()
             account.clock.forward(days=1)
     assert find_incomplete() == []
+    # the names of the notifications are fetched too
+    assert (tmp_path / "data" / "notifications" / "part-0.parquet").exists()
 
 
 def test_schedule_requests_nothing_before_the_start_date_or_without_a_key(instance: dg.DagsterInstance):
@@ -156,29 +158,3 @@ def test_schedule_requests_nothing_before_the_start_date_or_without_a_key(instan
     assert not tick.run_requests
     assert tick.skip_message == "2026-03-23 is before NP6_START_DATE, which is 2026-03-24."
     assert evaluate(instance, NP6_API_KEY="").skip_message == NO_KEY
-
-
-@pytest.mark.slow
-def test_fetch_records_the_events_gained_and_the_time(instance: dg.DagsterInstance, tmp_path: Path):
-    first = date(2026, 3, 22)
-    second = first + timedelta(days=1)
-    events = build_population(71, first, 2, sends_per_day=6)
-    with RudeServer(seed=1) as server:
-        start = datetime(2026, 3, 23, 2, tzinfo=UTC)
-        account = Account.create(tmp_path / "data", server, instance, start, events, NP6_START_DATE=str(first))
-        end = compute_day_bounds(first, "UTC")[1]
-        late = {event["id"] for event in events.hits if end - 20 * 3_600_000 < event["timestamp"] < end}
-        account.late = dict.fromkeys(late, timedelta(hours=24))
-        account.publish()
-        account.deployment.materialize(["hits", "bounces"], first)
-        account.clock.now = datetime(2026, 3, 24, 3, 30, tzinfo=UTC)
-        assert account.run_night()
-    assert account.deployment.metadata("hits", first)["events_gained"] == len(late) > 0
-    assert account.deployment.metadata("bounces", first)["events_gained"] == 0
-    assert "events_gained" not in account.deployment.metadata("hits", second)
-    assert account.deployment.metadata("hits", first)["hours_after_end"] == 27.5
-    assert account.deployment.metadata("hits", second)["hours_after_end"] == 3.5
-    for name in ("events_gained", "hours_after_end"):  # numbers, which Dagster draws over the days
-        assert isinstance(account.deployment.metadata("hits", first)[name], int | float)
-    # the names of the notifications are fetched too
-    assert (tmp_path / "data" / "notifications" / "part-0.parquet").exists()
