@@ -18,10 +18,8 @@ from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.html import Page
 from np6_assets_tests.support.oracle import (
     GRAIN,
-    compute_day_bounds,
     expect_feeds,
     expect_rates,
-    parse_day,
 )
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -62,21 +60,31 @@ def sum_counts(rows: list[Any], name: str) -> int:
 
 def expect_cells(rows: list[Any]) -> list[list[str]]:
     """Compute the cells of the hit, optout, bounce and impression rate."""
-
-    def build_cell(part: str, whole: str, rows: list[Any]) -> list[str]:
+    cells = []
+    for part, whole in (
+        ("hit_activations", "delivered"),
+        ("optout_activations", "delivered"),
+        ("bounced", "activations"),
+        ("impression_activations", "delivered"),
+    ):
         complete = [row for row in rows if row["status"] != "incomplete" and row[whole]]
-        return format_rate(sum_counts(complete, part), sum_counts(complete, whole))
-
-    return [
-        build_cell("hit_activations", "delivered", rows),
-        build_cell("optout_activations", "delivered", rows),
-        build_cell("bounced", "activations", rows),
-        build_cell("impression_activations", "delivered", rows),
-    ]
+        cells.append(format_rate(sum_counts(complete, part), sum_counts(complete, whole)))
+    return cells
 
 
-def get_application(row: Any) -> tuple[Any, ...]:
-    return row["agency"], row["customer"], row["application_id"]
+def to_local(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone(ZoneInfo("Europe/Paris"))
+
+
+def place_events(feeds: Any, asset: str) -> list[tuple[Any, datetime]]:
+    """List the events of an asset that count, once each, with the local time of their send."""
+    placed = {}
+    for row in (row for rows in feeds[asset].values() for row in rows):
+        sent = to_local(row["event_time"] if row["activated_at"] is None else row["activated_at"])
+        days = (to_local(row["event_time"]).date() - sent.date()).days
+        if 0 <= days <= 1 and sent.date() >= FIRST and (asset != "hits" or row["link_type"] == "redirection"):
+            placed[row["event_id"]] = row, sent
+    return list(placed.values())
 
 
 @pytest.mark.slow
@@ -90,8 +98,8 @@ def test_tables_have_the_rates_of_the_sums(report: Any):
         by_application[row["application_id"]].append(row)
     impressions = Counter[Any]()
     for row in rows:
-        impressions[get_application(row)] += row["impression_activations"]
-    reporting = [row for row in rows if impressions[get_application(row)]]
+        impressions[row["agency"], row["customer"], row["application_id"]] += row["impression_activations"]
+    reporting = [row for row in rows if impressions[row["agency"], row["customer"], row["application_id"]]]
     names = {entry["id"]: entry.get("name") or f"notification {entry['id']}" for entry in population.notifications}
     shown = {int(cells[0][-1]): cells for cells in page.tables["list"][1:]}
     assert shown.keys() == by_id.keys()
@@ -124,15 +132,10 @@ def test_heat_map_counts_the_sends_of_each_hour(report: Any):
     }
     sets: dict[Any, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
     for asset in ("activations", "bounces", "hits"):
-        for day, events in feeds[asset].items():
-            for event in events:
-                at = event["event_time"] if event["activated_at"] is None else event["activated_at"]
-                local = datetime.fromtimestamp(at / 1000, UTC).astimezone(ZoneInfo("Europe/Paris"))
-                key = (local.date(), *(event[name] for name in GRAIN))
-                is_click = asset != "hits" or event["link_type"] == "redirection"
-                if key in usable and is_click and 0 <= (day - local.date()).days <= 1:
-                    send = (event["subscription_id"], event["stamp_id"] or event["event_id"])
-                    sets[key, local.hour][asset].add(send)
+        for event, sent in place_events(feeds, asset):
+            key = (sent.date(), *(event[name] for name in GRAIN))
+            if key in usable:
+                sets[key, sent.hour][asset].add((event["subscription_id"], event["stamp_id"] or event["event_id"]))
     expected: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     for (key, hour), of_key in sets.items():
         delivered = max(len(of_key["activations"]) - len(of_key["bounces"]), 0)
@@ -162,24 +165,14 @@ def test_bounces_count_once_by_their_worst_verdict(report: Any):
 
 def test_click_throughs_are_counted_by_local_hour(report: Any):
     _, feeds, rows, page, _, _ = report
-    hours: Counter[int] = Counter()
-    for row in {row["event_id"]: row for day in feeds["hits"].values() for row in day}.values():
-        sent_at = row["event_time"] if row["activated_at"] is None else row["activated_at"]
-        late = parse_day(row["event_time"], "Europe/Paris") - parse_day(sent_at, "Europe/Paris")
-        if (
-            row["link_type"] == "redirection"
-            and sent_at >= compute_day_bounds(FIRST, "Europe/Paris")[0]
-            and 0 <= late.days <= 1
-        ):
-            at = datetime.fromtimestamp(row["event_time"] / 1000, UTC).astimezone(ZoneInfo("Europe/Paris"))
-            hours[at.hour] += 1
+    hours = Counter(to_local(row["event_time"]).hour for row, _ in place_events(feeds, "hits"))
     found = [int(cells[1][0]) for cells in page.tables["Click-throughs by hour of the day"][1:]]
     assert found == [hours[hour] for hour in range(24)]
     assert sum(found) == sum_counts(rows, "hits") > 50
 
 
-def test_report_names_no_receiver(report: Any):
-    _, feeds, _, _, text, _ = report
+def test_page_names_no_receiver_needs_no_network_and_defines_its_numbers(report: Any):
+    _, feeds, _, page, text, _ = report
     personal = {
         row[column]
         for asset in ASSETS
@@ -191,10 +184,6 @@ def test_report_names_no_receiver(report: Any):
     assert len(personal) > 100
     assert not [value for value in personal if value in text]
     assert "@" not in re.sub(r"@(media|page) ", "", text)
-
-
-def test_page_needs_no_network_and_defines_its_numbers(report: Any):
-    _, _, _, page, text, _ = report
     assert all(address.startswith("#") for address in page.addresses)
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|<link|<img", text)
     for word in ("Send", "Delivered", "Click", "Hit rate", "Optout rate", "Bounce rate", "Impression rate"):
