@@ -14,13 +14,10 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from np6_assets.component import NP6Account
 from np6_assets.contact.days import check_run_days
-from np6_assets.contact.tombstones import FILE, Tombstones
+from np6_assets.contact.tombstones import Tombstones
 from np6_assets.events.checks import check_metadata
 from np6_assets.np6.client import NP6Client
-from np6_assets.np6.clock import ApiClock
-from np6_assets.np6.resource import NP6Resource
 from np6_assets.np6.retry import RetryPolicy
 from np6_assets.partition_checks import NOT_THERE
 from np6_assets.privacy.files import list_day_files
@@ -28,8 +25,7 @@ from np6_assets.rates.examine import check_counts
 from np6_assets.settings import Settings
 from np6_assets.storage import io_manager
 from np6_assets.storage.files import Folder
-from np6_assets.storage.identity import Identity
-from np6_assets_tests.support.deployment import Deployment, build_resource, read_failure
+from np6_assets_tests.support.deployment import Deployment, read_failure
 from np6_assets_tests.support.events import Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.unreachable import open_unreachable
@@ -85,24 +81,6 @@ def provoke_by_connection(trouble: str) -> Provoke:
     return provoke
 
 
-def provoke_missing_key(_: Path) -> str:
-    def act() -> None:
-        with NP6Resource(base_url="https://api.example.com").open_client(print):
-            pass
-
-    return read_error(act)
-
-
-def provoke_failed_days(folder: Path) -> str:
-    """Run some days of an API that answers none of them."""
-    with RudeServer() as server, dg.DagsterInstance.ephemeral() as instance:
-        deployment = Deployment(folder, server, instance, lambda: NOW)
-        deployment.np6 = build_resource(server, max_retries=0, step_retries=0)
-        server.script_always("/notifications/reactivities/hits", "503")
-        first = DAY - timedelta(days=3)
-        return read_failure(deployment.materialize("hits", first, DAY, raise_on_error=False))
-
-
 def provoke_other_agency(folder: Path) -> str:
     """Run a day whose events are all of an unknown agency."""
     start = round((NOW - timedelta(minutes=1)).timestamp() * 1000)
@@ -114,16 +92,6 @@ def provoke_other_agency(folder: Path) -> str:
             Population(hits=[build_event("hits", id=f"{n}", timestamp=start + n, agency="OTHER") for n in range(11)])
         )
         return read_failure(deployment.materialize("hits", DAY, raise_on_error=False))
-
-
-def provoke_other_folder(folder: Path) -> str:
-    return read_error(lambda: Identity("api", "UTC").check_run(Folder(str(folder)), Identity("sandbox", "UTC")))
-
-
-def provoke_wrong_clock(_: Path) -> str:
-    lines: list[str] = []
-    ApiClock(lines.append).observe("Fri, 20 Mar 2026 12:10:00 GMT", NOW)
-    return "".join(lines)
 
 
 def provoke_by_check(**facts: Any) -> Provoke:
@@ -141,26 +109,10 @@ def provoke_wrong_columns(_: Path) -> str:
     return read_error(lambda: io_manager._to_rows(pa.table({"a": [1]}), pa.schema([("b", pa.int64())])))
 
 
-def provoke_broken_tombstones(folder: Path) -> str:
-    (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text("{")
-    return read_error(lambda: Tombstones.read(Folder(str(folder)), "a secret of an earlier erasure, long"))
-
-
-def provoke_lost_tombstones(folder: Path) -> str:
-    place = Folder(str(folder))
-    Identity("api", "UTC", has_tombstones=True).write(place)
-    return read_error(lambda: Tombstones.read(place, ""))
-
-
 def provoke_other_tombstones(folder: Path) -> str:
     place = Folder(str(folder))
     Tombstones.read(place, "a secret of an earlier erasure, long").add_values(["person@example.com"]).write(place)
     return read_error(lambda: Tombstones.read(place, "another secret, which is as long as it"))
-
-
-def provoke_missing_tombstone_key(folder: Path) -> str:
-    return read_error(lambda: Tombstones.read(Folder(str(folder)), "").add_values(["person@example.com"]))
 
 
 def provoke_unknown_folder(folder: Path) -> str:
@@ -171,13 +123,7 @@ def provoke_unknown_folder(folder: Path) -> str:
     return "".join(lines)
 
 
-def provoke_shared_folder(folder: Path) -> str:
-    accounts = [NP6Account(asset_key_prefix=name, data_dir=str(folder)) for name in ("brand_a", "brand_b")]
-    return read_error(lambda: [dg.build_defs_for_component(account) for account in accounts])
-
-
 PROVOKED: dict[str, Provoke] = {
-    "NP6_API_KEY is not set": provoke_missing_key,
     "is not an IANA time zone": provoke_by_settings(NP6_TIMEZONE="Paris"),
     "is not a whole number from": provoke_by_settings(NP6_WINDOW_DAYS="a week"),
     "is not a date such as": provoke_by_settings(NP6_START_DATE="yesterday"),
@@ -200,34 +146,35 @@ PROVOKED: dict[str, Provoke] = {
     "has not begun": provoke_by_day("2026-03-21"),
     "is before NP6_START_DATE": provoke_by_day("2025-12-31"),
     "is not kept any more": provoke_by_day("2026-02-01", NP6_RETENTION_DAYS="30"),
-    "The other days that were fetched are stored": provoke_failed_days,
-    "gave up after": provoke_failed_days,
-    "set NP6_DATA_DIR to another folder": provoke_other_folder,
     "are of an agency that np6.json does not know": provoke_other_agency,
-    "set it right": provoke_wrong_clock,
     "notifications that did not answer": provoke_by_check(notifications_missing=[156]),
     "events were rejected": provoke_by_check(quarantined=1),
     "the API did not bring": provoke_by_check(events_kept=50),
     "unknown what its fetch found out": provoke_by_check(),
     "was never materialized": lambda _: NOT_THERE.text,
     "materialize the rates again": lambda _: check_counts({"hits": 1}, {"hits": 2}, list).text,
-    "is broken: restore it from a backup": provoke_broken_tombstones,
-    "is gone, though receivers were erased": provoke_lost_tombstones,
-    "NP6_TOMBSTONE_KEY is not set: an erasure needs": provoke_missing_tombstone_key,
     "the tombstones of erased receivers were written with": provoke_other_tombstones,
     "is passed over: it is not a day": provoke_unknown_folder,
-    "give each account its own": provoke_shared_folder,
     "the columns are not those declared": provoke_wrong_columns,
 }
 
 IN_SOURCE = {
+    "NP6_API_KEY is not set": "np6/test_resource.py",
+    "The other days that were fetched are stored": "test_end_to_end.py",
+    "gave up after": "test_end_to_end.py",
+    "set NP6_DATA_DIR to another folder": "test_two_writers.py",
+    "set it right": "np6/test_clock.py",
+    "is broken: restore it from a backup": "privacy/test_erasure.py",
+    "is gone, though receivers were erased": "privacy/test_erasure.py",
+    "NP6_TOMBSTONE_KEY is not set: an erasure needs": "contact/test_tombstones.py",
+    "give each account its own": "storage/test_places.py",
     "the data folder is in use by": "two runs at once",
-    "materialize again with full_refresh": "refresh/test_recount.py provokes it",
+    "materialize again with full_refresh": "refresh/test_recount.py",
     "characters, and could be guessed": "a warning of a run, in contact/test_modes.py",
-    "nothing was removed:": "privacy/test_retention.py provokes it",
-    "may hold contact data (launch treat_contact_data)": "privacy/test_treatment.py provokes it",
+    "nothing was removed:": "privacy/test_retention.py",
+    "may hold contact data (launch treat_contact_data)": "privacy/test_treatment.py",
 }
-"""Messages that need several runs to provoke, and the test that does so."""
+"""Messages that another test provokes, mostly by several runs, and that test."""
 
 
 def list_explained() -> list[str]:
