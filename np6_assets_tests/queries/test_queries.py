@@ -22,7 +22,15 @@ from np6_assets.storage.files import Folder
 from np6_assets_tests.rates.stored_feeds import write_feeds
 from np6_assets_tests.report.rendering import write_rates
 from np6_assets_tests.support.events import build_population
-from np6_assets_tests.support.oracle import GRAIN, Row, compute_day_bounds, compute_wilson, expect_feeds, expect_rates
+from np6_assets_tests.support.oracle import (
+    GRAIN,
+    RATES,
+    Row,
+    compute_day_bounds,
+    compute_wilson,
+    expect_feeds,
+    expect_rates,
+)
 from np6_assets_tests.support.tables import assert_rows_equal
 
 TZ = "Europe/Paris"
@@ -147,17 +155,7 @@ def test_rates_refuse_a_sum_and_a_mean(database: duckdb.DuckDBPyConnection) -> N
 
 
 def test_rates_of_rows_match_plain_python(account: Account, database: duckdb.DuckDBPyConnection) -> None:
-    for column, numerator, denominator in (
-        ("hit_rate", "hit_activations", "delivered"),
-        ("optout_rate", "optout_activations", "delivered"),
-        ("bounce_rate", "bounced", "activations"),
-        ("hard_bounce_rate", "bounces_hard", "activations"),
-        ("impression_rate", "impression_activations", "delivered"),
-        ("hits_per_hit_activation", "hits", "hit_activations"),
-        ("hit_share", "hit_activations", "reacting_activations"),
-        ("optout_share", "optout_activations", "reacting_activations"),
-        ("bounce_share", "bounced", "reacting_activations"),
-    ):
+    for column, (numerator, denominator) in RATES.items():
         expected = Rate(account.rates, numerator, denominator)
         query = f"SELECT rate({column}), rate_low({column}), rate_high({column}), is_provisional({column}) FROM cohorts"
         [shown] = database.execute(query).fetchall()

@@ -18,6 +18,7 @@ from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.html import Page
 from np6_assets_tests.support.oracle import (
     GRAIN,
+    RATES,
     expect_feeds,
     expect_rates,
 )
@@ -61,12 +62,7 @@ def sum_counts(rows: list[Any], name: str) -> int:
 def expect_cells(rows: list[Any]) -> list[list[str]]:
     """Compute the cells of the hit, optout, bounce and impression rate."""
     cells = []
-    for part, whole in (
-        ("hit_activations", "delivered"),
-        ("optout_activations", "delivered"),
-        ("bounced", "activations"),
-        ("impression_activations", "delivered"),
-    ):
+    for part, whole in (RATES[rate] for rate in ("hit_rate", "optout_rate", "bounce_rate", "impression_rate")):
         complete = [row for row in rows if row["status"] != "incomplete" and row[whole]]
         cells.append(format_rate(sum_counts(complete, part), sum_counts(complete, whole)))
     return cells

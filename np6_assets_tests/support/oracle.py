@@ -24,76 +24,48 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
-# Column -> Arrow type, as the data contract says; text columns are "string".
+
+def _read_columns(*lines: str) -> dict[str, str]:
+    """Read columns with their Arrow types: each line has a type and the columns of it, in order."""
+    return {column: type_ for type_, *columns in map(str.split, lines) for column in columns}
+
+
+_TIME = "timestamp[ms, tz=UTC]"
+
+# column -> Arrow type, as the data contract says
 COMMON_COLUMNS = {
-    "event_id": "string",
-    "event_time": "timestamp[ms, tz=UTC]",
-    "activation_id": "int64",
-    "agency": "string",
-    "customer": "string",
-    "activation_version": "string",
-    "activation_kind": "string",
-    "application_id": "string",
-    "subscription_id": "string",
-    "stamp_id": "string",
-    "stamp_thread": "string",
-    "activated_at": "timestamp[ms, tz=UTC]",
-    "channel": "string",
-    "urgent": "bool",
-    "expires_at": "timestamp[ms, tz=UTC]",
-    "receiver_type": "string",
-    "receiver_id": "string",
-    "receiver_unicity": "string",
-    "receiver_hash": "string",
+    **_read_columns("string event_id"),
+    "event_time": _TIME,
+    **_read_columns(
+        "int64 activation_id",
+        "string agency customer activation_version activation_kind application_id subscription_id",
+        "string stamp_id stamp_thread",
+    ),
+    "activated_at": _TIME,
+    **_read_columns("string channel", "bool urgent"),
+    "expires_at": _TIME,
+    **_read_columns("string receiver_type receiver_id receiver_unicity receiver_hash"),
 }
 OWN_COLUMNS = {
-    "hits": {"link_type": "string", "link_label": "string", "link_uri": "string"},
-    "optouts": {"optout_type": "string", "optout_channel": "string"},
-    "bounces": {
-        "bounce_status": "string",
-        "bounce_verdict": "string",
-        "bounce_subject": "string",
-        "bounce_reason": "string",
-    },
+    "hits": _read_columns("string link_type link_label link_uri"),
+    "optouts": _read_columns("string optout_type optout_channel"),
+    "bounces": _read_columns("string bounce_status bounce_verdict bounce_subject bounce_reason"),
     "impressions": {},
     "activations": {},
 }
 GRAIN = ("agency", "customer", "activation_id", "activation_version", "application_id")
-RATE_COLUMNS = {
-    "agency": "string",
-    "customer": "string",
-    "activation_id": "int64",
-    "activation_version": "string",
-    "application_id": "string",
-    "activations": "int64",
-    "bounces_hard": "int64",
-    "bounces_soft": "int64",
-    "bounces_other": "int64",
-    "bounced": "int64",
-    "delivered": "int64",
-    "hit_activations": "int64",
-    "hits": "int64",
-    "other_hits": "int64",
-    "optout_activations": "int64",
-    "impression_activations": "int64",
-    "reacting_activations": "int64",
-    "orphan_reactions": "int64",
-    "hit_rate": "double",
-    "optout_rate": "double",
-    "bounce_rate": "double",
-    "hard_bounce_rate": "double",
-    "impression_rate": "double",
-    "hit_rate_low": "double",
-    "hit_rate_high": "double",
-    "hits_per_hit_activation": "double",
-    "hit_share": "double",
-    "optout_share": "double",
-    "bounce_share": "double",
-    "window_days": "int32",
-    "days_loaded": "int32",
-    "status": "string",
-    "is_final": "bool",
-}
+RATE_COLUMNS = _read_columns(
+    "string agency customer",
+    "int64 activation_id",
+    "string activation_version application_id",
+    "int64 activations bounces_hard bounces_soft bounces_other bounced delivered hit_activations hits other_hits",
+    "int64 optout_activations impression_activations reacting_activations orphan_reactions",
+    "double hit_rate optout_rate bounce_rate hard_bounce_rate impression_rate hit_rate_low hit_rate_high",
+    "double hits_per_hit_activation hit_share optout_share bounce_share",
+    "int32 window_days days_loaded",
+    "string status",
+    "bool is_final",
+)
 
 
 def list_columns(kind: str) -> dict[str, str]:
@@ -444,7 +416,18 @@ def compute_event_key(event_or_raw: Any) -> str:
 
 # --- rates -------------------------------------------------------------------------------------------------
 
-_WORST_FIRST = ("hard", "soft")
+# rate: the counts that it is of
+RATES = {
+    "hit_rate": ("hit_activations", "delivered"),
+    "optout_rate": ("optout_activations", "delivered"),
+    "bounce_rate": ("bounced", "activations"),
+    "hard_bounce_rate": ("bounces_hard", "activations"),
+    "impression_rate": ("impression_activations", "delivered"),
+    "hits_per_hit_activation": ("hits", "hit_activations"),
+    "hit_share": ("hit_activations", "reacting_activations"),
+    "optout_share": ("optout_activations", "reacting_activations"),
+    "bounce_share": ("bounced", "reacting_activations"),
+}
 _WILSON_Z = 1.959963984540054  # 95 %
 
 
@@ -460,17 +443,8 @@ def expect_rates(
 ) -> list[Row]:
     """Compute the rows of `reactivity_rates` for one activation day, by grain (nulls last).
 
-    Args:
-        activation_day: the cohort.
-        tz: IANA name of the zone that days are in.
-        window_days: how many days after the activation day an event still counts.
-        feeds: for each kind, the rows of every materialized event day.
-        closed: whether a materialized event day of a kind is closed.
-        due_ms: the newest watermark of any kind, less the lookback.
-        missing_ids: the notifications that could not be fetched, by kind and event day.
-
-    Returns:
-        One dict a row: `activation_date` (a date) and every column of RATE_COLUMNS.
+    `feeds` has the rows of every materialized event day by kind; `closed` tells whether such a day is closed; `due_ms`
+    is the newest watermark less the lookback; `missing_ids` are the notifications that could not be fetched.
     """
     window = [activation_day + timedelta(days=after) for after in range(window_days + 1)]
 
@@ -554,7 +528,7 @@ def _compute_counts(
     verdicts = defaultdict(set)
     for row in bounces:
         verdicts[_identify_send(row)].add(row["bounce_verdict"])
-    worst = [next((word for word in _WORST_FIRST if word in found), "other") for found in verdicts.values()]
+    worst = [next((word for word in ("hard", "soft") if word in found), "other") for found in verdicts.values()]
     reacting = hit_sends | optout_sends | set(verdicts)
     sends = None if sent is None else {_identify_send(row) for row in sent}
     return {
@@ -575,21 +549,9 @@ def _compute_counts(
 
 
 def _compute_rates(counts: Row) -> Row:
-    delivered, hit = counts["delivered"], counts["hit_activations"]
-    low, high = compute_wilson(hit, delivered)
-    return {
-        "hit_rate": _divide(hit, delivered),
-        "optout_rate": _divide(counts["optout_activations"], delivered),
-        "bounce_rate": _divide(counts["bounced"], counts["activations"]),
-        "hard_bounce_rate": _divide(counts["bounces_hard"], counts["activations"]),
-        "impression_rate": _divide(counts["impression_activations"], delivered),
-        "hit_rate_low": low,
-        "hit_rate_high": high,
-        "hits_per_hit_activation": _divide(counts["hits"], hit),
-        "hit_share": _divide(hit, counts["reacting_activations"]),
-        "optout_share": _divide(counts["optout_activations"], counts["reacting_activations"]),
-        "bounce_share": _divide(counts["bounced"], counts["reacting_activations"]),
-    }
+    rates = {rate: _divide(counts[part], counts[whole]) for rate, (part, whole) in RATES.items()}
+    low, high = compute_wilson(counts["hit_activations"], counts["delivered"])
+    return {**rates, "hit_rate_low": low, "hit_rate_high": high}
 
 
 def _divide(numerator: int | None, denominator: int | None) -> float | None:
