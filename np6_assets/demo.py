@@ -45,24 +45,21 @@ def run(environment: Mapping[str, str], days: int) -> None:
     Raises DemoError, SettingsError or OSError, each with a text of one line.
     """
     settings = Settings.from_environment(environment)
+    first, last = _choose_event_days(settings, days)
     # Dagster redirects standard output into a step's log while the step runs; this copy is not redirected.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding) as output:
-        _materialize_and_report(settings, environment, days, Console(file=output, highlight=False))
+        console = Console(file=output, highlight=False)
+        console.print(f"Event days {first} to {last} ({settings.timezone}) of the simulated account:", soft_wrap=True)
+        with console.status("starting Dagster") as status:
+            is_separate = is_account_set(settings, environment) or holds_other_events(settings.data_dir)
+            data_dir = SEPARATE_DATA_DIR if is_separate else settings.data_dir
+            simulated = replace(settings, base_url=SANDBOX, has_api_key=False, data_dir=data_dir)
+            home = None if is_separate else _prepare_dagster_home()
+            _materialize(simulated, first, last, home, _Display(console, status))
 
+        from np6_assets import demo_report
 
-def _materialize_and_report(settings: Settings, environment: Mapping[str, str], days: int, console: Console) -> None:
-    first, last = _choose_event_days(settings, days)
-    console.print(f"Event days {first} to {last} ({settings.timezone}) of the simulated account:", soft_wrap=True)
-    with console.status("starting Dagster") as status:
-        is_separate = is_account_set(settings, environment) or holds_other_events(settings.data_dir)
-        data_dir = SEPARATE_DATA_DIR if is_separate else settings.data_dir
-        simulated = replace(settings, base_url=SANDBOX, has_api_key=False, data_dir=data_dir)
-        home = None if is_separate else _prepare_dagster_home()
-        _materialize(simulated, first, last, home, _Display(console, status))
-
-    from np6_assets import demo_report
-
-    demo_report.print_result(console, simulated, date.fromisoformat(first), date.fromisoformat(last), home)
+        demo_report.print_result(console, simulated, date.fromisoformat(first), date.fromisoformat(last), home)
 
 
 def _choose_event_days(settings: Settings, days: int) -> tuple[str, str]:

@@ -66,10 +66,7 @@ def build_overview(folder: Folder, key: str, rates: pa.Table, settings: Settings
     if own in newest:
         rows += [{ACTIVATION_DATE: own, **row} for row in rates.select(measures.COLUMNS).to_pylist()]
     # cohorts before the first known sends have reactions alone, and no rate
-    cohorts = list(dropwhile(_has_no_rate, measures.build_cohorts(rows)))
+    cohorts = measures.build_cohorts(rows)
+    cohorts = list(dropwhile(lambda cohort: not any(share.whole for share in cohort.shares.values()), cohorts))
     chart = {"chart": dg.MetadataValue.md(display.write_chart(cohorts, today))} if cohorts else {}
     return {**chart, COLUMN_LINEAGE: build_column_lineage(settings)}
-
-
-def _has_no_rate(cohort: measures.Cohort) -> bool:
-    return all(share.rate is None for share in cohort.shares.values())

@@ -16,7 +16,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from np6_assets.rates.measures import Share, Z, sum_shares
+
+Counts = npt.NDArray[np.float64]
 
 LEVEL = 0.05
 """The probability that one or more differences that are called real are due to chance."""
@@ -89,42 +94,40 @@ def compare_pair(
     return Comparison(activation_id, version[0], baseline[0], days, *shares, middle, low, high, p_value)
 
 
+def _list_counts(ones: Sequence[Share], others: Sequence[Share], least: int) -> Counts:
+    """List parts and wholes of pairs of shares, of which both wholes are at least `least`: a, n, b and m."""
+    pairs = zip(ones, others, strict=True)
+    rows = [(one.part, one.whole, other.part, other.whole) for one, other in pairs]
+    rows = [row for row in rows if min(row[1], row[3]) >= least and row[1] + row[3] > 1]
+    return np.array(rows, float).reshape(-1, 4).T
+
+
 def compute_cmh_p_value(ones: Sequence[Share], others: Sequence[Share], dispersion: float = 1.0) -> float | None:
     """Compute the two-sided p-value of the Cochran-Mantel-Haenszel test over pairs of shares.
 
     There is no continuity correction. `dispersion` multiplies the variance. None where there is too little to test.
     """
-    excess = variance = expected = least = most = 0.0
-    for one, other in zip(ones, others, strict=True):
-        total, parts = one.whole + other.whole, one.part + other.part
-        if total < 2:
-            continue
-        mean = one.whole * parts / total
-        excess += one.part - mean
-        variance += one.whole * other.whole * parts * (total - parts) / (total * total * (total - 1))
-        expected += mean
-        least += max(0, parts - other.whole)
-        most += min(one.whole, parts)
-    if min(expected - least, most - expected) < LEAST or not variance:
+    a, n, b, m = _list_counts(ones, others, least=0)
+    total, parts = n + m, a + b
+    expected = n * parts / total
+    variance = (n * m * parts * (total - parts) / (total**2 * (total - 1))).sum()
+    room = (expected - np.maximum(0, parts - m)).sum(), (np.minimum(n, parts) - expected).sum()
+    if min(room) < LEAST or not variance:
         return None
-    return math.erfc(abs(excess) / math.sqrt(2 * variance * dispersion))
+    return math.erfc(abs((a - expected).sum()) / math.sqrt(2 * variance * dispersion))
 
 
 def compute_risk_difference(ones: Sequence[Share], others: Sequence[Share]) -> tuple[float, float, float] | None:
     """Compute the Mantel-Haenszel difference of the shares and its 95 % interval (Sato); None without pairs."""
-    weight = weighted = p = q = 0.0
-    for one, other in zip(ones, others, strict=True):
-        n, m, total = one.whole, other.whole, one.whole + other.whole
-        if not n or not m:
-            continue
-        weight += n * m / total
-        weighted += (one.part * m - other.part * n) / total
-        p += (n * n * other.part - m * m * one.part + n * m * (m - n) / 2) / (total * total)
-        q += (one.part * (m - other.part) + other.part * (n - one.part)) / (2 * total)
-    if not weight:
+    a, n, b, m = _list_counts(ones, others, least=1)
+    if not n.size:
         return None
-    difference = weighted / weight
-    half_width = Z * math.sqrt(max(difference * p + q, 0.0)) / weight
+    total = n + m
+    weight = (n * m / total).sum()
+    difference = float(((a * m - b * n) / total).sum() / weight)
+    p = ((n * n * b - m * m * a + n * m * (m - n) / 2) / total**2).sum()
+    q = ((a * (m - b) + b * (n - a)) / (2 * total)).sum()
+    half_width = float(Z * math.sqrt(max(difference * p + q, 0.0)) / weight)
     return difference, max(difference - half_width, -1.0), min(difference + half_width, 1.0)
 
 
@@ -133,17 +136,15 @@ def estimate_dispersion(ones: Sequence[Share], others: Sequence[Share]) -> float
 
     Cochran's Q of the differences over its degrees of freedom, as in quasi-binomial models.
     """
-    terms = []
-    for one, other in zip(ones, others, strict=True):
-        total = one.whole + other.whole
-        mean = (one.part + other.part) / total if total else 0.0
-        if one.whole and other.whole and 0 < mean < 1:
-            variance = mean * (1 - mean) * (1 / one.whole + 1 / other.whole)
-            terms.append((one.part / one.whole - other.part / other.whole, 1 / variance))
-    if len(terms) < 2:
+    counts = _list_counts(ones, others, least=1)
+    parts, total = counts[0] + counts[2], counts[1] + counts[3]
+    a, n, b, m = counts[:, (parts > 0) & (parts < total)]
+    if n.size < 2:
         return 1.0
-    middle = sum(difference * weight for difference, weight in terms) / sum(weight for _, weight in terms)
-    return max(1.0, sum(weight * (difference - middle) ** 2 for difference, weight in terms) / (len(terms) - 1))
+    mean = (a + b) / (n + m)
+    differences, weights = a / n - b / m, 1 / (mean * (1 - mean) * (1 / n + 1 / m))
+    middle = np.average(differences, weights=weights)
+    return max(1.0, float((weights * (differences - middle) ** 2).sum() / (n.size - 1)))
 
 
 def correct_by_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
