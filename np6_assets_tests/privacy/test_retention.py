@@ -22,8 +22,10 @@ FIRST_KEPT = date(2026, 3, 8)  # NP6_RETENTION_DAYS before today, the 14th
 SETTINGS = {"NP6_RETENTION_DAYS": "6", "NP6_TRAILING_DAYS": "1"}
 
 
-def build_deployment(server: RudeServer, instance: dg.DagsterInstance, data: Path, **settings: str) -> Deployment:
-    return Deployment(data, server, instance, lambda: NOW, **settings)
+def build_deployment(
+    server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime = NOW, **settings: str
+) -> Deployment:
+    return Deployment(data, server, instance, lambda: now, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +77,13 @@ def test_retention_removes_only_old_events_and_their_quarantine(
     assert {day for _, day in found if day} == {f"{day}" for day in list_days(FIRST, LAST)}
 
 
-def build_later_deployment(
-    server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int
-) -> Deployment:
-    settings = {"NP6_RETENTION_DAYS": f"{keep}", "NP6_TRAILING_DAYS": "1"}
-    return Deployment(data, server, instance, lambda: now, **settings)
-
-
 def test_retention_needs_no_confirmation_for_few_days(
     server: RudeServer, instance: dg.DagsterInstance, data: Path
 ) -> None:
     now = datetime(2026, 3, 12, 12, tzinfo=UTC)  # a day and a half after the newest watermark
-    receipt = run_retention(build_later_deployment(server, instance, data, now, 8), None)
+    receipt = run_retention(
+        build_deployment(server, instance, data, now, **SETTINGS | {"NP6_RETENTION_DAYS": "8"}), None
+    )
     assert receipt["removed"] == {**dict.fromkeys(STORED, 3), **{f"quarantine/{kind}": 1 for kind in STORED}}
 
 
@@ -105,7 +102,7 @@ def test_retention_needs_confirmation_of_an_unlikely_clock_or_setting(
     server: RudeServer, instance: dg.DagsterInstance, data: Path, now: datetime, keep: int, message: str
 ) -> None:
     before = read_files(data)
-    deployment = build_later_deployment(server, instance, data, now, keep)
+    deployment = build_deployment(server, instance, data, now, **SETTINGS | {"NP6_RETENTION_DAYS": f"{keep}"})
     first = now.date() - timedelta(days=keep)
     for confirmed in (None, first - timedelta(days=1), first + timedelta(days=1)):
         with pytest.raises(dg.Failure, match=f"^nothing was removed: .*{message}.*first_kept: '{first}'") as caught:

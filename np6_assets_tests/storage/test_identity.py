@@ -24,30 +24,26 @@ def test_identity_can_be_read_and_edited(tmp_path: Path):
     assert Identity.read(folder) == replace(PARIS, agencies={"DEMO": ["028"], "OTHER": []})
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"source": "api"}', '{"source": "x", "timezone": "UTC"}', "\xff"])
-def test_broken_identity_is_reported_in_one_line(tmp_path: Path, text: str):
-    (tmp_path / FILE).write_bytes(text.encode("latin-1"))
-    with pytest.raises(IdentityError, match=r"^\S+/np6.json is broken: [^\n]+$"):
-        Identity.read(Folder(str(tmp_path)))
+def test_broken_identity_is_reported_in_one_line(tmp_path: Path):
+    for content in (b"", b"[]", b"{}", b'{"source": "api"}', b'{"source": "x", "timezone": "UTC"}', b"\xff"):
+        (tmp_path / FILE).write_bytes(content)
+        with pytest.raises(IdentityError, match=r"^\S+/np6.json is broken: [^\n]+$"):
+            Identity.read(Folder(str(tmp_path)))
 
 
-@pytest.mark.parametrize(
-    ("run", "sides"),
-    [
+def test_identity_refuses_another_account_and_accepts_another_address(tmp_path: Path):
+    folder = Folder(str(tmp_path))
+    PARIS.check_run(folder, replace(PARIS, address="http://127.0.0.1:8000", agencies={}))
+    for run, sides in (
         (replace(PARIS, source="sandbox"), ("the API's events", "the simulated account's events")),
         (replace(PARIS, timezone="UTC"), ("days of Europe/Paris", "NP6_TIMEZONE is UTC")),
         (replace(PARIS, asset_key_prefix="brand_b"), ("the account without a prefix", "account brand_b")),
-    ],
-)
-def test_identity_refuses_another_account(tmp_path: Path, run: Identity, sides: tuple[str, str]):
-    with pytest.raises(IdentityError) as refused:
-        PARIS.check_run(Folder(str(tmp_path)), run)
-    assert all(side in str(refused.value) for side in sides)
-    assert "\n" not in str(refused.value)
-
-
-def test_identity_accepts_another_address_and_other_agencies(tmp_path: Path):
-    PARIS.check_run(Folder(str(tmp_path)), replace(PARIS, address="http://127.0.0.1:8000", agencies={}))
+    ):
+        with pytest.raises(IdentityError) as refused:
+            PARIS.check_run(folder, run)
+        assert all(side in str(refused.value) for side in sides)
+        assert "\n" not in str(refused.value)
+        assert not refused.value.allow_retries
 
 
 def test_identity_adds_agencies_and_customers():
