@@ -138,7 +138,9 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
     definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"demo": to_display}))
     job = definitions.resolve_implicit_global_asset_job_def()
     try:
-        with _open_instance(home) as instance:
+        if home is not None:
+            os.environ["DAGSTER_HOME"] = str(home)  # the only public way to choose the folder
+        with dg.DagsterInstance.get() if home else dg.DagsterInstance.ephemeral() as instance:
             job.execute_in_process(
                 instance=instance,
                 # only the demo's logger: Dagster's own lines are not printed
@@ -155,15 +157,6 @@ def _materialize(settings: Settings, first: str, last: str, home: Path | None, d
     except (dg.DagsterError, SQLAlchemyError) as error:
         text = " ".join(str(getattr(error, "orig", error)).split())
         raise DemoError(f"Dagster in {home}: {text}") from error
-
-
-def _open_instance(home: Path | None) -> dg.DagsterInstance:
-    import dagster as dg
-
-    if home is None:
-        return dg.DagsterInstance.ephemeral()
-    os.environ["DAGSTER_HOME"] = str(home)  # the only public way to choose the folder
-    return dg.DagsterInstance.get()
 
 
 class _Display(logging.Handler):

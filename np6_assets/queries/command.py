@@ -29,7 +29,10 @@ def run(settings: Settings, query: str | None, *, as_csv: bool) -> None:
     Raises QueryError, or OSError if a file cannot be read.
     """
     if query is None and sys.stdin.isatty():
-        _run_session(open_views(settings))
+        import readline  # noqa: F401 -- gives input() history and line editing
+
+        sys.ps1, sys.ps2 = "np6-> ", "     > "
+        _Session(open_views(settings)).interact(_HELP.format(names=", ".join(QUERIES)), exitmsg="")
         return
     text = sys.stdin.read() if query is None else _read_query(query)
     with open_views(settings) as database:
@@ -107,10 +110,3 @@ class _Session(code.InteractiveConsole):
         except duckdb.Error as error:
             print(error)
         return False
-
-
-def _run_session(database: duckdb.DuckDBPyConnection) -> None:
-    import readline  # noqa: F401 -- gives input() history and line editing
-
-    sys.ps1, sys.ps2 = "np6-> ", "     > "
-    _Session(database).interact(_HELP.format(names=", ".join(QUERIES)), exitmsg="")

@@ -67,8 +67,8 @@ def write_notifications(rates: Sequence[Row], names: Mapping[int, str]) -> str:
         lines.append("**Provisional**: these rates still move.")
     if lacking := sorted({row["activation_id"] for row in rates if row["status"] == "incomplete"}):
         which = ", ".join(markdown.escaped(names.get(key, f"notification {key}")) for key in lacking[:_TABLE_ROWS])
-        more = f" and {len(lacking) - _TABLE_ROWS} more" if len(lacking) > _TABLE_ROWS else ""
-        lines.append(f"**Incomplete**, as events are missing, and in no rate above: {which}{more}.")
+        which += f" and {len(lacking) - _TABLE_ROWS} more" if len(lacking) > _TABLE_ROWS else ""
+        lines.append(f"**Incomplete**, as events are missing, and in no rate above: {which}.")
     return "\n\n".join(lines)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import TypeAlias
 
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -39,10 +38,6 @@ class FeedDay:
     content: str
 
 
-FeedDays: TypeAlias = Callable[[str, str], FeedDay | None]
-"""Gives what is stored of an asset's day; None where nothing is."""
-
-
 def read_feed_day(footer: pq.FileMetaData, day: str, timezone: str) -> FeedDay:
     """Read the footer of an event file."""
     watermark = get_watermark(footer)
@@ -53,10 +48,11 @@ def read_feed_day(footer: pq.FileMetaData, day: str, timezone: str) -> FeedDay:
 class EventDays:
     """The stored days of all event assets, and what they allow for cohorts, given the event days of their windows.
 
-    Days that ended before `due` should be closed by now; None where no day should.
+    `stored` gives what is stored of an asset's day, or None. Days that ended before `due` should be closed by now; None
+    where no day should.
     """
 
-    def __init__(self, stored: FeedDays, timezone: str, due: datetime | None) -> None:
+    def __init__(self, stored: Callable[[str, str], FeedDay | None], timezone: str, due: datetime | None) -> None:
         self.stored = stored
         self.timezone = timezone
         self.due = due

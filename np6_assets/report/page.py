@@ -13,24 +13,9 @@ from np6_assets.rates.columns import COLUMNS
 from np6_assets.rates.measures import BOUNCE, NONE, Cohort, Share, sum_shares
 from np6_assets.rates.panel import build_axis, build_panel, build_sparkline
 from np6_assets.report.comparison import LEAST
-from np6_assets.report.formatting import (
-    FILTERS,
-    WEEKDAYS,
-    format_hour,
-    is_few,
-    shorten_ids,
-)
+from np6_assets.report.formatting import FILTERS, WEEKDAYS, format_hour, is_few, shorten_ids
 from np6_assets.report.queries import ReportData
 from np6_assets.report.sentences import Sentence
-
-STATES = {"final": "● final", "open": "○ provisional", "incomplete": "◇ incomplete"}
-"""The labels of a status."""
-
-SHOWN = 20
-"""How many notifications are shown until the reader opens the rest, and are printed."""
-
-PRINTED = 6
-"""How many rows of every other table are printed; of versions, these are shown, too."""
 
 _SHADES = 6
 
@@ -64,10 +49,7 @@ def render_page(report: ReportData, opening: tuple[Sentence, ...], made_at: date
         hour_of=format_hour,
         weekdays=WEEKDAYS,
         dash=NONE,
-        states=STATES,
         least=LEAST,
-        shown=SHOWN,
-        printed=PRINTED,
         columns=COLUMNS,
     )
 

@@ -52,10 +52,6 @@ class Group:
         return "incomplete" if self.incomplete_days else "open" if self.provisional_days else "final"
 
 
-class NoRatesError(Exception):
-    """There are no rates to report on."""
-
-
 class ReportData:
     """The content of the report, over the cohorts `first` to `last`.
 
@@ -113,7 +109,7 @@ class ReportData:
 def read_report_data(
     stored: Mapping[str, ds.FileSystemDataset], timezone: str, today: date, cohorts: int
 ) -> ReportData:
-    """Read the report on the last `cohorts` days up to the newest cohort. Raises NoRatesError without any.
+    """Read the report on the last `cohorts` days up to the newest cohort. Raises ValueError without any.
 
     `stored` has the assets `reactivity_rates`, `notifications`, `activations`, `hits` and `bounces`.
     """
@@ -147,7 +143,7 @@ def _find_last_day(database: duckdb.DuckDBPyConnection, today: date) -> date:
     """Find the newest cohort before today; today's where there is no other."""
     days: list[date] = [day for (day,) in database.sql("SELECT DISTINCT activation_date FROM stored").fetchall()]
     if not days:
-        raise NoRatesError("reactivity_rates has no rows; materialize it for some days first")
+        raise ValueError("reactivity_rates has no rows; materialize it for some days first")
     return max((day for day in days if day < today), default=max(days))
 
 

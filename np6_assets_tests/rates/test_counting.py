@@ -9,13 +9,7 @@ from typing import Any
 import dagster as dg
 
 from np6_assets.rates.compute import open_duckdb
-from np6_assets.rates.counting import (
-    PlacedEvents,
-    check_placement,
-    count_uncounted,
-    place_events,
-    recount_cohorts,
-)
+from np6_assets.rates.counting import PlacedEvents, check_placement, count_uncounted, place_events, recount_cohorts
 from np6_assets.settings import Settings
 from np6_assets_tests.rates.stored_feeds import ALL, list_days_from, write_feeds
 from np6_assets_tests.support.deployment import Deployment

@@ -99,13 +99,13 @@ def write_events(root: Path, rows: Iterable[Row], days_later: int = 0, assets: S
         _write(root / asset / f"event_date={day}", pa.Table.from_pylist(of_day, schemas[asset]))
 
 
-def write_report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = None, cohorts: int = 90) -> str:
+def write_report(root: Path, rows: Iterable[Row], names: Mapping[int, str] | None = None) -> str:
     """Write the rows without events, and render the report on them."""
     write_rates(root, rows, names or {})
-    return render_report(root, cohorts)
+    return render_report(root)
 
 
-def read_report(root: Path, cohorts: int = 90, today: date = TODAY) -> ReportData:
+def read_report(root: Path, cohorts: int = 90) -> ReportData:
     """Read the data of the report on the stored rates and events."""
     folder = Folder(str(root))
 
@@ -120,13 +120,13 @@ def read_report(root: Path, cohorts: int = 90, today: date = TODAY) -> ReportDat
     }
     for asset, schema in schemas.items():
         stored[asset] = open_partitioned_dataset(folder, asset, schema, "event_date", list_stored_days(asset))
-    return read_report_data(stored, "Europe/Paris", today, cohorts)
+    return read_report_data(stored, "Europe/Paris", TODAY, cohorts)
 
 
-def render_report(root: Path, cohorts: int = 90, today: date = TODAY) -> str:
+def render_report(root: Path) -> str:
     """Render the report on the stored rates and events as a page."""
-    report = read_report(root, cohorts, today)
-    rendered_at = datetime(today.year, today.month, today.day, 6, tzinfo=UTC)
+    report = read_report(root)
+    rendered_at = datetime(TODAY.year, TODAY.month, TODAY.day, 6, tzinfo=UTC)
     return render_page(report, write_opening(report), rendered_at, "Europe/Paris")
 
 

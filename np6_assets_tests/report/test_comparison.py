@@ -1,7 +1,6 @@
 """Compare versions in textbook cases, hand-made cases, and cases without a difference."""
 
 import math
-import random
 from statistics import NormalDist
 
 import pytest
@@ -132,21 +131,3 @@ def test_varying_days_widen_the_interval():
     alone, allowed = compute_cmh_p_value(ones, others), compute_cmh_p_value(ones, others, 4.0)
     assert alone is not None
     assert allowed == pytest.approx(2 * NormalDist().cdf(NormalDist().inv_cdf(alone / 2) / 2))
-
-
-def test_comparison_rarely_finds_a_difference_where_there_is_none():
-    rng = random.Random(5)
-
-    def draw_share(rate: float) -> Share:
-        return Share(sum(rng.random() < rate for _ in range(200)), 200)
-
-    reports = [
-        compare_versions(
-            {
-                number: {name: {(day,): draw_share(0.05 + 0.03 * day) for day in range(3)} for name in "ab"}
-                for number in range(10)
-            }
-        )
-        for _ in range(40)
-    ]
-    assert sum(any(one.is_real for one in report) for report in reports) <= 6  # 2 of 40 expected

@@ -16,12 +16,7 @@ from np6_assets_tests.report.rendering import format_rate
 from np6_assets_tests.support.deployment import Deployment, list_days
 from np6_assets_tests.support.events import build_population
 from np6_assets_tests.support.html import Page
-from np6_assets_tests.support.oracle import (
-    GRAIN,
-    RATES,
-    expect_feeds,
-    expect_rates,
-)
+from np6_assets_tests.support.oracle import GRAIN, RATES, expect_feeds, expect_rates
 from np6_assets_tests.support.rude_server import RudeServer
 
 FIRST, LAST = date(2026, 3, 28), date(2026, 3, 31)  # 2026-03-29 has 23 hours in Paris

@@ -7,14 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 
-from np6_assets_tests.report.rendering import (
-    TODAY,
-    build_row,
-    format_rate,
-    read_report,
-    write_rates,
-    write_report,
-)
+from np6_assets_tests.report.rendering import TODAY, build_row, format_rate, read_report, write_rates, write_report
 from np6_assets_tests.support.deployment import Deployment
 from np6_assets_tests.support.html import Page
 from np6_assets_tests.support.rude_server import RudeServer
