@@ -225,8 +225,9 @@ class Decoder:
                 doubtful = np.flatnonzero(table.column(json_sql.NEEDS_CHECK).to_numpy()).tolist()
                 parameters = {"part": part.path, "places": doubtful}
                 texts = cursor.execute(json_sql.EVENTS_AT, parameters).fetchall() if doubtful else []
-        except (duckdb.FatalException, duckdb.InternalException):
-            self.release_memory()  # the error has closed the database
+        except (duckdb.FatalException, duckdb.InternalException, UnicodeDecodeError):
+            # the error may have closed the database; DuckDB cuts its text, also within a character
+            self.release_memory()
             return False
         except duckdb.Error:
             return False

@@ -135,6 +135,14 @@ def test_decoder_loses_at_most_the_poisonous_event_of_a_large_part(name: str):
     assert len(result.rows) + len(result.rejected) == len(good) + 1
 
 
+@pytest.mark.parametrize("padding", range(4))
+def test_decoder_loses_only_the_event_whose_text_an_error_quotes(padding: int):
+    # DuckDB quotes the list in its error, and cuts it after some bytes
+    wrong = build_hit("wrong", identity=["x" * padding + "🎉" * 200])
+    result = decode_body("hits", [build_hit("a"), wrong, build_hit("b")])
+    assert (result.ids, result.keys) == (["a", "b"], ["wrong"])
+
+
 @pytest.mark.parametrize("one", list_field_poison(), ids=lambda one: one.name)
 def test_decoder_loses_at_most_the_middle_event_of_a_production_body(one: Poison):
     first, middle, last = read_field_elements(one.name)
