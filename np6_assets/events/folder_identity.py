@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-import dagster as dg
 import pyarrow.parquet as pq
 
 from np6_assets.events.file_policy import get_timezone
@@ -22,16 +21,13 @@ class FolderIdentity:
     """The identity of the folder that a run writes to. `warn` takes one line."""
 
     def __init__(self, folder: Folder, settings: Settings, warn: Callable[[str], None]) -> None:
-        """Read or adopt the identity. Raises a Failure without retries if the folder belongs to something else."""
+        """Read or adopt the identity. Raises IdentityError if the folder belongs to something else."""
         self._folder = folder
         self._warn = warn
         self._run = run = build_identity(settings)
-        try:
-            stored = Identity.read(folder) or _adopt_folder(folder, run, warn)
-            if stored is not None:
-                stored.check_run(folder, run)
-        except IdentityError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
+        stored = Identity.read(folder) or _adopt_folder(folder, run, warn)
+        if stored is not None:
+            stored.check_run(folder, run)
         self._is_written = stored is not None
         self.identity = stored or run
 
@@ -56,10 +52,7 @@ class FolderIdentity:
             return
         for customer in seen.find_new_customers(self.identity):
             self._warn(f"customer {customer} is new: it is in {FILE} now")
-        try:
-            self.identity, self._is_written = Identity.update(self._folder, add_pairs) or seen, True
-        except IdentityError as error:  # another run was the first
-            raise dg.Failure(str(error), allow_retries=False) from None
+        self.identity, self._is_written = Identity.update(self._folder, add_pairs) or seen, True
 
 
 def has_answered(folder: Folder, address: str) -> bool:

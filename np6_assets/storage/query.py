@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from np6_assets.storage.files import Folder
-
-_ROWS_PER_BATCH = 2**16
 
 
 class Query:
@@ -24,18 +21,10 @@ class Query:
         self._database = database
         self._folder = folder
 
-    def fetch_batches(self, sql: str, files: Sequence[str], **parameters: Any) -> Iterator[pa.RecordBatch]:
-        """Yield the result in batches, in no particular order."""
-        reader: pa.RecordBatchReader = self._run(sql, files, parameters).to_arrow_reader(_ROWS_PER_BATCH)
-        yield from reader
-
-    def fetch_rows(self, sql: str, file: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    def fetch_rows(self, sql: str, *files: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Fetch a small result."""
-        return self._run(sql, [file], parameters).fetchall()
-
-    def _run(self, sql: str, files: Sequence[str], parameters: dict[str, Any]) -> duckdb.DuckDBPyRelation:
         paths = [self._folder.path(file) for file in files]
-        return self._database.sql(sql, params={"file": paths, **parameters})
+        return self._database.sql(sql, params={"file": paths, **parameters}).fetchall()
 
 
 @contextmanager
@@ -43,7 +32,7 @@ def open_query(folder: Folder) -> Iterator[Query]:
     """Open a Query for the length of the block."""
     # DuckDB creates this folder if it needs more memory, and removes it
     spill = str(Path(tempfile.gettempdir()) / f"np6-{uuid.uuid4().hex}")
-    # one thread is as fast as the consumer of the rows, and two need a third more memory
+    # two threads need a third more memory
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
         "memory_limit": "200MB",

@@ -122,10 +122,8 @@ def test_duckdb_and_pandas_read_a_remote_folder(bucket: Bucket):
         parquet.write_file(folder, parquet.build_path("hits", "event_date", day), pa.table({"id": range(number, 1000)}))
     bucket.count_requests()
     with open_query(folder) as query:
-        rows = query.fetch_batches(
-            "SELECT event_date, id FROM read_parquet($file, hive_partitioning = true)", [PLACE, OTHER]
-        )
-        assert sum(batch.num_rows for batch in rows) == 1999
+        sql = "SELECT event_date, id FROM read_parquet($file, hive_partitioning = true)"
+        assert len(query.fetch_rows(sql, PLACE, OTHER)) == 1999
     assert bucket.count_requests() == {"LIST": 1, "GET": 2}
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as database:
         database.register_filesystem(folder.filesystem)
