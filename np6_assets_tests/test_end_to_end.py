@@ -57,7 +57,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_range_writes_the_bytes_of_single_days(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, timezone: str, contact: str, kinds: list[str]
 ):
-    population = build_population(21, FIRST, 3, timezone, sends_per_day=10, misfit_days=[FIRST])
+    population = build_population(21, FIRST, 3, timezone, sends_per_day=10, bad_event_days=[FIRST])
     server.serve(population)
     environment = {"NP6_TIMEZONE": timezone, "NP6_CONTACT_DATA": contact, "NP6_PSEUDONYM_KEY": PSEUDONYM_KEY}
     together = Deployment(tmp_path / "together", server, instance, **environment)
@@ -71,7 +71,7 @@ def test_range_writes_the_bytes_of_single_days(
 
 @pytest.mark.slow
 def test_run_survives_a_third_of_failing_requests(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    population = build_population(22, FIRST, 3, misfit_days=[LAST])
+    population = build_population(22, FIRST, 3, bad_event_days=[LAST])
     server.serve(population)
     server.fail_randomly(0.35, seed=5, wait=0)
     deployment = Deployment(tmp_path / "data", server, instance)
@@ -108,7 +108,7 @@ def test_small_days_of_a_range_share_a_request(
     server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, odd, last = date(2026, 3, 1), date(2026, 3, 20), date(2026, 4, 13)  # 44 days, with a change of clocks
-    population = build_population(33, first, 44, "Europe/Paris", sends_per_day=2, misfit_days=[odd])
+    population = build_population(33, first, 44, "Europe/Paris", sends_per_day=2, bad_event_days=[odd])
     server.serve(population)
     together = Deployment(tmp_path / "together", server, instance, NP6_TIMEZONE="Europe/Paris")
     together.np6 = build_resource(server, max_concurrent_requests=2)
@@ -234,7 +234,7 @@ def test_rates_match_the_oracle(server: RudeServer, instance: dg.DagsterInstance
 
 @pytest.mark.slow
 def test_remote_folder_has_the_files_of_a_local_one(server: RudeServer, instance: dg.DagsterInstance, tmp_path: Path):
-    server.serve(build_population(33, FIRST, 3, misfit_days=[FIRST]))
+    server.serve(build_population(33, FIRST, 3, bad_event_days=[FIRST]))
     url = f"memory://{tmp_path.name}/data"
     now = datetime.now(UTC)
     local = Deployment(tmp_path / "data", server, instance, lambda: now)

@@ -217,7 +217,7 @@ def kill(process: subprocess.Popen[str]) -> str:
 def test_runs_after_kills_write_the_same_files(
     server: FailingServer, instance: dg.DagsterInstance, tmp_path: Path, temporary: Path
 ):
-    server.serve(build_population(38, FIRST, 3, misfit_days=[FIRST]))
+    server.serve(build_population(38, FIRST, 3, bad_event_days=[FIRST]))
     clean = Deployment(tmp_path / "clean", server, instance, NP6_START_DATE="2026-03-20")
     clean.materialize(["hits", "activations"], FIRST, LAST)
     server.requests.clear()

@@ -149,7 +149,7 @@ def test_closed_day_keeps_its_version_without_new_events(account: Account):
 @pytest.mark.slow
 def test_quarantine_of_an_open_day_is_merged(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance):
     account = Account(tmp_path, server, instance)
-    account.population = build_population(42, DAY, 1, PARIS, misfit_days=[DAY])
+    account.population = build_population(42, DAY, 1, PARIS, bad_event_days=[DAY])
     account.clock.forward(hours=2 + 3 / 3600)  # 12:00:03, when the rejected events begin
     fetched_until = account.clock.now
     account.fetch("hits")

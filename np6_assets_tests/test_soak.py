@@ -37,7 +37,7 @@ RATES = f"reactivity_rates/activation_date={FIRST}/part-0.parquet"
 
 @pytest.fixture(scope="module")
 def population() -> Population:
-    return build_population(51, FIRST, 2, TIMEZONE, misfit_days=[FIRST])
+    return build_population(51, FIRST, 2, TIMEZONE, bad_event_days=[FIRST])
 
 
 @pytest.fixture(scope="module")

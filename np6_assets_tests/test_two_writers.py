@@ -18,7 +18,7 @@ import pytest
 from np6_assets.storage.files import Folder
 from np6_assets_tests.support.bucket import Bucket, Store, run_store
 from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.events import MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.events import MISSING, BadEvent, Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def build_account(*receivers: str) -> Population:
         fields = {"timestamp": START_MS + number, "receiver_id": receiver}
         population.hits.append(build_event("hits", id=f"hit-{receiver}", activation_id=SENDER, **fields))
         odd = build_event("hits", id=f"odd-{receiver}", activation_id=MISSING, **fields)
-        population.misfits.append(Misfit("no activation.id", "hits", START_MS + number, SENDER, odd))
+        population.bad_events.append(BadEvent("no activation.id", "hits", START_MS + number, SENDER, odd))
     return population
 
 

@@ -17,8 +17,8 @@ from np6_assets_tests.support.deployment import Deployment, build_resource, list
 from np6_assets_tests.support.events import (
     HOUR_MS,
     Population,
+    build_bad_events,
     build_event,
-    build_misfits,
     build_population,
     set_one_agency,
 )
@@ -84,7 +84,9 @@ def account() -> Population:
             for ahead in (0, 1, 5_000, 55_000)
         )
         for at in (start - 2000, start, end - 2000, end):
-            population.misfits += build_misfits(kind, f"rejected at {at}", at, sender, ["stamp 'stamp'", "source None"])
+            population.bad_events += build_bad_events(
+                kind, f"rejected at {at}", at, sender, ["stamp 'stamp'", "source None"]
+            )
     return population
 
 
@@ -206,7 +208,7 @@ def test_rejected_event_without_a_time_is_quarantined(
 ):  # once lost if the event before it in an unsorted answer was outside the window
     start, first, last = compute_day_bounds(DAY, PARIS)[0], DAY, DAY + timedelta(days=1)
     for seed in range(3):
-        population = Population(misfits=build_misfits("hits", seed, start + 5000, 156, ["timestamp MISSING"]))
+        population = Population(bad_events=build_bad_events("hits", seed, start + 5000, 156, ["timestamp MISSING"]))
         population.hits = [
             build_event("hits", id=f"hit {at}", timestamp=start + at * 23 * HOUR_MS // 3) for at in range(9)
         ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from np6_assets_tests.support.events import KINDS, Misfit, Population, compare_quarantine
+from np6_assets_tests.support.events import KINDS, BadEvent, Population, compare_quarantine
 from np6_assets_tests.support.oracle import (
     Row,
     compute_day_bounds,
@@ -84,11 +84,13 @@ def find_quarantine_errors(
     """
     losses: list[str] = []
     for kind in KINDS:
-        untimed: list[Misfit] = []
+        untimed: list[BadEvent] = []
         untimed_keys: set[str] = set()
         for day in days:
             start, end = compute_day_bounds(day, timezone)
-            rejected = [event for event in population.misfits if event.kind == kind and start <= event.placed_ms < end]
+            rejected = [
+                event for event in population.bad_events if event.kind == kind and start <= event.placed_ms < end
+            ]
             rows = _read_rows(_get_event_file(data / "quarantine", kind, day))
             keys = [row["event_key"] for row in rows]
             place = f"quarantine of {kind} of {day}"

@@ -17,8 +17,8 @@ from np6_assets_tests.support.deployment import Deployment, build_resource
 from np6_assets_tests.support.events import (
     HOUR_MS,
     KINDS,
+    BadEvent,
     Event,
-    Misfit,
     Population,
     build_event,
     build_population,
@@ -149,7 +149,7 @@ def _build_account(rng: random.Random, seed: int, days: list[date]) -> tuple[Pop
         for kind in KINDS if day != days[0] else ():  # a new folder would accept the agency
             ms = rng.randrange(_get_start(day), _get_end(day))
             foreign = build_event(kind, id=draw_uuid(rng), timestamp=ms, activation_id=sender_id, agency="OTHER")
-            account.misfits.append(Misfit("of another agency", kind, ms, sender_id, foreign))
+            account.bad_events.append(BadEvent("of another agency", kind, ms, sender_id, foreign))
     for kind in KINDS:
         for each in account.feed(kind):
             is_late = (read_event_time(each) or 0) >= _get_start(days[NEW_CUSTOMER_DAY])

@@ -129,7 +129,7 @@ def run_round(number: int, seed: int, deck: Deck, folder: Path) -> Outcome:
         TIMEZONE,
         notifications=8,
         sends_per_day=40,
-        misfit_days=[rng.choice(days)],
+        bad_event_days=[rng.choice(days)],
         poison_days=[rng.choice(days)],
         coerced_share=COERCED_SHARE,
     )

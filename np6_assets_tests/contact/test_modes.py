@@ -18,7 +18,7 @@ import dagster as dg
 import pytest
 
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files
-from np6_assets_tests.support.events import HOUR_MS, MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.events import HOUR_MS, MISSING, BadEvent, Population, build_event
 from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -42,7 +42,7 @@ def build_hit(id_: str, hour: int, **fields: Any) -> Any:
 
 def fetch(server: RudeServer, instance: dg.DagsterInstance, data: Path, modes: tuple[str, str], *, closed: bool):
     """Fetch a day in each mode. The second answer lacks the events of the first: they are too old, or forgotten."""
-    first = Population(hits=[build_hit("first", 8)], misfits=[build_misfit()])
+    first = Population(hits=[build_hit("first", 8)], bad_events=[build_bad_event()])
     for number, mode in enumerate(modes):
         population = Population(hits=[build_hit("second", 15)]) if number else first
         server.serve(population)
@@ -53,8 +53,8 @@ def fetch(server: RudeServer, instance: dg.DagsterInstance, data: Path, modes: t
     return deployment
 
 
-def build_misfit() -> Misfit:
-    return Misfit("no activation.id", "hits", START + 9 * HOUR_MS, 156, build_hit("odd", 9, activation_id=MISSING))
+def build_bad_event() -> BadEvent:
+    return BadEvent("no activation.id", "hits", START + 9 * HOUR_MS, 156, build_hit("odd", 9, activation_id=MISSING))
 
 
 def treat_address(mode: str) -> str | None:

@@ -20,7 +20,7 @@ from np6_assets.np6.stream import PartWriter
 from np6_assets_tests.support.builders import Event, RawEvent, build_event, render, set_field
 from np6_assets_tests.support.oracle import Row, list_columns
 from np6_assets_tests.support.tables import build_table, read_rows
-from np6_assets_tests.support.variants import Misfit
+from np6_assets_tests.support.variants import BadEvent
 
 KIND = {kind.asset: kind for kind in KINDS}
 NOON = 1_774_008_000_000  # 2026-03-20T12:00:00Z
@@ -62,7 +62,7 @@ def build_decoder(kind: str, mode: ContactMode = "keep", erased: tuple[str, ...]
 
 
 def build_body(elements: Iterable[Any], rng: random.Random | None = None) -> bytes:
-    """Build an array of events, misfits or bytes."""
+    """Build an array of events, bad_events or bytes."""
     return b"[" + b",".join(_render_element(one, rng) for one in elements) + b"]"
 
 
@@ -72,7 +72,7 @@ def _render_element(one: Any, rng: random.Random | None) -> bytes:
             return one
         case RawEvent():
             return one.raw
-        case Misfit():
+        case BadEvent():
             return one.body
         case _:
             return render(one, rng).encode()

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from np6_assets_tests.support.deployment import Deployment
-from np6_assets_tests.support.events import DAY_MS, HOUR_MS, MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.events import DAY_MS, HOUR_MS, MISSING, BadEvent, Population, build_event
 from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
 
@@ -29,7 +29,7 @@ def test_metadata_counts_kept_dropped_rejected_and_missing_events(
         notifications=[{"id": 101}, {"id": 102}],
         activations=[build_event("activations", id="send", timestamp=START, activation_id=101)],
         hits=[build_hit(number) for number in range(5)],
-        misfits=[Misfit("no id", "hits", START + HOUR_MS, 101, rejected)],
+        bad_events=[BadEvent("no id", "hits", START + HOUR_MS, 101, rejected)],
     )
     server.serve(population)
     deployment = Deployment(tmp_path / "data", server, instance, lambda: LATER)

@@ -18,7 +18,7 @@ from np6_assets_tests.support.deployment import Deployment, list_days
 from np6_assets_tests.support.events import Population, build_population
 from np6_assets_tests.support.oracle import compute_day_bounds
 from np6_assets_tests.support.rude_server import RudeServer
-from np6_assets_tests.support.variants import Misfit
+from np6_assets_tests.support.variants import BadEvent
 
 PARIS = "Europe/Paris"
 DAY = date(2026, 3, 29)  # 23 hours in Paris
@@ -74,9 +74,9 @@ def read_check_status(deployment: Deployment) -> dict[str | None, tuple[str, boo
 @pytest.mark.slow
 def test_check_evaluates_each_day_of_a_range(server: RudeServer, deployment: Deployment):
     first, last = DAY - timedelta(days=17), DAY + timedelta(days=16)  # more days than one request
-    rejected = Misfit("", "hits", START + HOUR, 100, build_hit("x", timestamp=START + HOUR, agency=[]))
+    rejected = BadEvent("", "hits", START + HOUR, 100, build_hit("x", timestamp=START + HOUR, agency=[]))
     population = build_population(41, first, 34, PARIS, notifications=1, sends_per_day=2)
-    server.serve(Population(hits=population.hits, misfits=[rejected]))
+    server.serve(Population(hits=population.hits, bad_events=[rejected]))
     found = materialize_and_check(deployment, first, last)
     all_days = {f"{day}" for day in list_days(first, last)}
     assert found.keys() == all_days
@@ -109,8 +109,8 @@ def test_check_evaluates_each_day_of_a_range(server: RudeServer, deployment: Dep
 
 
 def test_checks_summarize_a_range(server: RudeServer, deployment: Deployment):
-    rejected = Misfit("", "hits", START + HOUR, 100, build_hit("x", timestamp=START + HOUR, agency=[]))
-    server.serve(Population(misfits=[rejected]))
+    rejected = BadEvent("", "hits", START + HOUR, 100, build_hit("x", timestamp=START + HOUR, agency=[]))
+    server.serve(Population(bad_events=[rejected]))
     result = deployment.materialize("hits", FIRST, LAST, checks=True)
     outputs = [event.step_output_data for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
     summaries = {one.output_name: one.metadata["summary"].value for one in outputs if "summary" in one.metadata}
@@ -157,10 +157,10 @@ def test_check_combines_the_findings_of_a_day(server: RudeServer, deployment: De
     ]
     early = [build_hit(f"e{ms}", timestamp=START, stamp_time=START + ms) for ms in (60_000, 60_001, 2 * HOUR)]
     rejected = [
-        Misfit("", "hits", START, 1, build_hit("bad", timestamp=START, agency=[])),
-        Misfit("", "hits", START, 1, 5),
+        BadEvent("", "hits", START, 1, build_hit("bad", timestamp=START, agency=[])),
+        BadEvent("", "hits", START, 1, 5),
     ]
-    server.serve(Population(hits=[unknown, *unreadable, *early, *hits[:5]], misfits=rejected))
+    server.serve(Population(hits=[unknown, *unreadable, *early, *hits[:5]], bad_events=rejected))
     one = materialize_and_check(deployment, DAY, DAY)[f"{DAY}"]
     assert not one.passed
     assert {name: value.value for name, value in one.metadata.items()} == {

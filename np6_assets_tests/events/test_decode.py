@@ -34,7 +34,7 @@ from np6_assets_tests.support.events import TEXTS, build_event, build_poison, bu
 from np6_assets_tests.support.oracle import compute_event_key, count_unreadable, expect_rows, find_reason, list_columns
 from np6_assets_tests.support.poison import FIELD, Poison, is_bulky, list_field_poison, read_field_elements
 from np6_assets_tests.support.tables import canonicalize, read_types
-from np6_assets_tests.support.variants import Misfit, compare_quarantine
+from np6_assets_tests.support.variants import BadEvent, compare_quarantine
 
 D = date(2026, 3, 20)
 
@@ -46,8 +46,8 @@ def expect_canonical_rows(kind: str, events: Iterable[Any], mode: str = "keep") 
 def assert_decoded(kind: str, result: Result, elements: Iterable[Any], mode: str = "keep") -> None:
     """Assert that rows, unreadable values and rejected events are those of the oracle."""
     elements = list(elements)
-    rejected = [one for one in elements if isinstance(one, Misfit)]
-    stored = [one for one in elements if not isinstance(one, Misfit)]
+    rejected = [one for one in elements if isinstance(one, BadEvent)]
+    stored = [one for one in elements if not isinstance(one, BadEvent)]
     assert canonicalize(result.rows) == expect_canonical_rows(kind, stored, mode)
     assert compare_quarantine(result.keys, rejected) == []
     assert all(len(row["reason"]) > 8 and "\n" not in row["reason"] for row in result.rejected)
@@ -91,9 +91,9 @@ def test_decoder_reads_the_reference_event(kind: str):
     ],
 )
 def test_decoder_reads_a_population_as_the_oracle(kind: str, mode: ContactMode):
-    options: dict[str, Any] = {"misfit_days": [D], "poison_days": [D] if kind in OWN else [], "coerced_share": 0.3}
+    options: dict[str, Any] = {"bad_event_days": [D], "poison_days": [D] if kind in OWN else [], "coerced_share": 0.3}
     population = build_population(11, D, 1, "Europe/Paris", lead_days=1, sends_per_day=9, **options)
-    elements = [*population.feed(kind), *(one for one in population.misfits if one.kind == kind)]
+    elements = [*population.feed(kind), *(one for one in population.bad_events if one.kind == kind)]
     rng = random.Random(f"{kind} {mode}")
     rng.shuffle(elements)
     body = build_body(elements, rng)
@@ -119,7 +119,7 @@ def test_decoder_loses_at_most_the_poisonous_events(kind: str, part_bytes: int):
     certain = expect_canonical_rows(kind, [*good, *stored])
     ids = {row["event_id"] for row in certain}
     assert canonicalize(row for row in result.rows if row["event_id"] in ids) == certain
-    rejected = [Misfit(one.name, kind, 0, 156, None, one.raw) for one in poisons if one.outcome != "stored"]
+    rejected = [BadEvent(one.name, kind, 0, 156, None, one.raw) for one in poisons if one.outcome != "stored"]
     missing = {error.removesuffix(" is missing") for error in compare_quarantine(result.keys, rejected)}
     assert missing <= {one.name for one in poisons if one.outcome == "either"}
 
@@ -155,7 +155,7 @@ def test_decoder_loses_at_most_the_middle_event_of_a_production_body(one: Poison
     if one.event is not None and stored:
         assert canonicalize(stored) == expect_canonical_rows("hits", [one.event])
     if result.rejected:
-        assert compare_quarantine(result.keys, [Misfit(one.name, "hits", 0, 156, None, one.raw)]) == []
+        assert compare_quarantine(result.keys, [BadEvent(one.name, "hits", 0, 156, None, one.raw)]) == []
 
 
 @pytest.mark.parametrize("path", sorted(FIELD.glob("[!p]*.json")), ids=lambda path: path.stem)
@@ -203,7 +203,7 @@ def test_decoder_reads_any_value_in_any_field_as_the_oracle(
     rng.shuffle(events)
     # as bytes, by which a rejected event without an id is identified
     elements = [
-        one if find_reason(kind, one) is None else Misfit("", kind, 0, 0, one, render(one, rng).encode())
+        one if find_reason(kind, one) is None else BadEvent("", kind, 0, 0, one, render(one, rng).encode())
         for one in events
     ]
     assert_decoded(kind, decode_body(kind, elements, rng=rng), elements)

@@ -22,7 +22,7 @@ from np6_assets_tests.support.events import Population
 from np6_assets_tests.support.oracle import compute_event_key, expect_rows, list_columns
 from np6_assets_tests.support.rude_server import RudeServer
 from np6_assets_tests.support.tables import build_table
-from np6_assets_tests.support.variants import Misfit
+from np6_assets_tests.support.variants import BadEvent
 
 D = date(2026, 3, 20)
 CLOSED = datetime(2026, 3, 25, tzinfo=UTC)
@@ -47,11 +47,13 @@ class Account:
 
     def fetch(self, hits: Iterable[Event] = (), rejected: Iterable[Any] = (), **environment: str) -> Deployment:
         """Fetch the day from an API with these events; rejected ones may be bytes."""
-        misfits = [
-            Misfit("", "hits", NOON, 156, None, one) if isinstance(one, bytes) else Misfit("", "hits", NOON, 156, one)
+        bad_events = [
+            BadEvent("", "hits", NOON, 156, None, one)
+            if isinstance(one, bytes)
+            else BadEvent("", "hits", NOON, 156, one)
             for one in rejected
         ]
-        self._server.serve(Population(hits=list(hits), misfits=misfits))
+        self._server.serve(Population(hits=list(hits), bad_events=bad_events))
         deployment = self.build_deployment(**environment)
         deployment.materialize("hits", D)
         return deployment

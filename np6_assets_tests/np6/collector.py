@@ -46,11 +46,11 @@ def render(one: Event, rng: random.Random | None = None) -> RawEvent:
 
 def _select_hits(account: Population) -> Population:
     rng = random.Random("styles")
-    misfits = [one for one in account.misfits if one.kind == "hits"]
-    return Population(account.notifications, hits=[render(one, rng) for one in account.hits], misfits=misfits)
+    bad_events = [one for one in account.bad_events if one.kind == "hits"]
+    return Population(account.notifications, hits=[render(one, rng) for one in account.hits], bad_events=bad_events)
 
 
-ACCOUNT = _select_hits(build_population(7, DAY, 2, sends_per_day=12, lead_days=1, misfit_days=[DAY]))
+ACCOUNT = _select_hits(build_population(7, DAY, 2, sends_per_day=12, lead_days=1, bad_event_days=[DAY]))
 """Hits of a few days from DAY on, with every rejected event on DAY."""
 
 
@@ -89,7 +89,7 @@ def expect_elements(account: Population = ACCOUNT, request: Request | None = Non
     """Return the expected elements of a request for hits, by default that for DAY, as texts."""
     request = request or build_request()
     events = [one for one in account.hits if request.start <= (read_event_time(one) or 0) < request.end]
-    odd = [one.event for one in account.misfits if request.start <= one.placed_ms < request.end]
+    odd = [one.event for one in account.bad_events if request.start <= one.placed_ms < request.end]
     return {dump_json(one) for one in [*events, *odd]}
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from np6_assets_tests.np6.collector import START, build_account, build_request, serve
-from np6_assets_tests.support.events import DAY_MS, Misfit, Population, build_event
+from np6_assets_tests.support.events import DAY_MS, BadEvent, Population, build_event
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_probe_tests_whether_the_first_event_is_in_the_window(times, is_inside, 
 def test_probe_counts_an_event_without_a_time():
     with serve() as (server, client):
         for odd in ({"timestamp": "2026"}, {"timestamp": None}, {}, [], [{}]):
-            server.serve(Population(misfits=[Misfit("odd", "hits", START, 156, odd)]))
+            server.serve(Population(bad_events=[BadEvent("odd", "hits", START, 156, odd)]))
             assert client.has_events(build_request()), odd
 
 

@@ -17,7 +17,7 @@ from np6_assets_tests.np6.collector import (
     serve,
     write_small_parts,
 )
-from np6_assets_tests.support.events import Misfit, build_event
+from np6_assets_tests.support.events import BadEvent, build_event
 from np6_assets_tests.support.rude_acts import Act
 from np6_assets_tests.support.rude_server import Refusal, RudeServer
 
@@ -158,7 +158,7 @@ class AscendingServer(RudeServer):
 def test_download_restarts_if_the_newest_event_has_no_time(time):
     account = build_account(*range(0, 10_000, 100))
     odd = build_event("hits", id="odd", timestamp=0) | {"timestamp": time}
-    account.misfits.append(Misfit("odd", "hits", START + 9999, 156, odd))
+    account.bad_events.append(BadEvent("odd", "hits", START + 9999, 156, odd))
     assert_restarted(account, RudeServer)
 
 

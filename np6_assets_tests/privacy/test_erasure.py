@@ -21,7 +21,7 @@ import pytest
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets.storage import parquet
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, TOMBSTONE_KEY, Deployment, read_files
-from np6_assets_tests.support.events import KINDS, MISSING, Misfit, Population, build_event, build_population
+from np6_assets_tests.support.events import KINDS, MISSING, BadEvent, Population, build_event, build_population
 from np6_assets_tests.support.rude_server import RudeServer
 from soak.compare import find_leaks
 
@@ -71,12 +71,12 @@ def build_canary(sender: int) -> Population:
         for one in (accepted, rejected):
             add_contact_data(one, kind)
         population.feed(kind).append(accepted)
-        population.misfits.append(Misfit("no activation.id", kind, at + 1, sender, rejected))
+        population.bad_events.append(BadEvent("no activation.id", kind, at + 1, sender, rejected))
     return population
 
 
 def build_others() -> Population:
-    return build_population(71, FIRST, 2, sends_per_day=4, misfit_days=[LAST])
+    return build_population(71, FIRST, 2, sends_per_day=4, bad_event_days=[LAST])
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def small_deployment(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[D
     population = Population(notifications=[{"id": 156}])
     for hour, (id_, receiver) in enumerate(RECEIVERS.items()):
         population.hits.append(build_event("hits", id=id_, timestamp=to_event_time(FIRST, hour), hash=None, **receiver))
-    population.misfits = [Misfit("", "hits", to_event_time(FIRST, 7), 156, None, raw) for raw in BROKEN]
+    population.bad_events = [BadEvent("", "hits", to_event_time(FIRST, 7), 156, None, raw) for raw in BROKEN]
     with RudeServer(population) as server:
         deployment = build_deployment(server, instance, tmp_path / "data", "keep")
         deployment.materialize("hits", FIRST)

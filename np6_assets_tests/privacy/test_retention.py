@@ -32,7 +32,7 @@ def build_deployment(
 def filled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ten days of events, some of them in quarantine, and of rates."""
     data = tmp_path_factory.mktemp("filled") / "data"
-    population = build_population(61, FIRST, 10, sends_per_day=2, misfit_days=[FIRST, LAST])
+    population = build_population(61, FIRST, 10, sends_per_day=2, bad_event_days=[FIRST, LAST])
     with RudeServer(population) as server, dg.DagsterInstance.ephemeral() as instance:
         deployment = build_deployment(server, instance, data)
         deployment.materialize(STORED, FIRST, LAST)

@@ -14,7 +14,7 @@ import pytest
 
 from np6_assets.contact.policy import ContactPolicy
 from np6_assets_tests.support.deployment import PSEUDONYM_KEY, Deployment, read_files
-from np6_assets_tests.support.events import MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.events import MISSING, BadEvent, Population, build_event
 from np6_assets_tests.support.rude_server import RudeServer
 from soak.compare import find_leaks
 
@@ -34,7 +34,7 @@ def build_hit(id_: str, **fields: Any) -> Any:
 ACCOUNT = Population(
     notifications=[{"id": 156}],
     hits=[build_hit("one")],
-    misfits=[Misfit("no activation.id", "hits", NOON, 156, build_hit("odd", activation_id=MISSING))],
+    bad_events=[BadEvent("no activation.id", "hits", NOON, 156, build_hit("odd", activation_id=MISSING))],
 )
 
 

@@ -107,7 +107,7 @@ class Account:
             ]
             for kind in KINDS
         }
-        self.server.serve(replace(self.events, misfits=[], **published))
+        self.server.serve(replace(self.events, bad_events=[], **published))
 
     def tick(self) -> Tick:
         """Tick `np6_refresh`."""

@@ -33,7 +33,7 @@ def server() -> Iterator[RudeServer]:
 
 @pytest.fixture
 def deployment(tmp_path: Path, server: RudeServer, instance: dg.DagsterInstance) -> Deployment:
-    server.serve(build_population(41, FIRST, 3, PARIS, misfit_days=[DAY], coerced_share=0.1))
+    server.serve(build_population(41, FIRST, 3, PARIS, bad_event_days=[DAY], coerced_share=0.1))
     return Deployment(tmp_path / "data", server, instance, NP6_TIMEZONE=PARIS)
 
 

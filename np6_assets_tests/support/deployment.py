@@ -74,7 +74,7 @@ def select_published(population: Population, until: int, late: int = 0) -> Popul
         setattr(
             selected, kind, [one for number, one in enumerate(feed) if is_published(number, read_event_time(one) or 0)]
         )
-    selected.misfits = [misfit for misfit in population.misfits if is_published(1, misfit.placed_ms)]
+    selected.bad_events = [bad_event for bad_event in population.bad_events if is_published(1, bad_event.placed_ms)]
     return selected
 
 
@@ -234,9 +234,9 @@ class Deployment:
                 expected = expect_rows(asset, population.feed(asset), *bounds, contact, PSEUDONYM_KEY)
                 assert canonicalize(self.rows(asset, day)) == canonicalize(expected)
                 rejected = [
-                    misfit
-                    for misfit in population.misfits
-                    if misfit.kind == asset and bounds[0] <= misfit.placed_ms < bounds[1]
+                    bad_event
+                    for bad_event in population.bad_events
+                    if bad_event.kind == asset and bounds[0] <= bad_event.placed_ms < bounds[1]
                 ]
                 rows = self.quarantine(asset, day)
                 assert compare_quarantine([row["event_key"] for row in rows], rejected) == []

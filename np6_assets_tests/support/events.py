@@ -32,7 +32,13 @@ from np6_assets_tests.support.builders import (
     to_ms,
 )
 from np6_assets_tests.support.poison import POISON, build_poison, is_bulky, list_field_poison
-from np6_assets_tests.support.variants import Misfit, build_coerced, build_misfits, coerce_at_random, compare_quarantine
+from np6_assets_tests.support.variants import (
+    BadEvent,
+    build_bad_events,
+    build_coerced,
+    coerce_at_random,
+    compare_quarantine,
+)
 
 __all__ = [
     "DAY_MS",
@@ -41,12 +47,12 @@ __all__ = [
     "MISSING",
     "POISON",
     "REACTIVITIES",
+    "BadEvent",
     "Event",
-    "Misfit",
     "RawEvent",
+    "build_bad_events",
     "build_coerced",
     "build_event",
-    "build_misfits",
     "build_poison",
     "compare_quarantine",
     "dump_json",
@@ -59,7 +65,7 @@ __all__ = [
 
 @dataclass
 class Population:
-    """The notifications and events of an account; `misfits` are the events that are rejected."""
+    """The notifications and events of an account; `bad_events` are the events that are rejected."""
 
     notifications: list[Event] = field(default_factory=list)
     activations: list[Event] = field(default_factory=list)
@@ -67,7 +73,7 @@ class Population:
     optouts: list[Event] = field(default_factory=list)
     bounces: list[Event] = field(default_factory=list)
     impressions: list[Event] = field(default_factory=list)
-    misfits: list[Misfit] = field(default_factory=list)
+    bad_events: list[BadEvent] = field(default_factory=list)
 
     def feed(self, kind: str) -> list[Event]:
         """Return the events of one kind that are stored, some of them with coerced values."""
@@ -76,7 +82,7 @@ class Population:
 
     def merge(self, other: Population) -> Population:
         """Return the union with another population of the same notifications."""
-        feeds = {kind: self.feed(kind) + other.feed(kind) for kind in (*KINDS, "misfits")}
+        feeds = {kind: self.feed(kind) + other.feed(kind) for kind in (*KINDS, "bad_events")}
         return Population(notifications=self.notifications, **feeds)
 
 
@@ -192,7 +198,7 @@ def build_population(
     window_days: int = 7,
     holes: float = 0.06,
     repeats: float = 0.03,
-    misfit_days: Iterable[date] = (),
+    bad_event_days: Iterable[date] = (),
     poison_days: Iterable[date] = (),
     coerced_share: float = 0.0,
 ) -> Population:
@@ -211,10 +217,10 @@ def build_population(
         window_days: the reaction window whose edges get reactions.
         holes: share of events in which an optional field is null or missing.
         repeats: share of events that occur twice.
-        misfit_days: days with every variant of every kind: coerced ones in the feeds from 10:00 on, rejected ones in
-            `misfits` from 12:00 on.
+        bad_event_days: days with every variant of every kind: coerced ones in the feeds from 10:00 on, rejected ones in
+            `bad_events` from 12:00 on.
         poison_days: days with every poison of every kind whose outcome is known, from 14:00 on, in the feeds if stored,
-            else in `misfits`.
+            else in `bad_events`.
         coerced_share: share of the events in which one value is coerced.
     """
     builder = _PopulationBuilder(seed, timezone, notifications, window_days, holes)
@@ -229,13 +235,13 @@ def build_population(
         feed.extend(copy.deepcopy(one) for one in builder.rng.sample(feed, int(len(feed) * repeats)))
         builder.rng.shuffle(feed)
     sender = builder.senders[0].id
-    for day in misfit_days:
+    for day in bad_event_days:
         start = _compute_day_start(day, timezone)
         for kind in KINDS:
             population.feed(kind).extend(
                 one for _, one in build_coerced(kind, f"{seed} {day}", start + 10 * HOUR_MS, sender)
             )
-            population.misfits.extend(build_misfits(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
+            population.bad_events.extend(build_bad_events(kind, f"{seed} {day}", start + 12 * HOUR_MS, sender))
     for day in poison_days:
         for kind in KINDS:
             start = _compute_day_start(day, timezone)
@@ -251,7 +257,7 @@ def _add_poison(population: Population, kind: str, seed: object, at_ms: int, not
         if one.event is not None:
             population.feed(kind).append(RawEvent(one.event, one.raw))
         else:
-            population.misfits.append(Misfit(one.name, kind, one.placed_ms, notification_id, None, one.raw))
+            population.bad_events.append(BadEvent(one.name, kind, one.placed_ms, notification_id, None, one.raw))
 
 
 class _PopulationBuilder:

@@ -92,9 +92,11 @@ class RudeServer:
         for kind in KINDS:
             items = [_build_item(event, rng) for event in population.feed(kind)]
             items += [
-                _Item(misfit.placed_ms, read_activated_at(misfit.event), misfit.notification_id, misfit.body)
-                for misfit in population.misfits
-                if misfit.kind == kind
+                _Item(
+                    bad_event.placed_ms, read_activated_at(bad_event.event), bad_event.notification_id, bad_event.body
+                )
+                for bad_event in population.bad_events
+                if bad_event.kind == kind
             ]
             self._items[kind] = sorted(items, key=lambda item: item.ms)
         self._notifications = [dict(entry) for entry in population.notifications]

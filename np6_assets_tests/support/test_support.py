@@ -13,9 +13,9 @@ from np6_assets_tests.support.events import (
     MISSING,
     POISON,
     RawEvent,
+    build_bad_events,
     build_coerced,
     build_event,
-    build_misfits,
     build_poison,
     build_population,
     list_field_poison,
@@ -47,7 +47,7 @@ HITS = "/notifications/reactivities/hits"
 
 
 def test_population_follows_from_its_seed_and_has_every_variant():
-    options = {"misfit_days": [D], "poison_days": [D], "coerced_share": 0.1}
+    options = {"bad_event_days": [D], "poison_days": [D], "coerced_share": 0.1}
     population = build_population(7, D, 3, "Europe/Paris", **options)
     assert population == build_population(7, D, 3, "Europe/Paris", **options)
     assert population.hits != build_population(8, D, 3, "Europe/Paris").hits
@@ -62,7 +62,7 @@ def test_population_follows_from_its_seed_and_has_every_variant():
         assert {start, end - 1} <= set(times)
         assert sum((count_unreadable(kind, one) for one in feed), start=count_unreadable(kind, feed[0]))["urgent"] > 3
         assert any(isinstance(one, RawEvent) for one in feed)
-        keys = [compute_event_key(one.body) for one in population.misfits if one.kind == kind]
+        keys = [compute_event_key(one.body) for one in population.bad_events if one.kind == kind]
         assert len(set(keys)) == len(keys) > 80
     stamps = [one["source"]["detail"]["activation"].get("stamp") or {} for one in population.activations]
     assert any("time" not in stamp for stamp in stamps)
@@ -71,9 +71,9 @@ def test_population_follows_from_its_seed_and_has_every_variant():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_variants_are_rejected_or_coerced(kind: str):
-    for misfit in build_misfits(kind, 1, D_MS, 100):
-        assert find_reason(kind, misfit.event) is not None, misfit.name
-        assert parse(misfit.body) == misfit.event
+    for bad_event in build_bad_events(kind, 1, D_MS, 100):
+        assert find_reason(kind, bad_event.event) is not None, bad_event.name
+        assert parse(bad_event.body) == bad_event.event
     for name, event in build_coerced(kind, 1, D_MS, 100):
         assert find_reason(kind, event) is None, name
         assert D_MS <= read_event_time(event) < D_MS + DAY, name
@@ -396,7 +396,7 @@ def test_server_fails_a_fraction_and_no_window_for_ever(server: RudeServer, clie
 def test_server_sends_poison_unchanged():
     population = build_population(1, D, 1, poison_days=[D])
     raw = {one.raw for one in population.hits if isinstance(one, RawEvent)}
-    raw |= {one.body for one in population.misfits if one.kind == "hits"}
+    raw |= {one.body for one in population.bad_events if one.kind == "hits"}
     with (
         RudeServer(population) as running,
         httpx.Client(base_url=running.url, headers={"X-Key": running.key}) as client,

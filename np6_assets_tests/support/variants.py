@@ -21,7 +21,7 @@ STEP_MS = 1000  # between the events of a block
 
 
 @dataclass(frozen=True)
-class Misfit:
+class BadEvent:
     """An event that is rejected.
 
     Attributes:
@@ -232,28 +232,30 @@ COERCED_OF_KIND = {
 # --- quarantine --------------------------------------------------------------------------------------------
 
 
-def compare_quarantine(found: Iterable[str], rejected: Iterable[Misfit]) -> list[str]:
+def compare_quarantine(found: Iterable[str], rejected: Iterable[BadEvent]) -> list[str]:
     """List the differences between the keys of a quarantine and the rejected events."""
     left = Counter(found)
     errors = []
-    for misfit in rejected:
-        matching = [key for key in misfit.keys if left[key]]
+    for bad_event in rejected:
+        matching = [key for key in bad_event.keys if left[key]]
         if matching:
             left[matching[0]] -= 1
         else:
-            errors.append(f"{misfit.name} is missing")
+            errors.append(f"{bad_event.name} is missing")
     return errors + [f"{key} is unexpected" for key in left.elements()]
 
 
 # --- events of the variants --------------------------------------------------------------------------------
 
 
-def build_misfits(kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()) -> list[Misfit]:
+def build_bad_events(
+    kind: str, seed: object, at_ms: int, notification_id: int, names: Iterable[str] = ()
+) -> list[BadEvent]:
     """Build the rejected variants (or `names`) of a kind, a second apart from `at_ms` on."""
     changes = {**REJECTED, **REJECTED_OF_KIND[kind]}
     rng = random.Random(f"{seed} {kind} styles")
     return [
-        Misfit(name, kind, placed, notification_id, event, render(event, rng).encode())
+        BadEvent(name, kind, placed, notification_id, event, render(event, rng).encode())
         for name, placed, event in _build_block(changes, kind, seed, at_ms, notification_id, names)
     ]
 

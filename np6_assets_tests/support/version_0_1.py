@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, MISSING, Misfit, Population, build_event
+from np6_assets_tests.support.events import DAY_MS, HOUR_MS, KINDS, MISSING, BadEvent, Population, build_event
 from np6_assets_tests.support.oracle import compute_day_bounds
 
 FIRST, SECOND = date(2026, 3, 20), date(2026, 3, 21)
@@ -53,5 +53,5 @@ def build_account(until: int) -> Population:
     odd = build_event(
         "hits", id="odd", timestamp=_START + 9 * HOUR_MS, activation_id=MISSING, unicity="odd@example.com"
     )
-    population.misfits.append(Misfit("activation.id missing", "hits", _START + 9 * HOUR_MS, 101, odd))
+    population.bad_events.append(BadEvent("activation.id missing", "hits", _START + 9 * HOUR_MS, 101, odd))
     return population
