@@ -226,8 +226,7 @@ class Decoder:
                 parameters = {"part": part.path, "places": doubtful}
                 texts = cursor.execute(json_sql.EVENTS_AT, parameters).fetchall() if doubtful else []
         except (duckdb.FatalException, duckdb.InternalException, UnicodeDecodeError):
-            # the error may have closed the database; DuckDB cuts its text, also within a character
-            self.release_memory()
+            self.release_memory()  # the error may have closed the database; its text may be cut within a character
             return False
         except duckdb.Error:
             return False
