@@ -35,6 +35,11 @@ def build_command(command: str) -> list[str]:
     return [str(Path(sys.executable).parent / name), *arguments, "--partition", f"{DAY}"]
 
 
+def _enter_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    os.login_tty(os.dup(0))
+
+
 class Terminal:
     """A command in its own terminal."""
 
@@ -45,7 +50,7 @@ class Terminal:
             cwd=ROOT,
             env=environment,
             stdin=terminal,
-            preexec_fn=lambda: os.login_tty(os.dup(0)),
+            preexec_fn=_enter_terminal,
         )
         os.close(terminal)
 
