@@ -36,33 +36,40 @@ AFTER_EVENT = "sent on a later day"
 NOT_COMPUTED = "their cohort's rates are not computed"
 
 _RECOUNT = """
-    WITH cohort_events AS (
+    WITH cohort_events AS NOT MATERIALIZED (
         SELECT placed.*, activation_date FROM placed JOIN quarters USING (quarter)
         WHERE event_date BETWEEN activation_date AND activation_date + {window_days}
     ),
     sends AS (
-        SELECT activation_date, send,
-               bool_or(asset = 'activations') AS is_sent,
-               bool_or(asset = 'bounces') AS is_bounced,
-               bool_or(is_redirection) AS is_hit,
-               bool_or(asset = 'optouts') AS is_optout,
-               bool_or(asset = 'impressions') AS is_displayed
-        FROM cohort_events GROUP BY activation_date, send
+        SELECT activation_date, send, bit_or({flag}) AS flags FROM cohort_events GROUP BY activation_date, send
     ),
     hits AS (
         SELECT DISTINCT activation_date, hash(event_id) AS id, is_redirection FROM cohort_events WHERE asset = 'hits'
+    ),
+    of_sends AS (
+        SELECT activation_date,
+               count(*) FILTER (flags & 1 > 0) AS activations,
+               count(*) FILTER (flags & 2 > 0) AS bounced,
+               count(*) FILTER (flags & 4 > 0) AS hit_activations,
+               count(*) FILTER (flags & 8 > 0) AS optout_activations,
+               count(*) FILTER (flags & 16 > 0) AS impression_activations,
+               count(*) FILTER (flags & 14 > 0) AS reacting_activations
+        FROM sends GROUP BY activation_date
+    ),
+    of_hits AS (
+        SELECT activation_date,
+               count(*) FILTER (is_redirection) AS hits,
+               count(*) FILTER (NOT is_redirection) AS other_hits
+        FROM hits GROUP BY activation_date
     )
-    SELECT activation_date,
-           count(*) FILTER (is_sent) AS activations,
-           count(*) FILTER (is_bounced) AS bounced,
-           count(*) FILTER (is_hit) AS hit_activations,
-           (SELECT count(*) FROM hits WHERE hits.activation_date = sends.activation_date AND is_redirection) AS hits,
-           (SELECT count(*) FROM hits WHERE hits.activation_date = sends.activation_date AND NOT is_redirection)
-               AS other_hits,
-           count(*) FILTER (is_optout) AS optout_activations,
-           count(*) FILTER (is_displayed) AS impression_activations,
-           count(*) FILTER (is_hit OR is_optout OR is_bounced) AS reacting_activations
-    FROM sends GROUP BY activation_date
+    SELECT of_sends.*, coalesce(hits, 0) AS hits, coalesce(other_hits, 0) AS other_hits
+    FROM of_sends LEFT JOIN of_hits USING (activation_date)
+"""
+
+# one byte for each of millions of sends
+_FLAG = """
+    CASE asset WHEN 'activations' THEN 1 WHEN 'bounces' THEN 2 WHEN 'optouts' THEN 8 WHEN 'impressions' THEN 16
+    ELSE if(is_redirection, 4, 0) END::UTINYINT
 """
 
 _PLACE = """
@@ -83,7 +90,7 @@ def recount_cohorts(
     _create_events(database, feeds, sorted({day for cohort in cohorts for day in event_days(cohort, window_days)}))
     create_quarters(database, min(cohorts), max(cohorts), feeds.timezone)
     execute_within_memory(
-        database, f"CREATE OR REPLACE TEMP TABLE recounted AS {_RECOUNT.format(window_days=window_days)}"
+        database, f"CREATE OR REPLACE TEMP TABLE recounted AS {_RECOUNT.format(window_days=window_days, flag=_FLAG)}"
     )
     recounted = database.table("recounted")
     counts: dict[str, Counts] = {cohort: dict.fromkeys(recounted.columns[1:], 0) for cohort in cohorts}
