@@ -117,7 +117,7 @@ def test_small_days_of_a_range_share_a_request(
     together.assert_stored(population, kinds, first, last)
     for kind in kinds:
         assert [path.name for path in together.data.glob(f"quarantine/{kind}/*")] == [f"event_date={odd}"]
-    # of hits, a week tells that they are small, during which three more are asked for; then 31 days, and the others
+    # of hits, a week tells that they are small, during which three more are requested; then 31 days, and the others
     assert len(server.list_requests("/notifications/reactivities")) == 7 + 3 + 2
     for notification in population.notifications:
         assert len(server.list_requests(f"/notifications/{notification['id']}/events/activations")) == 2

@@ -164,7 +164,7 @@ def test_range_ends_after_three_failed_days_in_a_row(
     server.days = tuple(list_days(first + timedelta(days=2), LAST))
     failed = deployment.materialize("hits", first, LAST, raise_on_error=False)
     assert "3 of 23 days could not be fetched; gave up after 3 in a row" in read_failure(failed)
-    # two good days, three that fail, and those that were asked for ahead
+    # two good days, three that fail, and those that were requested ahead
     assert len(server.list_requests()) <= 2 + 3 + 2
     assert len(read_files(deployment.data)) == 2
 

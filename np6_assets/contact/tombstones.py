@@ -9,13 +9,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from np6_assets.contact.receiver import find_receiver_values
 from np6_assets.storage.files import ANY_VERSION, ExpectedVersion, Folder, Version, retry_if_changed
-from np6_assets.storage.identity import Identity
+from np6_assets.storage.identity import FolderError, Identity
 
 FILE = ".erased/tombstones.json"
 """Below the data folder; hidden, so that readers skip it."""
@@ -26,11 +25,8 @@ RECEIVER_COLUMNS = ("receiver_id", "receiver_unicity", "receiver_hash")
 _MODE = 0o600
 
 
-class TombstonesError(dg.Failure):
-    """The tombstones cannot be read or used: the run fails, and is not retried."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text, allow_retries=False)
+class TombstonesError(FolderError):
+    """The tombstones cannot be read or used."""
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,9 @@ def write_views(settings: Settings, path: Path) -> list[str]:
 
 
 def _create_views(database: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
-    folder = Folder(settings.data_dir)
-    if folder.filesystem is not None:
-        database.register_filesystem(folder.filesystem)
+    folder = Folder(settings.data_dir).cache_listing()
+    if (filesystem := folder.filesystem) is not None:
+        database.register_filesystem(filesystem)
     database.execute("CREATE SCHEMA stored")
     database.execute(f"CREATE VIEW settings AS SELECT {_quote_literal(settings.timezone)} AS timezone")
     absent = []

@@ -54,6 +54,7 @@ def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.Ass
         feeds = Feeds(datasets, settings.timezone, find_due_time(folder, settings))
         names = read_notification_names(folder)
         keys, newest = context.partition_keys, get_today(settings, now())
+        last = max(keys)
 
         def cohorts() -> Generator[Partition]:
             spark = settings.spark_connect
@@ -67,7 +68,7 @@ def build_rates_asset(settings: Settings, now: Callable[[], datetime]) -> dg.Ass
                     metadata = build_metadata(rows, names, is_over=key < str(newest))
                     uncounted = count_uncounted(placed[key], settings).values()
                     metadata["events_in_no_cohort"] = sum(sum(reasons.values()) for reasons in uncounted)
-                    if key == max(keys):  # the UI shows what the newest materialization says
+                    if key == last:  # the UI shows what the newest materialization says
                         metadata = build_overview(folder, key, rows, settings, newest) | metadata
                     used = {INPUTS: feeds.read_inputs(event_days(key, settings.window_days)).write()}
                     yield Partition(key, rows.replace_schema_metadata(used), metadata)

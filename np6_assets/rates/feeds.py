@@ -56,6 +56,7 @@ class EventDays:
         self.stored = stored
         self.timezone = timezone
         self.due = due
+        self._digest = cache(self._digest_day)  # a day is in the windows of several cohorts
 
     def determine_status(self, window: Collection[str]) -> Status:
         """Determine the status of a cohort, but for its missing ids."""
@@ -76,7 +77,7 @@ class EventDays:
 
     def read_inputs(self, window: Collection[str]) -> Inputs:
         """Read what a cohort's rates follow from."""
-        digests = ((day, self._digest_day(day)) for day in window)
+        digests = ((day, self._digest(day)) for day in window)
         days = {day: digest for day, digest in digests if digest is not None}
         return Inputs(self.determine_status(window), self.find_missing_ids(window), days)
 

@@ -19,11 +19,15 @@ CustomerPairs = Iterable[tuple[str | None, str | None]]
 """Agencies and customers of events."""
 
 
-class IdentityError(dg.Failure):
-    """The folder belongs to another source, zone or account, or its identity is broken. A run is not retried."""
+class FolderError(dg.Failure):
+    """The data folder cannot be used as it is: a run fails, and is not retried."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, allow_retries=False)
+
+
+class IdentityError(FolderError):
+    """The folder belongs to another source, zone or account, or its identity is broken."""
 
 
 @dataclass(frozen=True)

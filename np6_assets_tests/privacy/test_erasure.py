@@ -91,7 +91,7 @@ def build_deployment(server: RudeServer, instance: dg.DagsterInstance, data: Pat
 
 
 def materialize_all(deployment: Deployment, kinds: Sequence[str] = tuple(KINDS)) -> None:
-    """Materialize events; and rates, where all kinds are asked for."""
+    """Materialize events; and rates, if these are events of all kinds."""
     deployment.materialize(kinds, FIRST, LAST)
     if len(kinds) == len(KINDS):
         deployment.materialize("reactivity_rates", FIRST, LAST)
