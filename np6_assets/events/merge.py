@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -82,12 +81,14 @@ def merge_runs(
     keep: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> Iterator[pa.Table]:
     """Yield the runs' rows in a half-open span, sorted, each key once a number; only those that `keep` returns."""
-    read = [lru_cache(maxsize=1)(run.read) for run in runs]  # a bucket goes on in the batch that the last one ended in
+    ahead: dict[tuple[int, int], pa.RecordBatch] = {}  # read for the bucket before, and needed again
     for low, high in _split_into_buckets(runs, span):
-        batches = []
+        batches, read, ahead = [], ahead, {}
         for number, run in enumerate(runs):
-            for place in range(np.searchsorted(run.last, low), np.searchsorted(run.first, high)):
-                batch = read[number](int(place))
+            for place in range(int(np.searchsorted(run.last, low)), int(np.searchsorted(run.first, high))):
+                batch = read[number, place] if (number, place) in read else run.read(place)
+                if run.last[place] >= high:
+                    ahead[number, place] = batch
                 start, end = np.searchsorted(read_numbers(batch, order), [low, high]).tolist()
                 batches.append(batch.slice(start, end - start))
         if batches:

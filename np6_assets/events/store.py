@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -122,7 +122,6 @@ class EventStore:
         with self._folder.open(self._day_file(day), self._versions_read.get(self._day_file(day))) as opened:
             file = pq.ParquetFile(opened)
 
-            @lru_cache(maxsize=2)
             def read(group: int, _: int) -> pa.RecordBatch:
                 rows = file.read_row_group(group, columns=self._kind.schema.names).cast(self._kind.schema)
                 table = decoder.policy.treat_rows(rows, stored.contact)[0]

@@ -2,13 +2,14 @@
 
 import random
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
@@ -133,32 +134,36 @@ def test_merge_deduplicates_rejected_events_by_key():
     assert merged == [("a", "old"), ("b", "new"), ("bb", "old"), ("cc", "new")]
 
 
-def count_reads(run: SortedRun, reads: Counter[Any]) -> SortedRun:
-    """Return the run with counted reads."""
-
-    def read(place: int) -> pa.RecordBatch:
-        reads[id(run), place] += 1
-        return run.read(place)
-
-    return replace(run, read=read)
-
-
 @pytest.mark.parametrize("overlap", [False, True])
-def test_merge_reads_only_the_batches_of_a_bucket(overlap: bool, monkeypatch: pytest.MonkeyPatch):
+def test_merge_reads_each_batch_once_and_keeps_few(overlap: bool, monkeypatch: pytest.MonkeyPatch):
     set_limits(monkeypatch, 0, batch=10, bucket=100)
     rows = [Row(f"{number:04}", number) for number in range(6000)]
     if overlap:
         random.Random(1).shuffle(rows)
+    reads: Counter[tuple[int, int]] = Counter()
+    batches: list[weakref.ref[pa.RecordBatch]] = []
+
+    def watch(number: int, run: SortedRun) -> SortedRun:
+        def read(place: int) -> pa.RecordBatch:
+            reads[number, place] += 1
+            batch = run.read(place)
+            batches.append(weakref.ref(batch))
+            return batch
+
+        return replace(run, read=read)
+
     with closing(RunStore(EVENTS)) as store:
-        reads: Counter[Any] = Counter()
-        runs = [count_reads(run, reads) for run in add_runs([rows[at : at + 400] for at in range(0, 6000, 400)], store)]
+        made = add_runs([rows[at : at + 400] for at in range(0, 6000, 400)], store)
+        runs = [watch(number, run) for number, run in enumerate(made)]
+        edges = len(runs) if overlap else 1
         before = 0
         for one in merge_runs(runs, EVENTS):
             # the batches of a bucket, and one of each run at its edges
             assert reads.total() - before <= 100 / 10 + (2 * len(runs) if overlap else 4)
             assert one.num_rows <= 2 * 100 + 10 * len(runs)
+            assert sum(batch() is not None for batch in batches) <= 2 * edges + 1
             before = reads.total()
-        assert overlap or max(reads.values()) <= 2
+        assert set(reads.values()) == {1}
         # a short span needs few reads
         reads.clear()
         assert sum(one.num_rows for one in merge_runs(runs, EVENTS, (3000, 3020))) == 20
