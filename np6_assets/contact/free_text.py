@@ -74,17 +74,22 @@ class TextRedactor:
             text = _CONTACT_PARAMETER.sub(rf"\1\2\3{REMOVED}", text)
         return _CONTACT_DATA.sub(REMOVED, text)
 
-    def redact_column(self, texts: pa.ChunkedArray, own: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-        """Redact a column, each distinct text once; `own` are the columns of unicities and hashes."""
-        encoded = texts.combine_chunks().dictionary_encode()
+    def redact_columns(self, texts: Sequence[pa.ChunkedArray], own: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+        """Redact columns, each distinct text once; `own` are the columns of unicities and hashes."""
+        columns = [column.combine_chunks() for column in own]
+        is_uncovered = _find_uncovered_rows(columns) if texts else np.zeros(0, bool)
+        return [self._redact_column(column.combine_chunks(), columns, is_uncovered) for column in texts]
+
+    def _redact_column(
+        self, texts: pa.StringArray, own: Sequence[pa.Array], is_uncovered: npt.NDArray[np.bool_]
+    ) -> pa.ChunkedArray:
+        encoded = texts.dictionary_encode()
         distinct = encoded.dictionary.to_pylist()
         found = pa.array([self.redact(text) for text in distinct], pa.string()).take(encoded.indices)
-        columns = [column.combine_chunks() for column in own]
-        rows = _find_uncovered_rows(encoded.is_valid(), columns)
+        rows = np.flatnonzero(is_uncovered & texts.is_valid().to_numpy(zero_copy_only=False))
         if rows.size:
             places = pa.array(rows)
-            taken = [column.take(places).to_pylist() for column in (texts.combine_chunks(), *columns)]
-            triples = list(zip(*taken, strict=True))
+            triples = list(zip(*(column.take(places).to_pylist() for column in (texts, *own)), strict=True))
             known = {triple: self.redact(triple[0], filter(None, triple[1:])) for triple in set(triples)}
             values = found.to_pylist()
             for row, triple in zip(rows.tolist(), triples, strict=True):
@@ -117,10 +122,10 @@ def _list_encodings(own: str) -> tuple[str, ...]:
     return tuple(sorted({own, quote(raw, safe=""), quote(raw), quote_plus(raw)}, key=len, reverse=True))
 
 
-def _find_uncovered_rows(is_text: pa.BooleanArray, columns: Sequence[pa.Array]) -> npt.NDArray[np.int64]:
-    """Find the rows with a text, and with a receiver's value that no pattern would remove from it."""
-    found = np.zeros(len(is_text), bool)
+def _find_uncovered_rows(columns: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
+    """Find the rows with a receiver's value that no pattern would remove from a text."""
+    found = np.zeros(len(columns[0]), bool)
     for column in columns:
         covered = pc.or_(pc.match_substring_regex(column, _COVERED), pc.less(pc.utf8_length(column), LEAST_LETTERS))
         found |= ~pc.fill_null(covered, True).to_numpy(zero_copy_only=False)
-    return np.flatnonzero(found & is_text.to_numpy(zero_copy_only=False))
+    return found

@@ -86,11 +86,11 @@ class ContactPolicy:
         return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)], pa.string())
 
     def treat_texts(
-        self, texts: pa.ChunkedArray, own: list[pa.ChunkedArray], stored_as: str | None = None
-    ) -> pa.ChunkedArray:
-        """Treat a column of free text; `own` are the receivers' columns, as received or as stored."""
+        self, texts: list[pa.ChunkedArray], own: list[pa.ChunkedArray], stored_as: str | None = None
+    ) -> list[pa.ChunkedArray]:
+        """Treat columns of free text; `own` are the receivers' columns, as received or as stored."""
         is_treated = stored_as is not None and stored_as.partition(" ")[2] == self.fingerprint.partition(" ")[2]
-        return texts if self.mode == "keep" or is_treated else self.text_redactor.redact_column(texts, own)
+        return texts if self.mode == "keep" or is_treated else self.text_redactor.redact_columns(texts, own)
 
     def treat_event(self, event: Any, raw: bytes) -> str | None:
         """Return the JSON text of a rejected event with its contact data treated.

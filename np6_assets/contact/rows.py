@@ -31,8 +31,9 @@ class RowPolicy:
         erased = self._find_erased(table)
         table = self.tombstones.drop_erased(table)
         own = [table.column(name) for name in CONTACT_COLUMNS]
-        for name in set(TEXT_COLUMNS).intersection(table.column_names):
-            values = self.contact.treat_texts(table.column(name), own, stored_as)
+        names = [name for name in TEXT_COLUMNS if name in table.column_names]
+        treated = self.contact.treat_texts([table.column(name) for name in names], own, stored_as)
+        for name, values in zip(names, treated, strict=True):
             table = table.set_column(table.schema.get_field_index(name), name, values)
         for name in CONTACT_COLUMNS:
             values = self.contact.treat_column(table.column(name), stored_as)

@@ -57,11 +57,9 @@ def _parse_whole_events(text: str) -> Iterator[dict[str, Any]]:
 
 def find_unknown_fields(event: Any, known: Tree) -> Iterator[str]:
     """Find the paths in an event that are not known; a name that may be data becomes `*`."""
-    own = set(find_receiver_values(event))
-    return (
-        ".".join("*" if _is_data(name, own) else name for name in path)
-        for path in _find_unknown_paths(event, known, ())
-    )
+    if paths := list(_find_unknown_paths(event, known, ())):
+        own = set(find_receiver_values(event))
+        yield from (".".join("*" if _is_data(name, own) else name for name in path) for path in paths)
 
 
 def _find_unknown_paths(value: Any, known: Tree, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -59,7 +59,8 @@ def test_fingerprint_distinguishes_policies_and_hides_the_key():
 
 
 def treat_text(policy: ContactPolicy, text: str, unicity: str | None, stored_as: str | None = None) -> list[str | None]:
-    return policy.treat_texts(build_column(text, None), [build_column(unicity, None)], stored_as).to_pylist()
+    [found] = policy.treat_texts([build_column(text, None)], [build_column(unicity, None)], stored_as)
+    return found.to_pylist()
 
 
 def test_policy_treats_free_text_except_under_keep_or_if_it_was_treated():
