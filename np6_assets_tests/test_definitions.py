@@ -226,7 +226,7 @@ sys.addaudithook(lambda event, args: done.append(event) if event in watched else
 from np6_assets.definitions import defs
 
 assert len(defs.resolve_all_asset_keys()) == 8, defs.resolve_all_asset_keys()
-heavy = {"pandas", "duckdb", "httpx", "pyarrow.dataset", "pyarrow.parquet", "jinja2.ext", "matplotlib"}
+heavy = {"pandas", "duckdb", "httpx", "pyarrow.dataset", "pyarrow.parquet", "jinja2.ext", "matplotlib", "dagster_aws"}
 assert not heavy & set(sys.modules), f"what only runs need is imported where it is used: {heavy & set(sys.modules)}"
 print(done, [thread.name for thread in threading.enumerate()])
 """
