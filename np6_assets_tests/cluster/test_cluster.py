@@ -179,7 +179,7 @@ def create_s3_client(bucket: Bucket) -> Any:
     """Create another client than the project's."""
     access = bucket.environment
     return boto3.client(
-        "create_s3_client",
+        "s3",
         endpoint_url=bucket.endpoint,
         region_name=access["AWS_REGION"],
         aws_access_key_id=access["AWS_ACCESS_KEY_ID"],
