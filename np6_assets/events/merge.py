@@ -19,8 +19,9 @@ from np6_assets.storage.spill import Spill
 IS_STORED = "is_stored"
 """Helper column of every run: whether the row was stored before. Of two rows with one key the fetched one wins."""
 
-BATCH_ROWS = 2**12
-BUCKET_ROWS = 30_000
+BATCH_ROWS, BUCKET_ROWS = 2**11, 15_000
+"""Twice as many take 90 MB more for 300 overlapping answers, and save 1 % of a day's CPU."""
+
 OVERLAPPING_RUNS = 32
 """More overlapping runs are first merged into longer ones, half as many at once."""
 
@@ -86,13 +87,15 @@ def merge_runs(
         batches, read, ahead = [], ahead, {}
         for number, run in enumerate(runs):
             for place in range(int(np.searchsorted(run.last, low)), int(np.searchsorted(run.first, high))):
-                batch = read[number, place] if (number, place) in read else run.read(place)
+                batch = read.pop((number, place)) if (number, place) in read else run.read(place)
                 if run.last[place] >= high:
                     ahead[number, place] = batch
                 start, end = np.searchsorted(read_numbers(batch, order), [low, high]).tolist()
                 batches.append(batch.slice(start, end - start))
         if batches:
-            yield sort_and_deduplicate(keep(pa.Table.from_batches(batches)), order)
+            rows = sort_and_deduplicate(keep(pa.Table.from_batches(batches)), order)
+            batches.clear()  # the memory is free while the rows are used
+            yield rows
 
 
 def merge_overlapping_runs(
