@@ -76,8 +76,10 @@ class TextRedactor:
 
     def redact_columns(self, texts: Sequence[pa.ChunkedArray], own: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
         """Redact columns, each distinct text once; `own` are the columns of unicities and hashes."""
+        if not texts:
+            return []
         columns = [column.combine_chunks() for column in own]
-        is_uncovered = _find_uncovered_rows(columns) if texts else np.zeros(0, bool)
+        is_uncovered = _find_uncovered_rows(columns)
         return [self._redact_column(column.combine_chunks(), columns, is_uncovered) for column in texts]
 
     def _redact_column(

@@ -32,11 +32,9 @@ class RowPolicy:
         table = self.tombstones.drop_erased(table)
         own = [table.column(name) for name in CONTACT_COLUMNS]
         names = [name for name in TEXT_COLUMNS if name in table.column_names]
-        treated = self.contact.treat_texts([table.column(name) for name in names], own, stored_as)
-        for name, values in zip(names, treated, strict=True):
-            table = table.set_column(table.schema.get_field_index(name), name, values)
-        for name in CONTACT_COLUMNS:
-            values = self.contact.treat_column(table.column(name), stored_as)
+        texts = self.contact.treat_texts([table.column(name) for name in names], own, stored_as)
+        receivers = [self.contact.treat_column(column, stored_as) for column in own]
+        for name, values in zip((*names, *CONTACT_COLUMNS), (*texts, *receivers), strict=True):
             table = table.set_column(table.schema.get_field_index(name), name, values)
         # again: an erased receiver may be known only by a pseudonym
         return self.tombstones.drop_erased(table), [*erased, *self._find_erased(table)]

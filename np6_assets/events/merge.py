@@ -82,14 +82,15 @@ def merge_runs(
     keep: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> Iterator[pa.Table]:
     """Yield the runs' rows in a half-open span, sorted, each key once a number; only those that `keep` returns."""
-    ahead: dict[tuple[int, int], pa.RecordBatch] = {}  # read for the bucket before, and needed again
+    held: dict[tuple[int, int], pa.RecordBatch] = {}  # the next bucket begins in them
     for low, high in _split_into_buckets(runs, span):
-        batches, read, ahead = [], ahead, {}
+        batches = []
         for number, run in enumerate(runs):
             for place in range(int(np.searchsorted(run.last, low)), int(np.searchsorted(run.first, high))):
-                batch = read.pop((number, place)) if (number, place) in read else run.read(place)
+                if (batch := held.pop((number, place), None)) is None:
+                    batch = run.read(place)
                 if run.last[place] >= high:
-                    ahead[number, place] = batch
+                    held[number, place] = batch
                 start, end = np.searchsorted(read_numbers(batch, order), [low, high]).tolist()
                 batches.append(batch.slice(start, end - start))
         if batches:
